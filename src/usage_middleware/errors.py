@@ -1,0 +1,35 @@
+"""Every error this package raises on purpose."""
+
+from __future__ import annotations
+
+
+class UsageError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigurationError(UsageError, ValueError):
+    """An option has a value it can't have; the message names the option and what is allowed."""
+
+
+class UndeclaredName(ConfigurationError):
+    """A call was tagged or counted under a name that `Usage` was not told about."""
+
+
+class UsageUnavailable(UsageError):
+    """Redis did not answer, or answered that it can't serve now. Worth trying again later."""
+
+
+class QueryError(UsageError):
+    """A question that can't be answered, and why.
+
+    Attributes:
+        code: the stable word of api.md, for instance `invalid_range`.
+        message: a sentence for a person, naming what is allowed.
+        param: the parameter at fault, if there is one.
+    """
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param

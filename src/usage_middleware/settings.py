@@ -1,0 +1,157 @@
+"""`Settings`: every option that both halves must agree on, checked once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Literal
+
+from usage_middleware.errors import ConfigurationError
+from usage_middleware.periods import Resolutions, resolutions
+
+#: What a kind of counter is kept for: series of the organisation, of an endpoint, of a key; boards; the board under a key.
+Kind = Literal["series", "endpoint", "key", "board", "key_board"]
+Layer = Literal["minute", "middle", "day"]
+
+NONE = "(none)"
+DEFAULT_ORG = "default"
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}")
+#: Words that views use for themselves. `method` is not among them: a dimension of that name replaces the HTTP method.
+RESERVED_DIMENSIONS = frozenset({"endpoint", "key", "org", "status", "latency", "calls", "day", "status_class"})
+
+_HOURS = 3600
+_DAYS = 24 * _HOURS
+DEFAULT_RETENTION: Mapping[Kind, Mapping[Layer, int]] = MappingProxyType(
+    {
+        "series": {"minute": 48 * _HOURS, "middle": 100 * _DAYS, "day": 800 * _DAYS},
+        "endpoint": {"minute": 3 * _HOURS, "middle": 100 * _DAYS, "day": 400 * _DAYS},
+        "key": {"minute": 3 * _HOURS, "middle": 35 * _DAYS, "day": 400 * _DAYS},
+        "board": {"minute": 3 * _HOURS, "middle": 9 * _DAYS, "day": 400 * _DAYS},
+        "key_board": {"minute": 75 * 60, "middle": 49 * _HOURS, "day": 100 * _DAYS},
+    }
+)
+DEFAULT_MAX_MEMBERS: Mapping[str, int] = MappingProxyType({"endpoint": 1_000, "org": 100_000})
+MAX_MEMBERS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `Usage` was told, checked. See the options table of the README for each.
+
+    Raises:
+        ConfigurationError: naming the option and what is allowed.
+    """
+
+    namespace: str = "usage"
+    dimensions: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
+    rates: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    rank_by: str | None = None
+    untagged: Mapping[str, str] = field(default_factory=dict)
+    endpoint_label: Callable[[str, str], str] | None = None
+    slot_minutes: int = 30
+    retention: Mapping[Kind, Mapping[Layer, int]] = field(default_factory=lambda: DEFAULT_RETENTION)
+    max_members: Mapping[str, int] = field(default_factory=lambda: DEFAULT_MAX_MEMBERS)
+    shards: Mapping[str, int] = field(default_factory=dict)
+    operator_tree: bool = True
+
+    def __post_init__(self) -> None:
+        _check_namespace(self.namespace)
+        _check_dimensions(self.dimensions)
+        _check_counters(self.counters, self.rates, self.rank_by)
+        _check_names("untagged", self.untagged, self.dimensions)
+        _check_retention(self.retention)
+        _check_positive("max_members", self.max_members, ("endpoint", "key", "org", *self.dimensions))
+        _check_positive("shards", self.shards, ("endpoint", "key", "org", *self.dimensions))
+        resolutions(self.slot_minutes)
+
+    @property
+    def layers(self) -> Resolutions:
+        """The three resolutions that `slot_minutes` asks for."""
+        return resolutions(self.slot_minutes)
+
+    def kept(self, kind: Kind, rank: int) -> int:
+        """For how many seconds after its slot ended a counter of this kind is kept; `rank` is the resolution's."""
+        return self.retention[kind][_LAYERS[rank]]
+
+    def member_limit(self, dimension: str) -> int:
+        """How many members of a dimension an organisation may have before the rest is `(other)`."""
+        return self.max_members.get(dimension, DEFAULT_MAX_MEMBERS.get(dimension, MAX_MEMBERS))
+
+
+_LAYERS: tuple[Layer, Layer, Layer] = ("minute", "middle", "day")
+
+
+def retention(given: Mapping[str, Mapping[str, timedelta | int]] | None) -> Mapping[Kind, Mapping[Layer, int]]:
+    """The default retention with what the user changed; seconds or `timedelta`.
+
+    >>> retention({"board": {"day": timedelta(days=800)}})["board"]["day"] // 86400
+    800
+    """
+    merged: dict[Kind, dict[Layer, int]] = {kind: dict(kept) for kind, kept in DEFAULT_RETENTION.items()}
+    for kind, changes in (given or {}).items():
+        for layer, kept in changes.items():
+            if kind not in merged or layer not in _LAYERS:
+                raise ConfigurationError(
+                    f"retention has no {kind!r} {layer!r}; kinds are {', '.join(merged)}, layers {', '.join(_LAYERS)}"
+                )
+            seconds = kept.total_seconds() if isinstance(kept, timedelta) else kept
+            merged[kind][layer] = int(seconds)  # type: ignore[index]
+    return merged
+
+
+def _check_namespace(namespace: str) -> None:
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ConfigurationError(f"namespace must be 1 to 64 of A-Z a-z 0-9 _ . -, not {namespace!r}")
+
+
+def _check_dimensions(dimensions: tuple[str, ...]) -> None:
+    for name in dimensions:
+        if not _DIMENSION.fullmatch(name) or name in RESERVED_DIMENSIONS:
+            raise ConfigurationError(
+                f"dimensions: {name!r} is not possible; a name begins with a-z, goes on with a-z 0-9 _ (32 at most), "
+                f"and is none of {', '.join(sorted(RESERVED_DIMENSIONS))}"
+            )
+    if len(set(dimensions)) != len(dimensions):
+        raise ConfigurationError("dimensions: every name may stand once")
+
+
+def _check_counters(counters: tuple[str, ...], rates: Mapping[str, tuple[str, str]], rank_by: str | None) -> None:
+    for name in counters:
+        if not _DIMENSION.fullmatch(name):
+            raise ConfigurationError(f"counters: {name!r} is not possible; a-z first, then a-z 0-9 _, 32 at most")
+    if len(set(counters)) != len(counters):
+        raise ConfigurationError("counters: every name may stand once")
+    for name, pair in rates.items():
+        if len(pair) != 2 or not set(pair) <= set(counters):
+            raise ConfigurationError(f"rates: {name!r} must be a pair of declared counters ({', '.join(counters)})")
+    if rank_by is not None and rank_by not in counters:
+        raise ConfigurationError(f"rank_by must be one of the declared counters ({', '.join(counters)}), not {rank_by!r}")
+
+
+def _check_names(option: str, given: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise ConfigurationError(f"{option}: {name!r} is not one of {', '.join(allowed) or 'the dimensions (none)'}")
+
+
+def _check_positive(option: str, given: Mapping[str, int], allowed: tuple[str, ...]) -> None:
+    for name, number in given.items():
+        if name not in allowed:
+            raise ConfigurationError(f"{option}: {name!r} is not one of {', '.join(allowed)}")
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ConfigurationError(f"{option}: {name!r} must be a whole number of at least 1, not {number!r}")
+
+
+def _check_retention(kept: Mapping[Kind, Mapping[Layer, int]]) -> None:
+    for kind in DEFAULT_RETENTION:
+        minute, middle, day = (kept[kind][layer] for layer in _LAYERS)
+        if not 3600 <= minute <= middle <= day:
+            raise ConfigurationError(
+                f"retention of {kind!r}: minute <= middle <= day, and an hour at least, not {minute}, {middle}, {day} seconds"
+            )
