@@ -74,6 +74,11 @@ def org_member(org: str | None) -> str:
     return "%2A" if found == OPERATOR else found
 
 
+def listed(name: str) -> str:
+    """A member as an answer listed it and a caller gives it back: kept as it is, but for what no member can be."""
+    return _shortened(name.encode("utf-8", "backslashreplace").decode()) or NONE
+
+
 def endpoint_member(method: str, template: str | None) -> str:
     """The label under which a request is counted.
 

@@ -1,0 +1,99 @@
+"""Who looks, and what of Redis that lets them see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from usage_middleware.errors import ConfigurationError, QueryError
+from usage_middleware.store.schema import OPERATOR, key_member, listed, org_member
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks. Made by `organization`, `key` or `operator`; a missing name raises, so that it never widens the view.
+
+    Attributes:
+        org: the organisation, as a member; None for an operator.
+        key_id: the only key that is seen, as a member; None for all of the organisation's.
+    """
+
+    org: str | None
+    key_id: str | None
+
+    @classmethod
+    def organization(cls, org: str) -> Self:
+        """Sees everything of one organisation."""
+        return cls(org_member(_named("organisation", org)), None)
+
+    @classmethod
+    def key(cls, org: str, key_id: str) -> Self:
+        """Sees one key of one organisation."""
+        return cls(org_member(_named("organisation", org)), key_member(_named("key", key_id)))
+
+    @classmethod
+    def operator(cls) -> Self:
+        """Sees every organisation: for the people who run the API."""
+        return cls(None, None)
+
+    def __post_init__(self) -> None:
+        if self.org is None and self.key_id is not None:
+            raise ConfigurationError("a viewer of a key needs its organisation")
+
+    @property
+    def is_operator(self) -> bool:
+        """True for the people who run the API."""
+        return self.org is None
+
+
+def _named(what: str, name: str) -> str:
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"a viewer needs the name of its {what}, not {name!r}")
+    return name
+
+
+class Scope(NamedTuple):
+    """What is looked at: an organisation's tree (`*`: all of them together), or one key in it."""
+
+    org: str
+    key: str | None = None
+
+    @property
+    def shown_org(self) -> str | None:
+        """The organisation as an answer names it: None where all are seen together."""
+        return None if self.org == OPERATOR else self.org
+
+
+def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None) -> Scope:
+    """What a viewer looks at who asks for `org` and `key_id`.
+
+    Raises:
+        QueryError: `not_found` where the organisation is another's, whether it exists or not; `missing_org` where an
+            operator asks for a key without saying whose.
+    """
+    if viewer.org is None:
+        return _operator_scope(org, key_id)
+    if org is not None and viewer.org not in (listed(org), org_member(org)):
+        raise QueryError("not_found", "There is no such organisation.", "org")
+    asked = None if key_id is None else listed(key_id)
+    if viewer.key_id is None:
+        return Scope(viewer.org, asked)
+    return Scope(viewer.org, viewer.key_id if asked in (None, viewer.key_id) else NOBODY)
+
+
+#: A key that no call can have: what a key viewer sees of another's key. Members are never empty.
+NOBODY = ""
+
+
+def _operator_scope(org: str | None, key_id: str | None) -> Scope:
+    if org is None:
+        if key_id is not None:
+            raise missing_org()
+        return Scope(OPERATOR)
+    named = listed(org)
+    return Scope(org_member(org) if named == OPERATOR else named, None if key_id is None else listed(key_id))
+
+
+def missing_org() -> QueryError:
+    """What an operator is told who asks for keys of everybody."""
+    return QueryError("missing_org", "This view is about the keys of one organisation: say which with org=.", "org")

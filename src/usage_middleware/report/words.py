@@ -1,0 +1,107 @@
+"""The words that all reports share, defined once: successful, error, status class, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from usage_middleware.latency import percentile
+from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, status_class
+
+Measures = Mapping[str, int]
+
+
+class LatencyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds from the request received to the last body byte sent.
+
+    Attributes:
+        avg: the exact mean; 0 where there was no call.
+        p50: and so on: from logarithmic bins, off by 5 % at most; None where there was no call.
+    """
+
+    avg: float
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+
+
+class Tally(msgspec.Struct):
+    """Calls added up: what a series' slots, or a board's member, come to."""
+
+    calls: int = 0
+    successful: int = 0
+    errors: int = 0
+    latency_us: int = 0
+    sent: int = 0
+    last_ms: int = 0
+
+    @property
+    def error_rate(self) -> float:
+        """Errors a call, 0 where there was none."""
+        return self.errors / self.calls if self.calls else 0.0
+
+    @property
+    def avg_ms(self) -> float:
+        """Mean latency in milliseconds, to the microsecond."""
+        return round(self.latency_us / self.calls / 1000, 3) if self.calls else 0.0
+
+
+def series_tally(many: Iterable[Measures]) -> Tally:
+    """The sum of slots of a series, where successes and errors are told by status code."""
+    tally = Tally()
+    for measures in many:
+        tally.calls += measures.get(CALLS, 0)
+        tally.latency_us += measures.get(LATENCY, 0)
+        tally.sent += measures.get(BYTES, 0)
+        tally.last_ms = max(tally.last_ms, measures.get(LAST, 0))
+        for status, calls in statuses(measures):
+            family = status_class(status)
+            tally.successful += calls if family == "2xx" else 0
+            tally.errors += calls if family in ("4xx", "5xx") else 0
+    return tally
+
+
+def board_tally(measures: Measures) -> Tally:
+    """The sum of one member of a board, where what is not 1xx, 3xx, 4xx or 5xx succeeded."""
+    calls = measures.get(CALLS, 0)
+    return Tally(
+        calls=calls,
+        successful=calls - sum(measures.get(family, 0) for family in CLASSES),
+        errors=measures.get("4xx", 0) + measures.get("5xx", 0),
+        latency_us=measures.get(LATENCY, 0),
+    )
+
+
+def statuses(measures: Measures) -> Iterable[tuple[int, int]]:
+    """(status code, calls) of a series' measures."""
+    return ((int(name[1:]), calls) for name, calls in measures.items() if name[0] == "s" and name[1:].isdigit())
+
+
+def by_status(many: Iterable[Measures]) -> dict[int, int]:
+    """Calls of each status code, ascending."""
+    found: dict[int, int] = {}
+    for measures in many:
+        for status, calls in statuses(measures):
+            found[status] = found.get(status, 0) + calls
+    return dict(sorted(found.items()))
+
+
+def by_class(codes: Mapping[int, int]) -> dict[int, int]:
+    """Calls of each status class (200, 300, 400, 500; 100 if seen), ascending."""
+    found: dict[int, int] = {}
+    for status, calls in codes.items():
+        family = int(status_class(status)[0]) * 100
+        found[family] = found.get(family, 0) + calls
+    return dict(sorted(found.items()))
+
+
+def latency_report(tally: Tally, bins: Mapping[int, int]) -> LatencyReport:
+    """Mean and percentiles, in milliseconds."""
+    return LatencyReport(avg=tally.avg_ms, p50=_ms(bins, 50), p90=_ms(bins, 90), p95=_ms(bins, 95), p99=_ms(bins, 99))
+
+
+def _ms(bins: Mapping[int, int], percent: int) -> float | None:
+    found = percentile(bins, percent)
+    return None if found is None else round(found / 1000, 3)
