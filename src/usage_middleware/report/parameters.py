@@ -7,8 +7,6 @@ from typing import Literal
 
 import msgspec
 
-from usage_middleware.periods import BucketSize
-
 SortOrder = Literal["desc", "asc"]
 
 
@@ -73,6 +71,6 @@ class EndpointsParameters(Parameters, frozen=True, kw_only=True):
 
     start_date: date | None = None
     end_date: date | None = None
-    bucketing_size: BucketSize = "day"
+    bucketing_size: Literal["hour", "day", "week", "month", "quarter", "year"] = "day"
     timezone: str = "UTC"
     include_unused_endpoints: bool = False

@@ -37,6 +37,15 @@ class Tally(msgspec.Struct):
     sent: int = 0
     last_ms: int = 0
 
+    def add(self, more: Tally) -> None:
+        """Add another tally to this one."""
+        self.calls += more.calls
+        self.successful += more.successful
+        self.errors += more.errors
+        self.latency_us += more.latency_us
+        self.sent += more.sent
+        self.last_ms = max(self.last_ms, more.last_ms)
+
     @property
     def error_rate(self) -> float:
         """Errors a call, 0 where there was none."""
@@ -57,10 +66,27 @@ def series_tally(many: Iterable[Measures]) -> Tally:
         tally.sent += measures.get(BYTES, 0)
         tally.last_ms = max(tally.last_ms, measures.get(LAST, 0))
         for status, calls in statuses(measures):
-            family = status_class(status)
-            tally.successful += calls if family == "2xx" else 0
-            tally.errors += calls if family in ("4xx", "5xx") else 0
+            tally.successful += calls if is_success(status) else 0
+            tally.errors += calls if is_error(status) else 0
     return tally
+
+
+def is_success(status: int) -> bool:
+    """2xx."""
+    return status_class(status) == "2xx"
+
+
+def is_error(status: int) -> bool:
+    """4xx, 5xx, and what lies above."""
+    return status_class(status) in ("4xx", "5xx")
+
+
+def status_tallies(codes: Mapping[int, int]) -> dict[str, Tally]:
+    """A tally for each status code; latency is not kept for them."""
+    return {
+        str(status): Tally(calls=calls, successful=calls * is_success(status), errors=calls * is_error(status))
+        for status, calls in codes.items()
+    }
 
 
 def board_tally(measures: Measures) -> Tally:

@@ -74,6 +74,19 @@ def org_member(org: str | None) -> str:
     return "%2A" if found == OPERATOR else found
 
 
+def name_of(found: str) -> str:
+    """A name that `member` (`org_member`, `key_member`) turns into this member again: what a key directory is asked for.
+
+    >>> name_of("%28other)"), name_of("%2528other)"), name_of("%2A"), name_of("acme")
+    ('(other)', '%28other)', '*', 'acme')
+    """
+    if found == "%2A":
+        return OPERATOR
+    if found.startswith("%28"):
+        return "(" + found[3:]
+    return "%" + found[3:] if _ESCAPED_PAREN.match(found) else found
+
+
 def listed(name: str) -> str:
     """A member as an answer listed it and a caller gives it back: kept as it is, but for what no member can be."""
     return _shortened(name.encode("utf-8", "backslashreplace").decode()) or NONE
