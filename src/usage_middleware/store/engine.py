@@ -1,0 +1,125 @@
+"""The way to Redis: clients of our own, made on first use in each process, for the writer and for the views."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from threading import RLock
+from typing import Any
+from weakref import WeakSet
+
+from usage_middleware.store.address import Kind
+from usage_middleware.store.connect import Connector, Limits, connector
+from usage_middleware.store.outages import guard, unavailable
+
+__all__ = ["READ_LIMITS", "WRITE_LIMITS", "Engine", "guard", "unavailable"]
+
+#: The writer waits rather long: a chunk that was not acknowledged has to be sent again.
+WRITE_LIMITS = Limits(connect=1.0, answer=3.0)
+#: A view must say within two seconds that Redis is away.
+READ_LIMITS = Limits(connect=0.6, answer=1.2)
+
+
+class Engine:
+    """Redis, wherever it is.
+
+    `source` is a URL (see `store.address.parse` for its shapes), a synchronous redis-py client (`Redis`, `RedisCluster`, or one
+    that a `Sentinel` made), or None: `$USAGE_REDIS_URL`, else the embedded server. A client only shows where Redis is and how
+    to log in: ours are made like it, with our own time limits, without retries, and return bytes.
+
+    The constructor connects to nothing and starts nothing. After a fork the child makes its own connections.
+
+    Attributes:
+        kind: `redis`, `cluster`, `sentinel` or `embedded`.
+
+    Raises:
+        ConfigurationError: `source` is not one of these, or there is nothing to embed; says what to do.
+    """
+
+    def __init__(self, source: object = None, *, data_dir: str | os.PathLike[str] | None = None) -> None:
+        self._connector = _connector(source, data_dir)
+        self.kind: Kind = self._connector.kind
+        self._clients: dict[Limits, Any] = {}
+        self._lock = RLock()
+        _engines.add(self)
+
+    @property
+    def client(self) -> Any:
+        """The writer's client: a `redis.Redis` or `redis.RedisCluster` that returns bytes and never retries."""
+        return self._client(WRITE_LIMITS)
+
+    @property
+    def read_client(self) -> Any:
+        """The views' client: as `client`, but it gives up sooner."""
+        return self._client(READ_LIMITS)
+
+    @property
+    def embedded_data_dir(self) -> Path | None:
+        """Where the embedded server has its data; None of any other."""
+        return getattr(self._connector, "data_dir", None)
+
+    @property
+    def label(self) -> str:
+        """Where Redis is, for messages. Holds no password."""
+        return self._connector.label
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Inside it, errors of the driver that mean "not now" are raised as `UsageUnavailable`, which says what to do next."""
+        return guard(f"Redis ({self.label})")
+
+    def close(self) -> None:
+        """Close this process's connections; the last process to close stops the embedded server. It may be used again."""
+        with self._lock:
+            clients, self._clients = self._clients, {}
+            for client in clients.values():
+                client.close()
+            leave = getattr(self._connector, "leave", None)
+            if leave is not None:
+                leave()
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.label}>"
+
+    def _client(self, limits: Limits) -> Any:
+        found = self._clients.get(limits)
+        if found is None:
+            with self._lock:
+                found = self._clients.get(limits)
+                if found is None:
+                    found = self._clients[limits] = self._connect(limits)
+        return found
+
+    def _connect(self, limits: Limits) -> Any:
+        # A cluster's client asks for the nodes at once: what fails there fails as any command would.
+        with self.guard():
+            return self._connector.connect(limits)
+
+    def _forget(self) -> None:
+        _inherited.append(self._clients)
+        self._clients = {}
+        self._lock = RLock()
+
+
+def _connector(source: object, data_dir: str | os.PathLike[str] | None) -> Connector:
+    found = source if source is not None else os.environ.get("USAGE_REDIS_URL") or None
+    if found is not None:
+        return connector(found)
+    # Needs flock, which Windows has not; with a URL nobody misses it.
+    from usage_middleware.store.embedding import Embedded
+
+    return Embedded(data_dir)
+
+
+_engines: WeakSet[Engine] = WeakSet()
+#: A parent's clients, in its child: to close one could wait for ever for a lock that a thread of the parent holds.
+_inherited: list[dict[Limits, Any]] = []
+
+
+def _forget_all() -> None:
+    for engine in list(_engines):
+        engine._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
