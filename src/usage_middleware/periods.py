@@ -190,7 +190,7 @@ def bucket_start(at: int, size: BucketSize, tz: ZoneInfo) -> int:
     """The start of the calendar bucket that holds the instant `at`."""
     if size in ("minute", "hour"):
         return _clock_start(at, MINUTE if size == "minute" else HOUR, tz)
-    return _midnight(_first_day(datetime.fromtimestamp(at, tz).date(), size), tz)
+    return midnight(_first_day(datetime.fromtimestamp(at, tz).date(), size), tz)
 
 
 def bucket_end(start: int, size: BucketSize, tz: ZoneInfo) -> int:
@@ -198,7 +198,7 @@ def bucket_end(start: int, size: BucketSize, tz: ZoneInfo) -> int:
     if size in ("minute", "hour"):
         step = MINUTE if size == "minute" else HOUR
         return start + step - (start + _offset(start, tz)) % step
-    return _midnight(_next_first_day(datetime.fromtimestamp(start, tz).date(), size), tz)
+    return midnight(_next_first_day(datetime.fromtimestamp(start, tz).date(), size), tz)
 
 
 def _clock_start(at: int, step: int, tz: ZoneInfo) -> int:
@@ -220,7 +220,8 @@ def _offset(at: int, tz: ZoneInfo) -> int:
     return int(offset.total_seconds()) if offset is not None else 0
 
 
-def _midnight(day: date, tz: ZoneInfo) -> int:
+def midnight(day: date, tz: ZoneInfo) -> int:
+    """The instant at which a day begins in a zone; where the clock skips midnight, the first instant after."""
     return int(datetime(day.year, day.month, day.day, tzinfo=tz).timestamp())
 
 

@@ -19,8 +19,8 @@ from usage_middleware.store.reader import Answer, Reader
 from usage_middleware.store.schema import OPERATOR, method_of
 
 #: Groups that every application has, beside the declared dimensions.
-KEY, METHOD, STATUS, ORG = "key", "method", "status", "org"
-BUILT_IN = ("endpoint", METHOD, STATUS, KEY)
+ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
+BUILT_IN = (ENDPOINT, METHOD, STATUS, KEY)
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,8 +126,8 @@ def _rows(source: Source, group: str, series: Answer[Series]) -> Answer[dict[str
     if group == KEY and key is not None:
         return series.map(lambda found: {key: series_tally(found.values())} if found else {})
     if group == METHOD and METHOD not in source.reader.settings.dimensions:
-        return source.members("endpoint").map(_by_method)
-    return source.members(group).map(_tallies)
+        return source.members(ENDPOINT).map(_by_method)
+    return (source.endpoints() if group == ENDPOINT else source.members(group)).map(_tallies)
 
 
 def _tallies(members: Members) -> dict[str, Tally]:

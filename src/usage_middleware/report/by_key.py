@@ -6,18 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from usage_middleware.store.keys import Directory, KeyInfo
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import rfc3339
+from usage_middleware.report.labels import distribution
 from usage_middleware.report.page import Pagination, page
 from usage_middleware.report.parameters import ByKeyParameters
 from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls
 from usage_middleware.report.viewer import Scope, Viewer, missing_org, scope_of
 from usage_middleware.report.window import CAP, Asked, Window, WindowReport, resolve
 from usage_middleware.report.words import Tally, board_tally, series_tally
-from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.reader import Answer, Reader
-from usage_middleware.store.schema import CALLS, OPERATOR, key_member, name_of
+from usage_middleware.store.schema import OPERATOR, key_member, name_of
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
@@ -188,13 +189,10 @@ def _usages(reader: Reader, scope: Scope, window: Window, rows: Sequence[_Row]) 
     boards = {row.key: sheet.key_board(slots, row.key) for row in rows if row.tally.calls}
     seen = sheet.seen_of("key", [row.key for row in rows])
     sheet.read()
-    distributions = {key: _distribution(board.value.members.get("endpoint", {})) for key, board in boards.items()}
+    distributions = {
+        key: distribution(board.value.members.get("endpoint", {}), reader.settings) for key, board in boards.items()
+    }
     return [_usage(row, distributions.get(row.key, {}), seen.value.get(row.key)) for row in rows]
-
-
-def _distribution(members: Members) -> dict[str, int]:
-    ranked = sorted(((name, found.get(CALLS, 0)) for name, found in members.items()), key=lambda row: (-row[1], row[0]))
-    return dict(ranked)
 
 
 def _usage(row: _Row, distribution: dict[str, int], last_ms: int | None) -> KeyUsage:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from usage_middleware.periods import Slot, rfc3339
+from usage_middleware.report.labels import by_label
 from usage_middleware.report.viewer import Scope
 from usage_middleware.settings import Kind
 from usage_middleware.store.reader import Answer, KeyBoard, Reader, Sheet
@@ -46,15 +47,20 @@ class Source:
         """The sheet that all questions go on."""
         return self.reader.sheet(self.scope.org, self.now)
 
-    def series(self) -> Answer[Series]:
-        """How it went over time."""
-        return self.sheet.series(self.slots, None if self.scope.key is None else ("key", self.scope.key))
+    def series(self, slots: Sequence[Slot] | None = None) -> Answer[Series]:
+        """How it went over time, slot by slot; `slots` where finer ones are wanted than for breakdowns."""
+        wanted = self.slots if slots is None else slots
+        return self.sheet.series(wanted, None if self.scope.key is None else ("key", self.scope.key))
 
     def members(self, dimension: str, measures: Sequence[str] = BOARD_MEASURES) -> Answer[Members]:
-        """Who did how much in one dimension."""
+        """Who did how much in one dimension; endpoints by the names they are stored under."""
         if self.scope.key is None:
             return self.sheet.board(self.slots, dimension, measures)
         return self._key_board.map(lambda board: board.members.get(dimension, {}))
+
+    def endpoints(self) -> Answer[Members]:
+        """Who did how much by endpoint, under the labels that answers use."""
+        return self.members("endpoint").map(lambda members: by_label(members, self.reader.settings))
 
     def latency(self) -> Answer[dict[int, int]]:
         """The histogram."""

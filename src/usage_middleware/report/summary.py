@@ -100,7 +100,7 @@ def build(reader: Reader, viewer: Viewer, params: SummaryParameters, now: int) -
     window = resolve(Asked(params.period, params.start, params.end), now, reader.settings, kinds(scope), CAP)
     days = buckets(window.start, window.end, "day", zone("UTC"))
     source = Source(reader, scope, window.slots(reader.settings.layers, days), now)
-    series, endpoints, latency = source.series(), source.members("endpoint"), source.latency()
+    series, endpoints, latency = source.series(), source.endpoints(), source.latency()
     dimensions = {name: source.members(name, (CALLS,)) for name in reader.settings.dimensions}
     source.read()
     tally = series_tally(series.value.values())

@@ -13,6 +13,8 @@ from usage_middleware.settings import Kind, Settings
 
 CUSTOM = "custom"
 PRESETS = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY, "1y": 365 * DAY}
+#: A preset without a length: from the oldest slot that is kept on.
+ALL = "all"
 #: The longest custom window of the views that cap it.
 CAP = 90 * DAY
 
@@ -74,20 +76,30 @@ class Asked(NamedTuple):
         return self.start is not None or self.end is not None
 
 
-def resolve(asked: Asked, now: int, settings: Settings, kinds: Sequence[Kind], cap: int | None = None) -> Window:
+def resolve(
+    asked: Asked,
+    now: int,
+    settings: Settings,
+    kinds: Sequence[Kind],
+    cap: int | None = None,
+    finest: Resolution | None = None,
+) -> Window:
     """The window that can be answered exactly from counters of the given kinds, snapped outward to their slots.
+
+    `cap` is the longest it may be, in seconds; no slots finer than `finest` are used.
 
     Raises:
         QueryError: `invalid_window`, or `not_retained`, which says from when the counters are kept.
     """
-    start, end = _bounds(asked, now)
-    if cap is not None and end - start > cap:
-        start = end - cap
 
     def kept(rank: int) -> int:
         return min(settings.kept(kind, rank) for kind in kinds)
 
-    layer = _finest(start, now, settings.layers, kept)
+    day = settings.layers.day
+    start, end = _bounds(asked, now, oldest_kept(day, now, kept(day.rank)))
+    if cap is not None and end - start > cap:
+        start = end - cap
+    layer = _finest(start, now, settings.layers, kept, finest or settings.layers.minute)
     at_now = asked.end is None
     return Window(
         layer.floor(start),
@@ -99,20 +111,25 @@ def resolve(asked: Asked, now: int, settings: Settings, kinds: Sequence[Kind], c
     )
 
 
-def _bounds(asked: Asked, now: int) -> tuple[int, int]:
+def _bounds(asked: Asked, now: int, oldest: int) -> tuple[int, int]:
     end = now if asked.end is None else asked.end
-    start = end - PRESETS[asked.preset] if asked.start is None else asked.start
+    preset_start = oldest if asked.preset == ALL else end - PRESETS[asked.preset]
+    start = preset_start if asked.start is None else asked.start
     if end <= start:
         raise QueryError("invalid_window", "end must be after start (an end that is not given is now)", "end")
     return start, end
 
 
-def _finest(start: int, now: int, layers: Resolutions, kept: Callable[[int], int]) -> Resolution:
-    for layer in layers:
+def _finest(start: int, now: int, layers: Resolutions, kept: Callable[[int], int], finest: Resolution) -> Resolution:
+    for layer in layers[finest.rank :]:
         if oldest_kept(layer, now, kept(layer.rank)) <= layer.floor(start):
             return layer
-    oldest = oldest_kept(layers.day, now, kept(layers.day.rank))
-    raise QueryError("not_retained", f"What is asked for is kept from {rfc3339(oldest)} on: start there or later.", "start")
+    raise not_retained(oldest_kept(layers.day, now, kept(layers.day.rank)))
+
+
+def not_retained(oldest: int) -> QueryError:
+    """What is asked for began before the oldest slot that is kept."""
+    return QueryError("not_retained", f"What is asked for is kept from {rfc3339(oldest)} on: start there or later.", "start")
 
 
 def oldest_kept(layer: Resolution, now: int, kept: int) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from usage_middleware.store.keys import Directory
+
 from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, names
-from usage_middleware.store.keys import Directory
 from usage_middleware.store.schema import BOARD_MEASURES, LAST, Schema, parse_key_board_member
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ STILL_OPEN = 120
 #: A worker without a sign of life for so long is not waited for, in milliseconds.
 WORKER_GONE_MS = 60_000
 _BATCH = 500
+#: So many fields of a block are named one by one; beyond, reading all of it costs less.
+_FEW_FIELDS = 64
 
 
 class _Asking:
@@ -83,13 +86,22 @@ class Sheet:
         self._now = now
         self._asking = _Asking()
 
-    def series(self, slots: Iterable[Slot], of: tuple[str, str] | None = None) -> Answer[dict[Slot, Measures]]:
-        """How the organisation, or `of` an endpoint or key, went over time: slot -> measure -> number; quiet slots are absent."""
+    def series(
+        self, slots: Iterable[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
+    ) -> Answer[dict[Slot, Measures]]:
+        """How the organisation, or `of` an endpoint or key, went over time: slot -> measure -> number.
+
+        Quiet slots are absent. `measures` says which are wanted; else all are.
+        """
         found: dict[Slot, Measures] = {}
         for (res, block), wanted in self._by_block(slots).items():
             key = self._series_key(res, block, of)
-            take = _series_taker(wanted, found)
-            self._ask(("HGETALL", key), any(self._changes(slot) for slot in wanted.values()), take)
+            changes = any(self._changes(slot) for slot in wanted.values())
+            if measures is not None and len(wanted) * len(measures) <= _FEW_FIELDS:
+                names = [f"{field} {measure}" for field in wanted for measure in measures]
+                self._ask(("HMGET", key, *names), changes, _named_taker(names, _series_taker(wanted, found)))
+            else:
+                self._ask(("HGETALL", key), changes, _series_taker(wanted, found))
         return self._answer(found)
 
     def board(
@@ -190,20 +202,36 @@ class Reader:
 
     Attributes:
         directory: who the API keys belong to, for names and for keys without calls.
+        visible: narrows the unused endpoints that a viewer is shown: (viewer, labels) -> labels.
     """
 
-    def __init__(self, engine: Connected, schema: Schema, directory: Directory) -> None:
+    def __init__(
+        self,
+        engine: Connected,
+        schema: Schema,
+        directory: Directory,
+        *,
+        own_routes: Callable[[], Collection[str]] = tuple,
+        visible: Callable[[Any, list[str]], Iterable[str]] | None = None,
+    ) -> None:
         self._engine = engine
         self.directory = directory
         self.schema = schema
         self.settings = schema.settings
+        self.visible = visible
+        self._own_routes = own_routes
+
+    def routes(self) -> list[str]:
+        """The application's own endpoints, called or not: those of this process, and those that its workers left in Redis."""
+        stored = self._engine.read_client.execute_command("ZRANGE", self.schema.routes, 0, -1)
+        return sorted({*self._own_routes(), *(text(name) for name in stored)})
 
     def sheet(self, org: str, now: int) -> Sheet:
         """An empty sheet about one organisation's tree (`*`: all of them together)."""
         return Sheet(self._engine.read_client, self.schema, org, now)
 
     def complete_through(self, now: int) -> int | None:
-        """All calls finished before it, on workers that are alive, are in: milliseconds since the epoch; None without workers."""
+        """All calls finished before it, on workers that are alive, are in: ms since the epoch; None without workers."""
         client = self._engine.read_client
         alive = client.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
         if not alive:
@@ -224,6 +252,10 @@ def _series_taker(wanted: Mapping[str, Slot], found: dict[Slot, Measures]) -> Ca
                 found.setdefault(slot, {})[measure] = int(value)
 
     return take
+
+
+def _named_taker(names: Sequence[str], take: Callable[[Any], None]) -> Callable[[Any], None]:
+    return lambda reply: take({name: value for name, value in zip(names, reply, strict=True) if value is not None})
 
 
 def _board_taker(measure: str, found: dict[str, Measures]) -> Callable[[Any], None]:
