@@ -1,0 +1,41 @@
+"""What is not counted: `Usage(exclude=...)`, as paths or as a callable, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+from usage_middleware.errors import ConfigurationError
+
+Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
+
+
+class Exclusion:
+    """The requests that are not counted.
+
+    A path stands for itself, exactly: `/health` is not `/health/`. With `*` at its end it stands for all that begins as
+    it does: `/internal/*` for everything below `/internal/`, `/internal*` for `/internals` too. Paths are those that the
+    application sees, without the prefix of its deployment. A callable gets the same request as `identify`, after the
+    application has answered, and says True for what is not to be counted.
+
+    Raises:
+        ConfigurationError: if a path does not begin with `/`, or has a `*` elsewhere than at its end.
+    """
+
+    def __init__(self, exclude: Exclude = None) -> None:
+        self.asks: Callable[[Any], bool] | None = exclude if callable(exclude) else None
+        paths = () if exclude is None or callable(exclude) else (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        for path in paths:
+            _check(path)
+        self._exact = frozenset(path for path in paths if not path.endswith("*"))
+        self._begins = tuple(path[:-1] for path in paths if path.endswith("*"))
+        self.has_paths = bool(paths)
+
+    def covers(self, path: str) -> bool:
+        """True if a path, or a route's template, is excluded by name."""
+        return path in self._exact or path.startswith(self._begins)
+
+
+def _check(path: object) -> None:
+    if not isinstance(path, str) or not path.startswith("/") or "*" in path[:-1]:
+        raise ConfigurationError(f"exclude: a path begins with / and may end with *, not {path!r}; or give a callable")
