@@ -1,0 +1,260 @@
+"""What is on its way to Redis: for every organisation the rows that wait, and the numbered chunks that were cut of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+
+from msgspec.structs import replace
+
+from usage_middleware.record.aggregate import BIN_BYTES, Cell, size_of
+from usage_middleware.store.chunk import Chunk, Row
+from usage_middleware.store.expand import Load, is_late
+from usage_middleware.store.schema import OPERATOR, Schema
+
+#: Some 5 ms of Redis.
+CHUNK_INCREMENTS = 2_500
+#: For so long an acknowledged chunk is kept, to send it again to a Redis that forgot it.
+RETAINED_SECONDS = 10.0
+#: For so long a member that the cap refused is not asked about again.
+REFUSED_SECONDS = 60.0
+MOST_REFUSED = 10_000
+
+RowKey = tuple[int, str, str, str, tuple[str, ...], int]
+
+
+def row_of(minute: int, org: str, key: str, endpoint: str, tags: tuple[str, ...], status: int, cell: Cell) -> Row:
+    """A cell, now that it is known whose it is."""
+    return Row(
+        minute, org, key, endpoint, tags, status,
+        cell.calls, cell.latency_us, cell.sent, cell.last_ms, cell.counts, cell.bins,
+    )  # fmt: skip
+
+
+def _merge(mine: Row, other: Row) -> None:
+    mine.calls += other.calls
+    mine.latency_us += other.latency_us
+    mine.sent += other.sent
+    mine.last_ms = max(mine.last_ms, other.last_ms)
+    mine.counts = [one + more for one, more in zip(mine.counts, other.counts, strict=True)]
+    for number, calls in other.bins.items():
+        mine.bins[number] = mine.bins.get(number, 0) + calls
+
+
+def _size(rows: Iterable[Row]) -> int:
+    return sum(size_of(row.endpoint, row.tags) + BIN_BYTES * len(row.bins) for row in rows)
+
+
+class Box:
+    """All that one worker has for one organisation. Only the flusher touches it.
+
+    Attributes:
+        sealed: the number of the last chunk that was cut.
+        acked: the number of the last chunk that Redis is known to have.
+        pending: chunks to be sent, in the order of their numbers.
+        retained: (when acknowledged, chunk), oldest first.
+        dropped: calls to be counted as dropped with the next chunk.
+        failures: how often the first pending chunk was refused for its own sake.
+    """
+
+    def __init__(self, schema: Schema, org: str, sealed: int = 0) -> None:
+        self.schema = schema
+        self.org = org
+        self.sealed = self.acked = sealed
+        self.waiting: dict[RowKey, Row] = {}
+        self.pending: deque[Chunk] = deque()
+        self.retained: deque[tuple[float, Chunk]] = deque()
+        self.dropped = 0
+        self.failures = 0
+        self.bytes = 0
+
+    @property
+    def has_news(self) -> bool:
+        """True while something is not acknowledged."""
+        return bool(self.waiting or self.pending or self.dropped)
+
+    def put(self, row: Row) -> None:
+        """Add a row to those that wait for the next chunk."""
+        key = (row.minute, row.org, row.key, row.endpoint, row.tags, row.status)
+        mine = self.waiting.get(key)
+        if mine is None:
+            self.waiting[key] = row
+            self.bytes += _size((row,))
+        else:
+            bins = len(mine.bins)
+            _merge(mine, row)
+            self.bytes += BIN_BYTES * (len(mine.bins) - bins)
+
+    def seal(self, now: int) -> int:
+        """Cut what waits into numbered chunks, by calls: no chunk has half of a row's counters.
+
+        Returns how many calls are so late that nothing is kept for them; they are counted as dropped.
+        """
+        rows = sorted(self.waiting.values(), key=lambda row: (row.minute, row.key, row.endpoint))
+        self.waiting = {}
+        late = [row for row in rows if is_late(self.schema, row, now)]
+        if late:
+            self.bytes -= _size(late)
+            rows = [row for row in rows if not is_late(self.schema, row, now)]
+        lost = sum(row.calls for row in late)
+        self.dropped += lost
+        for part in _parts(rows, len(self.schema.settings.counters)):
+            self._append(part)
+        if self.dropped:
+            self._append([])
+        return lost
+
+    def _append(self, rows: list[Row]) -> None:
+        self.sealed += 1
+        self.pending.append(Chunk(self.org, self.sealed, rows, self.dropped))
+        self.dropped = 0
+
+    def acknowledge(self, now: float) -> None:
+        """The first pending chunk is in Redis, and so is every one before it."""
+        chunk = self.pending.popleft()
+        self.acked = chunk.number
+        self.failures = 0
+        self.retained.append((now, chunk))
+        self.release(now)
+
+    def release(self, now: float) -> None:
+        """Let go of chunks that Redis has had for long enough; call it only when Redis is known to have `acked`."""
+        while self.retained and self.retained[0][0] <= now - RETAINED_SECONDS:
+            self.bytes -= _size(self.retained.popleft()[1].rows)
+
+    def rewind(self, last: int) -> None:
+        """Redis has everything up to `last` and nothing after it: what is retained of the rest is sent again."""
+        again = [chunk for _, chunk in self.retained if chunk.number > last]
+        self.retained = deque(held for held in self.retained if held[1].number <= last)
+        while self.pending and self.pending[0].number <= last:
+            self.bytes -= _size(self.pending.popleft().rows)
+        self.pending.extendleft(reversed(again))
+        self.acked = last
+
+    def change(self, chunk: Chunk) -> None:
+        """The first pending chunk, with other rows under the same number."""
+        self.bytes += _size(chunk.rows) - _size(self.pending[0].rows)
+        self.pending[0] = chunk
+
+    def give_up(self) -> int:
+        """Send no more of the first pending chunk than that its calls were dropped; how many were.
+
+        The number stays, so that a chunk which did arrive after all is not counted as dropped too.
+        """
+        chunk = self.pending[0]
+        self.failures = 0
+        if not chunk.rows:
+            self.pending.popleft()
+            return 0
+        calls = sum(row.calls for row in chunk.rows)
+        self.change(chunk._replace(rows=[], dropped=chunk.dropped + calls))
+        return calls
+
+    def shed(self) -> int:
+        """Drop what waits; how many calls that were."""
+        calls = sum(row.calls for row in self.waiting.values())
+        self.bytes -= _size(self.waiting.values())
+        self.waiting = {}
+        self.dropped += calls
+        return calls
+
+    def calls(self) -> int:
+        """How many calls are not acknowledged."""
+        pending = sum(row.calls for chunk in self.pending for row in chunk.rows)
+        return pending + sum(row.calls for row in self.waiting.values())
+
+
+def _parts(rows: list[Row], counters: int) -> Iterator[list[Row]]:
+    part: list[Row] = []
+    load = Load(counters)
+    for row in rows:
+        part.append(row)
+        if load.add(row) >= CHUNK_INCREMENTS:
+            yield part
+            part, load = [], Load(counters)
+    if part:
+        yield part
+
+
+class Outbox:
+    """The boxes of one worker. Of an organisation with nothing on its way only the number is kept."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._boxes: dict[str, Box] = {}
+        self._numbers: dict[str, int] = {}
+
+    def put(self, row: Row) -> None:
+        """Add a row for its organisation and, where there is one, for the operator's tree."""
+        if self._schema.settings.operator_tree:
+            self.box(OPERATOR).put(replace(row, key="", counts=list(row.counts), bins=dict(row.bins)))
+        self.box(row.org).put(row)
+
+    def drop(self, org: str, calls: int) -> None:
+        """Calls of an organisation that will never be counted. `*`: nobody knows whose."""
+        if org != OPERATOR:
+            self.box(org).dropped += calls
+        if self._schema.settings.operator_tree:
+            self.box(OPERATOR).dropped += calls
+
+    def box(self, org: str) -> Box:
+        """The box of an organisation."""
+        found = self._boxes.get(org)
+        if found is None:
+            found = self._boxes[org] = Box(self._schema, org, self._numbers.get(org, 0))
+        return found
+
+    def boxes(self) -> list[Box]:
+        """All boxes in use."""
+        return list(self._boxes.values())
+
+    def tidy(self) -> None:
+        """Keep no more than the number of organisations that have nothing on its way."""
+        for org, box in list(self._boxes.items()):
+            if not box.has_news and not box.retained:
+                self._numbers[org] = box.sealed
+                del self._boxes[org]
+
+    def organisations(self) -> list[str]:
+        """Every organisation that this worker ever sent a chunk for."""
+        return list({**self._numbers, **self._boxes})
+
+    @property
+    def settled(self) -> bool:
+        """True when everything is acknowledged."""
+        return not any(box.has_news for box in self._boxes.values())
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes all of it takes."""
+        return sum(box.bytes for box in self._boxes.values())
+
+    @property
+    def calls(self) -> int:
+        """How many calls of organisations are not acknowledged."""
+        return sum(box.calls() for box in self._boxes.values() if box.org != OPERATOR)
+
+
+class Refusals:
+    """Members that the cap refused a moment ago, so that the next chunk need not ask again. Bounded."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, str, str], float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def remember(self, org: str, dimension: str, names: Collection[str], now: float) -> None:
+        """These were refused now."""
+        if len(self._until) + len(names) > MOST_REFUSED:
+            self._until = {key: until for key, until in self._until.items() if until > now}
+        if len(self._until) + len(names) > MOST_REFUSED:
+            self._until = {}
+        for name in names:
+            self._until[org, dimension, name] = now + REFUSED_SECONDS
+
+    def of(self, org: str, dimension: str, names: Collection[str], now: float) -> set[str]:
+        """Which of these were refused within the last minute."""
+        if not self._until:
+            return set()
+        return {name for name in names if self._until.get((org, dimension, name), 0.0) > now}

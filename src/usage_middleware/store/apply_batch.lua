@@ -1,0 +1,153 @@
+-- Adds one chunk of calls to an organisation's counters: wholly, and once however often it is sent.
+--
+-- KEYS[1]  `applied:<worker>`: the number of this worker's last chunk.
+-- KEYS[2]  a key that never exists: while the slot moves to another node, Redis then answers TRYAGAIN instead of running
+--          this on a node that has only half of the keys.
+-- ARGV[1]  MessagePack, see `writer._payload`:
+--          {1, number, previous, now_ms, applied_seconds, registry, series, boards}
+--
+-- Answers  {'OK', keys in the way}        counted
+--          {'DONE', last}                 was counted before
+--          {'GAP', last}                  numbers between `last` and this one are missing: send from there
+--          {'FULL', {dimension, ...}, ..} these members are over the cap; nothing was counted
+--          {'RETRY', error}               the server can't now; nothing was counted
+
+local EXACT = 9007199254740992 -- 2^53, up to which a Lua number is a whole one
+
+local layout, number, previous, now_ms, applied_seconds, registry, series, boards = unpack(cmsgpack.unpack(ARGV[1]))
+if layout ~= 1 or type(number) ~= 'number' or number < 1 or type(previous) ~= 'number' or type(boards) ~= 'table' then
+  return redis.error_reply('ERR this is not a chunk of usage')
+end
+
+local function integer(value)
+  return string.format('%.0f', value)
+end
+
+-- The members of {dimension, key, expire_at, keep_ms, limit, checked, members, last_ms, reserved} for which there is no room.
+local function refused(entry)
+  local key, fresh, limit, checked, members = entry[2], now_ms - entry[4], entry[5], entry[6], entry[7]
+  if checked == 0 then return nil end
+  local known = redis.pcall('ZMSCORE', key, unpack(members, 1, checked))
+  if known.err then return nil end
+  local room
+  local over = {entry[1]}
+  for i = 1, checked do
+    if not known[i] then
+      if not room then
+        room = limit - redis.call('ZCOUNT', key, integer(fresh), '+inf')
+        if room < checked then
+          for _, score in ipairs(redis.call('ZMSCORE', key, unpack(entry[9]))) do
+            if score then room = room + 1 end
+          end
+        end
+      end
+      if room > 0 then room = room - 1 else over[#over + 1] = members[i] end
+    end
+  end
+  return over[2] and over
+end
+
+local function over_the_caps()
+  local answer = {'FULL'}
+  for _, entry in ipairs(registry) do
+    local over = refused(entry)
+    if over then answer[#answer + 1] = over end
+  end
+  return answer[2] and answer
+end
+
+-- Leaves in entry.ttl what every key has left, or returns the error that keeps it from being written.
+local function touch(entries, key_at)
+  for _, entry in ipairs(entries) do
+    local left = redis.pcall('TTL', entry[key_at])
+    if type(left) == 'table' then return left.err end
+    entry.ttl = left
+  end
+end
+
+local in_the_way = 0
+
+local function expire(key, at)
+  redis.pcall('PEXPIRE', key, integer(at * 1000 - now_ms))
+end
+
+-- One HMGET and one HSET cost a third of an HINCRBY a field, here and in every replica and AOF.
+-- From `greatest` on the greater value stays. What a Lua number can't hold exactly goes through HINCRBY.
+local function add_series(entry)
+  local key, fields, amounts, greatest = entry[1], entry[3], entry[4], entry[5]
+  local before = redis.pcall('HMGET', key, unpack(fields))
+  if before.err then return false end
+  local set, clean = {}, true
+  for i, field in ipairs(fields) do
+    local old, amount = tonumber(before[i] or 0), tonumber(amounts[i])
+    if i >= greatest then
+      if not before[i] or (old and amount > old) then
+        set[#set + 1] = field
+        set[#set + 1] = integer(amount)
+      end
+    elseif old and old + amount < EXACT and old + amount > -EXACT then
+      set[#set + 1] = field
+      set[#set + 1] = integer(old + amount)
+    else
+      local exact = type(amounts[i]) == 'string' and amounts[i] or integer(amount)
+      if type(redis.pcall('HINCRBY', key, field, exact)) == 'table' then clean = false end
+    end
+  end
+  if set[1] and type(redis.pcall('HSET', key, unpack(set))) == 'table' then return false end
+  return clean
+end
+
+local function add_board(entry)
+  local key, members, amounts = entry[1], entry[3], entry[4]
+  local before = redis.pcall('ZMSCORE', key, unpack(members))
+  if before.err then return false end
+  local set = {}
+  for i, member in ipairs(members) do
+    set[#set + 1] = integer(tonumber(before[i] or 0) + amounts[i])
+    set[#set + 1] = member
+  end
+  return type(redis.pcall('ZADD', key, unpack(set))) ~= 'table'
+end
+
+local function add_all(entries, add)
+  for _, entry in ipairs(entries) do
+    if not add(entry) then
+      in_the_way = in_the_way + 1
+    elseif entry.ttl < 0 then
+      expire(entry[1], entry[2])
+    end
+  end
+end
+
+local function register(entry)
+  local key, set = entry[2], {}
+  for i, member in ipairs(entry[7]) do
+    set[#set + 1] = integer(entry[8][i])
+    set[#set + 1] = member
+  end
+  if type(redis.pcall('ZADD', key, 'GT', unpack(set))) == 'table' then
+    in_the_way = in_the_way + 1
+    return
+  end
+  redis.pcall('ZREMRANGEBYSCORE', key, '-inf', '(' .. integer(now_ms - entry[4]))
+  if entry.ttl < entry[4] / 1000 - 86400 then expire(key, entry[3]) end
+end
+
+local last = tonumber(redis.call('GET', KEYS[1]) or 0)
+if last >= number then return {'DONE', last} end
+if last ~= previous then return {'GAP', last} end
+
+local full = over_the_caps()
+if full then return full end
+
+local trouble = touch(registry, 2) or touch(series, 1) or touch(boards, 1)
+if trouble then return {'RETRY', trouble} end
+
+-- The first write: out of memory, a read-only replica or a failing disk are refused here.
+local claimed = redis.pcall('SET', KEYS[1], integer(number), 'EX', applied_seconds)
+if claimed.err then return {'RETRY', claimed.err} end
+
+add_all(series, add_series)
+add_all(boards, add_board)
+for _, entry in ipairs(registry) do register(entry) end
+return {'OK', in_the_way}

@@ -1,0 +1,286 @@
+"""The write half of the store: chunks, the worker's sign of life, and the agreement on what is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import Enum
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import redis
+from redis.exceptions import (
+    AskError,
+    AuthenticationWrongNumberOfArgsError,
+    ClusterDownError,
+    ClusterError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from usage_middleware.errors import UsageError
+from usage_middleware.periods import DAY
+from usage_middleware.settings import NONE
+from usage_middleware.store import schema as words
+from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.expand import Expansion, expand
+from usage_middleware.store.schema import Schema
+
+SCHEMA_VERSION = 1
+#: How long a worker's mark outlives its last chunk: a day more than a spooled chunk is sent for.
+APPLIED_SECONDS = 8 * DAY
+WORKER_SECONDS = 60
+
+_SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
+#: The version of the script that this process runs.
+SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+#: Up to here a number survives the script's own arithmetic; larger ones travel as text.
+_EXACT = 2**53
+
+#: When it is the server that can't now, and not the chunk that is at fault: nobody can write, or this slot or key can't be.
+_AWAY_ERRORS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, AuthenticationWrongNumberOfArgsError)
+_LATER_ERRORS = (NoPermissionError, TryAgainError, AskError)
+_AWAY_WORDS = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|NOAUTH)\b")
+_LATER_WORDS = re.compile(r"\b(MOVED|ASK|TRYAGAIN|NOPERM|permissions?|non local key)\b")
+
+#: All that Redis, the network and the engine may raise.
+TROUBLES = (RedisError, RedisClusterException, OSError, UsageError)
+
+_RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(words.METHODS | {words.OTHER_METHOD})
+                          for name in (words.UNMATCHED, words.OTHER)]}  # fmt: skip
+_RESERVED_NAMES = [words.ANONYMOUS, NONE, words.OTHER, words.UNKNOWN]
+
+
+class Outcome(Enum):
+    """What became of a chunk that was sent."""
+
+    COUNTED = "counted"
+    """It is in Redis, now or since an earlier attempt."""
+    GAP = "gap"
+    """Redis lacks numbers before it: send from `Answer.last` on."""
+    FULL = "full"
+    """`Answer.refused` are over the cap: send it again without them."""
+    LATER = "later"
+    """This organisation can't be written now; others may."""
+    AWAY = "away"
+    """The server answers, and can't take anything now."""
+    SILENT = "silent"
+    """No answer: nobody knows whether it was counted."""
+    FAULT = "fault"
+    """Redis refuses this very chunk."""
+
+
+class Answer(NamedTuple):
+    """The outcome of sending one chunk, and what belongs to it.
+
+    Attributes:
+        last: of COUNTED and GAP, the number of the last chunk that Redis has.
+        refused: of FULL, the members over the cap by dimension.
+        in_the_way: how many keys of another type were skipped.
+        reason: of the rest, what was said.
+    """
+
+    outcome: Outcome
+    last: int = 0
+    refused: Mapping[str, Collection[str]] = {}
+    in_the_way: int = 0
+    reason: str = ""
+
+
+class Disagreement(Exception):
+    """Redis holds counters of another shape than this recorder writes."""
+
+
+class Writer:
+    """Writes to one namespace. `client` is asked for a client each time, so that pools and forks are its own affair."""
+
+    def __init__(self, client: Callable[[], redis.Redis], schema: Schema) -> None:
+        self._client = client
+        self.schema = schema
+        self._keep = max(kept["day"] for kept in schema.settings.retention.values())
+
+    def send(self, worker: str, chunk: Chunk, previous: int, now: float, exempt: Collection[str] = ()) -> Answer:
+        """Send a chunk. Never raises for what Redis or the network do.
+
+        Args:
+            worker: whose numbers these are.
+            chunk: what to count.
+            previous: the number that Redis has of this worker and organisation, as far as the sender knows.
+            now: seconds since the epoch.
+            exempt: keys of the directory, for which the cap does not hold.
+        """
+        payload = self._payload(chunk, previous, now, exempt)
+        key = self.schema.applied(chunk.org, worker)
+        try:
+            reply = self._run(key, payload)
+        except TROUBLES as error:
+            return _failure(error)
+        return _answer(reply)
+
+    def _run(self, key: str, payload: bytes) -> Any:
+        client: Any = self._client()
+        arguments = (2, key, f"{key}:never", payload)
+        try:
+            return client.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
+        except NoScriptError:
+            return client.execute_command("EVAL", _SCRIPT, *arguments)
+
+    def _payload(self, chunk: Chunk, previous: int, now: float, exempt: Collection[str]) -> bytes:
+        expansion = expand(self.schema, chunk, int(now))
+        return msgspec.msgpack.encode(
+            [
+                1,
+                chunk.number,
+                previous,
+                int(now * 1000),
+                APPLIED_SECONDS,
+                self._registry(chunk.org, expansion, int(now), exempt),
+                [
+                    [key, one.expire_at, [*one.sums, *one.greatest], _exact(one.sums, one.greatest), len(one.sums) + 1]
+                    for key, one in expansion.series.items()
+                ],
+                [[key, one.expire_at, [*one.scores], [*one.scores.values()]] for key, one in expansion.boards.items()],
+            ]
+        )
+
+    def _registry(self, org: str, expansion: Expansion, now: int, exempt: Collection[str]) -> list[list[Any]]:
+        entries: list[list[Any]] = []
+        for dimension, seen in expansion.seen.items():
+            if not seen:
+                continue
+            free = {name for name in seen if words.is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
+            members = sorted(seen, key=free.__contains__)
+            entries.append(
+                [
+                    dimension,
+                    self.schema.seen(org, dimension),
+                    now + self._keep,
+                    self._keep * 1000,
+                    self.schema.settings.member_limit(dimension),
+                    len(members) - len(free),
+                    members,
+                    [seen[name] for name in members],
+                    _RESERVED.get(dimension, _RESERVED_NAMES),
+                ]
+            )
+        return entries
+
+    def applied(self, worker: str, orgs: Iterable[str]) -> dict[str, int]:
+        """The number of the last chunk that Redis has, for each organisation.
+
+        Raises:
+            TROUBLES: as the client does.
+        """
+        asked = list(orgs)
+        with self._client().pipeline(transaction=False) as pipeline:
+            for org in asked:
+                pipeline.get(self.schema.applied(org, worker))
+            return {org: int(found or 0) for org, found in zip(asked, pipeline.execute(), strict=True)}
+
+    def beat(self, worker: str, facts: dict[str, str | int], now_ms: int) -> None:
+        """Leave the worker's account of itself, for 60 s.
+
+        Raises:
+            TROUBLES: as the client does.
+        """
+        key, workers = self.schema.worker(worker), self.schema.workers
+        with self._client().pipeline(transaction=True) as pipeline:
+            pipeline.hset(key, mapping=cast(Any, facts))
+            pipeline.expire(key, WORKER_SECONDS)
+            pipeline.zadd(workers, {worker: now_ms})
+            pipeline.zremrangebyscore(workers, "-inf", f"({now_ms - WORKER_SECONDS * 1000}")
+            pipeline.expire(workers, DAY)
+            pipeline.execute()
+
+    def forget(self, worker: str, orgs: Iterable[str]) -> None:
+        """Remove what a worker that ended clean leaves behind.
+
+        Raises:
+            TROUBLES: as the client does.
+        """
+        with self._client().pipeline(transaction=False) as pipeline:
+            for org in orgs:
+                pipeline.delete(self.schema.applied(org, worker))
+            pipeline.delete(self.schema.worker(worker))
+            pipeline.zrem(self.schema.workers, worker)
+            pipeline.execute()
+
+    def agree(self, now_ms: int) -> None:
+        """Write down the shape of what is stored, or check that it is ours.
+
+        Raises:
+            Disagreement: naming what differs.
+            TROUBLES: as the client does.
+        """
+        settings = self.schema.settings
+        ours = {"schema": SCHEMA_VERSION, "slot_minutes": settings.slot_minutes}
+        since = {f"since:{dimension}": now_ms for dimension in ("endpoint", "key", *settings.dimensions)}
+        with self._client().pipeline(transaction=True) as pipeline:
+            for name, value in {**ours, **since}.items():
+                pipeline.hsetnx(self.schema.meta, name, value)
+            pipeline.hmget(self.schema.meta, *ours)
+            *_, found = pipeline.execute()
+        for (name, value), theirs in zip(ours.items(), found, strict=True):
+            if theirs != b"%d" % value:
+                raise Disagreement(
+                    f"{self.schema.meta} says {name} is {theirs.decode(errors='replace')}, this recorder has {value}; "
+                    "use another namespace, or the same settings everywhere"
+                )
+
+    @property
+    def is_cluster(self) -> bool:
+        """True when organisations are spread over nodes."""
+        return isinstance(self._client(), redis.RedisCluster)
+
+    def node_of(self, org: str) -> str:
+        """The name of the node that holds an organisation; the same for all unless Redis is a cluster."""
+        try:
+            client = self._client()
+            if not isinstance(client, redis.RedisCluster):
+                return ""
+            return str(client.get_node_from_key(self.schema.tree(org)).name)
+        except (*TROUBLES, AttributeError):
+            return ""
+
+
+def _exact(*amounts: Mapping[str, int]) -> list[int | str]:
+    return [value if -_EXACT < value < _EXACT else str(value) for one in amounts for value in one.values()]
+
+
+def _answer(reply: Any) -> Answer:
+    kind, *rest = reply
+    if kind == b"OK":
+        return Answer(Outcome.COUNTED, in_the_way=int(rest[0]))
+    if kind == b"DONE":
+        return Answer(Outcome.COUNTED, last=int(rest[0]))
+    if kind == b"GAP":
+        return Answer(Outcome.GAP, last=int(rest[0]))
+    if kind == b"FULL":
+        refused = {dimension.decode(): {name.decode() for name in names} for dimension, *names in rest}
+        return Answer(Outcome.FULL, refused=refused)
+    return _refusal(rest[0].decode(errors="replace"))
+
+
+def _failure(error: Exception) -> Answer:
+    text = str(error) or type(error).__name__
+    if isinstance(error, _AWAY_ERRORS):
+        return Answer(Outcome.AWAY, reason=text)
+    if isinstance(error, _LATER_ERRORS):
+        return Answer(Outcome.LATER, reason=text)
+    if isinstance(error, ResponseError):
+        return _refusal(text) if _AWAY_WORDS.search(text) or _LATER_WORDS.search(text) else Answer(Outcome.FAULT, reason=text)
+    later = isinstance(error, ClusterError | RedisClusterException)
+    return Answer(Outcome.LATER if later else Outcome.SILENT, reason=text)
+
+
+def _refusal(text: str) -> Answer:
+    return Answer(Outcome.AWAY if _AWAY_WORDS.search(text) else Outcome.LATER, reason=text)
