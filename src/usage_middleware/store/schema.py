@@ -221,8 +221,12 @@ class Schema:
         return f"{self.tree(org)}:keys"
 
     def keys_by_name(self, org: str) -> str:
-        """The directory in the order of names (ZSET of `name NUL key id`, all scores 0)."""
+        """The active keys in the order of names (ZSET of `name NUL key id`, all scores 0)."""
         return f"{self.tree(org)}:keys:names"
+
+    def revoked_keys_by_name(self, org: str) -> str:
+        """As `keys_by_name`, of the revoked ones."""
+        return f"{self.tree(org)}:keys:revoked"
 
     def cache(self, org: str, digest: str) -> str:
         """One cached answer."""
