@@ -1,0 +1,204 @@
+"""`Usage`: the object a person holds. It wires settings, key directory, recorder and reader, and does nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+from usage_middleware.capture.call import Capture
+from usage_middleware.errors import ConfigurationError
+from usage_middleware.record.recorder import Recorder
+from usage_middleware.settings import NONE, Settings, retention
+from usage_middleware.store.engine import Engine
+from usage_middleware.store.keys import KeyDirectory
+from usage_middleware.store.reader import Reader
+from usage_middleware.store.schema import Schema, endpoint_member, key_member, name_of
+from usage_middleware.store.writer import Writer
+
+if TYPE_CHECKING:
+    from usage_middleware.capture.exclude import Exclude
+    from usage_middleware.capture.identity import Identify
+    from usage_middleware.report.viewer import Viewer
+
+
+class Usage:
+    """Counts the requests of an application, and answers what was used.
+
+    Making one does no input or output: connections, the embedded server and the flusher's thread begin with the first
+    use, in whichever process that is.
+
+    Args:
+        redis: a URL (redis://, rediss://, unix://, redis+cluster://, redis+sentinel://) or a synchronous redis-py client;
+            None: `$USAGE_REDIS_URL`, else the embedded server.
+        namespace: the first segment of every key.
+        identify: callable(request) -> Caller or None, run after the application has answered; None: the key in
+            `x-api-key`, `apikey` or `Authorization: Bearer`.
+        pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis.
+        dimensions: what calls may be tagged with.
+        counters: what may be counted in a call.
+        rates: name -> (counter, counter): a ratio of two counters, 0.0 where the second is 0.
+        rank_by: the counter that ranks endpoints.
+        untagged: the member of a call without a value in a dimension; for all, or for each by name.
+        endpoint_label: callable(method, template) -> label, applied when reading.
+        endpoints: callable(viewer, labels) -> labels: which unused endpoints a viewer is shown.
+        exclude: paths that are not counted (`/internal/*` for all below), or callable(request) -> bool.
+        flush_interval: how old an unsent call may get, seconds.
+        retention: for how long counters are kept, where the default is to be changed:
+            {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
+            middle, day.
+        slot_minutes: 30, or 15 for zones such as Nepal's.
+        max_members: how many members a dimension may have in an organisation; for all, or for each by name.
+        shards: splits a giant dimension's boards: {"key": 16}.
+        operator_tree: False saves the counters of all organisations together.
+        backlog_bytes: how much memory unsent calls may take.
+        shutdown_timeout: how long the last delivery may take, seconds.
+        data_dir: where the embedded server has its data; None: `$USAGE_DATA_DIR`, else the user's own data directory.
+        strict: True makes an undeclared dimension or counter an error; None: if `$USAGE_STRICT` is set or Python runs in
+            development mode (`-X dev`). Else it is logged once and dropped.
+        clock: seconds since the epoch, for tests.
+
+    Raises:
+        ConfigurationError: naming the option and what is allowed.
+
+    Attributes:
+        settings: what was told, checked.
+        keys: the key directory.
+        reader: what the reports read with.
+        recorder: what the middlewares record with.
+        engine: the connection.
+    """
+
+    def __init__(
+        self,
+        redis: object = None,
+        *,
+        namespace: str = "usage",
+        identify: Identify | None = None,
+        pepper: bytes | str | None = None,
+        dimensions: Sequence[str] = (),
+        counters: Sequence[str] = (),
+        rates: Mapping[str, tuple[str, str]] | None = None,
+        rank_by: str | None = None,
+        untagged: str | Mapping[str, str] = NONE,
+        endpoint_label: Callable[[str, str], str] | None = None,
+        endpoints: Callable[[Viewer, list[str]], Iterable[str]] | None = None,
+        exclude: Exclude = None,
+        flush_interval: float = 5.0,
+        retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
+        slot_minutes: int = 30,
+        max_members: int | Mapping[str, int] | None = None,
+        shards: Mapping[str, int] | None = None,
+        operator_tree: bool = True,
+        backlog_bytes: int = 64_000_000,
+        shutdown_timeout: float = 5.0,
+        data_dir: str | os.PathLike[str] | None = None,
+        strict: bool | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.clock = clock
+        self.settings = _settings(
+            namespace=namespace,
+            dimensions=dimensions,
+            counters=counters,
+            rates=rates,
+            rank_by=rank_by,
+            untagged=untagged,
+            endpoint_label=endpoint_label,
+            kept=retention,
+            slot_minutes=slot_minutes,
+            max_members=max_members,
+            shards=shards,
+            operator_tree=operator_tree,
+        )
+        _check_positive(flush_interval=flush_interval, backlog_bytes=backlog_bytes, shutdown_timeout=shutdown_timeout)
+        schema = Schema(self.settings)
+        self.engine = Engine(redis, data_dir=data_dir)
+        self.keys = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
+        self.recorder = Recorder(
+            Writer(lambda: self.engine.client, schema),
+            self.settings,
+            resolve=self.keys.resolve,
+            known_keys=self._known_keys,
+            clock=clock,
+            flush_interval=flush_interval,
+            backlog_bytes=backlog_bytes,
+            shutdown_timeout=shutdown_timeout,
+        )
+        self.capture = Capture(
+            self.recorder,
+            identify=identify,
+            exclude=exclude,
+            dimensions=self.settings.dimensions,
+            untagged=[self.settings.untagged.get(name, NONE) for name in self.settings.dimensions],
+            counters=self.settings.counters,
+            strict=_is_strict(strict),
+        )
+        self.reader = Reader(self.engine, schema, self.keys, own_routes=self.routes, visible=endpoints)
+
+    def routes(self) -> list[str]:
+        """The endpoints of the applications that this process's middlewares wrap, called or not."""
+        return [endpoint_member(method, template) for method, template in self.capture.routes()]
+
+    def flush(self) -> bool:
+        """Deliver now what was recorded so far. True if Redis has acknowledged all of it."""
+        return self.recorder.flush()
+
+    def close(self) -> None:
+        """Deliver what is left, within `shutdown_timeout`, and let go of Redis. Closing twice is fine."""
+        self.recorder.close()
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
+        found = self.keys.get_many(name_of(org), [name_of(one) for one in ids])
+        return {key_member(info.id) for info in found} & set(ids)
+
+
+def _settings(
+    *,
+    dimensions: Sequence[str],
+    counters: Sequence[str],
+    rates: Mapping[str, tuple[str, str]] | None,
+    untagged: str | Mapping[str, str],
+    kept: Mapping[str, Mapping[str, timedelta | int]] | None,
+    max_members: int | Mapping[str, int] | None,
+    shards: Mapping[str, int] | None,
+    **as_they_are: object,
+) -> Settings:
+    names = _names("dimensions", dimensions)
+    limits = dict.fromkeys(("endpoint", "key", "org", *names), max_members) if isinstance(max_members, int) else max_members
+    return Settings(
+        dimensions=names,
+        counters=_names("counters", counters),
+        rates=dict(rates or {}),
+        untagged=dict.fromkeys(names, untagged) if isinstance(untagged, str) else dict(untagged),
+        retention=retention(kept),
+        max_members=dict(limits or {}),
+        shards=dict(shards or {}),
+        **as_they_are,  # type: ignore[arg-type]
+    )
+
+
+def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(given, str):
+        raise ConfigurationError(f'{option} must be a list or tuple of names, for instance ("{given}",)')
+    return tuple(given)
+
+
+def _check_positive(**given: float) -> None:
+    for option, number in given.items():
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
+            raise ConfigurationError(f"{option} must be a number greater than 0, not {number!r}")
+
+
+def _is_strict(strict: bool | None) -> bool:
+    return strict if strict is not None else bool(os.environ.get("USAGE_STRICT")) or sys.flags.dev_mode
