@@ -1,0 +1,8 @@
+"""Room 5: the usage API over HTTP. A Blueprint for Flask is in `usage_middleware.web.flask`."""
+
+from __future__ import annotations
+
+from usage_middleware.web.auth import Forbidden as Forbidden
+from usage_middleware.web.auth import KeyAuth as KeyAuth
+from usage_middleware.web.starlette import usage_app as usage_app
+from usage_middleware.web.wsgi import usage_wsgi_app as usage_wsgi_app

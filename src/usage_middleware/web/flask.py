@@ -1,0 +1,51 @@
+"""The usage API as a Flask blueprint, for hosts that would rather register than dispatch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import flask
+
+from usage_middleware.marks import EXCLUDE
+from usage_middleware.web.auth import Auth, checked
+from usage_middleware.web.site import Site
+from usage_middleware.web.wsgi import request_of
+
+if TYPE_CHECKING:
+    from usage_middleware.usage import Usage
+
+#: All that Flask routes here, so that ours is the answer to the methods that are not possible.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+
+
+def usage_blueprint(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60, name: str = "usage") -> flask.Blueprint:
+    """The usage API.
+
+        flask_app.register_blueprint(usage_blueprint(usage, auth=KeyAuth(usage.keys)), url_prefix="/usage")
+
+    Args:
+        auth: callable(flask.request) -> Viewer, or None for 401. `KeyAuth(usage.keys)` is one.
+        cache_seconds: for how long Redis keeps an answer; 0: not at all, and nothing is written.
+        name: of the blueprint, where there are two.
+
+    Raises:
+        ConfigurationError: an argument that can't be.
+    """
+    site, asks = Site(usage, cache_seconds), checked(auth)
+    blueprint = flask.Blueprint(name, __name__)
+
+    def answer(path: str = "", **_: Any) -> flask.Response:
+        request = flask.request
+        request.environ[EXCLUDE] = True
+        asked = request_of(request.environ)
+        mount = asked.root + asked.path.removesuffix(path).rstrip("/")
+        found = site.answer(asked._replace(path=f"/{path}", root=mount), lambda: asks(request))
+        response = flask.Response(found.body, found.status_line)
+        # Only now: the constructor would set the length of HEAD's answer to that of its empty body.
+        response.headers.update(dict(found.headers))
+        return response
+
+    options: dict[str, Any] = {"methods": METHODS, "strict_slashes": False, "provide_automatic_options": False}
+    blueprint.add_url_rule("/", "usage", answer, **options)
+    blueprint.add_url_rule("/<path:path>", "usage", answer, **options)
+    return blueprint

@@ -1,0 +1,61 @@
+"""A request and a response as the core sees them: what every shell digs out, and what it writes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+import msgspec
+
+
+class Request(NamedTuple):
+    """What the core needs of a request.
+
+    Attributes:
+        path: under the mount; `""` and `/` are both the mount's root.
+        query: the query string as it came, percent-encoded.
+        accept: the `Accept` header, empty if there is none.
+        root: where the usage app is mounted, for the addresses in `/openapi.json`.
+    """
+
+    method: str
+    path: str
+    query: bytes = b""
+    accept: str = ""
+    root: str = ""
+
+
+class Response(NamedTuple):
+    """What a shell writes back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def status_line(self) -> str:
+        """As WSGI wants it: `200 OK`."""
+        return f"{self.status} {reason(self.status)}"
+
+    def with_headers(self, more: Mapping[str, str]) -> Response:
+        """The same with these headers too."""
+        return self._replace(headers={**self.headers, **more})
+
+
+#: Asks the shell's `auth` about the shell's own request.
+Authenticate = Callable[[], object]
+
+
+def reason(status: int) -> str:
+    """The status's reason phrase. 422 was renamed in Python 3.13; the documents have the older name.
+
+    >>> reason(400), reason(422)
+    ('Bad Request', 'Unprocessable Entity')
+    """
+    return "Unprocessable Entity" if status == 422 else HTTPStatus(status).phrase
+
+
+def json_response(content: object, status: int = 200) -> Response:
+    """Anything msgspec can encode, as JSON."""
+    return Response(status, {"Content-Type": "application/json"}, msgspec.json.encode(content))

@@ -1,0 +1,82 @@
+"""The usage API as a Starlette application, to be mounted in Starlette and FastAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anyio import from_thread
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response as StarletteResponse
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from usage_middleware.marks import EXCLUDE
+from usage_middleware.web.auth import Auth, checked
+from usage_middleware.web.message import Request
+from usage_middleware.web.site import Site
+
+if TYPE_CHECKING:
+    from usage_middleware.usage import Usage
+
+
+def usage_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> Starlette:
+    """The usage API. It needs no lifespan, which hosts never run for what is mounted.
+
+        app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))
+
+    Args:
+        auth: callable(starlette.requests.Request) -> Viewer, or None for 401; sync (run in the thread pool) or async.
+            `KeyAuth(usage.keys)` is one.
+        cache_seconds: for how long Redis keeps an answer; 0: not at all, and nothing is written.
+
+    Raises:
+        ConfigurationError: an argument that can't be.
+    """
+    app = Starlette()
+    shell = _shell(Site(usage, cache_seconds), checked(auth, may_be_async=True))
+    app.router = Router(redirect_slashes=False, default=shell)
+    return app
+
+
+def _shell(site: Site, auth: Auth) -> ASGIApp:
+    async def shell(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
+        scope[EXCLUDE] = True
+        request = StarletteRequest(scope, receive)
+        found = await run_in_threadpool(site.answer, _asked(request), partial(_ask, auth, request))
+        await StarletteResponse(found.body, found.status, dict(found.headers))(scope, receive, send)
+
+    return shell
+
+
+def _ask(auth: Auth, request: StarletteRequest) -> object:
+    """Runs in the thread pool; what can be awaited is awaited on the event loop."""
+    found: Any = auth(request)
+    return from_thread.run(_awaited, found) if isinstance(found, Awaitable) else found
+
+
+async def _awaited(found: Awaitable[object]) -> object:
+    return await found
+
+
+def _asked(request: StarletteRequest) -> Request:
+    path, root = _split(request.scope)
+    query = request.scope.get("query_string", b"")
+    return Request(request.method, path, query, request.headers.get("accept", ""), root)
+
+
+def _split(scope: Scope) -> tuple[str, str]:
+    """The path under the mount, and the mount. Some servers leave their own prefix out of `path`, so both are tried."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    server_root = str(scope.get("app_root_path", "")).rstrip("/")
+    for prefix in (root, root.removeprefix(server_root)):
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return path[len(prefix) :], root
+    return path, root

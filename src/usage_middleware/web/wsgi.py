@@ -1,0 +1,57 @@
+"""The usage API as a plain WSGI application, for Flask under a DispatcherMiddleware, or any other host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from usage_middleware.marks import EXCLUDE
+from usage_middleware.web.auth import Auth, checked
+from usage_middleware.web.message import Request
+from usage_middleware.web.site import Site
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from usage_middleware.usage import Usage
+
+
+def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> WSGIApplication:
+    """The usage API.
+
+        flask_app.wsgi_app = DispatcherMiddleware(
+            flask_app.wsgi_app, {"/usage": usage_wsgi_app(usage, auth=KeyAuth(usage.keys))}
+        )
+
+    Args:
+        auth: callable(environ) -> Viewer, or None for 401. `KeyAuth(usage.keys)` is one.
+        cache_seconds: for how long Redis keeps an answer; 0: not at all, and nothing is written.
+
+    Raises:
+        ConfigurationError: an argument that can't be.
+    """
+    site, asks = Site(usage, cache_seconds), checked(auth)
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[EXCLUDE] = True
+        response = site.answer(request_of(environ), lambda: asks(environ))
+        start_response(response.status_line, list(response.headers.items()))
+        return [response.body]
+
+    return application
+
+
+def request_of(environ: dict[str, Any]) -> Request:
+    """What the core needs of an environ."""
+    return Request(
+        environ["REQUEST_METHOD"],
+        _text(environ.get("PATH_INFO", "")),
+        environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
+        environ.get("HTTP_ACCEPT", ""),
+        _text(environ.get("SCRIPT_NAME", "")),
+    )
+
+
+def _text(name: str) -> str:
+    """PEP 3333 hands bytes over as latin-1."""
+    return name.encode("latin-1", "replace").decode("utf-8", "replace")
