@@ -35,6 +35,7 @@ BOARD_MEASURES = (CALLS, LATENCY, *CLASSES)
 MEMBER_BYTES = 128
 _KEPT_BYTES = 96
 _ESCAPED_PAREN = re.compile(r"%(?=(?:25)*28)")
+_ESCAPED_STAR = re.compile(r"%(?:25)*2A")
 _UNSAFE = re.compile(r"[%:\x00-\x1f\x7f-\x9f]")
 _UNSAFE_IN_ORG = re.compile(r"[%:{}\x00-\x1f\x7f-\x9f]")
 
@@ -69,9 +70,15 @@ def key_member(key: str | None) -> str:
 
 
 def org_member(org: str | None) -> str:
-    """The member of an organisation; `default` of an empty one. Never `*`, which is the operator's."""
+    """The member of an organisation; `default` of an empty one. Never `*`, which is the operator's.
+
+    >>> org_member("*"), org_member("%2A")
+    ('%2A', '%252A')
+    """
     found = member(org) if org else DEFAULT_ORG
-    return "%2A" if found == OPERATOR else found
+    if found == OPERATOR:
+        return "%2A"
+    return "%25" + found[1:] if _ESCAPED_STAR.fullmatch(found) else found
 
 
 def name_of(found: str) -> str:
@@ -84,7 +91,7 @@ def name_of(found: str) -> str:
         return OPERATOR
     if found.startswith("%28"):
         return "(" + found[3:]
-    return "%" + found[3:] if _ESCAPED_PAREN.match(found) else found
+    return "%" + found[3:] if _ESCAPED_PAREN.match(found) or _ESCAPED_STAR.fullmatch(found) else found
 
 
 def listed(name: str) -> str:
