@@ -208,7 +208,7 @@ class _Body:
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        self._pieces = iter(self._body)
+        # Begins in `__next__`: whoever asks an iterator for its iterator twice must not get the body twice.
         return self
 
     def __next__(self) -> bytes:
