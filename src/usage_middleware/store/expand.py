@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
@@ -12,6 +12,9 @@ from usage_middleware.settings import Kind
 from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk, Row
 from usage_middleware.store.schema import OPERATOR, Schema, key_board_member
+
+_T = TypeVar("_T")
+_Pairs: TypeAlias = list[tuple[str, _T]]
 
 
 class Series(NamedTuple):
@@ -80,14 +83,15 @@ class _Expander:
         self.expansion = Expansion({}, {}, {dimension: {} for dimension in self.dimensions})
 
     def add(self, row: Row) -> None:
-        members = self._members(row)
+        members, measures = self._members(row), _board_measures(row)
+        bins = [(str(number), calls) for number, calls in row.bins.items()]
         for layer in self.schema.layers:
             at = self._names(layer, row.minute)
             self._add_series(row, layer, at)
-            self._add_boards(row, layer, at, members)
-            self._add_latency(row, layer, at)
-            if self.org != OPERATOR:
-                self._add_key_board(row, layer, at, members)
+            self._add_boards(layer, at, members, measures)
+            self._add_latency(row.endpoint, layer, at, bins)
+        if self.org != OPERATOR:
+            self._add_key_boards(row, members, measures)
         for dimension, member in members:
             seen = self.expansion.seen[dimension]
             seen[member] = max(seen.get(member, 0), row.last_ms)
@@ -104,7 +108,7 @@ class _Expander:
     def _end(self, kind: Kind, layer: Resolution, end: int) -> int:
         return end + self.schema.settings.kept(kind, layer.rank)
 
-    def _members(self, row: Row) -> list[tuple[str, str]]:
+    def _members(self, row: Row) -> _Pairs[str]:
         who = row.org if self.org == OPERATOR else row.key
         return list(zip(self.dimensions, (row.endpoint, who, *row.tags), strict=True))
 
@@ -121,7 +125,7 @@ class _Expander:
         for kind, key in places:
             self._to_series(key, self._end(kind, layer, at.block_end), sums, last)
 
-    def _series_measures(self, row: Row) -> list[tuple[str, int]]:
+    def _series_measures(self, row: Row) -> _Pairs[int]:
         counts = zip(self.counters, row.counts, strict=True)
         optional = [(words.LATENCY, row.latency_us), (words.BYTES, row.sent), *counts]
         return [
@@ -130,35 +134,37 @@ class _Expander:
             *((measure, amount) for measure, amount in optional if amount),
         ]
 
-    def _add_boards(self, row: Row, layer: Resolution, at: SlotNames, members: list[tuple[str, str]]) -> None:
+    def _add_boards(self, layer: Resolution, at: SlotNames, members: _Pairs[str], measures: _Pairs[int]) -> None:
         end = self._end("board", layer, at.slot_end)
         for dimension, member in members:
             where = self.schema.sharded(dimension, member)
-            for measure, amount in _board_measures(row):
-                key = self.schema.board(self.org, layer.name, at.slot, where, measure)
-                self._to_board(key, end, [(member, amount)])
+            for measure, amount in measures:
+                self._to_board(self.schema.board(self.org, layer.name, at.slot, where, measure), end, ((member, amount),))
 
-    def _add_latency(self, row: Row, layer: Resolution, at: SlotNames) -> None:
+    def _add_latency(self, endpoint: str, layer: Resolution, at: SlotNames, bins: _Pairs[int]) -> None:
         end = self._end("board", layer, at.slot_end)
-        bins = [(str(number), calls) for number, calls in row.bins.items()]
-        for endpoint in (None, row.endpoint):
-            self._to_board(self.schema.latency_board(self.org, layer.name, at.slot, endpoint), end, bins)
+        self._to_board(self.schema.latency_board(self.org, layer.name, at.slot), end, bins)
+        self._to_board(self.schema.latency_board(self.org, layer.name, at.slot, endpoint), end, bins)
 
-    def _add_key_board(self, row: Row, layer: Resolution, at: SlotNames, members: list[tuple[str, str]]) -> None:
-        key = self.schema.key_board(self.org, layer.name, at.slot, row.key)
+    def _add_key_boards(self, row: Row, members: _Pairs[str], measures: _Pairs[int]) -> None:
         scores = [
             (key_board_member(measure, dimension, member), amount)
             for dimension, member in members
             if dimension != "key"
-            for measure, amount in _board_measures(row)
+            for measure, amount in measures
         ]
         scores += [(key_board_member(words.CALLS, "latency", str(number)), calls) for number, calls in row.bins.items()]
-        self._to_board(key, self._end("key_board", layer, at.slot_end), scores)
+        for layer in self.schema.layers:
+            at = self._names(layer, row.minute)
+            key = self.schema.key_board(self.org, layer.name, at.slot, row.key)
+            self._to_board(key, self._end("key_board", layer, at.slot_end), scores)
 
     def _to_series(self, key: str, end: int, sums: Iterable[tuple[str, int]], last: tuple[str, int] | None = None) -> None:
         if end <= self.now:
             return
-        series = self.expansion.series.setdefault(key, Series(end, {}, {}))
+        series = self.expansion.series.get(key)
+        if series is None:
+            series = self.expansion.series[key] = Series(end, {}, {})
         for field, amount in sums:
             series.sums[field] = series.sums.get(field, 0) + amount
         if last:
@@ -167,12 +173,14 @@ class _Expander:
     def _to_board(self, key: str, end: int, scores: Iterable[tuple[str, int]]) -> None:
         if end <= self.now:
             return
-        board = self.expansion.boards.setdefault(key, Board(end, {})).scores
+        board = self.expansion.boards.get(key)
+        if board is None:
+            board = self.expansion.boards[key] = Board(end, {})
         for member, amount in scores:
-            board[member] = board.get(member, 0) + amount
+            board.scores[member] = board.scores.get(member, 0) + amount
 
 
-def _board_measures(row: Row) -> list[tuple[str, int]]:
+def _board_measures(row: Row) -> _Pairs[int]:
     found = [(words.CALLS, row.calls)]
     if row.latency_us:
         found.append((words.LATENCY, row.latency_us))
@@ -232,7 +240,10 @@ class Load:
         for place, tag in enumerate(row.tags):
             parts += [(2, (minute, "t", place, tag)), (1, (minute, "ts", place, tag, status))]
             parts += [(2, (minute, "kt", key, place, tag)), (1, (minute, "kts", key, place, tag, status))]
+        for bin_number in row.bins:
+            parts += [(1, (minute, "b", bin_number)), (1, (minute, "eb", endpoint, bin_number))]
+            parts += [(1, (minute, "kb", key, bin_number))]
         fresh = sum(weight for weight, part in parts if part not in self._known)
         self._known.update(part for _, part in parts)
-        self.increments += 3 * (fresh + 3 * len(row.bins))
+        self.increments += 3 * fresh
         return self.increments
