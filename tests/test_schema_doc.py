@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -62,7 +63,8 @@ def written(server: ServerProcess, namespace: str) -> dict[str, dict[str, int]]:
 
 
 def content(client: redis.Redis, name: str) -> dict[str, int]:
-    pairs = client.hgetall(name).items() if client.type(name) == b"hash" else client.zrange(name, 0, -1, withscores=True)
+    is_hash = client.type(name) == b"hash"
+    pairs: Any = client.hgetall(name).items() if is_hash else client.zrange(name, 0, -1, withscores=True)
     return {field.decode(): int(number) for field, number in pairs}
 
 

@@ -1,0 +1,150 @@
+"""`usage-middleware demo`: a real API, real calls, a real Redis-compatible server, and what a customer sees of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.rule import Rule
+from rich.text import Text
+
+from usage_middleware.cli import lines, tables, traffic
+from usage_middleware.cli.example import Example, choose_port, find_app, folder, serving
+
+CALLS = 300
+TRAFFIC_SECONDS = 5.0
+COUNTED_SECONDS = 10
+#: The customer whose views are shown: with which key, and that key's id.
+ORG, KEY, KEY_ID = "acme", traffic.STOREFRONT, "key_storefront"
+VIEWS = (
+    ("/usage/summary", tables.summary),
+    ("/usage/by-key?include_revoked=true", tables.by_key),
+    ("/usage/by-group?group=project", tables.by_group),
+)
+INTRODUCTION = """\
+A geocoding API with two customers, Acme and Globex, and an embedded Valkey to count in.
+Acme's key asks the usage API below; no view shows it anything of Globex."""
+TRY = (
+    ("a call of your own", KEY, "/v1/geocode?q=ams"),
+    ("what Acme used, a second later", KEY, "/usage/summary?period=24h"),
+    ("every key of Acme", KEY, "/usage/by-key"),
+    ("its busiest endpoints", KEY, "/usage/by-group?group=endpoint"),
+    ("the same for a spreadsheet", KEY, "/usage/by-key?format=csv"),
+    ("another customer sees its own", traffic.MAPS, "/usage/summary"),
+    ("a revoked key sees nothing", traffic.OLD_APP, "/usage/summary"),
+)
+
+
+def run_demo(*, seconds: float | None, port: int | None, data_dir: Path | None) -> None:
+    """Serve, call, show; then serve on until Ctrl-C, or for so many seconds."""
+    console = Console(highlight=False)
+    app, chosen = find_app(), choose_port(port)
+    try:
+        with ended_in_order(), folder(data_dir) as data, serving(app, chosen, data) as example:
+            console.print(INTRODUCTION)
+            send_traffic(console, example)
+            show_views(console, example)
+            show_redis(console, example)
+            show_urls(console, example)
+            keep_serving(console, example, seconds)
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """While this lasts, being told to end is the same as Ctrl-C."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {signum: signal.signal(signum, interrupt) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def send_traffic(console: Console, example: Example) -> None:
+    """Send the calls with a progress bar, and wait until Redis has them."""
+    before = lines.counted(example.usage)
+    script = traffic.calls(CALLS)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"Calling a geocoding API on port {example.port}", total=len(script))
+        statuses = traffic.play(script, example.port, TRAFFIC_SECONDS, lambda: progress.advance(task))
+    found = wait_until_counted(example, before, len(script))
+    classes = ", ".join(f"{count} {name}" for name, count in sorted(Counter(f"{code // 100}xx" for code in statuses).items()))
+    console.print(f"{len(script)} calls sent ({classes}), {found} counted.", style="bold")
+
+
+def wait_until_counted(example: Example, before: int, sent: int) -> int:
+    """How many calls Redis has beyond those before: all that were sent, or what there is after ten seconds."""
+    deadline = time.monotonic() + COUNTED_SECONDS
+    while (found := lines.counted(example.usage) - before) < sent and time.monotonic() < deadline:
+        example.check_alive()
+        time.sleep(0.05)
+    return found
+
+
+def show_views(console: Console, example: Example) -> None:
+    """The three views, as this customer's key gets them."""
+    for path, table in VIEWS:
+        console.print()
+        console.print(Rule(f"GET {path}", align="left"))
+        console.print(table(get(example.port, path)))
+
+
+def get(port: int, path: str) -> tables.Report:
+    """One view's answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=traffic.TIMEOUT)
+    try:
+        connection.request("GET", path, headers={"X-API-Key": KEY})
+        response = connection.getresponse()
+        report: tables.Report = json.loads(response.read())
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise click.ClickException(f"GET {path} answered {response.status}: {report}")
+    return report
+
+
+def show_redis(console: Console, example: Example) -> None:
+    """What anyone with redis-cli reads, with the numbers that are there."""
+    console.print()
+    console.print(Rule("The same numbers in Redis", align="left"))
+    console.print(Text(f"redis-cli -s {lines.socket_path(example.usage)}"), soft_wrap=True)
+    for command, answer in lines.top_keys(example.usage, ORG, KEY_ID):
+        console.print(Text(command, style="bold"), soft_wrap=True)
+        for line in answer:
+            console.print(Text(f"    {line}"), soft_wrap=True)
+
+
+def show_urls(console: Console, example: Example) -> None:
+    """What to try next, to copy and paste."""
+    console.print()
+    console.print(Rule("Try it", align="left"))
+    for what, key, path in TRY:
+        console.print(Text(f"# {what}", style="dim"))
+        console.print(Text(f"curl -H 'X-API-Key: {key}' 'http://127.0.0.1:{example.port}{path}'"), soft_wrap=True)
+
+
+def keep_serving(console: Console, example: Example, seconds: float | None) -> None:
+    """Until Ctrl-C, or for so long."""
+    console.print()
+    console.print("Serving until Ctrl-C." if seconds is None else f"Serving for {seconds:g} s.", style="bold")
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while deadline is None or time.monotonic() < deadline:
+        example.check_alive()
+        time.sleep(0.1)

@@ -1,0 +1,87 @@
+"""The views as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+#: A report as its JSON says it.
+Report = dict[str, Any]
+
+
+def summary(report: Report) -> RenderableType:
+    """`/summary`: endpoints, then what else the calls are divided by, side by side."""
+    head = f"{report['total_calls']} calls, {report['successful_calls']} successful, {span(report)}"
+    endpoints = grid("endpoint", "calls", "successful")
+    fill(endpoints, ((row["endpoint"], row["calls"], row["successful"]) for row in report["by_endpoint"]))
+    days = [row for row in report["by_day"] if row["calls"]]
+    parts = (
+        part("project", ((row["project_name"], row["calls"]) for row in report["by_project"])),
+        part("status class", ((row["status_class"], row["calls"]) for row in report["by_status_class"])),
+        part("day", ((row["day"], row["calls"]) for row in days)),
+    )
+    return Group(Text(head), endpoints, Columns(parts, padding=(0, 3)))
+
+
+def by_key(report: Report) -> RenderableType:
+    """`/by-key`: every active key, used or not."""
+    table = grid("key", "name", "environment", "calls", "errors", "last activity")
+    fill(
+        table,
+        (
+            (row["key_id"], row["name"], row["environment"], row["request_count"], row["error_count"], row["last_activity"])
+            for row in report["keys"]
+        ),
+    )
+    return Group(Text(f"{report['total_keys']} active keys"), table)
+
+
+def by_group(report: Report) -> RenderableType:
+    """`/by-group`: the busiest values of one dimension."""
+    totals = report["totals"]
+    head = f"{totals['calls']} calls, {totals['errors']} errors, {totals['bytes']:,} bytes, {span(report)}"
+    table = grid(report["group"], "calls", "errors", "avg ms")
+    fill(table, ((row["bucket"], row["calls"], row["errors"], row["avg_ms"]) for row in report["buckets"]))
+    over = "over quota" if report["over_quota"] else "not over quota"
+    return Group(Text(f"{head}, {over}"), table)
+
+
+def span(report: Report) -> str:
+    """The window that was answered."""
+    window = report["window"]
+    return f"{window['start'][:10]} to {window['end'][:10]} ({window['label']})"
+
+
+def grid(*columns: str) -> Table:
+    """An empty table; the first column may be as wide as it likes."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in NUMERIC else "left", no_wrap=True)
+    return table
+
+
+NUMERIC = {"calls", "successful", "errors", "avg ms"}
+
+
+def part(name: str, rows: Iterable[Sequence[object]]) -> Table:
+    """A small table of calls by something."""
+    return fill(grid(name, "calls"), rows)
+
+
+def fill(table: Table, rows: Iterable[Sequence[object]]) -> Table:
+    """The table with the rows in it; names come from callers, so they are never read as markup."""
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row))
+    return table
+
+
+def cell(value: object) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "-"
+    return f"{value:,.1f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,74 @@
+"""The demo: what it sends is counted and shown, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import eventually, free_port
+
+COMMAND = [sys.executable, "-c", "from usage_middleware.cli import main; main()"]
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def start(home: Path, *options: str) -> subprocess.Popen[str]:
+    output = (home / "output").open("w")
+    environment = {**os.environ, "TMPDIR": str(home), "COLUMNS": "120"}
+    with output:
+        return subprocess.Popen([*COMMAND, "demo", *options], env=environment, stdout=output, stderr=output, text=True)
+
+
+def test_demo_counts_all_it_sends_and_ends_in_order(home: Path) -> None:
+    port = free_port()
+    demo = start(home, "--port", str(port))
+    try:
+        eventually(lambda: "Serving until Ctrl-C" in (home / "output").read_text() or demo.poll() is not None, 60)
+        folders = list(home.glob("usage-demo-*"))
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0
+    finally:
+        demo.kill()
+        demo.wait()
+    check_output((home / "output").read_text(), port)
+    assert len(folders) == 1
+    assert not folders[0].exists()
+    assert not listens(port)
+
+
+def check_output(output: str, port: int) -> None:
+    sent, counted = re.findall(r"(\d+) calls sent .*?, (\d+) counted", output)[0]
+    assert sent == counted
+    for view in ("/usage/summary", "/usage/by-key", "/usage/by-group"):
+        assert f"GET {view}" in output
+    assert re.search(r"ZREVRANGE usage:\{acme\}:board:1d:\S+:endpoint:calls 0 4 WITHSCORES\n +GET /v1/geocode +\d+", output)
+    assert f"'http://127.0.0.1:{port}/usage/by-key'" in output
+    assert output.rstrip().endswith("Stopped.")
+    assert "Traceback" not in output
+
+
+def test_demo_says_that_a_port_is_taken(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        demo = start(home, "--port", str(taken.getsockname()[1]))
+        assert demo.wait(30) == 1
+    assert "is taken; choose another with --port" in (home / "output").read_text()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
