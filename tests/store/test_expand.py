@@ -110,7 +110,9 @@ def test_nothing_is_written_for_zeros_but_the_calls() -> None:
     assert "usage:{acme}:board:1d:2026-11-20:endpoint:latency_us" not in found.boards
 
 
-@pytest.mark.parametrize(("status", "measure"), [(100, "1xx"), (99, "1xx"), (304, "3xx"), (499, "4xx"), (500, "5xx"), (999, "5xx")])
+@pytest.mark.parametrize(
+    ("status", "measure"), [(100, "1xx"), (99, "1xx"), (304, "3xx"), (499, "4xx"), (500, "5xx"), (999, "5xx")]
+)
 def test_sparse_measures(status: int, measure: str) -> None:
     found = expanded(row(status=status))
     assert found.boards[f"usage:{{acme}}:board:1d:2026-11-20:key:{measure}"].scores == {"key_7": 1}
@@ -150,7 +152,10 @@ def test_the_operators_tree_tells_organisations_apart_and_no_keys() -> None:
 
 
 def test_the_registry_keeps_the_last_activity() -> None:
-    assert expanded(row(last_ms=7), row(last_ms=9), row(last_ms=8)).seen == {"endpoint": {"GET /v1/items": 9}, "key": {"key_7": 9}}
+    assert expanded(row(last_ms=7), row(last_ms=9), row(last_ms=8)).seen == {
+        "endpoint": {"GET /v1/items": 9},
+        "key": {"key_7": 9},
+    }
 
 
 def test_dropped_calls_show_now() -> None:
