@@ -17,8 +17,8 @@ ORGS = ("acme", "globex", "default")
 
 def socket_path(usage: Usage) -> str:
     """Where the embedded server listens."""
-    found = cast("dict[bytes, bytes]", usage.engine.client.config_get("unixsocket"))
-    return found[b"unixsocket"].decode()
+    found = cast("dict[str, str]", usage.engine.client.config_get("unixsocket"))
+    return found["unixsocket"]
 
 
 def top_keys(usage: Usage, org: str, key: str) -> Iterator[tuple[str, list[str]]]:
