@@ -85,7 +85,7 @@ class Site:
 
     def _body(self, view: View, viewer: Viewer, question: Question, shape: str) -> bytes:
         now = math.ceil(self._usage.clock())
-        report = view.build(self._usage.reader, viewer, question.params, now)
+        report = view.build(self._usage.reader.counters, viewer, question.params, now)
         return csv.encode(*view.table(report, question.table)) if shape == CSV else msgspec.json.encode(view.wire(report))
 
     def _openapi(self, asked: Asked) -> Response:
