@@ -67,8 +67,7 @@ class UsageMiddleware:
             return None
 
     def _passes(self, scope: Scope) -> bool:
-        outer = scope.get(CALL)
-        if isinstance(outer, Call) and not outer.done:
+        if CALL in scope and not scope[CALL].done:
             return True
         exclusion = self.capture.exclusion
         if exclusion.has_paths and exclusion.covers(relative_path(scope["path"], scope.get("root_path", ""))):

@@ -145,7 +145,7 @@ def _places(route: Any, prefix: str, public: bool, depth: int) -> Iterator[Place
         under = prefix + (path or "").removesuffix(_MOUNTED)
         inner = routes_of(app)
         yield Place(route, app, under + _MOUNTED, None, False, under, bool(inner))
-        yield from walk(inner, under, public and not getattr(app, "is_usage_app", False), depth + 1)
+        yield from walk(inner, under, public, depth + 1)
 
 
 def _methods(route: Any, endpoint: Any) -> Collection[str] | None:
@@ -170,9 +170,6 @@ class _Leaf:
         self.routed = place.routed
         self.templates = [place.template]
 
-    def at(self, path: str) -> str:
-        """The template of the place that this path belongs to."""
-        return _best(self.templates, path) or self.templates[0]
 
 
 class RouteIndex:
@@ -230,17 +227,18 @@ class ScopeTemplates:
         if given is not None:
             return template_of(given)
         router = scope.get("router")
-        if router is not None:
-            return self._starlette(self._index(router), scope, path, status)
-        given = scope.get("path_template")  # Litestar
-        return given if given is None else template_of(given)
-
-    def _index(self, router: Any) -> RouteIndex:
+        if router is None:
+            given = scope.get("path_template")  # Litestar
+            return given if given is None else template_of(given)
         index = self._indexes.get(id(router))
         if index is None or index.router is not router:
-            if len(self._indexes) >= _MAX_INDEXES:
-                self._indexes.clear()
-            index = self._indexes[id(router)] = RouteIndex(router)
+            index = self._indexed(router)
+        return self._starlette(index, scope, path, status)
+
+    def _indexed(self, router: Any) -> RouteIndex:
+        if len(self._indexes) >= _MAX_INDEXES:
+            self._indexes.clear()
+        index = self._indexes[id(router)] = RouteIndex(router)
         return index
 
     def _starlette(self, index: RouteIndex, scope: Scope, path: str, status: int) -> str | None:
@@ -252,11 +250,12 @@ class ScopeTemplates:
         if endpoint is not None and (leaf is None or leaf.endpoint is not endpoint):
             # No route in the scope (old Starlette, FastAPI's plain routes), or one that a router further out left there.
             leaf = index.find(endpoint) or leaf
-        if leaf is None:
-            return _unwalked(index, scope, thing)
-        if leaf.routed and status == 404:
+        if leaf is not None and leaf.routed and status == 404:
             return None
-        return leaf.at(_within(scope, path)) if len(leaf.templates) > 1 else leaf.templates[0]
+        if leaf is not None and len(leaf.templates) == 1:
+            return leaf.templates[0]
+        found = None if leaf is None else _best(leaf.templates, _within(scope, path))
+        return found or _unwalked(index, scope, thing)
 
 
 def _leaf_of(scope: Scope, route: Any) -> Any:
@@ -391,7 +390,7 @@ def routes(app: Any) -> list[tuple[str, str]]:
     """
     found = [(method, place.template) for place in walk(routes_of(app)) if place.public for method in _declared(place.methods)]
     for flask, prefix in _flasks(app):
-        found += _rules(flask.url_map, prefix)
+        found += _rules(flask, prefix)
     return list(dict.fromkeys(found))
 
 
@@ -402,17 +401,23 @@ def _declared(methods: Collection[str] | None, automatic: Collection[str] = ()) 
     return [method for method in known if method not in added]
 
 
-def _rules(url_map: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    for rule in url_map.iter_rules():
-        own = not (rule.build_only or rule.websocket or str(rule.endpoint).rpartition(".")[2] == "static")
+def _rules(flask: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    for rule in flask.url_map.iter_rules():
         automatic = ("OPTIONS",) if getattr(rule, "provide_automatic_options", False) else ()
-        for method in _declared(rule.methods, automatic) if own else ():
+        for method in _declared(rule.methods, automatic) if _is_public(flask, rule) else ():
             yield method, prefix + template_of(rule.rule)
+
+
+def _is_public(flask: Any, rule: Any) -> bool:
+    """Flask has no schema: public is every view that does not say otherwise by an attribute, but files."""
+    if rule.build_only or rule.websocket or str(rule.endpoint).rpartition(".")[2] == "static":
+        return False
+    return bool(getattr(flask.view_functions.get(rule.endpoint), "include_in_schema", True))
 
 
 def _flasks(app: Any, prefix: str = "", depth: int = 0) -> list[tuple[Any, str]]:
     """The Flask applications under middlewares (`.app`), `wsgi_app` methods and DispatcherMiddleware, each with its prefix."""
-    if app is None or depth > _MAX_DEPTH or getattr(app, "is_usage_app", False):
+    if app is None or depth > _MAX_DEPTH:
         return []
     if hasattr(app, "url_map"):
         return [(app, prefix)]

@@ -179,12 +179,11 @@ Identify: TypeAlias = Callable[[Any], Caller | Awaitable[Caller | None] | None]
 
 def shown_in_scope(scope: Scope) -> Member:
     """The digest of the API key in the headers of an ASGI scope; nobody where there is none."""
-    found: dict[str, str] | None = None
-    for name, value in scope["headers"]:
-        if name in _RAW_HEADERS:
-            found = found or {}
-            found.setdefault(_RAW_HEADERS[name], value.decode("latin-1"))
-    secret = None if found is None else from_headers(found.get)
+    found = [pair for pair in scope["headers"] if pair[0] in _RAW_HEADERS]
+    if not found:
+        return NOBODY
+    # Of a repeated header the first value counts, hence from the last to the first.
+    secret = from_headers({_RAW_HEADERS[name]: value.decode("latin-1") for name, value in reversed(found)}.get)
     return NOBODY if secret is None else credential_digest(secret)
 
 

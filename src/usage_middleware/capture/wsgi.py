@@ -118,7 +118,8 @@ class _EnvironCall(Call):
             if not self._began:
                 self.status = 500
             if self._template is None:
-                self._template = traceback_template(error, cast(Environ, self.notes), self._shell.deployment)
+                seen = cast(Environ, self.notes), self._shell.deployment
+                self._template = environ_template(*seen) or traceback_template(error, *seen)
         except Exception:
             self.capture.lost("response unreadable")
 

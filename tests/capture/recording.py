@@ -1,0 +1,91 @@
+"""What the capture tests look at: a recorder that keeps a list, and a clock that a handler moves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from usage_middleware.capture.call import Capture
+
+
+class Seen(NamedTuple):
+    """One call as the recorder gets it."""
+
+    caller: tuple[str, str] | bytes
+    endpoint: str
+    tags: tuple[str, ...]
+    status: int
+    latency_us: int
+    sent: int
+    counts: tuple[int, ...]
+
+
+@dataclass
+class Recording:
+    """A recorder in a list."""
+
+    seen: list[Seen] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    flushes: int = 0
+
+    def add(self, *call: Any) -> None:
+        self.seen.append(Seen(*call))
+
+    def lost(self, reason: str) -> None:
+        self.reasons[reason] += 1
+
+    def flush(self) -> bool:
+        self.flushes += 1
+        return True
+
+    @property
+    def only(self) -> Seen:
+        """The one call that was seen, without anything going wrong."""
+        assert not self.reasons, self.reasons
+        assert len(self.seen) == 1, self.seen
+        return self.seen[0]
+
+
+class Broken(Recording):
+    """A recorder that can't even say so."""
+
+    def add(self, *call: Any) -> None:
+        raise RuntimeError("add")
+
+    def lost(self, reason: str) -> None:
+        raise RuntimeError("lost")
+
+    def flush(self) -> bool:
+        raise RuntimeError("flush")
+
+
+@dataclass
+class Timer:
+    """Seconds that pass when told to."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Usage:
+    """As much of a `Usage` as a middleware needs."""
+
+    def __init__(self, recording: Recording | None = None, **options: Any) -> None:
+        self.recording = recording or Recording()
+        self.timer = Timer()
+        options = {"dimensions": ("project", "region"), "untagged": ("(none)", "home"), "counters": ("records",)} | options
+        self.capture = Capture(self.recording, timer=self.timer, **options)
+
+    @property
+    def only(self) -> Seen:
+        return self.recording.only
+
+    @property
+    def labels(self) -> list[str]:
+        return [seen.endpoint for seen in self.recording.seen]
