@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from usage_middleware.errors import ConfigurationError
 
@@ -69,19 +69,17 @@ path=None, service='orders', tls=False)
     if not found or scheme.lower() not in _READERS:
         shown = f", not {scheme.lower()}://" if found and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,31}", scheme) else ""
         raise ConfigurationError(f"a Redis URL begins with {SCHEMES}{shown}")
-    try:
-        # urlsplit knows the parts of http better than those of our own schemes.
-        parts = urlsplit("http://" + rest)
-        options = _options(parts.query)
-    except ValueError as error:
-        if isinstance(error, ConfigurationError):
-            raise
-        # Its text may hold the password.
-        raise ConfigurationError(f"the {scheme.lower()}:// URL is not well formed") from None
-    if parts.fragment or ("@" in parts.path and scheme.lower() != "unix"):
+    # Not urlsplit: it refuses several nodes of which one is an IPv6 address, in some versions of Python.
+    rest, _, fragment = rest.partition("#")
+    rest, _, query = rest.partition("?")
+    netloc, slash, path = rest.partition("/")
+    options = _options(query)
+    if fragment or ("@" in path and scheme.lower() != "unix"):
         raise ConfigurationError("percent-encode the characters / ? # and @ in the user and password of a Redis URL")
-    user_info, _, nodes = parts.netloc.rpartition("@")
-    return _READERS[scheme.lower()](scheme.lower(), nodes, unquote(parts.path), {**_credentials(user_info), **options})
+    user_info, _, nodes = netloc.rpartition("@")
+    if not nodes.isascii():
+        raise ConfigurationError("write the host of a Redis URL in ASCII (xn--...)")
+    return _READERS[scheme.lower()](scheme.lower(), nodes, unquote(slash + path), {**_credentials(user_info), **options})
 
 
 def _credentials(user_info: str) -> dict[str, Any]:
