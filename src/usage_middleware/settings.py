@@ -101,7 +101,7 @@ def retention(given: Mapping[str, Mapping[str, timedelta | int]] | None) -> Mapp
                     f"retention has no {kind!r} {layer!r}; kinds are {', '.join(merged)}, layers {', '.join(_LAYERS)}"
                 )
             seconds = kept.total_seconds() if isinstance(kept, timedelta) else kept
-            merged[kind][layer] = int(seconds)  # type: ignore[index]
+            merged[kind][layer] = int(seconds)
     return merged
 
 

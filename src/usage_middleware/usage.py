@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from usage_middleware.capture.call import Capture
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.record.recorder import Recorder
+from usage_middleware.report.reports import Reports
 from usage_middleware.settings import NONE, Settings, retention
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import KeyDirectory
@@ -67,7 +68,7 @@ class Usage:
     Attributes:
         settings: what was told, checked.
         keys: the key directory.
-        reader: what the reports read with.
+        reader: the five reports, for programs.
         recorder: what the middlewares record with.
         engine: the connection.
     """
@@ -137,7 +138,8 @@ class Usage:
             counters=self.settings.counters,
             strict=_is_strict(strict),
         )
-        self.reader = Reader(self.engine, schema, self.keys, own_routes=self.routes, visible=endpoints)
+        counted = Reader(self.engine, schema, self.keys, own_routes=self.routes, visible=endpoints)
+        self.reader = Reports(counted, clock)
 
     def routes(self) -> list[str]:
         """The endpoints of the applications that this process's middlewares wrap, called or not."""
@@ -160,7 +162,7 @@ class Usage:
 
     def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
         found = self.keys.get_many(name_of(org), [name_of(one) for one in ids])
-        return {key_member(info.id) for info in found} & set(ids)
+        return {key_member(key_id) for key_id in found} & set(ids)
 
 
 def _settings(

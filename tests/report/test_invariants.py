@@ -86,7 +86,7 @@ def test_summary(server: ServerProcess, lives: tuple[int, list[Call]], viewer: V
     now, some = lives
 
     def check(found: World) -> None:
-        report = summary.build(found.usage.reader, viewer, SummaryParameters(period=period), now)
+        report = summary.build(found.usage.reader.counters, viewer, SummaryParameters(period=period), now)
         right = expected(found, report.window, viewer)
         assert report.total_calls == len(right)
         assert report.successful_calls == sum(call.successful for call in right)
@@ -134,10 +134,10 @@ def test_by_group(
         refusal = {("org", False): "invalid_group", ("key", True): "missing_org"}.get((group, viewer.is_operator))
         if refusal is not None:
             with pytest.raises(QueryError) as refused:
-                by_group.build(found.usage.reader, viewer, params, now)
+                by_group.build(found.usage.reader.counters, viewer, params, now)
             assert refused.value.code == refusal
             return
-        report = by_group.build(found.usage.reader, viewer, params, now)
+        report = by_group.build(found.usage.reader.counters, viewer, params, now)
         right = expected(found, report.window, viewer)
         groups = tally(right, GROUPS[group])
         assert report.totals.calls == len(right)
@@ -159,7 +159,7 @@ def test_by_key(server: ServerProcess, lives: tuple[int, list[Call]], period: An
 
     def check(found: World) -> None:
         viewer = Viewer.organization("acme")
-        report = by_key.build(found.usage.reader, viewer, ByKeyParameters(period=period, limit=limit), now)
+        report = by_key.build(found.usage.reader.counters, viewer, ByKeyParameters(period=period, limit=limit), now)
         right = expected(found, report.window, viewer)
         assert report.totals.request_count == len(right)
         rows = {row.key_id: row for row in report.keys}
@@ -191,7 +191,7 @@ def test_details(server: ServerProcess, lives: tuple[int, list[Call]], viewer: V
     def check(found: World) -> None:
         params = DetailsParameters(timeframe=span, granularity=size)
         try:
-            report = details.build(found.usage.reader, viewer, params, now)
+            report = details.build(found.usage.reader.counters, viewer, params, now)
         except QueryError as refused:
             assert refused.code == "invalid_granularity"
             assert size == "hour"
@@ -221,7 +221,7 @@ def test_endpoints_without_dates(server: ServerProcess, lives: tuple[int, list[C
     now, some = lives
 
     def check(found: World) -> None:
-        report = endpoints.build(found.usage.reader, viewer, EndpointsParameters(), now)
+        report = endpoints.build(found.usage.reader.counters, viewer, EndpointsParameters(), now)
         right = expected(found, report.window, viewer)
         assert {row.endpoint: row.total_requests for row in report.results} == tally(right, lambda call: call.endpoint)
         for row in report.results:

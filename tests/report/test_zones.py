@@ -106,7 +106,7 @@ def test_endpoints(lived: World, data: st.DataObject, dates: tuple[date, date], 
     assume(size != "hour" or (dates[1] - dates[0]).days < 40)
     tz, now = ZoneInfo(name), int(instant(NOW)) + 1
     params = EndpointsParameters(start_date=dates[0], end_date=dates[1], bucketing_size=size, timezone=name)
-    report = endpoints.build(lived.usage.reader, Viewer.organization("acme"), params, now)
+    report = endpoints.build(lived.usage.reader.counters, Viewer.organization("acme"), params, now)
     right = [call for call in lived.calls if dates[0] <= datetime.fromtimestamp(call.at, tz).date() <= dates[1]]
     assert {row.endpoint for row in report.results} == {call.endpoint for call in right}
     for row in report.results:
@@ -146,10 +146,16 @@ def test_details(lived: World, data: st.DataObject, dates: tuple[date, date], si
     now = int(instant(NOW)) + 1
     start, end = (int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) for day in dates)
     params = DetailsParameters(
-        start=start, end=end + 86_400, granularity=size, timezone=name, key_id=key, include_endpoints=False, include_latency=False
+        start=start,
+        end=end + 86_400,
+        granularity=size,
+        timezone=name,
+        key_id=key,
+        include_endpoints=False,
+        include_latency=False,
     )
     try:
-        report = details.build(lived.usage.reader, Viewer.organization("acme"), params, now)
+        report = details.build(lived.usage.reader.counters, Viewer.organization("acme"), params, now)
     except QueryError as refused:
         assert refused.code in ("invalid_granularity", "not_retained", "window_too_wide", "unsupported_timezone")
         assert key is not None or refused.code == "window_too_wide"
@@ -166,5 +172,5 @@ def test_a_zone_that_half_hours_cannot_represent_is_refused_with_what_to_set(ser
     with world(server.url, instant(NOW)) as found:
         params = EndpointsParameters(start_date=date(2030, 1, 1), end_date=date(2030, 1, 2), timezone=name)
         with pytest.raises(QueryError, match="slot_minutes=15") as refused:
-            endpoints.build(found.usage.reader, Viewer.organization("acme"), params, int(instant(NOW)))
+            endpoints.build(found.usage.reader.counters, Viewer.organization("acme"), params, int(instant(NOW)))
     assert refused.value.code == "unsupported_timezone"

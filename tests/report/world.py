@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 from tests.support import Clock
 from usage_middleware import Usage
 from usage_middleware.periods import resolutions
+from usage_middleware.settings import Kind
 
-_KEY = re.compile(r"series:(?P<series>\w+):(?P<block>[\dT:-]+?)(?P<of>:endpoint:.*|:key:.*)?|board:(?P<board>\w+):(?P<slot>[\dT:-]+?):(?P<rest>.*)")
+_KEY = re.compile(
+    r"series:(?P<series>\w+):(?P<block>[\dT:-]+?)(?P<of>:endpoint:.*|:key:.*)?|board:(?P<board>\w+):(?P<slot>[\dT:-]+?):(?P<rest>.*)"
+)
 
 
 class Call(NamedTuple):
@@ -94,7 +97,9 @@ class World:
 def world(redis_url: str, now: float, **options: Any) -> Iterator[World]:
     """A world of its own."""
     clock = Clock(now)
-    with Usage(redis_url, namespace=f"t{secrets.token_hex(6)}", clock=clock, flush_interval=3600, **{**OPTIONS, **options}) as usage:
+    with Usage(
+        redis_url, namespace=f"t{secrets.token_hex(6)}", clock=clock, flush_interval=3600, **{**OPTIONS, **options}
+    ) as usage:
         yield World(usage, clock)
 
 
@@ -119,12 +124,21 @@ def expire(usage: Usage, now: float) -> None:
 
 
 def _ends(usage: Usage, found: re.Match[str]) -> float:
+    kind: Kind
     layers = resolutions(usage.settings.slot_minutes)
     layer = layers.named(found["series"] or found["board"])
     if found["series"]:
-        kind = {None: "series", ":e": "endpoint", ":k": "key"}[found["of"] and found["of"][:2]]
-        return _block_end(found["block"], layer.rank, usage) + usage.settings.kept(kind, layer.rank)  # type: ignore[arg-type]
-    own = re.fullmatch(r"key:.*", found["rest"]) and found["rest"].split(":")[1] not in ("calls", "latency_us", "1xx", "3xx", "4xx", "5xx")
+        of = found["of"] or ""
+        kind = "endpoint" if of.startswith(":endpoint") else "key" if of else "series"
+        return _block_end(found["block"], layer.rank, usage) + usage.settings.kept(kind, layer.rank)
+    own = re.fullmatch(r"key:.*", found["rest"]) and found["rest"].split(":")[1] not in (
+        "calls",
+        "latency_us",
+        "1xx",
+        "3xx",
+        "4xx",
+        "5xx",
+    )
     return _start(found["slot"]) + layer.seconds + usage.settings.kept("key_board" if own else "board", layer.rank)
 
 

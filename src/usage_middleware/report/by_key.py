@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from usage_middleware.store.keys import Directory, KeyInfo
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import rfc3339
@@ -17,6 +16,7 @@ from usage_middleware.report.source import Members, Series, Source, complete_thr
 from usage_middleware.report.viewer import Scope, Viewer, missing_org, scope_of
 from usage_middleware.report.window import CAP, Asked, Window, WindowReport, resolve
 from usage_middleware.report.words import Tally, board_tally, series_tally
+from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.reader import Answer, Reader
 from usage_middleware.store.schema import OPERATOR, key_member, name_of
 

@@ -15,7 +15,7 @@ from usage_middleware.report.labels import by_label, under_label
 from usage_middleware.report.page import Pagination, page
 from usage_middleware.report.parameters import DetailsParameters
 from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls
-from usage_middleware.report.timeline import Timeline, Trouble, is_too_wide, not_kept, timeline, trouble, unsupported
+from usage_middleware.report.timeline import Timeline, Trouble, not_kept, timeline, trouble, unsupported
 from usage_middleware.report.viewer import Scope, Viewer, scope_of
 from usage_middleware.report.window import Asked, Window, WindowReport, resolve
 from usage_middleware.report.words import (
@@ -186,8 +186,14 @@ def _granularity(wanted: Granularity | None, window: Window, tz: ZoneInfo, setti
 
 
 def _finest(sizes: Sequence[Granularity], window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> Granularity | None:
-    fits = (size for size in sizes if not is_too_wide(window, size))
-    return next((size for size in fits if _cut_trouble(size, window, tz, settings, kind) is None), None)
+    return next((size for size in sizes if _fits(size, window, tz, settings, kind)), None)
+
+
+def _fits(size: Granularity, window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> bool:
+    try:
+        return _cut_trouble(size, window, tz, settings, kind) is None
+    except QueryError:
+        return False
 
 
 def _cut_trouble(size: BucketSize, window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> Trouble | None:

@@ -16,15 +16,15 @@ from usage_middleware.report.words import Measures
 from usage_middleware.settings import Kind, Settings
 
 MOST_BUCKETS = 10_000
-#: No bucket is shorter, clock changes included.
-_SHORTEST: Mapping[BucketSize, int] = {
+#: No bucket is longer, clock changes included: what is wider than so many of them need not be counted out.
+_LONGEST: Mapping[BucketSize, int] = {
     "minute": MINUTE,
-    "hour": HOUR // 2,
-    "day": DAY - 2 * HOUR,
-    "week": 7 * DAY - 2 * HOUR,
-    "month": 28 * DAY - 2 * HOUR,
-    "quarter": 90 * DAY - 2 * HOUR,
-    "year": 365 * DAY - 2 * HOUR,
+    "hour": 2 * HOUR,
+    "day": DAY + 2 * HOUR,
+    "week": 7 * DAY + 2 * HOUR,
+    "month": 31 * DAY + 2 * HOUR,
+    "quarter": 92 * DAY + 2 * HOUR,
+    "year": 366 * DAY + 2 * HOUR,
 }
 
 #: Why an instant can't be told apart: the zone's offset is finer than the slots, or the finer slots are gone.
@@ -92,14 +92,11 @@ def timeline(window: Window, size: BucketSize, tz: ZoneInfo) -> Timeline:
     Raises:
         QueryError: `window_too_wide`.
     """
-    if is_too_wide(window, size):
+    certain = (window.end - window.start) // _LONGEST[size] > MOST_BUCKETS
+    starts = [] if certain else buckets(window.start, window.end, size, tz)
+    if certain or len(starts) > MOST_BUCKETS:
         raise too_wide(f"that would be more than {MOST_BUCKETS} buckets of a {size}")
-    return Timeline(buckets(window.start, window.end, size, tz), window, tz)
-
-
-def is_too_wide(window: Window, size: BucketSize) -> bool:
-    """True where the window could have more buckets than a series may."""
-    return (window.end - window.start) // _SHORTEST[size] > MOST_BUCKETS
+    return Timeline(starts, window, tz)
 
 
 def too_wide(why: str) -> QueryError:

@@ -1,0 +1,97 @@
+"""The five reports for programs: typed objects, with no HTTP, for jobs and notebooks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from usage_middleware.errors import QueryError
+from usage_middleware.report import by_group, by_key, details, endpoints, summary
+from usage_middleware.report.parameters import (
+    ByGroupParameters,
+    ByKeyParameters,
+    DetailsParameters,
+    EndpointsParameters,
+    Parameters,
+    SummaryParameters,
+)
+from usage_middleware.report.viewer import Viewer
+from usage_middleware.store.outages import guard
+from usage_middleware.store.reader import Reader
+
+P = TypeVar("P", bound=Parameters)
+R = TypeVar("R")
+
+
+class Reports:
+    """`usage.reader`: asks what the HTTP views ask, and gives their reports as objects.
+
+    Each method takes the parameters of its view by name; `start` and `end` may be aware datetimes. Without a viewer the
+    question is the operator's: say `org=` for one organisation. For instance a month's chargeback, key by key:
+
+        report = usage.reader.by_key(org="acme", start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 11, 1, tzinfo=UTC))
+        for key in report.keys:
+            print(key.name, key.request_count)
+
+    Every method raises `QueryError` for a question that can't be answered, and `UsageUnavailable` where Redis does not
+    answer.
+    """
+
+    def __init__(self, counters: Reader, clock: Callable[[], float]) -> None:
+        #: What the reports are built from.
+        self.counters = counters
+        self._clock = clock
+
+    def summary(self, viewer: Viewer | None = None, **asked: Any) -> summary.Summary:
+        """What was used, by endpoint, project, status class and day (`SummaryParameters`)."""
+        return self._build(summary.build, SummaryParameters, viewer, asked)
+
+    def details(self, viewer: Viewer | None = None, **asked: Any) -> details.Details:
+        """Everything about one key or all, over time (`DetailsParameters`)."""
+        return self._build(details.build, DetailsParameters, viewer, asked)
+
+    def endpoints(self, viewer: Viewer | None = None, **asked: Any) -> endpoints.Endpoints:
+        """Every endpoint with its counters, rates, last use and buckets (`EndpointsParameters`)."""
+        return self._build(endpoints.build, EndpointsParameters, viewer, asked)
+
+    def by_group(self, viewer: Viewer | None = None, **asked: Any) -> by_group.ByGroup:
+        """The busiest values of one dimension (`ByGroupParameters`)."""
+        return self._build(by_group.build, ByGroupParameters, viewer, asked)
+
+    def by_key(self, viewer: Viewer | None = None, **asked: Any) -> by_key.ByKey:
+        """Every API key, used or not (`ByKeyParameters`)."""
+        return self._build(by_key.build, ByKeyParameters, viewer, asked)
+
+    def _build(
+        self,
+        build: Callable[[Reader, Viewer, P, int], R],
+        kind: type[P],
+        viewer: Viewer | None,
+        asked: dict[str, Any],
+    ) -> R:
+        now = math.ceil(self._clock())
+        with guard():
+            return build(self.counters, viewer or Viewer.operator(), _parameters(kind, asked), now)
+
+
+def _parameters(kind: type[P], asked: dict[str, Any]) -> P:
+    known = kind.__struct_fields__
+    unknown = next((name for name in asked if name not in known), None)
+    if unknown is not None:
+        raise QueryError("unknown_parameter", f"There is no such parameter; there are {', '.join(known)}", unknown)
+    try:
+        return msgspec.convert({name: _plain(value) for name, value in asked.items()}, kind)
+    except msgspec.ValidationError as error:
+        raise QueryError("invalid_parameter", str(error)) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise QueryError("invalid_window", f"{value!r} has no time zone: give an aware datetime, for instance in UTC.")
+        return int(value.timestamp())
+    return value.isoformat() if isinstance(value, date) else value

@@ -1,0 +1,160 @@
+"""The house of the package, held by its imports: five rooms, data flowing one way, two halves that never meet."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+import usage_middleware
+
+ROOT = Path(usage_middleware.__file__).parent
+PACKAGE = "usage_middleware"
+
+#: What every room may know.
+SHARED = {"errors", "marks", "settings", "periods", "latency", "credentials"}
+#: The part of the store that both halves stand on.
+MEETING = {"store.schema", "store.engine", "store.keys", "store.outages"}
+WRITE_STORE = {"store.chunk", "store.expand", "store.writer"}
+READ_STORE = {"store.reader"}
+
+FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
+MAY_BE_ASYNC = {"capture.asgi", "web.starlette"}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Each module's name below the package, and its syntax tree."""
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), ast.parse(path.read_text())
+
+
+MODULES = dict(modules())
+
+
+def imports(name: str, *, own: bool) -> set[str]:
+    """What a module imports when it runs: our own modules below the package, or the top names of others'."""
+    found: set[str] = set()
+    for node in ast.walk(_without_type_checking(MODULES[name])):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{name} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    if own:
+        return {_module(dotted) for dotted in found if dotted.startswith(f"{PACKAGE}.")}
+    return {dotted.split(".")[0] for dotted in found} - {PACKAGE}
+
+
+def _module(dotted: str) -> str:
+    below = dotted.removeprefix(f"{PACKAGE}.")
+    while below not in MODULES and "." in below:
+        below = below.rpartition(".")[0]
+    return below
+
+
+def _without_type_checking(tree: ast.Module) -> ast.Module:
+    body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    return ast.Module(body, [])
+
+
+def room(name: str) -> str:
+    """The room that a module stands in."""
+    return name.split(".")[0]
+
+
+def in_rooms(*rooms: str) -> list[str]:
+    """The modules of some rooms."""
+    return [name for name in MODULES if room(name) in rooms]
+
+
+@pytest.mark.parametrize("name", [*in_rooms("capture", "record"), *WRITE_STORE])
+def test_the_write_half_knows_nothing_of_the_read_half(name: str) -> None:
+    known = imports(name, own=True)
+    assert not {one for one in known if room(one) in ("report", "web", "cli", "usage")} | (known & READ_STORE)
+
+
+@pytest.mark.parametrize("name", [*in_rooms("report", "web"), *READ_STORE])
+def test_the_read_half_knows_nothing_of_the_write_half(name: str) -> None:
+    known = imports(name, own=True)
+    assert not {one for one in known if room(one) in ("capture", "record", "cli", "usage")} | (known & WRITE_STORE)
+
+
+@pytest.mark.parametrize("name", in_rooms("capture"))
+def test_capture_knows_of_redis_only_how_names_are_written(name: str) -> None:
+    assert imports(name, own=True) - SHARED <= {"store.schema", *in_rooms("capture")}
+
+
+@pytest.mark.parametrize("name", in_rooms("store"))
+def test_the_store_knows_no_other_room(name: str) -> None:
+    assert imports(name, own=True) <= SHARED | set(in_rooms("store"))
+
+
+@pytest.mark.parametrize("name", in_rooms("report"))
+def test_reports_know_no_http(name: str) -> None:
+    assert not {one for one in imports(name, own=True) if room(one) == "web"}
+
+
+@pytest.mark.parametrize("name", in_rooms("capture", "record", "store", "report"))
+def test_only_the_shells_know_a_framework(name: str) -> None:
+    assert not imports(name, own=False) & FRAMEWORKS
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"web.cache", *in_rooms("store")}))
+def test_only_the_store_and_the_cache_know_the_driver(name: str) -> None:
+    assert "redis" not in imports(name, own=False)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - MAY_BE_ASYNC))
+def test_only_two_files_are_async(name: str) -> None:
+    assert not [node.lineno for node in ast.walk(MODULES[name]) if isinstance(node, ast.AsyncFunctionDef)]
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"store.schema"}))
+def test_key_names_are_written_in_one_place(name: str) -> None:
+    docs = {ast.get_docstring(node, clean=False) for node in ast.walk(MODULES[name]) if isinstance(node, _DOCUMENTED)}
+    texts = [node.value for node in ast.walk(MODULES[name]) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    marks = (":series:", ":board:", ":seen:", ":applied:", ":worker:", ":cache:")
+    assert not [text for text in texts if text not in docs and any(mark in text for mark in marks)]
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def functions() -> list[tuple[str, int]]:
+    """Every function, and how many lines it has without its docstring."""
+    return [
+        (f"{name}:{node.name}", _lines(node))
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+
+
+def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+    return (node.end_lineno or first.lineno) - first.lineno + 2
+
+
+def test_functions_fit_on_a_screen() -> None:
+    sizes = functions()
+    assert median(lines for _, lines in sizes) <= 9
+    assert not [(name, lines) for name, lines in sizes if lines > 50]
+    assert sum(lines > 30 for _, lines in sizes) <= len(sizes) // 50
+
+
+def test_no_room_imports_in_circles() -> None:
+    order = ["capture", "record", "store", "report", "web"]
+    flows = {(room(name), room(one)) for name in in_rooms(*order) for one in imports(name, own=True) if room(one) in order}
+    backwards = {(begin, end) for begin, end in flows if begin == "store" and end != "store"}
+    assert not backwards
+    assert ("report", "store") in flows
+    assert ("record", "store") in flows
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_module_says_what_it_is_for(name: str) -> None:
+    assert ast.get_docstring(MODULES[name])
