@@ -255,7 +255,7 @@ class ScopeTemplates:
         if leaf is not None and len(leaf.templates) == 1:
             return leaf.templates[0]
         found = None if leaf is None else _best(leaf.templates, _within(scope, path))
-        return found or _unwalked(index, scope, thing)
+        return found or _unwalked(index, scope, thing, status)
 
 
 def _leaf_of(scope: Scope, route: Any) -> Any:
@@ -278,10 +278,12 @@ def _frontend(index: RouteIndex, scope: Scope, path: str, status: int) -> str | 
     return None if mount is None else mount + relative.removesuffix(file).rstrip("/") + _MOUNTED
 
 
-def _unwalked(index: RouteIndex, scope: Scope, route: Any) -> str | None:
-    """The template of a route within a mounted application that hides its routes: the mount's and its own."""
+def _unwalked(index: RouteIndex, scope: Scope, route: Any, status: int) -> str | None:
+    """The template of a route within a mounted application that hides its routes: the mount's and, if known, its own."""
     relative = getattr(route, "path_format", None)
     mount = _mount(index, scope)
+    if relative is None and mount and status != 404:
+        relative = _MOUNTED
     return None if relative is None or mount is None else mount + relative
 
 
