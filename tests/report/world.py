@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tests.support import Clock
 from usage_middleware import Usage
+from usage_middleware.errors import QueryError
 from usage_middleware.periods import resolutions
 from usage_middleware.settings import Kind
+
+T = TypeVar("T")
 
 _KEY = re.compile(
     r"series:(?P<series>\w+):(?P<block>[\dT:-]+?)(?P<of>:endpoint:.*|:key:.*)?|board:(?P<board>\w+):(?P<slot>[\dT:-]+?):(?P<rest>.*)"
@@ -101,6 +104,14 @@ def world(redis_url: str, now: float, **options: Any) -> Iterator[World]:
         redis_url, namespace=f"t{secrets.token_hex(6)}", clock=clock, flush_interval=3600, **{**OPTIONS, **options}
     ) as usage:
         yield World(usage, clock)
+
+
+def asked(build: Callable[[], T]) -> T | str:
+    """A report, or the code of the error that refuses it."""
+    try:
+        return build()
+    except QueryError as refused:
+        return refused.code
 
 
 def instant(text: str) -> float:
