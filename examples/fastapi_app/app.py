@@ -18,7 +18,7 @@ LIVE_KEYS = {
     "acme-live-storefront": ("acme", KeyInfo(id="key_storefront", name="Storefront", environment="live")),
     "acme-live-warehouse": ("acme", KeyInfo(id="key_warehouse", name="Warehouse", environment="live")),
     "acme-test-staging": ("acme", KeyInfo(id="key_staging", name="Staging", environment="test")),
-    "acme-live-partner": ("acme", KeyInfo(id="key_partner", name="Partner, not in use yet", environment="live")),
+    "acme-live-partner": ("acme", KeyInfo(id="key_partner", name="Partner", environment="live")),
     "globex-live-maps": ("globex", KeyInfo(id="key_maps", name="Maps", environment="live")),
     "globex-test-sandbox": ("globex", KeyInfo(id="key_sandbox", name="Sandbox", environment="test")),
 }

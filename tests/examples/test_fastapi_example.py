@@ -80,7 +80,7 @@ def check_by_key(by_key: dict[str, Any]) -> None:
     assert by_key["total_keys"] == 4
     assert rows["key_storefront"] == ("Storefront", 10, 1)
     assert rows["key_staging"] == ("Staging", 5, 3)
-    assert rows["key_partner"] == ("Partner, not in use yet", 0, 0)
+    assert rows["key_partner"] == ("Partner", 0, 0)
 
 
 def check_by_project(by_group: dict[str, Any]) -> None:

@@ -32,8 +32,9 @@ VIEWS = (
     ("/usage/by-group?group=project", tables.by_group),
 )
 INTRODUCTION = """\
-A geocoding API with two customers, Acme and Globex, and an embedded Valkey to count in.
-Acme's key asks the usage API below; no view shows it anything of Globex."""
+A geocoding API with two customers, Acme and Globex, and an embedded Valkey.
+The views below are what Acme's key gets: nothing of Globex is in them.
+"""
 TRY = (
     ("a call of your own", KEY, "/v1/geocode?q=ams"),
     ("what Acme used, a second later", KEY, "/usage/summary?period=24h"),

@@ -34,7 +34,14 @@ def by_key(report: Report) -> RenderableType:
     fill(
         table,
         (
-            (row["key_id"], row["name"], row["environment"], row["request_count"], row["error_count"], row["last_activity"])
+            (
+                row["key_id"],
+                row["name"],
+                row["environment"],
+                row["request_count"],
+                row["error_count"],
+                moment(row["last_activity"]),
+            )
             for row in report["keys"]
         ),
     )
@@ -44,22 +51,26 @@ def by_key(report: Report) -> RenderableType:
 def by_group(report: Report) -> RenderableType:
     """`/by-group`: the busiest values of one dimension."""
     totals = report["totals"]
-    head = f"{totals['calls']} calls, {totals['errors']} errors, {totals['bytes']:,} bytes, {span(report)}"
+    over = "over quota" if report["over_quota"] else "not over quota"
+    head = f"{totals['calls']} calls, {totals['errors']} errors, {totals['bytes']:,} bytes, {span(report)}, {over}"
     table = grid(report["group"], "calls", "errors", "avg ms")
     fill(table, ((row["bucket"], row["calls"], row["errors"], row["avg_ms"]) for row in report["buckets"]))
-    over = "over quota" if report["over_quota"] else "not over quota"
-    return Group(Text(f"{head}, {over}"), table)
+    return Group(Text(head), table)
 
 
 def span(report: Report) -> str:
     """The window that was answered."""
-    window = report["window"]
-    return f"{window['start'][:10]} to {window['end'][:10]} ({window['label']})"
+    return f"last {report['window']['label']}"
+
+
+def moment(text: str | None) -> str | None:
+    """An instant to the minute."""
+    return None if text is None else text[:16].replace("T", " ")
 
 
 def grid(*columns: str) -> Table:
     """An empty table; the first column may be as wide as it likes."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in NUMERIC else "left", no_wrap=True)
     return table
