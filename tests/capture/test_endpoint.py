@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,6 @@ from tests.capture.shells import Boom, ask_asgi, ask_wsgi
 from usage_middleware.capture.asgi import UsageMiddleware
 from usage_middleware.capture.endpoint import RouteIndex, bottle_template, template_of
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
-
 
 #: Before 1.7 Starlette left no route in the scope: nothing of what a mount hides can be seen.
 NEW_STARLETTE = tuple(int(part) for part in starlette.__version__.split(".")[:2]) >= (1, 7)
@@ -194,7 +194,12 @@ def test_a_route_added_while_running() -> None:
 def test_routes_made_for_each_request_do_not_cost_a_walk_each(monkeypatch: pytest.MonkeyPatch) -> None:
     walks: list[int] = []
     build = RouteIndex._build
-    monkeypatch.setattr(RouteIndex, "_build", lambda self: (walks.append(1), build(self)))
+
+    def counted(index: RouteIndex) -> None:
+        walks.append(1)
+        build(index)
+
+    monkeypatch.setattr(RouteIndex, "_build", counted)
 
     async def fresh(scope: Any, receive: Any, send: Any) -> None:
         async def endpoint(request: Request) -> Response:
@@ -452,10 +457,8 @@ FLASK = {
 def flask_label(app: Any, path: str, method: str = "GET", **environ: Any) -> str:
     usage = Usage()
     wrapped = WSGIUsageMiddleware(app, usage)
-    try:
+    with contextlib.suppress(Boom):
         ask_wsgi(wrapped, method, path, **environ)
-    except Boom:
-        pass
     return usage.only.endpoint
 
 

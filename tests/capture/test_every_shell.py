@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -54,10 +55,8 @@ def test_a_clock_that_goes_back_is_no_time(shell: Any, usage: Usage) -> None:
 
 
 def test_an_exception_is_a_500(ask: Ask, usage: Usage) -> None:
-    try:
+    with contextlib.suppress(Boom):  # where no server turns it into an answer
         assert ask("GET", "/boom").status == 500
-    except Boom:
-        pass  # where no server turns it into an answer
     assert (usage.only.endpoint, usage.only.status) == ("GET /boom", 500)
 
 
@@ -326,7 +325,8 @@ def test_a_callable_that_raises(shell: Any, option: str) -> None:
     def broken(request: Any) -> Any:
         raise RuntimeError("on purpose")
 
-    usage = Usage(**{option: broken})
+    options: dict[str, Any] = {option: broken}
+    usage = Usage(**options)
     assert shell(usage)("GET", "/items/5") == Answer(200, b"hello")
     assert usage.labels == ["GET /items/{id}"]
     assert usage.recording.reasons == {f"{option} raised": 1}

@@ -171,7 +171,6 @@ class _Leaf:
         self.templates = [place.template]
 
 
-
 class RouteIndex:
     """The full templates of all routes of one Starlette router, mounts and included routers within it as well."""
 

@@ -79,7 +79,7 @@ class _EnvironCall(Call):
         self._write: Callable[[bytes], object] | None = None
         self._headers: list[tuple[str, str]] = []
         self._template: str | None = None
-        #: True once a byte of body has gone out: until then the server may still answer 500.
+        #: True once the server got a piece of body, and sent the headers: until then it answers an exception with 500.
         self._began = False
         #: When the last byte was sent, on the capture's timer.
         self.stopped: float | None = None
@@ -105,10 +105,9 @@ class _EnvironCall(Call):
 
     def saw(self, chunk: bytes) -> None:
         """Count a piece of body."""
+        self._began = True
         try:
-            if chunk:
-                self._began = True
-                self.sent += len(chunk)
+            self.sent += len(chunk)
         except Exception:
             self.capture.lost("body unreadable")
 
