@@ -10,7 +10,7 @@ import msgspec
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.labels import distribution
-from usage_middleware.report.page import Pagination, page
+from usage_middleware.report.page import Keep, Pagination, Paging, forget, page, unpaged
 from usage_middleware.report.parameters import ByKeyParameters
 from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls
 from usage_middleware.report.viewer import Scope, Viewer, missing_org, scope_of
@@ -90,8 +90,8 @@ class _Row(NamedTuple):
     tally: Tally
 
 
-def build(reader: Reader, viewer: Viewer, params: ByKeyParameters, now: int) -> ByKey:
-    """Answer a by-key question.
+def build(reader: Reader, viewer: Viewer, params: ByKeyParameters, now: int, keep: Keep = forget) -> ByKey:
+    """Answer a by-key question. `keep` holds the order of the keys while they are paged through.
 
     Raises:
         QueryError: what can't be answered, and why.
@@ -107,14 +107,14 @@ def build(reader: Reader, viewer: Viewer, params: ByKeyParameters, now: int) -> 
     seen = _seen(reader, scope, used, known, now) if params.sort_by == "last_activity" else {}
     everything = [_Row(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
     rows = _sorted((row for row in everything if _is_listed(row, params)), params, seen)
-    listed = _listed(rows, params)
+    listed, count = _listed(rows, scope, params, keep)
     total = series_tally(series.values())
     return ByKey(
         keys=_usages(reader, scope, window, listed),
         total_keys=sum(1 for info in known.values() if info.revoked_at is None),
         totals=KeyTotals(request_count=total.calls, error_count=total.errors),
         other=_other(everything, listed),
-        pagination=None if params.limit is None else page(len(rows), params.limit, params.offset),
+        pagination=None if params.limit is None else page(count, params.limit, params.offset),
         org_id=scope.shown_org,
         window=window.report(),
         dropped_calls=dropped_calls(scope, series),
@@ -175,12 +175,15 @@ def _name(row: _Row) -> str:
     return row.key if row.info is None else row.info.name
 
 
-def _listed(rows: Sequence[_Row], params: ByKeyParameters) -> Sequence[_Row]:
-    if params.limit is not None:
-        return rows[params.offset : params.offset + params.limit]
-    if len(rows) > UNPAGED:
-        raise QueryError("window_too_wide", f"There are {len(rows)} keys: ask for pages with limit= and offset=.", "limit")
-    return rows[params.offset :]
+def _listed(rows: Sequence[_Row], scope: Scope, params: ByKeyParameters, keep: Keep) -> tuple[Sequence[_Row], int]:
+    """The rows of the page, and how many there are in all."""
+    if params.limit is None:
+        if len(rows) > UNPAGED:
+            raise QueryError("window_too_wide", f"There are {len(rows)} keys: ask for pages with limit= and offset=.", "limit")
+        return rows[params.offset :], len(rows)
+    paging = Paging(scope.org, unpaged("by-key", scope, params), params.limit, params.offset, keep)
+    ordered = paging.order(rows, lambda row: row.key, lambda key: _Row(key, None, Tally()))
+    return paging.cut(ordered), len(ordered)
 
 
 def _usages(reader: Reader, scope: Scope, window: Window, rows: Sequence[_Row]) -> list[KeyUsage]:
@@ -211,11 +214,11 @@ def _usage(row: _Row, distribution: dict[str, int], last_ms: int | None) -> KeyU
 
 def _other(everything: Sequence[_Row], listed: Sequence[_Row]) -> OtherKeys:
     shown = {row.key for row in listed}
+    hidden = [row for row in everything if row.key not in shown]
     rest = Tally()
-    for row in everything:
-        if row.key not in shown:
-            rest.add(row.tally)
-    return OtherKeys(request_count=rest.calls, error_count=rest.errors, keys=len(everything) - len(shown))
+    for row in hidden:
+        rest.add(row.tally)
+    return OtherKeys(request_count=rest.calls, error_count=rest.errors, keys=len(hidden))
 
 
 def wire(report: ByKey) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from usage_middleware.errors import QueryError
 from usage_middleware.latency import merge
 from usage_middleware.periods import BucketSize, rfc3339, zone
 from usage_middleware.report.labels import by_label, under_label
-from usage_middleware.report.page import Pagination, page
+from usage_middleware.report.page import Keep, Pagination, Paging, forget, page, unpaged
 from usage_middleware.report.parameters import DetailsParameters
 from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls
 from usage_middleware.report.timeline import Timeline, Trouble, not_kept, timeline, trouble, unsupported
@@ -122,8 +122,8 @@ class _Plan(NamedTuple):
     breaks_down: bool
 
 
-def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int) -> Details:
-    """Answer a details question.
+def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int, keep: Keep = forget) -> Details:
+    """Answer a details question. `keep` holds the order of the endpoints while they are paged through.
 
     Raises:
         QueryError: what can't be answered, and why.
@@ -138,18 +138,18 @@ def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int) -
     source.read()
     total = series_tally(series.value.values())
     bins = None if latency is None else latency.value
-    ranked = None if endpoints is None else _rows(reader, plan, params, endpoints.value)
-    count = 0 if endpoints is None else len(by_label(endpoints.value, reader.settings))
+    paging = Paging(plan.scope.org, unpaged("details", plan.scope, params), params.limit, params.offset, keep)
+    rows = [] if endpoints is None else _rows(reader, plan, params, endpoints.value, paging)
     return Details(
         success=True,
         usage=_totals(reader, plan, params, series.value, bins),
         time_series=_points(plan.line, series.value, with_latency=params.include_latency),
-        endpoints=ranked,
+        endpoints=None if endpoints is None else _listed(reader, plan, params, paging.cut(rows)),
         errors=_errors(series.value, total) if params.include_errors else None,
         rate_limits=None,
         alerts=[],
         recommendations=[],
-        pagination=page(count, params.limit, params.offset),
+        pagination=page(len(rows), params.limit, params.offset),
         timestamp=rfc3339(now),
     )
 
@@ -261,16 +261,19 @@ class _Row(NamedTuple):
     endpoints: Sequence[str]
 
 
-def _rows(reader: Reader, plan: _Plan, params: DetailsParameters, members: Members) -> list[EndpointDetails]:
+def _rows(reader: Reader, plan: _Plan, params: DetailsParameters, members: Members, paging: Paging) -> list[_Row]:
     under = under_label(members, reader.settings)
     tallies = {label: board_tally(found) for label, found in by_label(members, reader.settings).items()}
     seen = _last_seen(reader, plan, under)
     for label, last_ms in seen.items():
         tallies[label].last_ms = last_ms
     rows = _sorted((_Row(label, tally, under[label]) for label, tally in tallies.items()), params)
-    shown = rows[params.offset : params.offset + params.limit]
-    bins = _histograms(reader, plan, shown) if params.include_latency else None
-    return [_details(row, None if bins is None else bins.get(row.label, {}), params) for row in shown]
+    return paging.order(rows, lambda row: row.label, lambda label: _Row(label, Tally(), ()))
+
+
+def _listed(reader: Reader, plan: _Plan, params: DetailsParameters, rows: Sequence[_Row]) -> list[EndpointDetails]:
+    bins = _histograms(reader, plan, rows) if params.include_latency else {}
+    return [_details(row, bins.get(row.label, {}), params) for row in rows]
 
 
 def _sorted(rows: Iterable[_Row], params: DetailsParameters) -> list[_Row]:
@@ -316,14 +319,14 @@ def _histograms(reader: Reader, plan: _Plan, rows: Sequence[_Row]) -> dict[str, 
     return {label: merge(answer.value for answer in answers) for label, answers in asked.items()}
 
 
-def _details(row: _Row, bins: Mapping[int, int] | None, params: DetailsParameters) -> EndpointDetails:
+def _details(row: _Row, bins: Mapping[int, int], params: DetailsParameters) -> EndpointDetails:
     return EndpointDetails(
         endpoint=row.label,
         requests=row.tally.calls,
         successful=row.tally.successful,
         errors=row.tally.errors,
         error_rate=row.tally.error_rate,
-        latency_ms=latency_report(row.tally, bins or {}) if params.include_latency else None,
+        latency_ms=latency_report(row.tally, bins) if params.include_latency else None,
         last_requested_at=rfc3339(row.tally.last_ms / 1000) if row.tally.last_ms else None,
     )
 

@@ -85,8 +85,13 @@ class Site:
 
     def _body(self, view: View, viewer: Viewer, question: Question, shape: str) -> bytes:
         now = math.ceil(self._usage.clock())
-        report = view.build(self._usage.reader.counters, viewer, question.params, now)
+        build = partial(view.build, keep=self._order) if view.is_paged else view.build
+        report = build(self._usage.reader.counters, viewer, question.params, now)
         return csv.encode(*view.table(report, question.table)) if shape == CSV else msgspec.json.encode(view.wire(report))
+
+    def _order(self, org: str, question: object, names: list[str]) -> list[str]:
+        body, _ = self._cache.answer(org, _digest(("order", question)), partial(msgspec.json.encode, names))
+        return msgspec.json.decode(body, type=list[str])
 
     def _openapi(self, asked: Asked) -> Response:
         return json_response(openapi.document(self._usage.settings, asked.viewer, asked.request.root))
@@ -117,7 +122,11 @@ def _entry(view: View, viewer: Viewer, question: Question, shape: str) -> tuple[
     """The organisation that a kept answer belongs to, and its name there: all that the answer depends on but the time."""
     scope = scope_of(viewer, question.params.org, getattr(question.params, "key_id", None))
     told = (viewer.org, viewer.key_id, scope, view.name, shape, question.table, question.params)
-    return scope.org, blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
+    return scope.org, _digest(told)
+
+
+def _digest(told: object) -> str:
+    return blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
 
 
 def _signed(body: bytes, request_id: str, now: float) -> bytes:

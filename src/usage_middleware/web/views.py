@@ -39,6 +39,7 @@ class View:
         source: the document in whose words it answers.
         codes: error codes of its own, beside those that every view has.
         tables: the names of its tables, the main one first, where there is more than one.
+        is_paged: it lists pages, whose order is kept while somebody turns them.
         is_signed: the answer carries `api_request_id` and `request_completed_at`.
         error_fields: what its errors carry beside the envelope.
     """
@@ -49,11 +50,12 @@ class View:
     source: str
     asks: type[Parameters]
     report: type[Any]
-    build: Callable[[Reader, Viewer, Any, int], Any]
+    build: Callable[..., Any]
     wire: Callable[[Any], Any]
     table: Callable[[Any, str], Table]
     codes: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    is_paged: bool = False
     is_signed: bool = False
     error_fields: Mapping[str, object] = field(default_factory=dict)
 
@@ -110,6 +112,7 @@ VIEWS: tuple[View, ...] = (
             "window_too_wide",
         ),
         tables=("series", "endpoints"),
+        is_paged=True,
         error_fields={"success": False},
     ),
     View(
@@ -148,6 +151,7 @@ VIEWS: tuple[View, ...] = (
         wire=by_key.wire,
         table=_single(by_key.table),
         codes=("missing_org", "invalid_period", *_WINDOW, "window_too_wide"),
+        is_paged=True,
     ),
 )
 
