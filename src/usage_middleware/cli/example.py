@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -128,11 +128,12 @@ def start(app: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """Let it finish and send what it has counted; if that takes too long, end it without."""
+    """Let it finish and send what it has counted; if that takes too long, or Ctrl-C comes again, end it without."""
     server.terminate()
     try:
-        server.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(STOP_SECONDS)
+    finally:
         server.kill()
         server.wait()
 
