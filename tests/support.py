@@ -68,7 +68,9 @@ def server_binary() -> str:
 
 def quick_client(**connection: Any) -> redis.Redis:
     """A client that says at once what is wrong: no retries, RESP2, bytes."""
-    return redis.Redis(**{"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 5, **connection})
+    return redis.Redis(
+        **{"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 5, "socket_connect_timeout": 5, **connection}
+    )
 
 
 class ServerProcess:

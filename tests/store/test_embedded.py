@@ -378,3 +378,21 @@ def test_a_server_on_the_path_must_not_be_too_old(
 
 def test_the_server_of_the_extra_is_preferred() -> None:
     assert binary.server_binary() == server_binary()
+
+
+def test_what_is_left_at_the_end_of_a_process_is_delivered_before_the_server_stops(data_dir: Path) -> None:
+    worker = Worker(
+        data_dir,
+        """
+        import sys
+        from usage_middleware import Usage
+        usage = Usage(data_dir=sys.argv[1], flush_interval=3600)
+        usage.recorder.add(("acme", "key_7"), "GET /", (), 200, 1000, 10, ())
+        sys.stdin.readline()
+        """,
+    )
+    worker.ends()
+    assert server_pid(data_dir) is None
+    engine = Engine(data_dir=data_dir)
+    assert list(engine.client.scan_iter("usage:{acme}:series:1d:*"))
+    engine.close()
