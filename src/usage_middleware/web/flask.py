@@ -45,6 +45,8 @@ def usage_blueprint(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60,
         response.headers.update(dict(found.headers))
         return response
 
+    # What says to our own middleware that this is none of the application's endpoints.
+    vars(answer)["include_in_schema"] = False
     options: dict[str, Any] = {"methods": METHODS, "strict_slashes": False, "provide_automatic_options": False}
     blueprint.add_url_rule("/", "usage", answer, **options)
     blueprint.add_url_rule("/<path:path>", "usage", answer, **options)

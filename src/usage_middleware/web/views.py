@@ -19,8 +19,6 @@ from usage_middleware.report.parameters import (
     Parameters,
     SummaryParameters,
 )
-from usage_middleware.report.viewer import Viewer
-from usage_middleware.store.reader import Reader
 from usage_middleware.web.parameters import INVALID, Parameter, derive, shown, value_of
 
 Table = tuple[Sequence[str], Iterable[Sequence[object]]]
