@@ -48,6 +48,7 @@ class Call(NamedTuple):
         return self.status >= 400
 
 
+ORGS_KEYS = [("acme", "key_1"), ("acme", "key_2"), ("globex", "key_1")]
 OPTIONS: dict[str, Any] = {"dimensions": ("project",), "counters": ("records", "matches")}
 
 

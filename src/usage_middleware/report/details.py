@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, NamedTuple
 
 import msgspec
 
 from usage_middleware.errors import QueryError
-from usage_middleware.latency import merge
-from usage_middleware.periods import BucketSize, rfc3339, zone
-from usage_middleware.report.labels import by_label, under_label
+from usage_middleware.periods import rfc3339, zone
+from usage_middleware.report.granularity import Chooser, Granularity
 from usage_middleware.report.page import Keep, Pagination, Paging, forget, page, unpaged
 from usage_middleware.report.parameters import DetailsParameters
-from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls
-from usage_middleware.report.timeline import Timeline, Trouble, not_kept, timeline, trouble, unsupported
+from usage_middleware.report.ranking import EndpointDetails, Row, listed, ranked
+from usage_middleware.report.source import Series, Source, complete_through, dropped_calls
+from usage_middleware.report.timeline import Timeline, timeline
 from usage_middleware.report.viewer import Scope, Viewer, scope_of
 from usage_middleware.report.window import Asked, Window, WindowReport, resolve
 from usage_middleware.report.words import (
     LatencyReport,
     Tally,
-    board_tally,
     by_class,
     by_status,
     is_error,
@@ -29,10 +27,7 @@ from usage_middleware.report.words import (
     series_tally,
 )
 from usage_middleware.settings import Kind, Settings
-from usage_middleware.store.reader import Reader, latest
-
-Granularity = Literal["minute", "hour", "day", "week", "month"]
-GRANULARITIES: tuple[Granularity, ...] = ("minute", "hour", "day", "week", "month")
+from usage_middleware.store.reader import Reader
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,18 +55,6 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     errors: int
     bytes: int
     avg_latency_ms: float | None
-
-
-class EndpointDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint. What is not kept is None: percentiles and the last request of one key's endpoints."""
-
-    endpoint: str
-    requests: int
-    successful: int
-    errors: int
-    error_rate: float
-    latency_ms: LatencyReport | None
-    last_requested_at: str | None
 
 
 class StatusCount(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,12 +122,13 @@ def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int, k
     total = series_tally(series.value.values())
     bins = None if latency is None else latency.value
     paging = Paging(plan.scope.org, unpaged("details", plan.scope, params), params.limit, params.offset, keep)
-    rows = [] if endpoints is None else _rows(reader, plan, params, endpoints.value, paging)
+    found = [] if endpoints is None else ranked(reader, plan.scope, plan.window, params, endpoints.value)
+    rows = paging.order(found, lambda row: row.label, lambda label: Row(label, Tally(), ()))
     return Details(
         success=True,
         usage=_totals(reader, plan, params, series.value, bins),
         time_series=_points(plan.line, series.value, with_latency=params.include_latency),
-        endpoints=None if endpoints is None else _listed(reader, plan, params, paging.cut(rows)),
+        endpoints=None if endpoints is None else listed(reader, plan.scope, plan.window, params, paging.cut(rows)),
         errors=_errors(series.value, total) if params.include_errors else None,
         rate_limits=None,
         alerts=[],
@@ -163,7 +147,7 @@ def _plan(scope: Scope, params: DetailsParameters, now: int, settings: Settings)
     window = _kept_window(asked, now, settings, series + boards) if wants_boards else None
     breaks_down = window is not None
     window = window or resolve(asked, now, settings, series)
-    size = _granularity(params.granularity, window, tz, settings, series[0])
+    size = Chooser(window, tz, settings, series[0]).choose(params.granularity)
     return _Plan(scope, window, timeline(window, size, tz), size, breaks_down)
 
 
@@ -174,43 +158,6 @@ def _kept_window(asked: Asked, now: int, settings: Settings, kinds: Sequence[Kin
         if refused.code == "not_retained":
             return None
         raise
-
-
-def _granularity(wanted: Granularity | None, window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> Granularity:
-    if wanted is not None:
-        found = _cut_trouble(wanted, window, tz, settings, kind)
-        if found is None:
-            return wanted
-        raise _refusal(wanted, found, window, tz, settings, kind)
-    return _finest(GRANULARITIES[1:], window, tz, settings, kind) or _none_kept(window, tz, settings, kind)
-
-
-def _finest(sizes: Sequence[Granularity], window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> Granularity | None:
-    return next((size for size in sizes if _fits(size, window, tz, settings, kind)), None)
-
-
-def _fits(size: Granularity, window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> bool:
-    try:
-        return _cut_trouble(size, window, tz, settings, kind) is None
-    except QueryError:
-        return False
-
-
-def _cut_trouble(size: BucketSize, window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> Trouble | None:
-    return trouble(timeline(window, size, tz).cuts, window.now, settings, kind)
-
-
-def _refusal(wanted: Granularity, found: Trouble, window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> QueryError:
-    finest = _finest(GRANULARITIES, window, tz, settings, kind)
-    if finest is not None:
-        message = f"granularity={wanted} is not kept for this window; the finest that is kept is {finest}"
-        return QueryError("invalid_granularity", message, "granularity")
-    return unsupported(tz, settings) if found == "unaligned" else not_kept(tz, window.now, settings, kind)
-
-
-def _none_kept(window: Window, tz: ZoneInfo, settings: Settings, kind: Kind) -> Granularity:
-    found = _cut_trouble("day", window, tz, settings, kind)
-    raise unsupported(tz, settings) if found == "unaligned" else not_kept(tz, window.now, settings, kind)
 
 
 def _totals(reader: Reader, plan: _Plan, params: DetailsParameters, series: Series, bins: Mapping[int, int] | None) -> Totals:
@@ -252,82 +199,6 @@ def _errors(series: Series, total: Tally) -> Errors:
         rate=total.error_rate,
         by_status=[StatusCount(status=status, count=calls) for status, calls in codes.items()],
         by_class=[ClassCount(status_class=family, count=calls) for family, calls in by_class(codes).items()],
-    )
-
-
-class _Row(NamedTuple):
-    label: str
-    tally: Tally
-    endpoints: Sequence[str]
-
-
-def _rows(reader: Reader, plan: _Plan, params: DetailsParameters, members: Members, paging: Paging) -> list[_Row]:
-    under = under_label(members, reader.settings)
-    tallies = {label: board_tally(found) for label, found in by_label(members, reader.settings).items()}
-    seen = _last_seen(reader, plan, under)
-    for label, last_ms in seen.items():
-        tallies[label].last_ms = last_ms
-    rows = _sorted((_Row(label, tally, under[label]) for label, tally in tallies.items()), params)
-    return paging.order(rows, lambda row: row.label, lambda label: _Row(label, Tally(), ()))
-
-
-def _listed(reader: Reader, plan: _Plan, params: DetailsParameters, rows: Sequence[_Row]) -> list[EndpointDetails]:
-    bins = _histograms(reader, plan, rows) if params.include_latency else {}
-    return [_details(row, bins.get(row.label, {}), params) for row in rows]
-
-
-def _sorted(rows: Iterable[_Row], params: DetailsParameters) -> list[_Row]:
-    by_name = sorted(rows, key=lambda row: row.label)
-    return sorted(by_name, key=lambda row: _rank(row.tally, params.sort_by), reverse=params.sort_order == "desc")
-
-
-def _rank(tally: Tally, sort_by: str) -> float:
-    if sort_by == "errors":
-        return tally.errors
-    if sort_by == "latency":
-        return tally.avg_ms
-    return tally.last_ms if sort_by == "timestamp" else tally.calls
-
-
-def _last_seen(reader: Reader, plan: _Plan, under: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """When each label was last called in the window: the registry tells, unless it was called after the window too."""
-    if plan.scope.key is not None:
-        return {}
-    sheet = reader.sheet(plan.scope.org, plan.window.now)
-    ever = sheet.seen_of("endpoint", [endpoint for endpoints in under.values() for endpoint in endpoints])
-    sheet.read()
-    limit = plan.window.end * 1000 if plan.window.end < plan.window.now else None
-    slots = plan.window.slots(reader.settings.layers)
-    later = {
-        endpoint: sheet.series(slots, ("endpoint", endpoint))
-        for endpoint, last_ms in ever.value.items()
-        if limit is not None and last_ms >= limit
-    }
-    sheet.read()
-    inside = {endpoint: latest(series.value.values()) for endpoint, series in later.items()}
-    last = {**ever.value, **inside}
-    return {label: max(last.get(endpoint, 0) for endpoint in endpoints) for label, endpoints in under.items()}
-
-
-def _histograms(reader: Reader, plan: _Plan, rows: Sequence[_Row]) -> dict[str, dict[int, int]]:
-    if plan.scope.key is not None:
-        return {}
-    sheet = reader.sheet(plan.scope.org, plan.window.now)
-    slots = plan.window.slots(reader.settings.layers)
-    asked = {row.label: [sheet.latency(slots, endpoint) for endpoint in row.endpoints] for row in rows}
-    sheet.read()
-    return {label: merge(answer.value for answer in answers) for label, answers in asked.items()}
-
-
-def _details(row: _Row, bins: Mapping[int, int], params: DetailsParameters) -> EndpointDetails:
-    return EndpointDetails(
-        endpoint=row.label,
-        requests=row.tally.calls,
-        successful=row.tally.successful,
-        errors=row.tally.errors,
-        error_rate=row.tally.error_rate,
-        latency_ms=latency_report(row.tally, bins) if params.include_latency else None,
-        last_requested_at=rfc3339(row.tally.last_ms / 1000) if row.tally.last_ms else None,
     )
 
 
