@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,11 +22,11 @@ MIDNIGHT = MINUTE - MINUTE % DAY
 MONTH_END = MIDNIGHT + 11 * DAY
 
 
-def schema(**options: object) -> Schema:
-    return Schema(Settings(**options))  # type: ignore[arg-type]
+def schema(**options: Any) -> Schema:
+    return Schema(Settings(**options))
 
 
-def expanded(*given_rows: Row, org: str = "acme", now: int = NOW, dropped: int = 0, **options: object) -> Expansion:
+def expanded(*given_rows: Row, org: str = "acme", now: int = NOW, dropped: int = 0, **options: Any) -> Expansion:
     return expand(schema(**options), Chunk(org, 1, list(given_rows), dropped), now)
 
 
@@ -239,7 +240,7 @@ def _boards(found: Expansion, res: str, name: str, *, exactly: bool = False) -> 
 @settings(max_examples=60, deadline=None)
 @given(rows(), st.integers(1, 5))
 def test_any_cut_into_chunks_adds_up_to_the_same(given_rows: list[Row], step: int) -> None:
-    options: dict[str, object] = {"dimensions": ("project",), "counters": ("records",)}
+    options: dict[str, Any] = {"dimensions": ("project",), "counters": ("records",)}
     whole = _flat(expanded(*given_rows, **options))
     parts: Counter[tuple[str, str]] = Counter()
     for at in range(0, len(given_rows), step):

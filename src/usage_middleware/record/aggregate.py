@@ -178,14 +178,14 @@ class Aggregate:
 
 
 def folded(cells: dict[CellKey, Cell], slot_seconds: int, now: int) -> dict[CellKey, Cell]:
-    """The same calls with all minutes of a slot that has ended in its first one: for an outage of hours.
+    """The same calls, with the minutes of a slot as its first one, but for the current minute: for a long outage.
 
     Slots and days stay exact; those minutes don't.
     """
-    ended = now - now % slot_seconds
+    current = now - now % 60
     found: dict[CellKey, Cell] = {}
     for key, cell in cells.items():
-        minute = key[0] if key[0] >= ended else key[0] - key[0] % slot_seconds
+        minute = key[0] if key[0] >= current else key[0] - key[0] % slot_seconds
         place = (minute, *key[1:])
         if place in found:
             found[place].merge(cell)

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from usage_middleware.record.aggregate import Aggregate, Batch, Caller, folded, organisation
@@ -24,6 +24,8 @@ logger = logging.getLogger("usage_middleware")
 Resolve = Callable[[Collection[bytes]], dict[bytes, tuple[str, str, bool]]]
 #: (organisation, ids) -> those that are keys of the directory
 KnownKeys = Callable[[str, Collection[str]], Collection[str]]
+#: Counts and logs an error of ours.
+Lost = Callable[[str], None]
 
 #: A chunk that Redis refuses so often for its own sake is set aside.
 MOST_FAULTS = 3
@@ -31,10 +33,8 @@ MOST_FAULTS = 3
 MOST_SILENCES = 30
 #: For so many organisations dropped calls are told apart in `dropped`.
 MOST_ORGANISATIONS = 1_000
-
-
-#: Counts and logs an error of ours.
-Lost = Callable[[str], None]
+#: For so long a fork waits for a flush.
+HOLD_SECONDS = 0.2
 
 
 def nobody(org: str, ids: Collection[str]) -> Collection[str]:
@@ -84,6 +84,7 @@ class Flusher:
         self.retries = self.refused = self.in_the_way = 0
         self._unacknowledged = 0
         self._trouble = ""
+        self._tried: set[str] = set()
         self._beaten = False
         self._folded_at = 0
         self._refusals = Refusals()
@@ -97,23 +98,29 @@ class Flusher:
         """Send what there is; True when everything recorded before this call is acknowledged."""
         with self._lock:
             self._trouble = ""
+            self._tried = set()
             settled = self._flush()
             self._weigh()
             self._beat()
         return settled
 
+    def hold(self) -> bool:
+        """Wait a moment for a flush that is under way, and keep others from beginning; False if it takes longer."""
+        return self._lock.acquire(timeout=HOLD_SECONDS)
+
+    def let_go(self) -> None:
+        """After `hold`."""
+        self._lock.release()
+
     def _flush(self) -> bool:
-        if not self._agreed():
-            return False
-        self._verify()
-        if not self._send():
-            self._make_room()
+        if not self._can_write():
+            self._fold()
             return False
         batch = self._aggregate.drain()
         complete = self._sort(batch)
         self._send()
+        self._make_room()
         if not complete or not self.outbox.settled:
-            self._shed()
             return False
         self.flushed_through_ms = batch.until_ms
         self.outbox.tidy()
@@ -131,6 +138,12 @@ class Flusher:
             self._renew()
             self._beaten = False
             self._weigh()
+
+    def _can_write(self) -> bool:
+        if not self._agreed():
+            return False
+        self._verify()
+        return self._send()
 
     def _agreed(self) -> bool:
         """Whether there is a server to write to that holds what we write."""
@@ -193,8 +206,8 @@ class Flusher:
         name = org if org in self.dropped or len(self.dropped) < MOST_ORGANISATIONS else OTHER
         self.dropped[name] = self.dropped.get(name, 0) + calls
 
-    def _make_room(self) -> None:
-        """While Redis is away: all minutes of a half-hour but the last become one, if memory runs short."""
+    def _fold(self) -> None:
+        """While Redis is away: the minutes of a half-hour become one, if memory runs short."""
         minute = int(self._clock()) // 60
         if self._aggregate.bytes < self._aggregate.limit // 2 or self._folded_at == minute:
             return
@@ -202,14 +215,21 @@ class Flusher:
         batch = self._aggregate.drain()
         self._aggregate.put_back(folded(batch.cells, self._schema.layers.middle.seconds, int(self._clock())), batch.dropped)
 
-    def _shed(self) -> None:
-        """Organisations that can't be written, while others can, must not take the room of all."""
-        if (self._trouble and not self._writer.is_cluster) or self.outbox.bytes < self._aggregate.limit // 2:
+    def _make_room(self) -> None:
+        """What can't be written, while the rest can, must not take the room of all; what is only kept for safety goes first."""
+        for box in self._largest():
+            box.forget()
+        if self._trouble and not self._writer.is_cluster:
             return
+        for box in self._largest():
+            self._note_drop(box.org, box.shed())
+
+    def _largest(self) -> Iterator[Box]:
+        """The largest boxes first, as long as all of them take more than half of the bound."""
         for box in sorted(self.outbox.boxes(), key=lambda box: box.bytes, reverse=True):
             if self.outbox.bytes < self._aggregate.limit // 2:
                 return
-            self._note_drop(box.org, box.shed())
+            yield box
 
     # Sending
 
@@ -217,7 +237,7 @@ class Flusher:
         """Send all chunks; False when it is no use to go on."""
         down: set[str] = set()
         for box in self.outbox.boxes():
-            if not box.has_news:
+            if not box.has_news or box.org in self._tried:
                 continue
             node = self._writer.node_of(box.org)
             if node not in down and not self._reaches(box):
@@ -260,6 +280,7 @@ class Flusher:
 
     def _failed(self, box: Box, answer: Answer) -> None:
         self.retries += 1
+        self._tried.add(box.org)
         if answer.outcome is Outcome.FAULT:
             self._fault(box, answer.reason, MOST_FAULTS)
         elif answer.outcome is Outcome.LATER:

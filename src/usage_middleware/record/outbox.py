@@ -122,6 +122,11 @@ class Box:
         while self.retained and self.retained[0][0] <= now - RETAINED_SECONDS:
             self.bytes -= _size(self.retained.popleft()[1].rows)
 
+    def forget(self) -> None:
+        """Keep nothing for a Redis that forgets."""
+        self.bytes -= sum(_size(chunk.rows) for _, chunk in self.retained)
+        self.retained.clear()
+
     def rewind(self, last: int) -> None:
         """Redis has everything up to `last` and nothing after it: what is retained of the rest is sent again."""
         again = [chunk for _, chunk in self.retained if chunk.number > last]

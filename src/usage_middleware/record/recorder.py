@@ -258,7 +258,21 @@ def _backoff(failures: int) -> float:
 _live: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
-def _forked() -> None:
+_held: list[Recorder] = []
+
+
+def _forking() -> None:
+    # A thread that is connecting may hold a lock of the import system, which the child would wait for forever.
+    _held.extend(recorder for recorder in list(_live) if recorder._flusher.hold())
+
+
+def _forked_parent() -> None:
+    while _held:
+        _held.pop()._flusher.let_go()
+
+
+def _forked_child() -> None:
+    _held.clear()
     for recorder in list(_live):
         recorder._after_fork()
 
@@ -270,4 +284,4 @@ def _exiting() -> None:
 
 atexit.register(_exiting)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(before=_forking, after_in_parent=_forked_parent, after_in_child=_forked_child)

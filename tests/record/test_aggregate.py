@@ -1,0 +1,190 @@
+"""What the request path does: adds up, under any number of threads, within a bound."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import tracemalloc
+
+import pytest
+
+from tests.support import START, Clock
+from usage_middleware.record.aggregate import BIN_BYTES, Aggregate, Caller, folded, size_of
+
+ACME = ("acme", "key_7")
+MINUTE = int(START) // 60 * 60
+
+
+def aggregate(clock: Clock, limit: int = 10**9, counters: int = 0, crowded: list[int] | None = None) -> Aggregate:
+    return Aggregate(counters, limit, clock, lambda: None if crowded is None else crowded.append(1))
+
+
+def add(to: Aggregate, caller: Caller = ACME, endpoint: str = "GET /a", status: int = 200, latency_us: int = 1000) -> None:
+    to.add(caller, endpoint, (), status, latency_us, 50, ())
+
+
+def test_calls_that_are_alike_are_one_cell(clock: Clock) -> None:
+    mine = aggregate(clock, counters=2)
+    for latency in 1000, 1000, 5:
+        mine.add(ACME, "GET /a", ("x",), 200, latency, 50, (3, 0))
+        clock.advance(0.5)
+    batch = mine.drain()
+    ((key, cell),) = batch.cells.items()
+    assert key == (MINUTE, ACME, "GET /a", ("x",), 200)
+    assert (cell.calls, cell.latency_us, cell.sent, cell.counts) == (3, 2005, 150, [9, 0])
+    assert cell.bins == {73: 2, 17: 1}
+    assert cell.last_ms == int((START + 1) * 1000)
+    assert batch.until_ms == int((START + 1.5) * 1000)
+
+
+def test_minutes_callers_endpoints_and_statuses_are_apart(clock: Clock) -> None:
+    mine = aggregate(clock)
+    add(mine)
+    add(mine, caller=b"d" * 32)
+    add(mine, endpoint="GET /b")
+    add(mine, status=404)
+    clock.advance(60)
+    add(mine)
+    assert len(mine.drain().cells) == 5
+    assert mine.drain().cells == {}
+
+
+def test_no_call_is_lost_between_threads(clock: Clock) -> None:
+    mine = aggregate(clock)
+    drained: list[int] = []
+    done = threading.Event()
+
+    def drain() -> None:
+        while not done.is_set():
+            drained.append(sum(cell.calls for cell in mine.drain().cells.values()))
+
+    def many() -> None:
+        for _ in range(3000):
+            add(mine)
+
+    threads = [threading.Thread(target=many) for _ in range(4)]
+    drainer = threading.Thread(target=drain)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in [drainer, *threads]:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done.set()
+        drainer.join()
+    finally:
+        sys.setswitchinterval(switch)
+    assert sum(drained) + sum(cell.calls for cell in mine.drain().cells.values()) == 12_000
+
+
+def test_past_the_bound_known_cells_count_on_and_the_rest_is_dropped(clock: Clock) -> None:
+    mine = aggregate(clock, limit=2 * (size_of("GET /a", ()) + BIN_BYTES))
+    for endpoint in "GET /a", "GET /b", "GET /c", "GET /a":
+        add(mine, endpoint=endpoint)
+    add(mine, caller=b"d" * 32, endpoint="GET /d")
+    batch = mine.drain()
+    assert {key[2]: cell.calls for key, cell in batch.cells.items()} == {"GET /a": 2, "GET /b": 1}
+    assert batch.dropped == {ACME: 1, b"d" * 32: 1}
+    add(mine, endpoint="GET /c")
+    assert len(mine.drain().cells) == 1
+
+
+def test_what_the_flusher_holds_is_part_of_the_bound(clock: Clock) -> None:
+    mine = aggregate(clock, limit=100_000)
+    mine.elsewhere = 100_000
+    add(mine)
+    assert mine.drain().dropped == {ACME: 1}
+
+
+def test_it_calls_once_when_half_is_used(clock: Clock) -> None:
+    crowded: list[int] = []
+    mine = aggregate(clock, limit=10_000, crowded=crowded)
+    for number in range(9):
+        add(mine, endpoint=f"GET /{number}")
+    assert crowded == [1]
+    mine.drain()
+    for number in range(9):
+        add(mine, endpoint=f"GET /{number}")
+    assert crowded == [1, 1]
+
+
+def test_drops_are_told_apart_for_a_bounded_number_of_callers(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_middleware.record.aggregate.MOST_DROPPERS", 2)
+    mine = aggregate(clock, limit=0)
+    for number in range(5):
+        add(mine, caller=(f"org{number}", "k"))
+    assert mine.drain().dropped == {("org0", "k"): 1, ("org1", "k"): 1, ("*", ""): 3}
+
+
+def test_what_is_put_back_is_added_to_what_came_meanwhile(clock: Clock) -> None:
+    mine = aggregate(clock)
+    add(mine)
+    add(mine, endpoint="GET /b")
+    used = mine.bytes
+    batch = mine.drain()
+    add(mine)
+    mine.put_back(batch.cells, {ACME: 4})
+    assert (mine.bytes, mine.calls) == (used, 3)
+    again = mine.drain()
+    assert {key[2]: cell.calls for key, cell in again.cells.items()} == {"GET /a": 2, "GET /b": 1}
+    assert again.dropped == {ACME: 4}
+
+
+def test_folding_keeps_the_sums_of_half_hours(clock: Clock) -> None:
+    mine = aggregate(clock)
+    for _ in range(40):  # 13:45 to 14:24
+        add(mine)
+        clock.advance(60)
+    cells = folded(mine.drain().cells, 1800, int(clock()))
+    half_past_one, two = MINUTE - 15 * 60, MINUTE + 15 * 60
+    assert {key[0]: cell.calls for key, cell in cells.items()} == {half_past_one: 15, two: 25}
+    assert sum(cell.bins[73] for cell in cells.values()) == 40
+
+
+def test_the_current_minute_is_not_folded(clock: Clock) -> None:
+    mine = aggregate(clock)
+    add(mine)
+    assert [key[0] for key in folded(mine.drain().cells, 1800, int(clock()))] == [MINUTE]
+
+
+def test_a_request_that_ends_while_another_is_added_does_not_block(clock: Clock) -> None:
+    """As from a signal handler or a finaliser, in the same thread."""
+    mine = aggregate(clock)
+    inner = iter([1])
+
+    def tick() -> float:
+        if next(inner, None):
+            add(mine, endpoint="GET /inner")
+        return START
+
+    mine._clock = tick
+    add(mine)
+    assert sorted(key[2] for key in mine.drain().cells) == ["GET /a", "GET /inner"]
+
+
+def test_the_estimate_of_memory_is_not_too_low(clock: Clock) -> None:
+    mine = aggregate(clock)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(2000):
+            for latency in 10, 1000, 100_000:
+                add(mine, caller=("acme", f"key_{number}"), latency_us=latency)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken <= mine.bytes <= 2 * taken
+
+
+def test_the_child_of_a_fork_begins_empty_with_a_lock_of_its_own(clock: Clock) -> None:
+    mine = aggregate(clock)
+    add(mine)
+    holder = threading.Thread(target=mine._lock.acquire)
+    holder.start()
+    holder.join()
+    mine.reset()
+    add(mine)
+    assert mine.drain().cells.popitem()[1].calls == 1

@@ -1,0 +1,179 @@
+"""Boxes: rows wait, are cut into numbered chunks, and are kept until Redis surely has them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+
+from tests.store.rows import MINUTE, row, rows
+from usage_middleware.record import outbox
+from usage_middleware.record.outbox import Box, Outbox, Refusals
+from usage_middleware.settings import Settings
+from usage_middleware.store.chunk import Row
+from usage_middleware.store.expand import expand
+from usage_middleware.store.schema import Schema
+
+NOW = MINUTE + 20
+SCHEMA = Schema(Settings())
+
+
+def box_of(*given_rows: Row) -> Box:
+    box = Box(SCHEMA, "acme")
+    for one in given_rows:
+        box.put(one)
+    box.seal(NOW)
+    return box
+
+
+def numbers(box: Box) -> tuple[list[int], list[int]]:
+    return [chunk.number for chunk in box.pending], [chunk.number for _, chunk in box.retained]
+
+
+def test_rows_that_are_alike_are_added_up_while_they_wait() -> None:
+    box = box_of(row(), row(bins={73: 1, 2: 1}, calls=2), row(status=404))
+    (chunk,) = box.pending
+    assert [(one.status, one.calls, one.bins) for one in chunk.rows] == [(200, 3, {73: 2, 2: 1}), (404, 1, {73: 1})]
+
+
+def test_chunks_are_cut_by_rows_of_about_2500_increments() -> None:
+    given_rows = [row(key=f"key_{number % 50}", endpoint=f"GET /{number}") for number in range(500)]
+    box = box_of(*given_rows)
+    sizes = [expand(SCHEMA, chunk, NOW).increments for chunk in box.pending]
+    assert [chunk.number for chunk in box.pending] == list(range(1, len(sizes) + 1))
+    assert sum(len(chunk.rows) for chunk in box.pending) == 500
+    assert all(1_500 <= size <= 2_700 for size in sizes[:-1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows())
+def test_no_row_is_lost_or_cut(given_rows: list[Row]) -> None:
+    box = Box(Schema(Settings(dimensions=("project",), counters=("records",))), "acme")
+    calls = sum(one.calls for one in given_rows)
+    for one in given_rows:
+        box.put(one)
+    before = box.bytes
+    box.seal(NOW)
+    assert sum(one.calls for chunk in box.pending for one in chunk.rows) == calls == box.calls()
+    assert box.bytes == before
+    while box.pending:
+        box.acknowledge(0)
+    box.release(20)
+    assert box.bytes == 0
+
+
+def test_late_calls_are_dropped_and_counted() -> None:
+    box = Box(SCHEMA, "acme")
+    box.put(row())
+    box.put(row(minute=MINUTE - 900 * 86400, calls=3))
+    assert box.seal(NOW) == 3
+    (chunk,) = box.pending
+    assert (len(chunk.rows), chunk.dropped) == (1, 3)
+
+
+def test_drops_alone_are_a_chunk() -> None:
+    box = Box(SCHEMA, "acme")
+    box.dropped = 2
+    assert box.has_news
+    box.seal(NOW)
+    assert [(chunk.rows, chunk.dropped) for chunk in box.pending] == [([], 2)]
+
+
+def boxes_of_five() -> Box:
+    box = Box(SCHEMA, "acme")
+    for number in range(5):
+        box.put(row(endpoint=f"GET /{number}"))
+        box.seal(NOW)
+    return box
+
+
+def test_acknowledged_chunks_are_kept_for_ten_seconds() -> None:
+    box = boxes_of_five()
+    box.acknowledge(100)
+    box.acknowledge(105)
+    assert numbers(box) == ([3, 4, 5], [1, 2])
+    box.acknowledge(110)
+    assert numbers(box) == ([4, 5], [2, 3])
+    assert box.acked == 3
+
+
+def test_what_redis_forgot_is_sent_again_in_order() -> None:
+    box = boxes_of_five()
+    for _ in range(4):
+        box.acknowledge(100)
+    box.rewind(2)
+    assert numbers(box) == ([3, 4, 5], [1, 2])
+    assert box.acked == 2
+
+
+def test_what_redis_already_has_is_not_sent() -> None:
+    box = boxes_of_five()
+    box.rewind(3)
+    assert numbers(box) == ([4, 5], [])
+    assert box.acked == 3
+
+
+def test_giving_up_keeps_the_number_and_counts_the_calls_as_dropped() -> None:
+    box = boxes_of_five()
+    assert box.give_up() == 1
+    assert (box.pending[0].number, box.pending[0].rows, box.pending[0].dropped) == (1, [], 1)
+    assert box.give_up() == 0
+    assert numbers(box)[0] == [2, 3, 4, 5]
+
+
+def test_the_operator_sees_the_same_calls_without_keys() -> None:
+    found = Outbox(Schema(Settings()))
+    for one in row(), row(key="key_8"), row(org="globex"), row(key="key_8", status=500):
+        found.put(one)
+    assert {box.org for box in found.boxes()} == {"acme", "globex", "*"}
+    whole = found.box("*")
+    assert Counter({(one.org, one.key, one.status): one.calls for one in whole.waiting.values()}) == {
+        ("acme", "", 200): 2,
+        ("globex", "", 200): 1,
+        ("acme", "", 500): 1,
+    }
+    assert found.calls == 4
+
+
+def test_without_the_operators_tree() -> None:
+    found = Outbox(Schema(Settings(operator_tree=False)))
+    found.put(row())
+    found.drop("acme", 1)
+    found.drop("*", 1)
+    assert [box.org for box in found.boxes()] == ["acme"]
+
+
+def test_numbers_outlive_their_box() -> None:
+    found = Outbox(SCHEMA)
+    found.put(row())
+    for box in found.boxes():
+        box.seal(NOW)
+        box.acknowledge(0)
+    found.tidy()
+    assert len(found.boxes()) == 2
+    for box in found.boxes():
+        box.release(10)
+    found.tidy()
+    assert found.boxes() == []
+    assert found.bytes == 0
+    assert sorted(found.organisations()) == ["*", "acme"]
+    found.put(row())
+    found.box("acme").seal(NOW)
+    assert found.box("acme").pending[0].number == 2
+    assert found.box("acme").acked == 1
+
+
+def test_refusals_are_remembered_for_a_minute() -> None:
+    refusals = Refusals()
+    assert not refusals
+    refusals.remember("acme", "key", {"a", "b"}, 100)
+    assert refusals.of("acme", "key", {"a", "c"}, 159) == {"a"}
+    assert refusals.of("acme", "key", {"a"}, 160) == set()
+    assert refusals.of("globex", "key", {"a"}, 101) == set()
+
+
+def test_refusals_are_bounded() -> None:
+    refusals = Refusals()
+    for number in range(outbox.MOST_REFUSED + 10):
+        refusals.remember("acme", "key", {str(number)}, 0)
+    assert len(refusals._until) <= outbox.MOST_REFUSED

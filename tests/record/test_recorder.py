@@ -1,0 +1,262 @@
+"""The recorder and its thread: lazy, one for each process, gone when closed, and no call lost between threads and forks."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.record.conftest import MakeRecorder
+from tests.support import ServerProcess, eventually, quick_client
+from usage_middleware.record.recorder import Recorder
+
+Counted = Callable[..., int]
+
+
+def add(recorder: Recorder, n: int = 1) -> None:
+    for _ in range(n):
+        recorder.add(("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
+
+
+def flushers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "usage-flusher"]
+
+
+def test_the_thread_begins_with_the_first_request(make_recorder: MakeRecorder) -> None:
+    before = flushers()
+    recorder = make_recorder()
+    assert flushers() == before
+    add(recorder, 2)
+    (thread,) = set(flushers()) - set(before)
+    assert thread.daemon
+    assert recorder.close()
+    assert not thread.is_alive()
+
+
+def test_the_thread_delivers_by_itself(make_recorder: MakeRecorder, counted: Counted) -> None:
+    recorder = make_recorder()
+    recorder._flush_interval = 0.01
+    add(recorder, 3)
+    eventually(lambda: counted() == 3)
+    add(recorder, 2)
+    eventually(lambda: counted() == 5)
+
+
+def test_a_crowded_aggregate_is_delivered_early(make_recorder: MakeRecorder, counted: Counted) -> None:
+    recorder = make_recorder(backlog_bytes=20_000)
+    for number in range(16):
+        recorder.add(("acme", f"key_{number}"), "GET /a", (), 200, 1000, 50, ())
+    eventually(lambda: counted() > 0)
+
+
+def test_closing_delivers_and_leaves_no_trace_of_the_worker(
+    make_recorder: MakeRecorder, counted: Counted, client: Any, namespace: str
+) -> None:
+    recorder = make_recorder()
+    add(recorder, 3)
+    worker = recorder.stats().worker
+    assert recorder.close()
+    assert counted() == 3
+    assert not [key for key in client.scan_iter(f"{namespace}:*", count=10_000) if worker.encode() in key]
+    assert client.zcard(f"{namespace}:{{*}}:workers") == 0
+
+
+def test_it_can_be_closed_twice_and_used_again(make_recorder: MakeRecorder, counted: Counted) -> None:
+    recorder = make_recorder()
+    for expected in 1, 2, 3:
+        add(recorder)
+        assert recorder.close()
+        assert recorder.close()
+        assert counted() == expected
+
+
+def test_closing_a_recorder_that_never_recorded_asks_nothing_of_redis() -> None:
+    def client() -> Any:
+        raise AssertionError("nothing to say to Redis")
+
+    from usage_middleware.settings import Settings
+    from usage_middleware.store.schema import Schema
+    from usage_middleware.store.writer import Writer
+
+    settings = Settings()
+    assert Recorder(Writer(client, Schema(settings)), settings, resolve=lambda digests: {}).close()
+
+
+def test_closing_is_bounded_and_says_what_is_lost(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=0.0)
+    add(recorder, 3)
+    assert not recorder.close()
+    assert "3 calls could not be delivered" in caplog.text
+    recorder._aggregate.drain()
+
+
+def test_threads_that_add_at_once(make_recorder: MakeRecorder, counted: Counted) -> None:
+    recorder = make_recorder()
+    recorder._flush_interval = 0.001
+    threads = [threading.Thread(target=add, args=(recorder, 2_000)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert recorder.flush()
+    assert counted() == counted("*") == 8_000
+    assert recorder.flush()
+    assert len(set(flushers())) >= 1
+
+
+def test_errors_of_ours_are_counted_and_logged_once_a_minute(
+    make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "usage_middleware")
+    from tests.support import Clock
+
+    monotonic = Clock(0.0)
+    recorder = make_recorder(monotonic=monotonic)
+    for _ in range(3):
+        recorder.lost("capture")
+    assert len(caplog.records) == 1
+    monotonic.advance(60)
+    recorder.lost("capture")
+    assert len(caplog.records) == 2
+    for number in range(200):
+        recorder.lost(f"reason {number}")
+    lost = recorder.stats().lost
+    assert lost["capture"] == 4
+    assert sum(lost.values()) == 204
+    assert len(lost) < 80
+
+
+_CHILD = """
+    import os, sys, threading, time
+    import redis
+    from usage_middleware.record.recorder import Recorder
+    from usage_middleware.settings import Settings
+    from usage_middleware.store.schema import Schema
+    from usage_middleware.store.writer import Writer
+
+    url, namespace = sys.argv[1:]
+    pools = {}
+
+    def client():
+        if os.getpid() not in pools:
+            pools[os.getpid()] = redis.Redis.from_url(url, protocol=2)
+        return pools[os.getpid()]
+
+    settings = Settings(namespace=namespace)
+    recorder = Recorder(Writer(client, Schema(settings)), settings, resolve=lambda digests: {}, flush_interval=0.01)
+
+    def add(n):
+        for _ in range(n):
+            recorder.add(("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
+"""
+
+
+def run(server: ServerProcess, namespace: str, script: str) -> subprocess.CompletedProcess[str]:
+    code = textwrap.dedent(_CHILD) + textwrap.dedent(script)
+    command = [sys.executable, "-c", code, server.url, namespace]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def today(client: Any, namespace: str) -> int:
+    keys = client.keys(f"{namespace}:{{acme}}:series:1d:????-??")
+    return sum(int(value) for key in keys for field, value in client.hgetall(key).items() if field.endswith(b" calls"))
+
+
+def test_the_end_of_the_process_delivers(server: ServerProcess, client: Any, namespace: str) -> None:
+    for ending in "", "sys.exit(3)", "raise ValueError('as a program may')":
+        run(server, namespace, f"add(5)\n{ending}\n")
+    assert today(client, namespace) == 15
+    assert client.zcard(f"{namespace}:{{*}}:workers") == 0
+
+
+def test_a_fork_in_the_middle_counts_every_call_once(server: ServerProcess, client: Any, namespace: str) -> None:
+    done = run(
+        server,
+        namespace,
+        """
+        add(100)
+        children = []
+        for _ in range(5):
+            add(10)
+            pid = os.fork()
+            if pid == 0:
+                add(7)
+                time.sleep(0.03)
+                add(3)
+                recorder.close()
+                os._exit(0)
+            children.append(pid)
+            add(10)
+        assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert today(client, namespace) == 100 + 5 * (10 + 10 + 10)
+
+
+def test_a_fork_while_threads_add_and_flush(server: ServerProcess, client: Any, namespace: str) -> None:
+    done = run(
+        server,
+        namespace,
+        """
+        threads = [threading.Thread(target=add, args=(20_000,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        children = []
+        for _ in range(8):
+            pid = os.fork()
+            if pid == 0:
+                add(50)
+                assert recorder.close()
+                os._exit(0)
+            children.append(pid)
+            time.sleep(0.005)
+        assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+        for thread in threads:
+            thread.join()
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert today(client, namespace) == 60_000 + 8 * 50
+
+
+def test_a_child_that_records_nothing_does_nothing(server: ServerProcess, client: Any, namespace: str) -> None:
+    done = run(
+        server,
+        namespace,
+        """
+        add(4)
+        pid = os.fork()
+        if pid == 0:
+            assert recorder.stats().backlog_calls == 0
+            assert threading.active_count() == 1
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert today(client, namespace) == 4
+
+
+def test_a_signal_in_the_middle_of_adding(server: ServerProcess, client: Any, namespace: str) -> None:
+    done = run(
+        server,
+        namespace,
+        f"""
+        import signal
+        signal.signal({int(signal.SIGALRM)}, lambda *_: add(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        add(50_000)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert recorder.flush()
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert today(client, namespace) > 50_000
