@@ -1,0 +1,73 @@
+"""Tables of the docs that follow from the settings. `python -m tests.doc_tables` writes them anew; a test holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from usage_middleware.settings import Kind, Settings
+
+PAGE = Path(__file__).parents[1] / "docs" / "redis-schema.md"
+BEGIN, END = "<!-- generated: how far back -->", "<!-- end of generated -->"
+HEADER = ("who looks", "at what", "edges and buckets", "zones", "answered from", "how far back")
+
+_EDGES = ("to the minute", "to the half-hour", "whole UTC days")
+_BUCKETS = ("minutes", "hours, days, weeks, months", "UTC days, weeks, months")
+_ZONES = ("every zone", "offsets of whole half-hours; of quarter-hours with `slot_minutes=15`", "UTC")
+
+
+class Question(NamedTuple):
+    """One kind of question, and the counters that answer it."""
+
+    viewer: str
+    asks: str
+    answered_from: str
+    kind: Kind
+    steps: tuple[str, str, str]
+
+
+_ORGANIZATION, _KEY = "organisation, operator", "one key"
+QUESTIONS = (
+    Question(_ORGANIZATION, "breakdowns and percentiles: summary, by-group, details", "boards", "board", _EDGES),
+    Question(_ORGANIZATION, "breakdown by key: by-key", "boards under each key", "key_board", _EDGES),
+    Question(_ORGANIZATION, "time series: details", "series of the organisation", "series", _BUCKETS),
+    Question(_ORGANIZATION, "buckets of endpoints: endpoints", "series of each endpoint", "endpoint", _BUCKETS),
+    Question(_KEY, "breakdowns and percentiles: every view", "the board under the key", "key_board", _EDGES),
+    Question(_KEY, "time series: details", "series of the key", "key", _BUCKETS),
+)
+
+
+def rows(settings: Settings) -> Iterator[tuple[str, ...]]:
+    """A row for each question and resolution."""
+    for question in QUESTIONS:
+        for layer in settings.layers:
+            if question.kind == "endpoint" and layer.rank == 0:
+                continue  # the endpoints view has no buckets finer than hours
+            source = f"{question.answered_from}, `{layer.name}`"
+            back = span(settings.kept(question.kind, layer.rank))
+            yield question.viewer, question.asks, question.steps[layer.rank], _ZONES[layer.rank], source, back
+
+
+def span(seconds: int) -> str:
+    """A retention as people say it."""
+    if seconds % 86_400 == 0 and seconds >= 3 * 86_400:
+        return f"{seconds // 86_400} days"
+    return f"{seconds // 3600} hours" if seconds % 3600 == 0 else f"{seconds // 60} minutes"
+
+
+def table() -> str:
+    """The table as it stands in the page."""
+    lines = [HEADER, ("---",) * len(HEADER), *rows(Settings())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rewritten(page: str) -> str:
+    """The page with the table as it should be."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rewritten(PAGE.read_text()))
