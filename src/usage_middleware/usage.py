@@ -137,6 +137,8 @@ class Usage:
             untagged=[self.settings.untagged.get(name, NONE) for name in self.settings.dimensions],
             counters=self.settings.counters,
             strict=_is_strict(strict),
+            # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
+            at_shutdown=self.close,
         )
         counted = Reader(self.engine, schema, self.keys, own_routes=self.routes, visible=endpoints)
         self.reader = Reports(counted, clock)

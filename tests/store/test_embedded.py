@@ -396,3 +396,31 @@ def test_what_is_left_at_the_end_of_a_process_is_delivered_before_the_server_sto
     engine = Engine(data_dir=data_dir)
     assert list(engine.client.scan_iter("usage:{acme}:series:1d:*"))
     engine.close()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_uvicorn_leaves_no_server_behind(data_dir: Path, sent: signal.Signals) -> None:
+    """It ends by the signal that it caught, so nothing that is registered with atexit runs."""
+    worker = Worker(
+        data_dir,
+        """
+        import sys, uvicorn
+        from starlette.applications import Starlette
+        from usage_middleware import Usage, UsageMiddleware
+        usage = Usage(data_dir=sys.argv[1], flush_interval=3600)
+        async def ready(app):
+            usage.recorder.add(("acme", "key_7"), "GET /", (), 200, 1000, 10, ())
+            usage.engine.client.ping()
+            print(1, flush=True)
+            yield {}
+        from contextlib import asynccontextmanager
+        uvicorn.run(UsageMiddleware(Starlette(lifespan=asynccontextmanager(ready)), usage), port=0, log_level="critical")
+        """,
+    )
+    assert worker.says() == [1]
+    worker.process.send_signal(sent)
+    worker.process.communicate(timeout=20)
+    assert server_pid(data_dir) is None
+    engine = Engine(data_dir=data_dir)
+    assert list(engine.client.scan_iter("usage:{acme}:series:1d:*"))
+    engine.close()

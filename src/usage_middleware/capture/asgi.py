@@ -83,7 +83,7 @@ class UsageMiddleware:
         return flushing
 
     async def _flush(self) -> None:
-        flush = self.capture.recorder.flush
+        flush = self.capture.at_shutdown
         try:
             try:
                 asyncio.get_running_loop()

@@ -211,6 +211,8 @@ def _checked_count(name: str, value: object, before: int) -> int:
 class Capture:
     """What the middlewares need of a `Usage`: how to read a request, and where a finished call goes.
 
+    `at_shutdown` is run when the application has shut down (ASGI); else the recorder is flushed.
+
     Raises:
         ConfigurationError: if `identify` is not callable, or `exclude` names no path.
     """
@@ -226,6 +228,7 @@ class Capture:
         counters: Sequence[str] = (),
         strict: bool = False,
         timer: Callable[[], float] = time.perf_counter,
+        at_shutdown: Callable[[], object] | None = None,
     ) -> None:
         if identify is not None and not callable(identify):
             raise ConfigurationError(f"identify must be callable, not {identify!r}")
@@ -238,6 +241,7 @@ class Capture:
         self.zeros = (0,) * len(self.counters)
         self.strict = strict
         self.timer = timer
+        self.at_shutdown = recorder.flush if at_shutdown is None else at_shutdown
         self.apps: list[Any] = []
         self._warned = False
         self._labels: dict[tuple[str, str], str] = {}
