@@ -33,6 +33,7 @@ class UsageMiddleware:
         self.app = app
         self.capture = usage.capture
         self._templates = ScopeTemplates()
+        self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,21 +59,17 @@ class UsageMiddleware:
         if scope["type"] != "http":
             return None
         try:
-            if self._passes(scope):
+            if CALL in scope and not scope[CALL].done:
+                return None
+            if self._excludes_paths and self.capture.exclusion.covers(relative_path(scope["path"], scope.get("root_path", ""))):
+                return None
+            if scope["method"] == "OPTIONS" and is_preflight(scope):
                 return None
             call = scope[CALL] = _ScopeCall(self, scope, receive, send)
             return call
         except Exception:
             self.capture.lost("request unreadable")
             return None
-
-    def _passes(self, scope: Scope) -> bool:
-        if CALL in scope and not scope[CALL].done:
-            return True
-        exclusion = self.capture.exclusion
-        if exclusion.has_paths and exclusion.covers(relative_path(scope["path"], scope.get("root_path", ""))):
-            return True
-        return scope["method"] == "OPTIONS" and is_preflight(scope)
 
     def _flushing(self, send: Send) -> Send:
         async def flushing(message: Message) -> None:

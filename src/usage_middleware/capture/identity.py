@@ -179,11 +179,11 @@ Identify: TypeAlias = Callable[[Any], Caller | Awaitable[Caller | None] | None]
 
 def shown_in_scope(scope: Scope) -> Member:
     """The digest of the API key in the headers of an ASGI scope; nobody where there is none."""
-    found = [pair for pair in scope["headers"] if pair[0] in _RAW_HEADERS]
-    if not found:
-        return NOBODY
-    # Of a repeated header the first value counts, hence from the last to the first.
-    secret = from_headers({_RAW_HEADERS[name]: value.decode("latin-1") for name, value in reversed(found)}.get)
+    found: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        if name in _RAW_HEADERS:
+            found.setdefault(_RAW_HEADERS[name], value.decode("latin-1"))
+    secret = from_headers(found.get) if found else None
     return NOBODY if secret is None else credential_digest(secret)
 
 
