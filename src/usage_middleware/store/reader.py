@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from usage_middleware.store.keys import Directory
-
 from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, names
+from usage_middleware.store.keys import Directory
 from usage_middleware.store.schema import BOARD_MEASURES, LAST, Schema, parse_key_board_member
 
 T = TypeVar("T")
