@@ -149,10 +149,12 @@ class Usage:
 
     def flush(self) -> bool:
         """Deliver now what was recorded so far. True if Redis has acknowledged all of it."""
+        self.capture.settle()
         return self.recorder.flush()
 
     def close(self) -> None:
         """Deliver what is left, within `shutdown_timeout`, and let go of Redis. Closing twice is fine."""
+        self.capture.settle()
         self.recorder.close()
         self.engine.close()
 
