@@ -68,12 +68,12 @@ def over_asgi(app: Any) -> Send:
             "server": ("testserver", 80),
             "client": ("127.0.0.1", 1),
         }
-        return asyncio.run(_exchange(app, scope))
+        return asyncio.run(exchange(app, scope))
 
     return send
 
 
-async def _exchange(app: Any, scope: dict[str, Any]) -> Reply:
+async def exchange(app: Any, scope: dict[str, Any]) -> Reply:
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
