@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import islice
-from threading import Lock
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.settings import DEFAULT_ORG
+from usage_middleware.store.key_record import (
+    KeyInfo,
+    Record,
+    checked,
+    decoded,
+    decoded_key,
+    encoded,
+    member_at,
+    merged,
+    place,
+    revoked,
+    without,
+)
+from usage_middleware.store.memory import Memory
 from usage_middleware.store.pepper import Connected, Pepper
 from usage_middleware.store.schema import Schema, key_member, org_member
+
+__all__ = ["Directory", "KeyDirectory", "KeyInfo"]
 
 #: How long `resolve` remembers whose a credential is, in seconds, and how many of them.
 REMEMBERED_FOR = 60.0
 REMEMBERED = 10_000
 _PAGE = 1_000
 _TRIES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class KeyInfo:
-    """One API key. The secret itself is not here, and nowhere else.
-
-    Attributes:
-        id: what its calls are counted under; any text, unique within its organisation.
-        name: what people call it.
-        environment: `live`, `test`, or what you like.
-        org: its organisation; filled in by the directory.
-        revoked_at: since when it is not valid any more, in seconds since the epoch; None of an active key.
-        created_at: when it was put first, in seconds since the epoch; filled in by the directory.
-    """
-
-    id: str
-    name: str
-    environment: str = "live"
-    org: str | None = None
-    revoked_at: float | None = None
-    created_at: float | None = None
-
 
 KeyInfos: TypeAlias = "list[KeyInfo]"
 #: Digest of a credential -> organisation and key, as members, and whether the directory knows it.
@@ -80,13 +71,6 @@ class Guarded(Connected, Protocol):
 
     def guard(self) -> AbstractContextManager[None]:
         """Turns errors of the driver into `UsageUnavailable`."""
-
-
-class _Record(NamedTuple):
-    """What is kept of a key: also the hidden digests of its secrets. A credential is valid where it and its key agree."""
-
-    info: KeyInfo
-    secrets: tuple[str, ...]
 
 
 #: Writes a record and its place in the order of names, if the record is still as it was read.
@@ -133,7 +117,7 @@ class KeyDirectory:
         self._schema = schema
         self._clock = clock
         self._pepper = Pepper(engine, schema.pepper, pepper, clock)
-        self._memory = _Memory(clock)
+        self._memory: Memory[bytes, tuple[str, str, bool]] = Memory(clock, seconds=REMEMBERED_FOR, size=REMEMBERED)
 
     @staticmethod
     def digest(secret: str) -> bytes:
@@ -148,14 +132,14 @@ class KeyDirectory:
         Raises:
             ConfigurationError: the id or the secret is empty, or belongs to another key already.
         """
-        _check(key, secret)
+        checked(key, secret)
         org = org or DEFAULT_ORG
         with self._engine.guard():
             hidden = () if secret is None else (self._claimed(org, key.id, secret),)
-            _, new = self._change(org, key.id, lambda old: _merged(old, org, key, hidden, self._clock()))
+            _, new = self._change(org, key.id, lambda old: merged(old, org, key, hidden, self._clock()))
         self._memory.clear()
         assert new is not None
-        return new.info
+        return new.key
 
     def revoke(self, org: str, key_id: str) -> bool:
         """Make a key invalid. Its calls, its name and its secrets stay, so that refused calls are still seen as its own.
@@ -163,7 +147,7 @@ class KeyDirectory:
         False where there is no such key. Revoking again changes nothing.
         """
         with self._engine.guard():
-            old, _ = self._change(org, key_id, lambda old: old and _revoked(old, self._clock()))
+            old, _ = self._change(org, key_id, lambda old: old and revoked(old, self._clock()))
         self._memory.clear()
         return old is not None
 
@@ -181,7 +165,7 @@ class KeyDirectory:
         """Take one secret from a key, at the end of a rotation. False where the key does not have it."""
         with self._engine.guard():
             hidden = self._pepper.hide(self.digest(secret))
-            old, _ = self._change(org, key_id, lambda old: old and _without(old, hidden))
+            old, _ = self._change(org, key_id, lambda old: old and without(old, hidden))
             had = old is not None and hidden in old.secrets
             if old is not None and had:
                 self._release(old, (hidden,))
@@ -194,9 +178,9 @@ class KeyDirectory:
         """The keys of an organisation by name, then id: `limit` at most, from behind `after`, a (name, id)."""
         with self._engine.guard():
             places = merge(*(self._places(name, after, limit) for name in self._orders(org, include_revoked)))
-            members = [place.partition(b"\0")[2] for place in islice(places, limit)]
-            found = (record.info for record in self._records(org, members).values())
-            return [info for info in found if include_revoked or info.revoked_at is None]
+            members = [member_at(found) for found in islice(places, limit)]
+            keys = self._keys(org, members).values()
+            return [key for key in keys if include_revoked or key.revoked_at is None]
 
     def get(self, org: str, key_id: str) -> KeyInfo | None:
         """One key, revoked or not; None where there is none."""
@@ -205,9 +189,9 @@ class KeyDirectory:
     def get_many(self, org: str, key_ids: Collection[str]) -> dict[str, KeyInfo]:
         """Id -> key, of those that exist."""
         with self._engine.guard():
-            found = self._records(org, [key_member(key_id).encode() for key_id in key_ids])
-        by_member = {member.decode(): record.info for member, record in found.items()}
-        return {key_id: by_member[key_member(key_id)] for key_id in key_ids if key_member(key_id) in by_member}
+            found = self._keys(org, [key_member(key_id).encode() for key_id in key_ids])
+        by_member = {key_id: found.get(key_member(key_id).encode()) for key_id in key_ids}
+        return {key_id: key for key_id, key in by_member.items() if key is not None}
 
     def count(self, org: str) -> int:
         """How many active keys an organisation has."""
@@ -219,7 +203,7 @@ class KeyDirectory:
         with self._engine.guard():
             hidden = self._pepper.hide(self.digest(secret))
             record = self._owners(self._engine.read_client, [hidden]).get(hidden)
-        return record.info if record else None
+        return record.key if record else None
 
     def resolve(self, digests: Collection[bytes]) -> Resolved:
         """Whose credentials these are: digest -> (organisation, key, known), the first two as members (see `store.schema`).
@@ -242,7 +226,7 @@ class KeyDirectory:
         owners = self._owners(self._engine.client, hidden.values())
         return {digest: _caller(name, owners.get(name)) for digest, name in hidden.items()}
 
-    def _owners(self, client: Any, hidden: Collection[str]) -> dict[str, _Record]:
+    def _owners(self, client: Any, hidden: Collection[str]) -> dict[str, Record]:
         """Credential -> its key, where both agree."""
         held = client.hmget(self._schema.credentials, list(hidden))
         named = {name: tuple(json.loads(owner)) for name, owner in zip(hidden, held, strict=True) if owner is not None}
@@ -250,7 +234,7 @@ class KeyDirectory:
         with client.pipeline(transaction=False) as pipe:
             for org, key_id in owners:
                 pipe.hget(self._schema.keys(org_member(org)), key_member(key_id))
-            records = {owner: _decoded(raw) for owner, raw in zip(owners, pipe.execute(), strict=True) if raw is not None}
+            records = {owner: decoded(raw) for owner, raw in zip(owners, pipe.execute(), strict=True) if raw is not None}
         return {name: records[owner] for name, owner in named.items() if owner in records and name in records[owner].secrets}
 
     def _claimed(self, org: str, key_id: str, secret: str) -> str:
@@ -263,28 +247,28 @@ class KeyDirectory:
             raise ConfigurationError("this secret belongs to another key already; drop_secret or remove it there first")
         return hidden
 
-    def _release(self, record: _Record, hidden: Iterable[str]) -> None:
-        owner = _owner(record.info.org or DEFAULT_ORG, record.info.id)
+    def _release(self, record: Record, hidden: Iterable[str]) -> None:
+        owner = _owner(record.key.org or DEFAULT_ORG, record.key.id)
         self._script(_RELEASE, [self._schema.credentials], owner, *hidden)
 
     def _change(
-        self, org: str, key_id: str, change: Callable[[_Record | None], _Record | None]
-    ) -> tuple[_Record | None, _Record | None]:
+        self, org: str, key_id: str, change: Callable[[Record | None], Record | None]
+    ) -> tuple[Record | None, Record | None]:
         """The record before and after; nobody else's change in between is lost."""
         tree, member = org_member(org), key_member(key_id)
         for _ in range(_TRIES):
             raw = self._engine.client.hget(self._schema.keys(tree), member) or b""
-            old = _decoded(raw) if raw else None
+            old = decoded(raw) if raw else None
             new = change(old)
             if new == old or self._swapped(tree, member, raw, old, new):
                 return old, new
         raise UsageUnavailable("other processes keep changing the same API key; try again")
 
-    def _swapped(self, tree: str, member: str, raw: bytes, old: _Record | None, new: _Record | None) -> bool:
+    def _swapped(self, tree: str, member: str, raw: bytes, old: Record | None, new: Record | None) -> bool:
         names = [self._schema.keys(tree), self._schema.keys_by_name(tree), self._schema.revoked_keys_by_name(tree)]
-        places = [_place(record.info.name, member) if record else b"" for record in (old, new)]
-        order = 3 if new is not None and new.info.revoked_at is not None else 2
-        return bool(self._script(_SWAP, names, member, raw, _encoded(new) if new else "", *places, order))
+        places = [place(record.key.name, member) if record else b"" for record in (old, new)]
+        order = 3 if new is not None and new.key.revoked_at is not None else 2
+        return bool(self._script(_SWAP, names, member, raw, encoded(new) if new else "", *places, order))
 
     def _script(self, script: str, names: Collection[str], *arguments: str | bytes | int) -> Any:
         return self._engine.client.execute_command("EVAL", script, len(names), *names, *arguments)
@@ -295,7 +279,7 @@ class KeyDirectory:
         return (active, self._schema.revoked_keys_by_name(tree)) if include_revoked else (active,)
 
     def _places(self, name: str, after: tuple[str, str] | None, limit: int | None) -> Iterator[bytes]:
-        start = b"-" if after is None else b"(" + _place(after[0], key_member(after[1]))
+        start = b"-" if after is None else b"(" + place(after[0], key_member(after[1]))
         size = _PAGE if limit is None else min(limit, _PAGE)
         while size > 0:
             page = self._engine.read_client.zrangebylex(name, start, "+", 0, size)
@@ -304,119 +288,21 @@ class KeyDirectory:
                 return
             start = b"(" + page[-1]
 
-    def _records(self, org: str, members: Collection[bytes]) -> dict[bytes, _Record]:
-        found: dict[bytes, _Record] = {}
+    def _keys(self, org: str, members: Collection[bytes]) -> dict[bytes, KeyInfo]:
+        found: dict[bytes, KeyInfo] = {}
         name, wanted = self._schema.keys(org_member(org)), list(members)
         for begin in range(0, len(wanted), _PAGE):
             some = wanted[begin : begin + _PAGE]
             held = self._engine.read_client.hmget(name, some)
-            found.update((member, _decoded(raw)) for member, raw in zip(some, held, strict=True) if raw is not None)
+            found.update((member, decoded_key(raw)) for member, raw in zip(some, held, strict=True) if raw is not None)
         return found
 
 
-class _Memory:
-    """Whose credentials are, for a while. Answers that were asked for before a change are not kept after it."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._kept: dict[bytes, tuple[float, tuple[str, str, bool]]] = {}
-        self._lock = Lock()
-        self._pid = os.getpid()
-        self.generation = 0
-
-    def known(self, digests: Iterable[bytes]) -> Resolved:
-        """What is remembered of these, and not too old."""
-        now = self._clock()
-        found = {}
-        for digest in digests:
-            kept = self._kept.get(digest)
-            if kept is not None and 0 <= now - kept[0] < REMEMBERED_FOR:
-                found[digest] = kept[1]
-        return found
-
-    def keep(self, found: Mapping[bytes, tuple[str, str, bool]], asked_at: int) -> None:
-        """Remember answers asked for when `generation` was `asked_at`."""
-        now = self._clock()
-        with self._own_lock():
-            if asked_at != self.generation:
-                return
-            for digest, owner in found.items():
-                self._kept.pop(digest, None)
-                self._kept[digest] = now, owner
-            for oldest in list(islice(self._kept, max(0, len(self._kept) - REMEMBERED))):
-                del self._kept[oldest]
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._own_lock():
-            self.generation += 1
-            self._kept = {}
-
-    def _own_lock(self) -> Lock:
-        # A thread of the parent may have held it when this process was forked.
-        if self._pid != os.getpid():
-            self._pid, self._lock = os.getpid(), Lock()
-        return self._lock
-
-
-def _check(key: KeyInfo, secret: str | None) -> None:
-    if not key.id:
-        raise ConfigurationError("an API key needs an id")
-    if secret is not None and not secret:
-        raise ConfigurationError("the secret of an API key can't be empty; leave it out for a key without one")
-
-
-def _merged(old: _Record | None, org: str, key: KeyInfo, hidden: tuple[str, ...], now: float) -> _Record:
-    if old is None:
-        created = now if key.created_at is None else key.created_at
-        return _Record(replace(key, org=org, created_at=created), hidden)
-    if (old.info.org, old.info.id) != (org, key.id):
-        raise ConfigurationError("another API key has an id that is counted under the same name; choose another id")
-    revoked = key.revoked_at if old.info.revoked_at is None else old.info.revoked_at
-    info = replace(old.info, name=key.name, environment=key.environment, revoked_at=revoked)
-    return _Record(info, tuple(dict.fromkeys((*old.secrets, *hidden))))
-
-
-def _revoked(old: _Record, now: float) -> _Record:
-    return old if old.info.revoked_at is not None else old._replace(info=replace(old.info, revoked_at=now))
-
-
-def _without(old: _Record, hidden: str) -> _Record:
-    return old._replace(secrets=tuple(other for other in old.secrets if other != hidden))
-
-
-def _caller(hidden: str, record: _Record | None) -> tuple[str, str, bool]:
+def _caller(hidden: str, record: Record | None) -> tuple[str, str, bool]:
     if record is None:
         return DEFAULT_ORG, f"key_{hidden[:16]}", False
-    return org_member(record.info.org), key_member(record.info.id), True
+    return org_member(record.key.org), key_member(record.key.id), True
 
 
 def _owner(org: str, key_id: str) -> str:
     return json.dumps([org, key_id])
-
-
-def _place(name: str, member: str) -> bytes:
-    """Where a key stands in the order of names: `name NUL member`, so escaped that the order of bytes is that of names."""
-    raw = name.encode("utf-8", "surrogatepass")
-    return raw.replace(b"\1", b"\1\2").replace(b"\0", b"\1\1") + b"\0" + member.encode()
-
-
-def _encoded(record: _Record) -> str:
-    info = record.info
-    return json.dumps(
-        {
-            "id": info.id,
-            "name": info.name,
-            "environment": info.environment,
-            "org": info.org,
-            "created_at": info.created_at,
-            "revoked_at": info.revoked_at,
-            "secrets": record.secrets,
-        }
-    )
-
-
-def _decoded(raw: bytes) -> _Record:
-    kept = json.loads(raw)
-    secrets = tuple(kept.pop("secrets"))
-    return _Record(KeyInfo(**kept), secrets)
