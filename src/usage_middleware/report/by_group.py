@@ -127,6 +127,8 @@ def _rows(source: Source, group: str, series: Answer[Series]) -> Answer[dict[str
         return series.map(lambda found: {key: series_tally(found.values())} if found else {})
     if group == METHOD and METHOD not in source.reader.settings.dimensions:
         return source.members(ENDPOINT).map(_by_method)
+    if group in source.reader.settings.dimensions:
+        return source.tagged(group, series).map(_tallies)
     return (source.endpoints() if group == ENDPOINT else source.members(group)).map(_tallies)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from usage_middleware.periods import Slot, rfc3339
 from usage_middleware.report.labels import by_label
 from usage_middleware.report.viewer import Scope
-from usage_middleware.settings import Kind
+from usage_middleware.report.words import Measures, board_measures
+from usage_middleware.settings import NONE, Kind
 from usage_middleware.store.reader import Answer, KeyBoard, Reader, Sheet
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED
 
@@ -62,6 +63,14 @@ class Source:
         """Who did how much by endpoint, under the labels that answers use."""
         return self.members("endpoint").map(lambda members: by_label(members, self.reader.settings))
 
+    def tagged(self, dimension: str, series: Answer[Series]) -> Answer[Members]:
+        """Who did how much in a declared dimension; calls from before it was declared have no value in it: `(none)`."""
+        members = self.members(dimension)
+        began = self.slots[0].start if self.slots else self.now
+        if began >= self.reader.since([dimension]).get(dimension, began):
+            return members
+        return members.map(lambda found: _with_the_rest(found, series.value.values()))
+
     def latency(self) -> Answer[dict[int, int]]:
         """The histogram."""
         if self.scope.key is None:
@@ -76,3 +85,13 @@ class Source:
     def read(self) -> None:
         """Have everything answered."""
         self.sheet.read()
+
+
+def _with_the_rest(members: Members, series: Iterable[Measures]) -> Members:
+    """The members, and what no member has of the whole as `(none)`."""
+    rest = board_measures(series)
+    for measures in members.values():
+        for measure, number in measures.items():
+            rest[measure] = rest.get(measure, 0) - number
+    none = {measure: rest[measure] + members.get(NONE, {}).get(measure, 0) for measure in rest}
+    return {**members, NONE: none} if any(none.values()) else members

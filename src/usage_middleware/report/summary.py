@@ -101,7 +101,7 @@ def build(reader: Reader, viewer: Viewer, params: SummaryParameters, now: int) -
     days = buckets(window.start, window.end, "day", zone("UTC"))
     source = Source(reader, scope, window.slots(reader.settings.layers, days), now)
     series, endpoints, latency = source.series(), source.endpoints(), source.latency()
-    dimensions = {name: source.members(name, (CALLS,)) for name in reader.settings.dimensions}
+    dimensions = {name: source.tagged(name, series) for name in reader.settings.dimensions}
     source.read()
     tally = series_tally(series.value.values())
     ranked = _endpoints(endpoints.value)

@@ -100,6 +100,18 @@ def board_tally(measures: Measures) -> Tally:
     )
 
 
+def board_measures(many: Iterable[Measures]) -> dict[str, int]:
+    """What a board would say of all these slots of a series together."""
+    found: dict[str, int] = {}
+    for measures in many:
+        found[CALLS] = found.get(CALLS, 0) + measures.get(CALLS, 0)
+        found[LATENCY] = found.get(LATENCY, 0) + measures.get(LATENCY, 0)
+        for status, calls in statuses(measures):
+            if not is_success(status):
+                found[status_class(status)] = found.get(status_class(status), 0) + calls
+    return found
+
+
 def statuses(measures: Measures) -> Iterable[tuple[int, int]]:
     """(status code, calls) of a series' measures."""
     return ((int(name[1:]), calls) for name, calls in measures.items() if name[0] == "s" and name[1:].isdigit())

@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, names
 from usage_middleware.store.keys import Directory
-from usage_middleware.store.schema import BOARD_MEASURES, LAST, Schema, parse_key_board_member
+from usage_middleware.store.schema import BOARD_MEASURES, LAST, Schema, parse_key_board_member, since_field
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -228,6 +228,14 @@ class Reader:
     def sheet(self, org: str, now: int) -> Sheet:
         """An empty sheet about one organisation's tree (`*`: all of them together)."""
         return Sheet(self._engine.read_client, self.schema, org, now)
+
+    def since(self, dimensions: Sequence[str]) -> dict[str, int]:
+        """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""
+        if not dimensions:
+            return {}
+        names = [since_field(dimension) for dimension in dimensions]
+        found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
+        return {name: int(ms) // 1000 for name, ms in zip(dimensions, found, strict=True) if ms is not None}
 
     def complete_through(self, now: int) -> int | None:
         """All calls finished before it, on workers that are alive, are in: ms since the epoch; None without workers."""

@@ -167,6 +167,11 @@ def counter_field(counter: str) -> str:
     return f"c.{counter}"
 
 
+def since_field(dimension: str) -> str:
+    """The field of `meta` that tells since when a dimension is kept, in milliseconds since the epoch."""
+    return f"since:{dimension}"
+
+
 class Schema:
     """The key names of one namespace."""
 
