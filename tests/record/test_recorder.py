@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.record.conftest import MakeRecorder
-from tests.support import ServerProcess, eventually, quick_client
+from tests.support import Clock, ServerProcess, eventually, quick_client
 from usage_middleware.record.recorder import Recorder
 
 Counted = Callable[..., int]
@@ -115,8 +115,6 @@ def test_errors_of_ours_are_counted_and_logged_once_a_minute(
     make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "usage_middleware")
-    from tests.support import Clock
-
     monotonic = Clock(0.0)
     recorder = make_recorder(monotonic=monotonic)
     for _ in range(3):
@@ -243,6 +241,34 @@ def test_a_child_that_records_nothing_does_nothing(server: ServerProcess, client
     )
     assert done.returncode == 0, done.stderr
     assert today(client, namespace) == 4
+
+
+def test_children_of_multiprocessing_deliver(server: ServerProcess, client: Any, namespace: str) -> None:
+    done = run(
+        server,
+        namespace,
+        """
+        import multiprocessing
+        add(1)
+        children = [multiprocessing.get_context("fork").Process(target=add, args=(10,)) for _ in range(3)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert today(client, namespace) == 31
+
+
+def test_a_worker_is_known_before_its_first_flush(
+    make_recorder: MakeRecorder, client: Any, namespace: str, clock: Clock
+) -> None:
+    recorder = make_recorder()
+    clock.advance(3600)
+    add(recorder)
+    key = f"{namespace}:{{*}}:worker:{recorder.stats().worker}"
+    assert eventually(lambda: client.hget(key, "flushed_through_ms")) == b"%d" % int(clock() * 1000)
 
 
 def test_a_signal_in_the_middle_of_adding(server: ServerProcess, client: Any, namespace: str) -> None:

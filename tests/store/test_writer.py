@@ -276,6 +276,11 @@ def test_no_server() -> None:
     assert "/nowhere" in answer.reason
 
 
+def test_rows_that_do_not_fit_the_settings_are_a_fault(writer: Writer) -> None:
+    assert send(writer, 1, row(tags=("one", "too many"))).outcome is Outcome.FAULT
+    assert send(writer, 1, row(key="\ud800")).outcome is Outcome.FAULT
+
+
 def test_no_engine() -> None:
     def client() -> redis.Redis:
         raise UsageUnavailable("no server was found")
@@ -405,7 +410,7 @@ def test_nothing_is_written_while_a_slot_moves(cluster: ClusterProcess, namespac
         new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", old_id)
         old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", new_id)
         keys = old.execute_command("CLUSTER GETKEYSINSLOT", slot, 10_000)
-        moved = [writer.schema.applied("acme", WORKER).encode(), *keys[: len(keys) // 2]]
+        moved = [writer.schema.applied("acme", WORKER), *keys[: len(keys) // 2]]
         old.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *dict.fromkeys(moved))
         for worker in WORKER, "0" * 32:
             assert send(writer, 2 if worker == WORKER else 1, worker=worker).outcome in (Outcome.LATER, Outcome.AWAY)

@@ -109,13 +109,13 @@ class Aggregate:
             cell = self._cells.get(key) or self._open(key)
             if cell is None:
                 return
+            if counts:
+                cell.counts = [mine + more for mine, more in zip(cell.counts, counts, strict=True)]
             self.calls += 1
             cell.calls += 1
             cell.latency_us += latency_us
             cell.sent += sent
             cell.last_ms = int(now * 1000)
-            if counts:
-                cell.counts = [mine + more for mine, more in zip(cell.counts, counts, strict=True)]
             bins = cell.bins
             if number in bins:
                 bins[number] += 1

@@ -104,6 +104,17 @@ class Flusher:
             self._beat()
         return settled
 
+    def begin(self) -> None:
+        """Call it before the first call is recorded: all that finished here before is counted, there was nothing."""
+        if not self.has_news:
+            self.flushed_through_ms = int(self._clock() * 1000)
+
+    def announce(self) -> None:
+        """Let readers know that this worker exists and may hold calls."""
+        with self._lock:
+            if self._agreed():
+                self._beat()
+
     def hold(self) -> bool:
         """Wait a moment for a flush that is under way, and keep others from beginning; False if it takes longer."""
         return self._lock.acquire(timeout=HOLD_SECONDS)

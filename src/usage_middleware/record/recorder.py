@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing
 import os
 import random
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from multiprocessing.util import Finalize
 
 import msgspec
 
@@ -197,11 +199,18 @@ class Recorder:
 
     def flush_safely(self) -> bool:
         """As `flush`, whatever happens."""
+        return self._safely(self._flusher.flush) is True
+
+    def announce(self) -> None:
+        """Let readers know of this worker."""
+        self._safely(self._flusher.announce)
+
+    def _safely(self, step: Callable[[], bool | None]) -> bool | None:
         try:
-            return self._flusher.flush()
+            return step()
         except Exception:  # The thread has to outlive whatever this was.
             self.lost("flush")
-            return False
+            return None
 
     def _crowded(self) -> None:
         if self._delivery is not None:
@@ -213,7 +222,9 @@ class Recorder:
         with self._starting:
             if self._started_in == os.getpid():
                 return
+            self._flusher.begin()
             self._started_in = os.getpid()
+            _deliver_at_the_end_of_a_child()
             delivery = _Delivery(self, self._flush_interval)
             try:
                 delivery.start()
@@ -242,6 +253,7 @@ class _Delivery(threading.Thread):
     def run(self) -> None:
         """Until `end`."""
         failures = 0
+        self._recorder.announce()
         while self._deadline is None:
             self.wake.wait(_backoff(failures) if failures else self._interval)
             self.wake.clear()
@@ -280,6 +292,12 @@ def _forked_child() -> None:
 def _exiting() -> None:
     for recorder in list(_live):
         recorder.close()
+
+
+def _deliver_at_the_end_of_a_child() -> None:
+    """A child of `multiprocessing` ends without the handlers of `atexit`, but not without its own."""
+    if multiprocessing.parent_process() is not None:
+        Finalize(None, _exiting, exitpriority=0)
 
 
 atexit.register(_exiting)

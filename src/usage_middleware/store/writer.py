@@ -118,7 +118,10 @@ class Writer:
             now: seconds since the epoch.
             exempt: keys of the directory, for which the cap does not hold.
         """
-        payload = self._payload(chunk, previous, now, exempt)
+        try:
+            payload = self._payload(chunk, previous, now, exempt)
+        except Exception as error:  # Rows that can't be packed must not keep others from being sent.
+            return Answer(Outcome.FAULT, reason=repr(error))
         key = self.schema.applied(chunk.org, worker)
         try:
             reply = self._run(key, payload)
@@ -223,7 +226,7 @@ class Writer:
         """
         settings = self.schema.settings
         ours = {"schema": SCHEMA_VERSION, "slot_minutes": settings.slot_minutes}
-        since = {f"since:{dimension}": now_ms for dimension in ("endpoint", "key", *settings.dimensions)}
+        since = {words.since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)}
         with self._client().pipeline(transaction=True) as pipeline:
             for name, value in {**ours, **since}.items():
                 pipeline.hsetnx(self.schema.meta, name, value)
