@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from usage_middleware import Usage
+from usage_middleware import KeyInfo, Usage
 from usage_middleware.web import usage_app
 from usage_middleware.web.views import VIEWS
 
@@ -73,6 +74,23 @@ def test_flask_quick_start_shows_a_customer_its_calls(run: Any) -> None:
     assert client.get("/usage/summary").status_code == 401
 
 
+def test_a_months_bill_by_a_program(redis_url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with Usage(redis_url, namespace=namespace) as usage:
+        usage.keys.put("acme", KeyInfo(id="key_7", name="Search backend"))
+        usage.recorder.add(("acme", "key_7"), "GET /v1/items", (), 200, 1_000, 10, ())
+        usage.recorder.add(("acme", "key_7"), "GET /v1/items", (), 500, 1_000, 10, ())
+        assert usage.flush()
+    today = datetime.now(UTC)
+    after = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+    months = {"2026, 10, 1": f"{today.year}, {today.month}, 1", "2026, 11, 1": f"{after.year}, {after.month}, 1"}
+    code = code_of("In programs").replace(URL, f'"{redis_url}", namespace="{namespace}"')
+    for shown, meant in months.items():
+        assert shown in code
+        code = code.replace(shown, meant)
+    exec(compile(code, "README.md, In programs", "exec"), {})
+    assert capsys.readouterr().out == "acme,key_7,Search backend,1\n"
+
+
 def check_quick_start(summary: Any, endpoint: str) -> None:
     assert (summary["org_id"], summary["total_calls"]) == ("acme", 1)
     assert summary["by_endpoint"] == [{"endpoint": endpoint, "calls": 1, "successful": 1}]
@@ -110,7 +128,7 @@ def test_who_may_look(run: Any) -> None:
 
 
 def test_every_block_of_python_is_run_here() -> None:
-    tested = {"FastAPI", "Flask", "Who called", "Tags and counters", "Keys", "Mounting, and who may look"}
+    tested = {"FastAPI", "Flask", "Who called", "Tags and counters", "Keys", "Mounting, and who may look", "In programs"}
     assert {heading for heading, text in SECTIONS.items() if "```python" in text} == tested
     assert README.count("```python") == len(tested)
 
