@@ -33,8 +33,9 @@ def uvicorn(port: int, *options: str) -> list[str]:
 
 
 def gunicorn(port: int, *options: str) -> list[str]:
-    """The command that serves the Flask example."""
-    return [sys.executable, "-m", "gunicorn", "app:app", "--chdir", FLASK, "--bind", f"127.0.0.1:{port}", *options]
+    """The command that serves the Flask example. It leaves nothing in the home directory."""
+    command = [sys.executable, "-m", "gunicorn", "app:app", "--chdir", FLASK, "--bind", f"127.0.0.1:{port}"]
+    return [*command, "--no-control-socket", *options]
 
 
 @dataclass
