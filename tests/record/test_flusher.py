@@ -13,8 +13,8 @@ from redis.exceptions import TimeoutError as Silent
 
 from tests.record.conftest import FaultyWriter, MakeRecorder
 from tests.support import START, Clock, ServerProcess, quick_client
-from usage_middleware.record.flusher import MOST_SILENCES
 from usage_middleware.record.recorder import Recorder
+from usage_middleware.record.sender import MOST_SILENCES
 
 Counted = Callable[..., int]
 ACME = ("acme", "key_7")
@@ -177,7 +177,7 @@ def test_also_when_no_more_calls_come(make_recorder: MakeRecorder, counted: Coun
     assert counted("acme") == counted("*") == 3
     monotonic.advance(11)
     assert recorder.flush()
-    assert recorder._flusher.outbox.boxes() == []
+    assert recorder._flusher.sender.outbox.boxes() == []
 
 
 def test_what_redis_kept_is_let_go_of(make_recorder: MakeRecorder) -> None:
@@ -227,7 +227,7 @@ def test_a_server_that_stops_and_comes_back(make_recorder: MakeRecorder, caplog:
         assert recorder.stats().backlog_calls == 8
         server.start()
         assert recorder.flush()
-        key = f"{recorder._flusher._schema.tree('acme')}:series:1d:2026-11"
+        key = f"{recorder._flusher._writer.schema.tree('acme')}:series:1d:2026-11"
         assert own.hget(key, "20 calls") == b"9"
         assert [record.getMessage().split(":")[1] for record in caplog.records] == [
             " Redis can't be written, calls are kept in memory meanwhile",

@@ -7,8 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 
 from tests.store.rows import MINUTE, row, rows
-from usage_middleware.record import outbox
-from usage_middleware.record.outbox import Box, Outbox, Refusals
+from usage_middleware.record.outbox import Box, Outbox
 from usage_middleware.settings import Settings
 from usage_middleware.store.chunk import Row
 from usage_middleware.store.expand import expand
@@ -161,19 +160,3 @@ def test_numbers_outlive_their_box() -> None:
     found.box("acme").seal(NOW)
     assert found.box("acme").pending[0].number == 2
     assert found.box("acme").acked == 1
-
-
-def test_refusals_are_remembered_for_a_minute() -> None:
-    refusals = Refusals()
-    assert not refusals
-    refusals.remember("acme", "key", {"a", "b"}, 100)
-    assert refusals.of("acme", "key", {"a", "c"}, 159) == {"a"}
-    assert refusals.of("acme", "key", {"a"}, 160) == set()
-    assert refusals.of("globex", "key", {"a"}, 101) == set()
-
-
-def test_refusals_are_bounded() -> None:
-    refusals = Refusals()
-    for number in range(outbox.MOST_REFUSED + 10):
-        refusals.remember("acme", "key", {str(number)}, 0)
-    assert len(refusals._until) <= outbox.MOST_REFUSED

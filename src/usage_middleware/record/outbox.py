@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -16,9 +16,6 @@ from usage_middleware.store.schema import OPERATOR, Schema
 CHUNK_INCREMENTS = 2_500
 #: For so long an acknowledged chunk is kept, to send it again to a Redis that forgot it.
 RETAINED_SECONDS = 10.0
-#: For so long a member that the cap refused is not asked about again.
-REFUSED_SECONDS = 60.0
-MOST_REFUSED = 10_000
 
 RowKey = tuple[int, str, str, str, tuple[str, ...], int]
 
@@ -138,8 +135,9 @@ class Box:
 
     def change(self, chunk: Chunk) -> None:
         """The first pending chunk, with other rows under the same number."""
-        self.bytes += _size(chunk.rows) - _size(self.pending[0].rows)
-        self.pending[0] = chunk
+        if chunk is not self.pending[0]:
+            self.bytes += _size(chunk.rows) - _size(self.pending[0].rows)
+            self.pending[0] = chunk
 
     def give_up(self) -> int:
         """Send no more of the first pending chunk than that its calls were dropped; how many were.
@@ -238,28 +236,3 @@ class Outbox:
     def calls(self) -> int:
         """How many calls of organisations are not acknowledged."""
         return sum(box.calls() for box in self._boxes.values() if box.org != OPERATOR)
-
-
-class Refusals:
-    """Members that the cap refused a moment ago, so that the next chunk need not ask again. Bounded."""
-
-    def __init__(self) -> None:
-        self._until: dict[tuple[str, str, str], float] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._until)
-
-    def remember(self, org: str, dimension: str, names: Collection[str], now: float) -> None:
-        """These were refused now."""
-        if len(self._until) + len(names) > MOST_REFUSED:
-            self._until = {key: until for key, until in self._until.items() if until > now}
-        if len(self._until) + len(names) > MOST_REFUSED:
-            self._until = {}
-        for name in names:
-            self._until[org, dimension, name] = now + REFUSED_SECONDS
-
-    def of(self, org: str, dimension: str, names: Collection[str], now: float) -> set[str]:
-        """Which of these were refused within the last minute."""
-        if not self._until:
-            return set()
-        return {name for name in names if self._until.get((org, dimension, name), 0.0) > now}

@@ -1,30 +1,26 @@
-"""`Recorder`: what the request path calls, and the thread that delivers."""
+"""`Recorder`: what the request path calls, and what `Usage` holds of a process."""
 
 from __future__ import annotations
 
-import atexit
 import logging
-import multiprocessing
 import os
-import random
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
-from multiprocessing.util import Finalize
 
 import msgspec
 
+from usage_middleware.record import processes
 from usage_middleware.record.aggregate import Aggregate, Caller
-from usage_middleware.record.flusher import Flusher, KnownKeys, Resolve, nobody
+from usage_middleware.record.caps import KnownKeys, nobody
+from usage_middleware.record.delivery import Delivery
+from usage_middleware.record.flusher import Flusher, Resolve
 from usage_middleware.settings import Settings
 from usage_middleware.store.writer import SCRIPT_SHA, Writer
 
 logger = logging.getLogger("usage_middleware")
 
-#: How long after a failure it is tried again: doubling from the first to the last, in seconds.
-FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 MOST_REASONS = 64
 LOG_EVERY = 60.0
 
@@ -100,16 +96,25 @@ class Recorder:
             writer, self._aggregate, resolve=resolve, known_keys=known_keys, lost=self.lost, clock=clock, monotonic=monotonic
         )
         self._reset()
-        _live.add(self)
+        processes.register(self)
 
     def _reset(self) -> None:
         self._starting = threading.Lock()
-        self._delivery: _Delivery | None = None
+        self._delivery: Delivery | None = None
         self._started_in: int | None = None
         self._lost: dict[str, int] = {}
         self._logged: dict[str, float] = {}
 
-    def _after_fork(self) -> None:
+    def before_fork(self) -> bool:
+        """Wait for a flush under way: it may hold a lock of the import system, for which the child would wait for ever."""
+        return self._flusher.hold()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on flushing."""
+        self._flusher.let_go()
+
+    def after_fork_in_child(self) -> None:
+        """Begin as a new worker, empty: what the parent holds, the parent delivers."""
         self._aggregate.reset()
         self._flusher.reset()
         self._reset()
@@ -157,60 +162,36 @@ class Recorder:
     def close(self) -> bool:
         """Deliver what is left, within `shutdown_timeout`; True when nothing is. The next request starts it again."""
         delivery, self._delivery, self._started_in = self._delivery, None, None
-        deadline = self._monotonic() + self._shutdown_timeout
+        deadline = time.monotonic() + self._shutdown_timeout
         if delivery is not None and delivery.is_alive() and delivery is not threading.current_thread():
             delivery.end(deadline)
             delivery.join(self._shutdown_timeout)
             settled = delivery.settled
         else:
-            settled = self.finish(deadline)
+            settled = self._new_delivery().finish(deadline)
         if not settled:
             logger.warning("usage: %d calls could not be delivered", self._flusher.backlog_calls)
         return settled
 
     def stats(self) -> RecorderStats:
         """How it is doing now."""
-        flusher = self._flusher
+        flusher, sender = self._flusher, self._flusher.sender
         return RecorderStats(
-            worker=flusher.worker,
+            worker=sender.worker,
             state=flusher.state,
             reason=flusher.reason,
             flushed_through_ms=flusher.flushed_through_ms,
             backlog_calls=flusher.backlog_calls,
             backlog_bytes=flusher.backlog_bytes,
-            dropped=dict(flusher.dropped),
-            retries=flusher.retries,
-            refused=flusher.refused,
-            in_the_way=flusher.in_the_way,
+            dropped=dict(sender.dropped),
+            retries=sender.retries,
+            refused=sender.refused,
+            in_the_way=sender.in_the_way,
             lost=dict(self._lost),
         )
 
-    def finish(self, deadline: float) -> bool:
-        """Deliver all there is before the deadline, if it can be."""
-        failures = 0
-        while self._flusher.has_news and not self.flush_safely():
-            failures += 1
-            left = deadline - self._monotonic()
-            if left <= 0:
-                return False
-            time.sleep(min(left, _backoff(failures)))
-        self._flusher.finish()
-        return True
-
-    def flush_safely(self) -> bool:
-        """As `flush`, whatever happens."""
-        return self._safely(self._flusher.flush) is True
-
-    def announce(self) -> None:
-        """Let readers know of this worker."""
-        self._safely(self._flusher.announce)
-
-    def _safely(self, step: Callable[[], bool | None]) -> bool | None:
-        try:
-            return step()
-        except Exception:  # The thread has to outlive whatever this was.
-            self.lost("flush")
-            return None
+    def _new_delivery(self) -> Delivery:
+        return Delivery(self._flusher, self.lost, self._flush_interval)
 
     def _crowded(self) -> None:
         if self._delivery is not None:
@@ -224,82 +205,11 @@ class Recorder:
                 return
             self._flusher.begin()
             self._started_in = os.getpid()
-            _deliver_at_the_end_of_a_child()
-            delivery = _Delivery(self, self._flush_interval)
+            processes.close_with_this_child()
+            delivery = self._new_delivery()
             try:
                 delivery.start()
             except RuntimeError:  # No thread at interpreter shutdown: `close` delivers in its own.
                 self.lost("thread")
                 return
             self._delivery = delivery
-
-
-class _Delivery(threading.Thread):
-    """Flushes every so often, sooner and sooner again after a failure, until it is told to end."""
-
-    def __init__(self, recorder: Recorder, interval: float) -> None:
-        super().__init__(name="usage-flusher", daemon=True)
-        self._recorder = recorder
-        self._interval = interval
-        self._deadline: float | None = None
-        self.wake = threading.Event()
-        self.settled = False
-
-    def end(self, deadline: float) -> None:
-        """Deliver what is left before the deadline, then end."""
-        self._deadline = deadline
-        self.wake.set()
-
-    def run(self) -> None:
-        """Until `end`."""
-        failures = 0
-        self._recorder.announce()
-        while self._deadline is None:
-            self.wake.wait(_backoff(failures) if failures else self._interval)
-            self.wake.clear()
-            if self._deadline is None:
-                failures = 0 if self._recorder.flush_safely() else failures + 1
-        self.settled = self._recorder.finish(self._deadline)
-
-
-def _backoff(failures: int) -> float:
-    longest: float = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 10))
-    return longest * random.uniform(0.5, 1.0)
-
-
-_live: weakref.WeakSet[Recorder] = weakref.WeakSet()
-
-
-_held: list[Recorder] = []
-
-
-def _forking() -> None:
-    # A thread that is connecting may hold a lock of the import system, which the child would wait for forever.
-    _held.extend(recorder for recorder in list(_live) if recorder._flusher.hold())
-
-
-def _forked_parent() -> None:
-    while _held:
-        _held.pop()._flusher.let_go()
-
-
-def _forked_child() -> None:
-    _held.clear()
-    for recorder in list(_live):
-        recorder._after_fork()
-
-
-def _exiting() -> None:
-    for recorder in list(_live):
-        recorder.close()
-
-
-def _deliver_at_the_end_of_a_child() -> None:
-    """A child of `multiprocessing` ends without the handlers of `atexit`, but not without its own."""
-    if multiprocessing.parent_process() is not None:
-        Finalize(None, _exiting, exitpriority=0)
-
-
-atexit.register(_exiting)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_forking, after_in_parent=_forked_parent, after_in_child=_forked_child)

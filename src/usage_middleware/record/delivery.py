@@ -1,0 +1,72 @@
+"""The thread that delivers."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from usage_middleware.record.flusher import Flusher
+from usage_middleware.record.sender import Lost
+
+#: How long after a failure it is tried again: doubling from the first to the last, in seconds.
+FIRST_RETRY, LAST_RETRY = 0.1, 2.0
+
+
+class Delivery(threading.Thread):
+    """Flushes every so often, sooner and then later again after a failure, until it is told to end.
+
+    Attributes:
+        wake: set it to have it flush now.
+        settled: when it has ended, whether everything was acknowledged.
+    """
+
+    def __init__(self, flusher: Flusher, lost: Lost, interval: float) -> None:
+        super().__init__(name="usage-flusher", daemon=True)
+        self._flusher = flusher
+        self._lost = lost
+        self._interval = interval
+        self._deadline: float | None = None
+        self.wake = threading.Event()
+        self.settled = False
+
+    def end(self, deadline: float) -> None:
+        """Deliver what is left before the deadline (of `time.monotonic`), then end."""
+        self._deadline = deadline
+        self.wake.set()
+
+    def run(self) -> None:
+        """Until `end`."""
+        failures = 0
+        self._safely(self._flusher.announce)
+        while self._deadline is None:
+            self.wake.wait(_backoff(failures) if failures else self._interval)
+            self.wake.clear()
+            if self._deadline is None:
+                failures = 0 if self._safely(self._flusher.flush) else failures + 1
+        self.settled = self.finish(self._deadline)
+
+    def finish(self, deadline: float) -> bool:
+        """Deliver all there is before the deadline, if it can be, and leave nothing else in Redis."""
+        failures = 0
+        while self._flusher.has_news and not self._safely(self._flusher.flush):
+            failures += 1
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _backoff(failures)))
+        self._safely(self._flusher.finish)
+        return True
+
+    def _safely(self, step: Callable[[], bool | None]) -> bool | None:
+        try:
+            return step()
+        except Exception:  # The thread has to outlive whatever this was.
+            self._lost("flush")
+            return None
+
+
+def _backoff(failures: int) -> float:
+    longest: float = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 10))
+    return longest * random.uniform(0.5, 1.0)

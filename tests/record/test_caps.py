@@ -1,0 +1,51 @@
+"""What the caps refused a moment ago is known without asking, for a while, within a bound."""
+
+from __future__ import annotations
+
+from tests.store.rows import row
+from tests.support import Clock
+from usage_middleware.record import caps
+from usage_middleware.record.caps import Refusals
+from usage_middleware.settings import Settings
+from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.schema import Schema
+
+SCHEMA = Schema(Settings(dimensions=("project",)))
+
+
+def test_refusals_are_remembered_for_a_minute() -> None:
+    clock = Clock(100.0)
+    refusals = Refusals(clock)
+    refusals.remember("acme", "key", {"a", "b"})
+    clock.advance(59)
+    assert refusals.of("acme", "key", {"a", "c"}) == {"a"}
+    assert refusals.of("globex", "key", {"a"}) == set()
+    clock.advance(1)
+    assert refusals.of("acme", "key", {"a"}) == set()
+
+
+def test_refusals_are_bounded() -> None:
+    refusals = Refusals(Clock(0.0))
+    for number in range(caps.MOST_REFUSED + 10):
+        refusals.remember("acme", "key", {str(number)})
+    assert len(refusals._until) <= caps.MOST_REFUSED
+
+
+def test_what_was_refused_is_other() -> None:
+    refusals = Refusals(Clock(0.0))
+    chunk = Chunk("acme", 1, [row(tags=("x",)), row(key="key_8", tags=("y",))])
+    assert refusals.apply(SCHEMA, chunk, ()) is chunk
+    refusals.remember("globex", "key", {"key_7"})
+    assert refusals.apply(SCHEMA, chunk, ()) is chunk
+    refusals.remember("acme", "key", {"key_7", "key_8"})
+    refusals.remember("acme", "project", {"y"})
+    changed = refusals.apply(SCHEMA, chunk, {"key_8"})
+    assert [(one.key, one.tags) for one in changed.rows] == [("(other)", ("x",)), ("key_8", ("(other)",))]
+    assert changed.number == 1
+
+
+def test_in_the_operators_tree_organisations_are_members() -> None:
+    refusals = Refusals(Clock(0.0))
+    refusals.remember("*", "org", {"acme"})
+    changed = refusals.apply(SCHEMA, Chunk("*", 1, [row(tags=("x",)), row(org="globex", tags=("x",))]), ())
+    assert [one.org for one in changed.rows] == ["(other)", "globex"]
