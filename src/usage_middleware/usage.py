@@ -17,7 +17,7 @@ from usage_middleware.settings import NONE, Settings, retention
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import KeyDirectory
 from usage_middleware.store.reader import Reader
-from usage_middleware.store.schema import Schema, endpoint_member, key_member, name_of
+from usage_middleware.store.schema import Schema, endpoint_member, key_member, name_of, org_name_of
 from usage_middleware.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Usage:
         self.close()
 
     def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
-        found = self.keys.get_many(name_of(org), [name_of(one) for one in ids])
+        found = self.keys.get_many(org_name_of(org), [name_of(one) for one in ids])
         return {key_member(key_id) for key_id in found} & set(ids)
 
 

@@ -18,7 +18,7 @@ from usage_middleware.report.window import CAP, Asked, Window, WindowReport, res
 from usage_middleware.report.words import Tally, board_tally, series_tally
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.reader import Answer, Reader
-from usage_middleware.store.schema import OPERATOR, key_member, name_of
+from usage_middleware.store.schema import OPERATOR, key_member
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
@@ -135,10 +135,9 @@ def _read(reader: Reader, scope: Scope, window: Window) -> tuple[Series, dict[st
 
 
 def _known(directory: Directory, scope: Scope) -> dict[str, KeyInfo]:
-    org = name_of(scope.org)
     if scope.key is None:
-        return {key_member(info.id): info for info in directory.list(org, include_revoked=True)}
-    info = directory.get(org, name_of(scope.key))
+        return {key_member(info.id): info for info in directory.list(scope.org_name, include_revoked=True)}
+    info = directory.get(scope.org_name, scope.key_name)
     return {scope.key: info} if info is not None and key_member(info.id) == scope.key else {}
 
 
@@ -181,7 +180,7 @@ def _listed(rows: Sequence[_Row], scope: Scope, params: ByKeyParameters, keep: K
         if len(rows) > UNPAGED:
             raise QueryError("window_too_wide", f"There are {len(rows)} keys: ask for pages with limit= and offset=.", "limit")
         return rows[params.offset :], len(rows)
-    paging = Paging(scope.org, unpaged("by-key", scope, params), params.limit, params.offset, keep)
+    paging = Paging(scope.org, unpaged("by-key", scope[:2], params), params.limit, params.offset, keep)
     ordered = paging.order(rows, lambda row: row.key, lambda key: _Row(key, None, Tally()))
     return paging.cut(ordered), len(ordered)
 

@@ -121,7 +121,7 @@ def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int, k
     source.read()
     total = series_tally(series.value.values())
     bins = None if latency is None else latency.value
-    paging = Paging(plan.scope.org, unpaged("details", plan.scope, params), params.limit, params.offset, keep)
+    paging = Paging(plan.scope.org, unpaged("details", plan.scope[:2], params), params.limit, params.offset, keep)
     found = [] if endpoints is None else ranked(reader, plan.scope, plan.window, params, endpoints.value)
     rows = paging.order(found, lambda row: row.label, lambda label: Row(label, Tally(), ()))
     return Details(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from usage_middleware.errors import ConfigurationError, QueryError
-from usage_middleware.store.schema import OPERATOR, key_member, listed, org_member
+from usage_middleware.store.schema import OPERATOR, key_member, listed, name_of, org_member, org_name_of
+
+
+class Names(NamedTuple):
+    """An organisation and a key as the application calls them. A member that was cut no longer tells."""
+
+    org: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,20 +23,22 @@ class Viewer:
     Attributes:
         org: the organisation, as a member; None for an operator.
         key_id: the only key that is seen, as a member; None for all of the organisation's.
+        names: what the key directory calls the organisation and the key.
     """
 
     org: str | None
     key_id: str | None
+    names: Names = field(default=Names(), compare=False)
 
     @classmethod
     def organization(cls, org: str) -> Self:
         """Sees everything of one organisation."""
-        return cls(org_member(_named("organisation", org)), None)
+        return cls(org_member(_named("organisation", org)), None, Names(org))
 
     @classmethod
     def key(cls, org: str, key_id: str) -> Self:
         """Sees one key of one organisation."""
-        return cls(org_member(_named("organisation", org)), key_member(_named("key", key_id)))
+        return cls(org_member(_named("organisation", org)), key_member(_named("key", key_id)), Names(org, key_id))
 
     @classmethod
     def operator(cls) -> Self:
@@ -53,15 +62,26 @@ def _named(what: str, name: str) -> str:
 
 
 class Scope(NamedTuple):
-    """What is looked at: an organisation's tree (`*`: all of them together), or one key in it."""
+    """What is looked at: an organisation's tree (`*`: all of them together), or one key in it; and their names."""
 
     org: str
     key: str | None = None
+    names: Names = Names()
 
     @property
     def shown_org(self) -> str | None:
         """The organisation as an answer names it: None where all are seen together."""
         return None if self.org == OPERATOR else self.org
+
+    @property
+    def org_name(self) -> str:
+        """The organisation as the key directory calls it."""
+        return org_name_of(self.org) if self.names.org is None else self.names.org
+
+    @property
+    def key_name(self) -> str:
+        """The key as the key directory calls it; empty where all keys are looked at."""
+        return name_of(self.key or "") if self.names.key is None else self.names.key
 
 
 def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None) -> Scope:
@@ -77,8 +97,8 @@ def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None) -> Scop
         raise QueryError("not_found", "There is no such organisation.", "org")
     asked = None if key_id is None else listed(key_id)
     if viewer.key_id is None:
-        return Scope(viewer.org, asked)
-    return Scope(viewer.org, viewer.key_id if asked in (None, viewer.key_id) else NOBODY)
+        return Scope(viewer.org, asked, Names(viewer.names.org))
+    return Scope(viewer.org, viewer.key_id if asked in (None, viewer.key_id) else NOBODY, viewer.names)
 
 
 #: A key that no call can have: what a key viewer sees of another's key. Members are never empty.

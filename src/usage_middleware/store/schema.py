@@ -36,6 +36,9 @@ MEMBER_BYTES = 128
 _KEPT_BYTES = 96
 _ESCAPED_PAREN = re.compile(r"%(?=(?:25)*28)")
 _ESCAPED_STAR = re.compile(r"%(?:25)*2A")
+#: How a name ends that was cut; a lone surrogate, which is no UTF-8, is cut too.
+_CUT = re.compile(r"~[0-9a-f]{16}\Z|[\ud800-\udfff]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 _UNSAFE = re.compile(r"[%:\x00-\x1f\x7f-\x9f]")
 _UNSAFE_IN_ORG = re.compile(r"[%:{}\x00-\x1f\x7f-\x9f]")
 
@@ -43,21 +46,20 @@ _UNSAFE_IN_ORG = re.compile(r"[%:{}\x00-\x1f\x7f-\x9f]")
 def member(name: str) -> str:
     """A caller-supplied name as a member: never a reserved one, never longer than 128 bytes, always valid UTF-8.
 
+    Different names are different members: what is cut carries a hash, and so does a name that ends as a cut one does.
+
     >>> member("(other)"), member("%28other)"), len(member("x" * 10_000))
     ('%28other)', '%2528other)', 113)
     """
-    text = name.encode("utf-8", "backslashreplace").decode()
-    if text.startswith("("):
-        text = "%28" + text[1:]
-    elif _ESCAPED_PAREN.match(text):
-        text = "%25" + text[1:]
-    return _shortened(text)
+    if name.startswith("("):
+        return _fitting("%28" + name[1:])
+    return _fitting("%25" + name[1:] if _ESCAPED_PAREN.match(name) else name)
 
 
-def _shortened(text: str) -> str:
-    raw = text.encode()
-    if len(raw) <= MEMBER_BYTES:
-        return text
+def _fitting(name: str) -> str:
+    raw = name.encode("utf-8", "surrogatepass")
+    if len(raw) <= MEMBER_BYTES and not _CUT.search(name):
+        return name
     kept = raw[:_KEPT_BYTES].decode("utf-8", "ignore")
     return f"{kept}~{blake2b(raw, digest_size=8).hexdigest()}"
 
@@ -82,21 +84,31 @@ def org_member(org: str | None) -> str:
 
 
 def name_of(found: str) -> str:
-    """A name that `member` (`org_member`, `key_member`) turns into this member again: what a key directory is asked for.
+    """The name that `member` turns into this member again, unless it was cut: what a key directory is asked for.
 
-    >>> name_of("%28other)"), name_of("%2528other)"), name_of("%2A"), name_of("acme")
-    ('(other)', '%28other)', '*', 'acme')
+    >>> name_of("%28other)"), name_of("%2528other)"), name_of("acme")
+    ('(other)', '%28other)', 'acme')
+    """
+    if found.startswith("%28"):
+        return "(" + found[3:]
+    return "%" + found[3:] if _ESCAPED_PAREN.match(found) else found
+
+
+def org_name_of(found: str) -> str:
+    """As `name_of`, for what `org_member` made.
+
+    >>> org_name_of("%2A"), org_name_of("%252A")
+    ('*', '%2A')
     """
     if found == "%2A":
         return OPERATOR
-    if found.startswith("%28"):
-        return "(" + found[3:]
-    return "%" + found[3:] if _ESCAPED_PAREN.match(found) or _ESCAPED_STAR.fullmatch(found) else found
+    return "%" + found[3:] if _ESCAPED_STAR.fullmatch(found) else name_of(found)
 
 
 def listed(name: str) -> str:
     """A member as an answer listed it and a caller gives it back: kept as it is, but for what no member can be."""
-    return _shortened(name.encode("utf-8", "backslashreplace").decode()) or NONE
+    is_member = len(name.encode("utf-8", "surrogatepass")) <= MEMBER_BYTES and not _SURROGATES.search(name)
+    return (name if is_member else _fitting(name)) or NONE
 
 
 def endpoint_member(method: str, template: str | None) -> str:
@@ -106,7 +118,7 @@ def endpoint_member(method: str, template: str | None) -> str:
     ('GET /v1/items/{id}', 'OTHER (unmatched)')
     """
     verb = method if method in METHODS else OTHER_METHOD
-    return _shortened(f"{verb} {template if template is not None else UNMATCHED}".encode("utf-8", "backslashreplace").decode())
+    return _fitting(f"{verb} {template if template is not None else UNMATCHED}")
 
 
 def other_member(dimension: str, refused: str) -> str:

@@ -121,7 +121,7 @@ def _shape_headers(view: View, shape: str) -> Mapping[str, str]:
 def _entry(view: View, viewer: Viewer, question: Question, shape: str) -> tuple[str, str]:
     """The organisation that a kept answer belongs to, and its name there: all that the answer depends on but the time."""
     scope = scope_of(viewer, question.params.org, getattr(question.params, "key_id", None))
-    told = (viewer.org, viewer.key_id, scope, view.name, shape, question.table, question.params)
+    told = (viewer.org, viewer.key_id, scope.org, scope.key, view.name, shape, question.table, question.params)
     return scope.org, _digest(told)
 
 
