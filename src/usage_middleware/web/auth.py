@@ -36,7 +36,7 @@ class KeyAuth:
     """
 
     def __init__(self, keys: Directory, sees: Sees = "org") -> None:
-        if not callable(getattr(keys, "find", None)):
+        if isinstance(keys, (str, bytes)) or not callable(getattr(keys, "find", None)):
             raise ConfigurationError("KeyAuth needs a key directory: pass usage.keys, or an object with its methods")
         if sees not in ("org", "key") and not callable(sees):
             raise ConfigurationError(f'sees must be "org", "key" or a callable(KeyInfo) -> Viewer, not {sees!r}')

@@ -1,0 +1,62 @@
+"""`docs/usage-api.md` says what the table of views says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from usage_middleware.web.errors import STATUS
+from usage_middleware.web.examples import EXAMPLES
+from usage_middleware.web.parameters import Parameter
+from usage_middleware.web.views import VIEWS, View
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "usage-api.md").read_text("utf-8")
+
+
+def section(view: View) -> str:
+    return re.split(r"^## ", DOCUMENT.split(f"\n## {view.name}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def row(parameter: Parameter) -> str:
+    """A parameter as the document lists it."""
+    default = "" if parameter.default is None else json.dumps(parameter.default).strip('"')
+    return f"| `{parameter.name}` | {allowed(parameter)} | {default} | {parameter.doc} |"
+
+
+def allowed(parameter: Parameter) -> str:
+    if parameter.kind == "integer":
+        return f"{parameter.minimum} to {parameter.maximum}"
+    words = {"boolean": "true, false", "time": "RFC 3339, or a date", "date": "a date", "zone": "an IANA zone", "text": "text"}
+    return ", ".join(parameter.choices) or words[parameter.kind]
+
+
+#: Told once, for all views.
+SHARED = ("org", "start", "end", "format")
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
+def test_parameters(view: View) -> None:
+    listed = [line for line in section(view).splitlines() if line.startswith("| `")]
+    assert listed == [row(parameter) for parameter in view.parameters if parameter.name not in SHARED]
+    assert f"`GET {view.path}`" in section(view)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_parameters(name: str) -> None:
+    parameter = next(one for one in VIEWS[0].parameters if one.name == name)
+    assert row(parameter) in DOCUMENT.split("\n## Errors", 1)[0]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
+def test_examples(view: View) -> None:
+    shown = re.search(r"```json\n(.*?)```", section(view), re.DOTALL)
+    assert shown
+    assert json.loads(shown[1]) == EXAMPLES[view.name]
+
+
+def test_every_code_is_listed_under_its_status() -> None:
+    for code, status in STATUS.items():
+        assert re.search(rf"^\| {status} \|.*`{code}`", DOCUMENT, re.MULTILINE), code
