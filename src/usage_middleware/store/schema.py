@@ -60,7 +60,7 @@ def _fitting(name: str) -> str:
     raw = name.encode("utf-8", "surrogatepass")
     if len(raw) <= MEMBER_BYTES and not _CUT.search(name):
         return name
-    kept = raw[:_KEPT_BYTES].decode("utf-8", "ignore")
+    kept = name.encode("utf-8", "backslashreplace")[:_KEPT_BYTES].decode("utf-8", "ignore")
     return f"{kept}~{blake2b(raw, digest_size=8).hexdigest()}"
 
 
