@@ -208,3 +208,13 @@ def test_in_a_cluster(cluster: Any, make_usage: Callable[..., Usage]) -> None:
     for org in ("acme", "globex", "*", "a{b}c"):
         assert cache.answer(org, "a", lambda: b"{}") == (b"{}", False)
         assert cache.answer(org, "a", lambda: b"new") == (b"{}", True)
+
+
+def test_deployments_that_declare_different_things_do_not_share_answers(
+    one_api: Api, usage: Usage, make_usage: Callable[..., Usage]
+) -> None:
+    one_api.get("/endpoints")
+    other = make_usage(dimensions=usage.settings.dimensions, counters=("pages",))
+    reply = Api(HOSTS[0], HOSTS[0].make(other, auth=OperatorOrKey(other.keys)), ACME).get("/endpoints")
+    assert reply.headers["x-cache"] == "MISS"
+    assert all("num_pages" in row for row in reply.json["results"])

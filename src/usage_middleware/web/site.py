@@ -50,6 +50,9 @@ class Site:
         if isinstance(cache_seconds, bool) or not isinstance(cache_seconds, int) or cache_seconds < 0:
             raise ConfigurationError(f"cache_seconds must be a whole number, 0 for no cache, not {cache_seconds!r}")
         self._usage = usage
+        declared = usage.settings
+        #: What an answer's shape depends on: two deployments on one namespace may have declared different things.
+        self._counted = (declared.dimensions, declared.counters, dict(declared.rates), declared.rank_by, declared.slot_minutes)
         self._cache = Cache(lambda: usage.engine.read_client, Schema(usage.settings), cache_seconds)
         self._pages = {view.path: Page(partial(self._view, view), view.error_fields) for view in VIEWS}
         self._pages["/openapi.json"] = Page(self._openapi)
@@ -77,7 +80,7 @@ class Site:
     def _view(self, view: View, asked: Asked) -> Response:
         question = parse(view, asked.request.query)
         shape = question.format or _preferred(asked.request.accept)
-        org, name = _entry(view, asked.viewer, question, shape)
+        org, name = _entry(view, asked.viewer, question, shape, self._counted)
         body, is_kept = self._cache.answer(org, name, partial(self._body, view, asked.viewer, question, shape))
         if view.is_signed and shape == JSON:
             body = _signed(body, asked.request_id, self._usage.clock())
@@ -118,10 +121,10 @@ def _shape_headers(view: View, shape: str) -> Mapping[str, str]:
     }
 
 
-def _entry(view: View, viewer: Viewer, question: Question, shape: str) -> tuple[str, str]:
+def _entry(view: View, viewer: Viewer, question: Question, shape: str, counted: object) -> tuple[str, str]:
     """The organisation that a kept answer belongs to, and its name there: all that the answer depends on but the time."""
     scope = scope_of(viewer, question.params.org, getattr(question.params, "key_id", None))
-    told = (viewer.org, viewer.key_id, scope.org, scope.key, view.name, shape, question.table, question.params)
+    told = (viewer.org, viewer.key_id, scope.org, scope.key, view.name, shape, question.table, question.params, counted)
     return scope.org, _digest(told)
 
 
