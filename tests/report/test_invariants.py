@@ -35,8 +35,28 @@ ages = st.one_of(
     st.floats(0, 95 * DAY),
     st.floats(0, 2 * HOUR),
 )
-#: Any second of some years around clock changes, new years and leap days; never before the server's own clock.
-nows = st.integers(int(instant("2027-12-28T00:00:00Z")), int(instant("2030-03-02T00:00:00Z")))
+#: Moments at which a clock does something: midnight, the ends of hours, months and years, a leap day, clock changes.
+MOMENTS = [
+    "2027-12-31T23:59:59Z",
+    "2028-01-01T00:00:00Z",
+    "2028-01-01T00:00:01Z",
+    "2028-02-29T00:00:00Z",
+    "2028-02-29T23:59:59Z",
+    "2028-03-12T06:59:59Z",
+    "2028-03-12T07:00:00Z",
+    "2028-03-26T01:00:00Z",
+    "2028-06-30T23:30:00Z",
+    "2028-10-29T01:00:00Z",
+    "2028-11-05T06:00:00Z",
+    "2029-01-01T00:30:00Z",
+    "2029-07-15T12:00:00Z",
+    "2029-07-15T12:29:59Z",
+]
+#: Those, and any second of some years; never before the server's own clock.
+nows = st.one_of(
+    st.sampled_from(MOMENTS).map(lambda moment: int(instant(moment))),
+    st.integers(int(instant("2027-12-28T00:00:00Z")), int(instant("2030-03-02T00:00:00Z"))),
+)
 
 
 def calls(now: int) -> st.SearchStrategy[list[Call]]:
