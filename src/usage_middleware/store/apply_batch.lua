@@ -65,6 +65,24 @@ local function touch(entries, key_at)
   end
 end
 
+-- The commands that come after the claim, tried on one key of each kind: rights that are missing must be missed before it.
+local NEEDED = {
+  {'HMGET', 'HSET', 'HINCRBY', 'PEXPIRE'},
+  {'ZMSCORE', 'ZADD', 'PEXPIRE'},
+}
+
+-- What this user may not do, where the server can tell (Redis 7, Valkey).
+local function forbidden()
+  if not redis.acl_check_cmd then return nil end
+  for kind, entries in ipairs({series, boards}) do
+    for _, command in ipairs(entries[1] and NEEDED[kind] or {}) do
+      if not redis.acl_check_cmd(command, entries[1][1], '0', '0') then
+        return 'NOPERM this user has no permissions to run ' .. command .. ' on ' .. entries[1][1]
+      end
+    end
+  end
+end
+
 local in_the_way = 0
 
 local function expire(key, at)
@@ -140,7 +158,7 @@ if last ~= previous then return {'GAP', last} end
 local full = over_the_caps()
 if full then return full end
 
-local trouble = touch(registry, 2) or touch(series, 1) or touch(boards, 1)
+local trouble = touch(registry, 2) or touch(series, 1) or touch(boards, 1) or forbidden()
 if trouble then return {'RETRY', trouble} end
 
 -- The first write: out of memory, a read-only replica or a failing disk are refused here.
