@@ -1,0 +1,75 @@
+"""Faults of the way to Redis: whatever is lost, cut, late or refused, every call is counted once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.conftest import MakeWorld
+from tests.faults.harness import seconds
+from tests.faults.proxy import Loss
+
+#: All that a recorder asks of Redis.
+COMMANDS = ("EVALSHA", "EVAL", "MULTI", "EXEC", "HSETNX", "HMGET", "GET", "HSET", "ZADD", "EXPIRE")
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY, Loss.REQUEST, Loss.HALF_REQUEST, Loss.HALF_REPLY])
+def test_a_connection_breaks_around_a_chunk(make_world: MakeWorld, loss: Loss) -> None:
+    world = make_world()
+    world.proxy.lose(loss, times=10)
+    world.proxy.lost_all()
+    world.check()
+    assert world.proxy.met[loss] == 10
+    assert world.usage.recorder.stats().retries >= 10
+
+
+def test_replies_that_never_come(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.proxy.lose(Loss.SILENCE, times=3)
+    world.proxy.lost_all()
+    world.check()
+    assert world.usage.recorder.stats().retries >= 3
+
+
+@pytest.mark.parametrize("loss", [Loss.REPLY, Loss.REQUEST])
+def test_every_command_is_lost_now_and_then(make_world: MakeWorld, loss: Loss) -> None:
+    world = make_world()
+    for command in COMMANDS:
+        world.proxy.lose(loss, times=2, names={command})
+        world.traffic.go_on(100)
+    world.proxy.forgive()
+    world.check()
+    assert world.proxy.met[loss] >= 6
+
+
+def test_a_slow_link(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.proxy.rate = 40_000
+    world.traffic.go_on_for(seconds(10, 1.5))
+    world.proxy.rate = 0
+    world.check()
+
+
+def test_a_link_slower_than_the_time_limit(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.proxy.delay = 0.4
+    world.is_away()
+    world.traffic.go_on_for(seconds(30, 1.5))
+    world.proxy.delay = 0
+    world.check()
+
+
+def test_connections_are_refused(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.proxy.refuse()
+    world.is_away()
+    world.traffic.go_on_for(seconds(10, 1))
+    world.proxy.accept()
+    world.check()
+
+
+def test_connections_are_reset_again_and_again(make_world: MakeWorld) -> None:
+    world = make_world()
+    for _ in range(20):
+        world.proxy.hang_up(reset=True)
+        world.traffic.go_on(20)
+    world.check()
