@@ -1,0 +1,41 @@
+"""`python -m benchmarks [--quick] [--only overhead,flush]`: measure, and write the tables into docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import machine, tables
+
+PARTS = ("overhead", "servers", "flush", "views", "memory", "scale")
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    parser = argparse.ArgumentParser(prog="python3 run bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few rounds of everything; prints the tables, writes nothing")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")
+    asked = parser.parse_args()
+    for part in asked.only.split(","):
+        if part not in PARTS:
+            parser.error(f"there is no part {part!r}; there are {', '.join(PARTS)}")
+    if not asked.quick:
+        tables.put(PAGE, "machine", machine.description())
+    for part in asked.only.split(","):
+        _measure(part, asked.quick)
+
+
+def _measure(part: str, quick: bool) -> None:
+    begun = time.monotonic()
+    print(f"## {part} ...", flush=True)
+    text = import_module(f"benchmarks.{part}").run(quick)
+    print(f"{text}\n\n({part}: {time.monotonic() - begun:.0f} s)\n", flush=True)
+    if not quick:
+        tables.put(PAGE, part, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Repeats measurements in turns, so that a noisy machine troubles all sides alike, and sums them up."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Spread(NamedTuple):
+    """Several samples of one number: the median and the quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    def text(self, digits: int = 1) -> str:
+        """As it stands in a table.
+
+        >>> Spread(2.04, 1.96, 2.2).text()
+        '2.0 (2.0 to 2.2)'
+        """
+        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+
+def spread(samples: Sequence[float]) -> Spread:
+    """The median and the quartiles of some samples."""
+    if len(samples) < 2:
+        return Spread(samples[0], samples[0], samples[0])
+    low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return Spread(middle, low, high)
+
+
+def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """The samples of each variant: one of each a round, and every round begins with another one."""
+    names = list(variants)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        begin = number % len(names)
+        for name in names[begin:] + names[:begin]:
+            gc.collect()
+            found[name].append(variants[name]())
+    return found
+
+
+def added(samples: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:
+    """What each variant takes more than the base, round by round."""
+    return {
+        name: spread([one - bare for one, bare in zip(many, samples[base], strict=True)])
+        for name, many in samples.items()
+        if name != base
+    }

@@ -1,0 +1,123 @@
+"""Overhead of a request, in process: what each middleware adds to the bare application, in microseconds of CPU."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from benchmarks import apps, peers
+from benchmarks.calls import asgi_sampler, wsgi_sampler
+from benchmarks.measure import Spread, added, in_turns, spread
+from benchmarks.tables import table
+from tests.support import ServerProcess
+from usage_middleware import Usage, UsageMiddleware, WSGIUsageMiddleware
+
+BARE, OURS, PLAIN = "bare", "usage_middleware", "usage_middleware, without tag and counter"
+#: A flusher that never wakes up: its share is measured apart.
+NEVER = 1e9
+
+
+class Framework(NamedTuple):
+    """A framework, its application, and the peers that exist for it."""
+
+    make: Callable[[Usage | None], Any]
+    wrap: Callable[[Any, Usage], Any]
+    peers: Mapping[str, peers.Make]
+    is_asgi: bool
+
+
+FRAMEWORKS: Mapping[str, Framework] = {
+    "Starlette": Framework(apps.starlette_app, UsageMiddleware, peers.STARLETTE, True),
+    "FastAPI": Framework(apps.fastapi_app, UsageMiddleware, peers.FASTAPI, True),
+    "Flask": Framework(apps.flask_app, WSGIUsageMiddleware, peers.FLASK, False),
+}
+
+
+class Measured(NamedTuple):
+    """What one process measured: microseconds a request by variant, and why some peers don't run."""
+
+    samples: dict[str, list[float]]
+    missing: dict[str, str]
+
+
+def run(quick: bool) -> str:
+    """The tables of this part."""
+    requests, rounds = (300, 5) if quick else (2_000, 21)
+    with ServerProcess() as server:
+        parts = [_of_framework(name, server.url, requests, rounds) for name in FRAMEWORKS]
+        return "\n\n".join([*parts, _with_flusher(server.url, 3 if quick else 9)])
+
+
+def _of_framework(name: str, url: str, requests: int, rounds: int) -> str:
+    known = FRAMEWORKS[name].peers
+    groups = [[peer for peer in known if (peer in peers.APART) is apart] for apart in (False, True)]
+    measured = [_in_process(name, url, group, requests, rounds) for group in groups if group]
+    found: dict[str, Spread] = {}
+    for one in measured:
+        found = {**added(one.samples, BARE), **found}
+    missing = {peer: why for one in measured for peer, why in one.missing.items()}
+    bare = spread(measured[0].samples[BARE])
+    return f"**{name}**: the bare application takes {bare.text()} µs a request.\n\n{_table(found, missing)}"
+
+
+def _table(found: Mapping[str, Spread], missing: Mapping[str, str]) -> str:
+    ours = found[OURS].median
+    rows = [[name, one.text(), f"{one.median / ours:.1f}"] for name, one in sorted(found.items(), key=lambda row: row[1])]
+    rows += [[name, f"does not run here: {why}", ""] for name, why in missing.items()]
+    return table(["around the application", "adds, µs a request (quartiles)", "times ours"], rows)
+
+
+def _in_process(name: str, url: str, group: list[str], requests: int, rounds: int) -> Measured:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure, (name, url, group, requests, rounds))
+
+
+def _measure(name: str, url: str, group: list[str], requests: int, rounds: int) -> Measured:
+    framework = FRAMEWORKS[name]
+    with apps.new_usage(url, namespace="overhead", flush_interval=NEVER) as usage:
+        made = {BARE: framework.make(None), OURS: framework.make(usage), PLAIN: framework.wrap(framework.make(None), usage)}
+        missing: dict[str, str] = {}
+        for peer in group:
+            try:
+                made[peer] = framework.peers[peer]()
+            except Exception as error:
+                missing[peer] = f"{type(error).__name__}: {error}".splitlines()[0]
+        samplers = _samplers(framework, made, requests)
+        in_turns(samplers, 1)
+        return Measured(in_turns(samplers, rounds), missing)
+
+
+def _samplers(framework: Framework, made: Mapping[str, Any], requests: int) -> dict[str, Callable[[], float]]:
+    if not framework.is_asgi:
+        return {name: wsgi_sampler(app, requests) for name, app in made.items()}
+    loop = asyncio.new_event_loop()
+    return {name: asgi_sampler(app, loop, requests) for name, app in made.items()}
+
+
+def _with_flusher(url: str, rounds: int) -> str:
+    rows = [[name, rate, *_cpu(name, url, rate * 5, rounds)] for name in FRAMEWORKS for rate in (1_250, 5_000)]
+    header = ["framework", "requests a second", "on the request path, µs", "with the flusher, µs"]
+    return f"All CPU of the process, 100 keys by 5 endpoints, flushed every 5 s:\n\n{table(header, rows)}"
+
+
+def _cpu(name: str, url: str, requests: int, rounds: int) -> list[str]:
+    framework = FRAMEWORKS[name]
+    with apps.new_usage(url, namespace="flusher", flush_interval=NEVER) as usage:
+        made = {BARE: framework.make(None), OURS: framework.make(usage)}
+        drive = _samplers(framework, made, requests)
+        flushed: list[float] = []
+
+        def with_flush() -> float:
+            path = drive[OURS]()
+            begun = time.process_time()
+            usage.flush()
+            flushed.append((time.process_time() - begun) / requests * 1e6)
+            return path
+
+        samples = in_turns({BARE: drive[BARE], OURS: with_flush}, rounds)
+    path = added(samples, BARE)[OURS]
+    both = [one - bare + more for one, bare, more in zip(samples[OURS], samples[BARE], flushed, strict=True)]
+    return [path.text(), spread(both).text()]

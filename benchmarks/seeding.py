@@ -1,0 +1,86 @@
+"""Fills a Redis with the past of an organisation, fast: sparse days, written as the recorder would write them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from benchmarks.traffic import endpoint_name, key_name
+from usage_middleware import KeyInfo, Usage
+from usage_middleware.latency import bin_of
+from usage_middleware.periods import DAY
+from usage_middleware.store.chunk import Chunk, Row
+from usage_middleware.store.schema import Schema
+from usage_middleware.store.writer import Outcome, Writer
+
+ROWS_A_CHUNK = 150
+
+
+class Past(NamedTuple):
+    """What an organisation has behind it.
+
+    Attributes:
+        endpoints: how many endpoints were called every day.
+        keys: how many keys the directory knows.
+        active: how many of them are used on a day.
+        days: how many of the last days have calls of all of these.
+        years_days: how many days, further back, have calls of every endpoint, by a few keys.
+        factor: how many calls each row of the past stands for; what is read does not depend on it.
+    """
+
+    endpoints: int
+    keys: int
+    active: int
+    days: int = 100
+    years_days: int = 365
+    factor: int = 1
+
+
+def seed(usage: Usage, org: str, past: Past, now: int) -> None:
+    """Write the past of an organisation that ends at `now`, and register its keys."""
+    for number in range(past.keys):
+        usage.keys.put(org, KeyInfo(id=key_name(number), name=f"Key {number}"))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda back: _seed_day(usage, org, past, back, now), range(past.years_days)))
+
+
+def _seed_day(usage: Usage, org: str, past: Past, back: int, now: int) -> None:
+    schema = Schema(usage.settings)
+    writer = Writer(lambda: usage.engine.client, schema)
+    rows = [row for row in _rows(org, past, now - now % DAY - back * DAY, back) if row.minute <= now]
+    names = [key_name(number) for number in range(past.keys)]
+    for place in range(0, len(rows), ROWS_A_CHUNK):
+        number = place // ROWS_A_CHUNK + 1
+        answer = writer.send(f"seed{back}", Chunk(org, number, rows[place : place + ROWS_A_CHUNK]), number - 1, now, names)
+        assert answer.outcome is Outcome.COUNTED, answer
+
+
+def _rows(org: str, past: Past, day: int, back: int) -> Iterator[Row]:
+    """The calls of a day: each active key in one half-hour of it, and every endpoint at least once."""
+    chance = random.Random(back)
+    whole = back < past.days
+    keys = chance.sample(range(past.keys), past.active if whole else 1)
+    for place in range(max(len(keys), past.endpoints)):
+        endpoint = place if place < past.endpoints else min(int(chance.paretovariate(0.7)) - 1, past.endpoints - 1)
+        minute = day + 60 * chance.randrange(24 * 60)
+        yield _row(org, keys[place % len(keys)], endpoint, minute, past.factor * chance.randrange(1, 60), chance)
+
+
+def _row(org: str, key: int, endpoint: int, minute: int, calls: int, chance: random.Random) -> Row:
+    latency_us = int(2_000 * (1 + endpoint % 7) * chance.lognormvariate(0, 0.6))
+    return Row(
+        minute=minute,
+        org=org,
+        key=key_name(key),
+        endpoint=endpoint_name(endpoint),
+        tags=(f"project_{key % 10}",),
+        status=chance.choice((200, 200, 200, 200, 201, 404, 500)),
+        calls=calls,
+        latency_us=calls * latency_us,
+        sent=calls * 1_200,
+        last_ms=minute * 1_000 + chance.randrange(60_000),
+        counts=[calls * 3],
+        bins={bin_of(latency_us): calls},
+    )

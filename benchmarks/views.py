@@ -1,0 +1,128 @@
+"""How long the five views take, cold and cached, against organisations of growing size."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from wsgiref.types import WSGIApplication
+
+from benchmarks import apps
+from benchmarks.probe import Probe
+from benchmarks.seeding import Past, seed
+from benchmarks.tables import table
+from tests.support import START, Clock, ServerProcess
+from usage_middleware import Usage, Viewer
+from usage_middleware.web import usage_wsgi_app
+
+ORG = "acme"
+NOW = int(START)
+
+
+class Size(NamedTuple):
+    """An organisation that the views are asked about."""
+
+    name: str
+    past: Past
+    options: Mapping[str, Any]
+
+
+SIZES = (
+    Size("10 x 10", Past(10, 10, 10), {}),
+    Size("50 x 1,000", Past(50, 1_000, 1_000), {}),
+    Size("200 x 10,000", Past(200, 10_000, 5_000), {}),
+    Size("500 x 100,000", Past(500, 100_000, 8_000), {"shards": {"key": 16}, "max_members": {"key": 200_000}}),
+)
+QUICK = SIZES[:2]
+
+DATES = "start_date=2026-08-23&end_date=2026-11-20"
+QUESTIONS: Mapping[str, str] = {
+    **{f"summary, {period}": f"/summary?period={period}" for period in ("24h", "7d", "30d", "90d")},
+    **{f"details, {frame}": f"/?timeframe={frame}" for frame in ("1h", "24h", "7d", "30d", "90d", "1y")},
+    "endpoints, all time": "/endpoints",
+    "endpoints, 90 days UTC": f"/endpoints?{DATES}",
+    "endpoints, 90 days New York": f"/endpoints?{DATES}&timezone=America/New_York",
+    "endpoints, 90 days Kolkata": f"/endpoints?{DATES}&timezone=Asia/Kolkata",
+    **{f"by-group key, {frame}": f"/by-group?group=key&range={frame}" for frame in ("1h", "24h", "7d", "30d")},
+    "by-group endpoint, 30d": "/by-group?group=endpoint&range=30d",
+    **{f"by-key, {period}, page of 100": f"/by-key?period={period}&limit=100" for period in ("24h", "30d", "90d")},
+}
+
+
+class Found(NamedTuple):
+    """How long one question took, milliseconds, and the slowest command of Redis meanwhile."""
+
+    cold: float
+    cached: float
+    slowest: float
+    bytes: int
+
+
+def run(quick: bool) -> str:
+    """The tables of this part."""
+    sizes = QUICK if quick else SIZES
+    found = {size.name: _of_size(size, 3 if quick else 7) for size in sizes}
+    header = ["question", *found]
+    cold = [[name, *(f"{one[name].cold:.1f} / {one[name].cached:.1f} / {one[name].slowest:.1f}" for one in found.values())]
+            for name in QUESTIONS]  # fmt: skip
+    text = "Milliseconds: cold / cached / the slowest command in Redis of the cold answer."
+    return f"{text}\n\n{table(header, cold)}\n\n{_growth(3 if quick else 7)}"
+
+
+def _of_size(size: Size, times: int) -> dict[str, Found]:
+    with ServerProcess() as server, server.client() as client:  # noqa: SIM117 - two lines of it
+        with apps.new_usage(server.url, namespace="views", clock=Clock(), **size.options) as usage:
+            begun = time.monotonic()
+            seed(usage, ORG, size.past, NOW)
+            print(f"{size.name}: seeded in {time.monotonic() - begun:.0f} s, {client.dbsize():,} keys", flush=True)
+            return _ask_all(usage, Probe(client), times)
+
+
+def _ask_all(usage: Usage, probe: Probe, times: int) -> dict[str, Found]:
+    cold = usage_wsgi_app(usage, auth=_owner, cache_seconds=0)
+    cached = usage_wsgi_app(usage, auth=_owner, cache_seconds=600)
+    return {name: _measure(cold, cached, path, probe, times) for name, path in QUESTIONS.items()}
+
+
+def _owner(_: object) -> Viewer:
+    return Viewer.organization(ORG)
+
+
+def _measure(cold: WSGIApplication, cached: WSGIApplication, path: str, probe: Probe, times: int) -> Found:
+    _ask(cold, path)
+    probe.restart()
+    took = statistics.median(_ask(cold, path)[0] for _ in range(times))
+    slowest, _ = probe.slowest()
+    _ask(cached, path)
+    kept, size = statistics.median(_ask(cached, path)[0] for _ in range(times)), _ask(cached, path)[1]
+    return Found(took, kept, slowest / 1000, size)
+
+
+def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
+    """How many milliseconds an answer took, and how many bytes it has."""
+    where, _, query = path.partition("?")
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": where, "QUERY_STRING": query, "SCRIPT_NAME": "/usage"}
+    statuses: list[str] = []
+
+    def start_response(status: str, _headers: Sequence[tuple[str, str]], _exc_info: object = None) -> Callable[[bytes], None]:
+        statuses.append(status)
+        return lambda _: None
+
+    begun = time.perf_counter()
+    body = b"".join(app(environ, start_response))
+    took = (time.perf_counter() - begun) * 1000
+    assert statuses == ["200 OK"], body
+    return took, len(body)
+
+
+def _growth(times: int) -> str:
+    """The same organisation after a hundred times as many requests."""
+    past = Past(50, 1_000, 1_000, days=31, years_days=31)
+    found = {factor: _of_size(Size(f"times {factor}", past._replace(factor=factor), {}), times) for factor in (1, 100)}
+    names = [name for name in QUESTIONS if name.endswith(("30d", "30d, page of 100"))]
+    rows = [[name, *(f"{one[name].cold:.1f}" for one in found.values())] for name in names]
+    header = ["cold, ms", *(f"calls times {factor}" for factor in found)]
+    return (
+        f"50 endpoints x 1,000 keys over 31 days, and the same with a hundred times as many requests:\n\n{table(header, rows)}"
+    )

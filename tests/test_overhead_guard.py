@@ -1,0 +1,72 @@
+"""A guard, not a timed test: what the middlewares add to a request, as a multiple of a fixed piece of Python."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from benchmarks import apps, peers
+from benchmarks.calls import asgi_sampler, wsgi_sampler
+from benchmarks.measure import in_turns
+from usage_middleware import Usage
+
+REQUESTS, ROUNDS = 200, 15
+#: What was measured is a half of this at most, on several machines: noise does not reach it, three times as much work does.
+MOST_ASGI, MOST_WSGI = 4.5, 9.0
+
+
+def reference() -> float:
+    """Microseconds of a fixed piece of work that is of the same kind: calls, tuples, dictionaries."""
+    begun = time.thread_time()
+    for _ in range(REQUESTS):
+        _work()
+    return (time.thread_time() - begun) / REQUESTS * 1e6
+
+
+def _work() -> dict[tuple[int, str], int]:
+    found: dict[tuple[int, str], int] = {}
+    for number in range(24):
+        key = (number % 5, _name(number))
+        found[key] = found.get(key, 0) + len(key[1])
+    return found
+
+
+def _name(number: int) -> str:
+    return f"member {number % 7}"
+
+
+def least(**variants: Callable[[], float]) -> dict[str, float]:
+    """The least of several samples of each, taken in turns: what the work takes when nothing gets in its way."""
+    in_turns(variants, 1)
+    return {name: min(samples) for name, samples in in_turns(variants, ROUNDS).items()}
+
+
+def test_asgi_overhead(make_usage: Callable[..., Usage]) -> None:
+    usage = make_usage(dimensions=("project",), counters=("records",), flush_interval=1e6)
+    loop = asyncio.new_event_loop()
+    others: dict[str, Any] = {}
+    if find_spec("prometheus_fastapi_instrumentator") is not None:
+        others["peer"] = asgi_sampler(peers.instrumentator(apps.starlette_app), loop, REQUESTS)
+    found = least(
+        bare=asgi_sampler(peers.pass_through(apps.starlette_app), loop, REQUESTS),
+        ours=asgi_sampler(apps.starlette_app(usage), loop, REQUESTS),
+        reference=reference,
+        **others,
+    )
+    loop.close()
+    added = found["ours"] - found["bare"]
+    assert added < MOST_ASGI * found["reference"], found
+    assert "peer" not in found or added < found["peer"] - found["bare"], found
+
+
+def test_wsgi_overhead(make_usage: Callable[..., Usage]) -> None:
+    usage = make_usage(dimensions=("project",), counters=("records",), flush_interval=1e6)
+    found = least(
+        bare=wsgi_sampler(peers.wsgi_pass_through(apps.flask_app), REQUESTS),
+        ours=wsgi_sampler(apps.flask_app(usage), REQUESTS),
+        reference=reference,
+    )
+    assert found["ours"] - found["bare"] < MOST_WSGI * found["reference"], found
