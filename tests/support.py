@@ -171,38 +171,65 @@ class ServerProcess:
 
 
 class ClusterProcess:
-    """A real Valkey Cluster of three primaries on 127.0.0.1."""
+    """A real Valkey Cluster of three primaries on 127.0.0.1, each with so many replicas.
+
+    Attributes:
+        nodes: those that began as primaries.
+        replicas: the others; that of `nodes[n]` is `replicas[n]`, the next one `replicas[n + 3]`.
+    """
 
     SLOTS = 16384
 
-    def __init__(self, **options: str | int) -> None:
+    def __init__(self, replicas: int = 0, **options: str | int) -> None:
         cluster = {"cluster_enabled": "yes", "cluster_node_timeout": 2000, **options}
-        self.nodes = [ServerProcess(cluster_port=free_port(), **cluster) for _ in range(3)]
+        self.nodes, self.replicas = (
+            [ServerProcess(cluster_port=free_port(), **cluster) for _ in range(3 * count)] for count in (1, replicas)
+        )
 
     @property
     def url(self) -> str:
         """The URL of the cluster, naming one of its nodes."""
         return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
 
+    @property
+    def everyone(self) -> list[ServerProcess]:
+        """All nodes."""
+        return self.nodes + self.replicas
+
     def start(self) -> Self:
         """Start the nodes, share the slots out, introduce them to each other, wait until the cluster is whole."""
-        for number, node in enumerate(self.nodes):
+        for number, node in enumerate(self.everyone):
             node.start()
-            first, last = number * self.SLOTS // 3, (number + 1) * self.SLOTS // 3 - 1
-            self._ask(node, "CLUSTER ADDSLOTSRANGE", first, last)
+            if number < len(self.nodes):
+                first, last = number * self.SLOTS // 3, (number + 1) * self.SLOTS // 3 - 1
+                self.ask(node, "CLUSTER ADDSLOTSRANGE", first, last)
             met = self.nodes[0]
-            self._ask(node, "CLUSTER MEET", "127.0.0.1", met.port, met.options["cluster_port"])
-        eventually(lambda: all(self._is_whole(node) for node in self.nodes), 30)
+            self.ask(node, "CLUSTER MEET", "127.0.0.1", met.port, met.options["cluster_port"])
+        eventually(lambda: all(self._is_whole(node) for node in self.everyone), 30)
+        for number, node in enumerate(self.replicas):
+            self.ask(node, "CLUSTER REPLICATE", self.ask(self.nodes[number % 3], "CLUSTER MYID"))
+        eventually(lambda: all(self.follows(node) for node in self.replicas), 30)
         return self
 
     @staticmethod
-    def _ask(node: ServerProcess, *command: str | int) -> Any:
+    def ask(node: ServerProcess, *command: str | int | bytes) -> Any:
+        """What one node answers."""
         with node.client() as client:
             return client.execute_command(*command)
 
+    def follows(self, node: ServerProcess) -> bool:
+        """True where a node is a replica and has what its primary has."""
+        found: bool = self.ask(node, "INFO", "replication").get("master_link_status") == "up"
+        return found
+
+    def is_primary(self, node: ServerProcess) -> bool:
+        """True where a node is a primary."""
+        found: bool = self.ask(node, "INFO", "replication")["role"] == "master"
+        return found
+
     def _is_whole(self, node: ServerProcess) -> bool:
-        known = self._ask(node, "CLUSTER INFO")
-        found: bool = known["cluster_state"] == "ok" and known["cluster_known_nodes"] == "3"
+        known = self.ask(node, "CLUSTER INFO")
+        found: bool = known["cluster_state"] == "ok" and known["cluster_known_nodes"] == str(len(self.everyone))
         return found
 
     def client(self, **options: Any) -> redis.RedisCluster:
@@ -211,7 +238,7 @@ class ClusterProcess:
 
     def remove(self) -> None:
         """Kill the nodes and delete their folders."""
-        for node in self.nodes:
+        for node in self.everyone:
             node.remove()
 
     def __enter__(self) -> Self:

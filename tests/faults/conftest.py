@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.faults.harness import World
+from tests.faults.harness import ServerWorld
 from tests.faults.proxy import Proxy
 from tests.support import ServerProcess
 from usage_middleware.store import engine
 from usage_middleware.store.connect import Limits
 
-MakeWorld = Callable[..., World]
+MakeWorld = Callable[..., ServerWorld]
 
 #: How long the writer waits in these tests, in seconds; 1 and 3 elsewhere, which would make every test as slow.
 IMPATIENT = Limits(connect=0.3, answer=0.5)
@@ -30,10 +30,10 @@ def make_world(namespace: str) -> Iterator[MakeWorld]:
     """`make_world(server={...}, **options)`: options of valkey.conf, and of `Usage`; its traffic runs."""
     with ExitStack() as ending:
 
-        def make(server: dict[str, str | int] | None = None, **options: Any) -> World:
+        def make(server: dict[str, str | int] | None = None, **options: Any) -> ServerWorld:
             running = ending.enter_context(ServerProcess(**(server or {})))
             proxy = ending.enter_context(Proxy(running.port))
-            world = World(running, proxy, namespace, **options)
+            world = ServerWorld(running, proxy, namespace, **options)
             ending.callback(world.close)
             world.start()
             return world

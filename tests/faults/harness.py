@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -191,7 +191,7 @@ class Traffic(threading.Thread):
 
 
 class World:
-    """One server, one proxy, one worker.
+    """One worker, and its traffic.
 
     Attributes:
         usage: the worker's.
@@ -199,19 +199,13 @@ class World:
         traffic: that which runs now.
     """
 
-    def __init__(self, server: ServerProcess, proxy: Proxy, namespace: str, **options: Any) -> None:
-        self.server = server
-        self.proxy = proxy
+    def __init__(self, namespace: str, url: str, client: Callable[[], Any], **options: Any) -> None:
         self.namespace = namespace
+        self.client = client
         self.ledger = Ledger()
-        self.usage = usage_of(options.pop("url", proxy.url), namespace, **options)
+        self.usage = usage_of(url, namespace, **options)
         self.app = UsageMiddleware(application(), self.usage)
-        self.calls = Client(self.app, self.ledger)
-        self.traffic = Traffic(self.calls)
-
-    def client(self) -> Any:
-        """A client past the proxy; close it."""
-        return self.server.client()
+        self.traffic = Traffic(Client(self.app, self.ledger))
 
     @contextmanager
     def admin(self) -> Iterator[Any]:
@@ -260,3 +254,12 @@ class World:
         if self.traffic.is_alive():
             self.traffic.join(10)
         self.usage.close()
+
+
+class ServerWorld(World):
+    """A world with one server, and a proxy before it. `client` goes past the proxy."""
+
+    def __init__(self, server: ServerProcess, proxy: Proxy, namespace: str, **options: Any) -> None:
+        self.server = server
+        self.proxy = proxy
+        super().__init__(namespace, proxy.url, server.client, **options)
