@@ -37,7 +37,7 @@ def by_key(report: Report) -> RenderableType:
             (
                 row["key_id"],
                 row["name"],
-                row["environment"],
+                f"{row['environment']}, revoked" if row["revoked_at"] else row["environment"],
                 row["request_count"],
                 row["error_count"],
                 moment(row["last_activity"]),
