@@ -41,8 +41,8 @@ def seconds(full: float, short: float) -> float:
     return full if FULL else short
 
 
-def application() -> Starlette:
-    """An API of four endpoints."""
+def application(*more: Route) -> Starlette:
+    """An API of three endpoints, and more."""
 
     async def item(request: Request) -> Response:
         return Response("found", 404 if request.path_params["item"] == "none" else 200)
@@ -58,6 +58,7 @@ def application() -> Starlette:
             Route("/items/{item}", item),
             Route("/items", create, methods=["POST"]),
             Route("/broken", broken),
+            *more,
         ]
     )
 
@@ -132,13 +133,14 @@ class Traffic(threading.Thread):
     """Calls an application in an event loop of its own until it is told to stop.
 
     Attributes:
+        pause: how long it waits between calls, seconds.
         latencies: how long each request took, seconds.
     """
 
     def __init__(self, client: Client, pause: float = 0.001) -> None:
         super().__init__(name="traffic", daemon=True)
         self._client = client
-        self._pause = pause
+        self.pause = pause
         self._stopped = threading.Event()
         self._running = threading.Event()
         self._running.set()
@@ -159,7 +161,7 @@ class Traffic(threading.Thread):
                 self._rests.set()
                 self._running.wait()
             self.latencies.append(await self._client.call())
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self.pause)
 
     def go_on(self, calls: int = 50) -> None:
         """Wait until so many more calls were answered."""

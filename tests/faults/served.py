@@ -1,0 +1,67 @@
+"""The application of these tests for real servers: `served:app` (ASGI) and `served:wsgi` (Flask), set up by variables."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import msgspec
+from flask import Flask
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.faults.harness import application, usage_of
+from usage_middleware import UsageMiddleware, WSGIUsageMiddleware
+
+usage = usage_of(
+    os.environ["USAGE_REDIS_URL"],
+    os.environ["USAGE_NAMESPACE"],
+    exclude=["/control/*", "/usage/*"],
+    **json.loads(os.environ.get("USAGE_OPTIONS", "{}")),
+)
+
+
+def flush(_: Request) -> Response:
+    """Deliver now; says whether everything is."""
+    return Response(json.dumps(usage.flush()))
+
+
+def stats(_: Request) -> Response:
+    """How the recorder is doing."""
+    return Response(msgspec.json.encode(usage.recorder.stats()))
+
+
+starlette = application(Route("/control/flush", flush), Route("/control/stats", stats))
+app = UsageMiddleware(starlette, usage)
+
+flask = Flask(__name__)
+
+
+@flask.get("/items/<item>")
+def item(item: str) -> tuple[str, int]:
+    """As in `application`."""
+    return "found", 404 if item == "none" else 200
+
+
+@flask.post("/items")
+def create() -> tuple[str, int]:
+    """As in `application`."""
+    return "created", 201
+
+
+@flask.get("/broken")
+def broken() -> tuple[str, int]:
+    """As in `application`."""
+    return "sorry", 500
+
+
+@flask.get("/control/pid")
+def pid() -> dict[str, Any]:
+    """Which worker answers."""
+    return {"pid": os.getpid()}
+
+
+flask.wsgi_app = WSGIUsageMiddleware(flask.wsgi_app, usage)  # type: ignore[method-assign]
+wsgi = flask
