@@ -3,26 +3,96 @@
 from __future__ import annotations
 
 import random
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
-from typing import Self
+from itertools import product
+from typing import NamedTuple, Self
 
 from tests.faults.harness import KEYS, ORGANISATIONS, PATHS, secret_of
 from tests.faults.ledger import Call, Ledger
 from tests.support import eventually
 
 
+class Request(NamedTuple):
+    """A request as it is sent, and what it counts as."""
+
+    data: bytes
+    call: Call
+
+
+def _request(org: str, key: str, by_name: bool, path: tuple[str, str, str, int]) -> Request:
+    method, target, endpoint, status = path
+    who = f"x-org: {org}\r\nx-key: {key}" if by_name else f"x-api-key: {secret_of(org, key)}"
+    text = f"{method} {target} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n{who}\r\n\r\n"
+    return Request(text.encode(), Call(org, key, endpoint, status))
+
+
+REQUESTS = [_request(*drawn) for drawn in product(ORGANISATIONS, KEYS, (True, False), PATHS)]
+
+
+class NotAnswered(Exception):
+    """The server closed the connection before it answered."""
+
+
+class Connection:
+    """One connection, one request at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.is_open = True
+
+    def ask(self, request: bytes) -> int:
+        """Send a request; the status of the answer, once all of it has come.
+
+        Raises:
+            NotAnswered: it never came.
+        """
+        self._socket.sendall(request)
+        data = self._socket.recv(65536)
+        while b"\r\n\r\n" not in data:
+            data += self._more()
+        head, _, body = data.partition(b"\r\n\r\n")
+        fields = head.lower().split(b"\r\n")
+        length = next(int(field[15:]) for field in fields if field.startswith(b"content-length:"))
+        while len(body) < length:
+            body += self._more()
+        if b"connection: close" in fields:
+            self.close()
+        return int(head[9:12])
+
+    def _more(self) -> bytes:
+        more = self._socket.recv(65536)
+        if not more:
+            raise NotAnswered
+        return more
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.is_open = False
+        self._socket.close()
+
+
+def is_listening(port: int) -> bool:
+    """True where somebody accepts connections."""
+    try:
+        Connection(port).close()
+    except OSError:
+        return False
+    return True
+
+
 class Caller(threading.Thread):
-    """Calls the ports in turn until it is told to stop; a call that is not answered is not counted, and not made again."""
+    """Calls the ports in turn until it is told to stop; a call that is not answered is not counted."""
 
     def __init__(self, ports: tuple[int, ...], ledger: Ledger, seed: int, most: int | None = None) -> None:
         super().__init__(name="caller", daemon=True)
         self._ports = ports
         self._ledger = ledger
         self._random = random.Random(seed)
-        self._connections: dict[int, HTTPConnection] = {}
+        self._connections: dict[int, Connection] = {}
         self._left = most
         self.rest = threading.Lock()
         self.stopped = threading.Event()
@@ -33,32 +103,30 @@ class Caller(threading.Thread):
         try:
             while not self.stopped.is_set() and self._left != 0:
                 with self.rest:
-                    self._call()
+                    self._call(self._random.choice(self._ports), self._random.choice(REQUESTS))
         except BaseException as error:
             self.error = error
         for connection in self._connections.values():
             connection.close()
 
-    def _call(self) -> None:
-        draw = self._random.choice
-        org, key, (method, path, endpoint, status) = draw(ORGANISATIONS), draw(KEYS), draw(PATHS)
-        headers = draw(({"x-org": org, "x-key": key}, {"x-api-key": secret_of(org, key)}))
-        port = draw(self._ports)
-        connection = self._connections.get(port)
-        if connection is None:
-            connection = self._connections[port] = HTTPConnection("127.0.0.1", port, timeout=20)
+    def _call(self, port: int, request: Request) -> None:
         try:
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            answer.read()
-        except (OSError, HTTPException):
-            connection.close()
+            status = self._connection(port).ask(request.data)
+        except (OSError, NotAnswered):
+            if port in self._connections:
+                self._connections.pop(port).close()
             self.stopped.wait(0.005)
             return
-        assert answer.status == status, (method, path, answer.status)
-        self._ledger.add(Call(org, key, endpoint, status))
+        assert status == request.call.status, (request, status)
+        self._ledger.add(request.call)
         if self._left is not None:
             self._left -= 1
+
+    def _connection(self, port: int) -> Connection:
+        found = self._connections.get(port)
+        if found is None or not found.is_open:
+            found = self._connections[port] = Connection(port)
+        return found
 
 
 class Callers:
@@ -68,10 +136,10 @@ class Callers:
         ledger: what they were answered.
     """
 
-    def __init__(self, *ports: int, ledger: Ledger | None = None, count: int = 2, most: int | None = None) -> None:
-        self.ledger = Ledger() if ledger is None else ledger
-        each = None if most is None else most // count
-        self._threads = [Caller(ports, self.ledger, seed, each) for seed in range(count)]
+    def __init__(self, *ports: int, ledger: Ledger, count: int = 2, most: int | None = None) -> None:
+        self.ledger = ledger
+        shares = [None if most is None else most // count + (seed < most % count) for seed in range(count)]
+        self._threads = [Caller(ports, self.ledger, seed, share) for seed, share in enumerate(shares)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:

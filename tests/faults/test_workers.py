@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,13 +14,9 @@ from tests.faults.calling import Callers
 from tests.faults.harness import put_keys, usage_of
 from tests.faults.ledger import Ledger, assert_equal
 from tests.faults.proxy import Loss, Proxy
+from tests.faults.webserver import KINDS, command, environment
 from tests.serving import Serving, serving
 from tests.support import ServerProcess, eventually, free_port
-
-KINDS = {
-    "uvicorn": ["-m", "uvicorn", "tests.faults.served:app", "--port", "{port}", "--no-access-log"],
-    "gunicorn": ["-m", "gunicorn", "tests.faults.served:wsgi", "--bind", "127.0.0.1:{port}", "--worker-class", "gthread"],
-}
 
 
 class Place:
@@ -42,14 +34,8 @@ class Place:
     def serve(self, kind: str, *options: str, **usage_options: Any) -> Iterator[Serving]:
         """A web server whose recorder goes through the proxy."""
         port = free_port()
-        command = [sys.executable, *(word.format(port=port) for word in KINDS[kind]), *options]
-        environment = {
-            "USAGE_REDIS_URL": self.proxy.url,
-            "USAGE_NAMESPACE": self.namespace,
-            "USAGE_OPTIONS": json.dumps(usage_options),
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")))),
-        }
-        with serving(command, port, **environment) as running:
+        variables = environment(self.proxy.url, self.namespace, **usage_options)
+        with serving(command(kind, port, *options), port, **variables) as running:
             yield running
 
     def check(self) -> None:

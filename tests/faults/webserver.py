@@ -1,0 +1,73 @@
+"""How the application of these tests is served by real web servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.faults.calling import is_listening
+from tests.support import eventually, free_port
+
+KINDS = {
+    "uvicorn": ("-m", "uvicorn", "tests.faults.served:app", "--port", "{port}", "--no-access-log"),
+    "gunicorn": ("-m", "gunicorn", "tests.faults.served:wsgi", "--bind", "127.0.0.1:{port}", "--worker-class", "gthread"),
+}
+
+
+def command(kind: str, port: int, *options: str) -> list[str]:
+    """What starts a server on a port."""
+    return [sys.executable, *(word.format(port=port) for word in KINDS[kind]), *options]
+
+
+def environment(url: str, namespace: str, **options: Any) -> dict[str, str]:
+    """What tells the application where Redis is, and the options of its `Usage`."""
+    root = str(Path(__file__).parents[2])
+    return {
+        "USAGE_REDIS_URL": url,
+        "USAGE_NAMESPACE": namespace,
+        "USAGE_OPTIONS": json.dumps(options),
+        "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
+    }
+
+
+class Worker:
+    """A web server that comes and goes on one port."""
+
+    def __init__(self, kind: str, log: Path, environment: dict[str, str], *options: str) -> None:
+        self.port = free_port()
+        self.log = log
+        self._command = command(kind, self.port, *options)
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """That which serves now."""
+        assert self._process is not None, "it is not running"
+        return self._process
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=output, stderr=output)
+        eventually(self._listens, 30)
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return is_listening(self.port)
+
+    def end(self, how: int) -> None:
+        """Send a signal, and wait until it has ended."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.process.wait(60)
+
+    @property
+    def resident_bytes(self) -> int:
+        """The memory that it holds."""
+        asked = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
+        return int(subprocess.run(asked, capture_output=True, check=True).stdout) * 1024
