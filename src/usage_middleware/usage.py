@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
 
 from usage_middleware.capture.call import Capture
 from usage_middleware.errors import ConfigurationError
@@ -57,6 +58,12 @@ class Usage:
         operator_tree: False saves the counters of all organisations together.
         backlog_bytes: how much memory unsent calls may take.
         shutdown_timeout: how long the last delivery may take, seconds.
+        spool: a directory for what can't be delivered at shutdown; the next process of this machine sends it, once. None:
+            `spool` in the embedded server's data directory, off with any other Redis. False: off. One directory for one
+            Redis, on a local disk.
+        journal: True writes everything into the spool before it is sent, so that a process that is killed loses no more
+            than one flush interval. An fsync each flush.
+        wait_replicas: how many replicas are to have a flush before it is let go of. 0: none is waited for.
         data_dir: where the embedded server has its data; None: `$USAGE_DATA_DIR`, else the user's own data directory.
         strict: True makes an undeclared dimension or counter an error; None: if `$USAGE_STRICT` is set or Python runs in
             development mode (`-X dev`). Else it is logged once and dropped.
@@ -96,6 +103,9 @@ class Usage:
         operator_tree: bool = True,
         backlog_bytes: int = 64_000_000,
         shutdown_timeout: float = 5.0,
+        spool: str | os.PathLike[str] | Literal[False] | None = None,
+        journal: bool = False,
+        wait_replicas: int = 0,
         data_dir: str | os.PathLike[str] | None = None,
         strict: bool | None = None,
         clock: Callable[[], float] = time.time,
@@ -128,6 +138,10 @@ class Usage:
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,
             shutdown_timeout=shutdown_timeout,
+            spool=_spool(spool, journal, self.engine.embedded_data_dir),
+            journal=journal,
+            wait_replicas=_count("wait_replicas", wait_replicas),
+            routes=self.routes,
         )
         self.capture = Capture(
             self.recorder,
@@ -204,6 +218,24 @@ def _check_positive(**given: float) -> None:
     for option, number in given.items():
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
             raise ConfigurationError(f"{option} must be a number greater than 0, not {number!r}")
+
+
+def _count(option: str, number: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ConfigurationError(f"{option} must be a whole number, 0 or more, not {number!r}")
+    return number
+
+
+def _spool(given: str | os.PathLike[str] | Literal[False] | None, journal: bool, data_dir: Path | None) -> Path | None:
+    if given is None or given is False:
+        found = data_dir / "spool" if data_dir is not None and given is None else None
+    elif isinstance(given, str | os.PathLike) and os.fspath(given):
+        found = Path(given).expanduser().absolute()
+    else:
+        raise ConfigurationError(f"spool must be a directory, None or False, not {given!r}")
+    if journal and found is None:
+        raise ConfigurationError("journal=True needs a directory to write to: spool=...")
+    return found
 
 
 def _is_strict(strict: bool | None) -> bool:

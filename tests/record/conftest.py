@@ -13,6 +13,7 @@ from usage_middleware.settings import Settings
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 
+OWN_OPTIONS = ("known_keys", "backlog_bytes", "shutdown_timeout", "spool", "journal", "wait_replicas", "routes")
 MakeRecorder = Callable[..., Recorder]
 
 
@@ -62,7 +63,7 @@ def make_recorder(client: Any, namespace: str, clock: Clock) -> Iterator[MakeRec
         writer: type[Writer] = FaultyWriter,
         **options: Any,
     ) -> Recorder:
-        own = {name: options.pop(name) for name in ("known_keys", "backlog_bytes", "shutdown_timeout") if name in options}
+        own = {name: options.pop(name) for name in OWN_OPTIONS if name in options}
         settings = Settings(namespace=namespace, **options)
         source = client if callable(client) else lambda: client
         recorder = Recorder(

@@ -6,10 +6,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from usage_middleware.record.flusher import Flusher
 from usage_middleware.record.sender import Lost
 
+#: So much longer than `shutdown_timeout` the end may take where calls go to disk: a command under way, and a file; seconds.
+LAST_SECONDS = 5.0
 #: How long after a failure it is tried again: doubling from the first to the last, in seconds.
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 
@@ -40,20 +43,26 @@ class Delivery(threading.Thread):
         """Until `end`."""
         failures = 0
         self._safely(self._flusher.announce)
+        self._safely(self._recover)
         while self._deadline is None:
             self.wake.wait(_backoff(failures) if failures else self._interval)
             self.wake.clear()
             if self._deadline is None:
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
+                self._safely(self._recover)
         self.settled = self.finish(self._deadline)
 
+    def _recover(self) -> None:
+        self._flusher.recover(lambda: self._deadline is None)
+
     def finish(self, deadline: float) -> bool:
-        """Deliver all there is before the deadline, if it can be, and leave nothing else in Redis."""
+        """Deliver all there is before the deadline, if it can be, and leave nothing else in Redis; else put it on disk."""
         failures = 0
         while self._flusher.has_news and not self._safely(self._flusher.flush):
             failures += 1
             left = deadline - time.monotonic()
             if left <= 0:
+                self._safely(partial(self._flusher.put_aside, LAST_SECONDS))
                 return False
             time.sleep(min(left, _backoff(failures)))
         self._safely(self._flusher.finish)

@@ -10,22 +10,22 @@ from collections.abc import Callable, Collection
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-from usage_middleware.record.aggregate import Aggregate, Batch, Caller, folded, organisation
+from usage_middleware.record.aggregate import Aggregate, Batch, Cell, CellKey, folded, organisation
+from usage_middleware.record.callers import Callers, Resolve, Resolved, put
 from usage_middleware.record.caps import KnownKeys
-from usage_middleware.record.outbox import row_of
+from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import Lost, Sender
-from usage_middleware.settings import DEFAULT_ORG
-from usage_middleware.store.schema import ANONYMOUS
-from usage_middleware.store.writer import TROUBLES, Disagreement, Writer
+from usage_middleware.record.spool import Journal, Spool, add
+from usage_middleware.store.writer import SCRIPT_SHA, TROUBLES, Disagreement, Writer
 
 logger = logging.getLogger("usage_middleware")
 
-#: digest -> (organisation, key, whether the directory knows it)
-Resolved = dict[bytes, tuple[str, str, bool]]
-Resolve = Callable[[Collection[bytes]], Resolved]
-
 #: For so long a fork waits for a flush.
 HOLD_SECONDS = 0.2
+#: So often the spool is looked through, and the routes are told of again; seconds.
+RECOVER_EVERY = 15.0
+ROUTES_EVERY = 3600.0
+MOST_ROUTES = 5_000
 
 
 class Flusher:
@@ -35,6 +35,8 @@ class Flusher:
         sender: what is on its way, and the counts of what went wrong.
         state: `ok`, `away` (Redis can't be written now) or `refused` (Redis holds another shape of counters).
         reason: why, unless it is ok.
+        spool: where calls are kept on disk; None: nowhere.
+        skew_ms: how far this process's clock is ahead of Redis'; None while that is not known.
         flushed_through_ms: all that this worker finished before then is acknowledged.
     """
 
@@ -48,25 +50,43 @@ class Flusher:
         lost: Lost,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        spool: Spool | None = None,
+        journal: bool = False,
+        wait_replicas: int = 0,
+        routes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._writer = writer
         self._aggregate = aggregate
-        self._resolve = resolve
+        self._callers = Callers(resolve, lost)
         self._lost = lost
         self._clock = clock
-        self._new_sender = partial(Sender, writer, known_keys=known_keys, lost=lost, clock=clock, monotonic=monotonic)
+        self._monotonic = monotonic
+        self._routes = routes
+        self.spool = spool
+        self._new_sender = partial(
+            Sender, writer, known_keys=known_keys, lost=lost, clock=clock, monotonic=monotonic, wait_replicas=wait_replicas
+        )
+        self._new_journal = partial(Journal, spool) if spool is not None and journal else lambda worker: None
         self.reset()
 
     def reset(self) -> None:
         """Begin as a new worker with nothing on its way, whatever lock another thread held when this process forked."""
         self._lock = threading.Lock()
-        self.sender = self._new_sender()
+        if self.spool is not None:
+            self.spool.forget()
+            self.recovery = Recovery(self.spool, self._new_sender, self._callers, self._lost)
+        self.sender = self._new_sender(new_journal=self._new_journal)
         self.state = "ok"
         self.reason = ""
         self.flushed_through_ms = 0
+        self.skew_ms: int | None = None
+        #: Calls that are on disk, and have no number yet.
+        self._held: dict[CellKey, Cell] = {}
+        self._held_calls = self._held_bytes = 0
         self._unacknowledged = 0
         self._beaten = False
         self._folded_at = 0
+        self._recovered_at = self._told_routes_at = float("-inf")
 
     def flush(self) -> bool:
         """Send what there is; True when everything recorded before this call is acknowledged."""
@@ -97,31 +117,44 @@ class Flusher:
         self._lock.release()
 
     def _flush(self) -> bool:
+        if not self._is_whole():
+            return False
         if not self._can_write():
-            self._fold()
+            self._keep()
             return False
         batch = self._aggregate.drain()
         complete = self._sort(batch)
+        if not self._write_down(batch):
+            return False
         self._send()
+        self.sender.confirm()
         self.sender.make_room(self._aggregate.limit // 2)
+        self._note_acks()
         if not complete or not self.sender.outbox.settled:
             return False
         self.flushed_through_ms = batch.until_ms
         self.sender.outbox.tidy()
+        self._tell_routes()
         return True
 
     def finish(self) -> None:
         """Leave nothing behind in Redis, and go on as a new worker if there is more to do. Call it when all is settled."""
         with self._lock:
-            if not self._beaten:
+            if not self._beaten or not self._removed_journal():
                 return
+            # A chunk that got no answer may still arrive: the mark must then be there.
+            marks = [] if self.sender.silent else self.sender.outbox.organisations()
             try:
-                self._writer.forget(self.sender.worker, self.sender.outbox.organisations())
+                self._writer.forget(self.sender.worker, marks)
             except Exception as error:  # Also what a client raises that is closed meanwhile; the marks are not worth more.
                 logger.debug("usage: the marks of this worker stay until they expire: %s", error)
-            self.sender.renew()
-            self._beaten = False
-            self._weigh()
+            self._renew()
+
+    def _renew(self) -> None:
+        self.sender.renew()
+        self._hold({})
+        self._beaten = False
+        self._weigh()
 
     def _can_write(self) -> bool:
         if not self._agreed():
@@ -152,41 +185,25 @@ class Flusher:
         return True
 
     def _weigh(self) -> None:
-        self._aggregate.elsewhere = self.sender.outbox.bytes
-        self._unacknowledged = self.sender.outbox.calls
+        self._aggregate.elsewhere = self.sender.outbox.bytes + self._held_bytes
+        self._unacknowledged = self.sender.outbox.calls + self._held_calls
 
     # Who called
 
-    def _sort(self, batch: Batch) -> bool:
-        who = self._callers(batch)
-        unresolved = {}
-        for key, cell in batch.cells.items():
-            minute, caller, endpoint, tags, status = key
-            if isinstance(caller, bytes):
-                if who is None:
-                    unresolved[key] = cell
-                    continue
-                caller = _caller(who[caller], status)
-            self.sender.outbox.put(row_of(minute, *caller, endpoint, tags, status, cell))
+    def _sort(self, batch: Batch, *, ask: bool = True) -> bool:
+        """Put what can be sent into the outbox; False if some must wait until it is known whose it is."""
+        cells = self._with_held(batch.cells)
+        callers = {key[1] for key in cells} | set(batch.dropped)
+        who = self._callers.find(callers) if ask else None
+        self.sender.trouble = self._callers.trouble or self.sender.trouble
+        others = put(cells, who, self.sender.outbox)
         self._count_drops(batch, who or {})
-        if unresolved:
-            self._aggregate.put_back(unresolved, {})
+        on_disk = self.sender.journal is not None or not ask
+        self._hold(others if on_disk else {})
+        if others and not on_disk:
+            self._aggregate.put_back(others, {})
         self._weigh()
-        return not unresolved
-
-    def _callers(self, batch: Batch) -> Resolved | None:
-        callers: set[Caller] = {key[1] for key in batch.cells} | set(batch.dropped)
-        digests = {caller for caller in callers if isinstance(caller, bytes)}
-        if not digests:
-            return {}
-        try:
-            found = self._resolve(digests)
-            return {digest: found.get(digest, (DEFAULT_ORG, ANONYMOUS, False)) for digest in digests}
-        except TROUBLES as error:
-            self.sender.trouble = str(error)
-        except Exception:  # A directory of the application's own may raise anything.
-            self._lost("resolve")
-        return None
+        return not others
 
     def _count_drops(self, batch: Batch, who: Resolved) -> None:
         for caller, calls in batch.dropped.items():
@@ -194,15 +211,151 @@ class Flusher:
             self.sender.outbox.drop(org, calls)
             self.sender.note_drop(org, calls)
 
+    # What is on disk
+
+    def _with_held(self, cells: dict[CellKey, Cell]) -> dict[CellKey, Cell]:
+        for key, cell in self._held.items():
+            add(cells, key, cell)
+        return cells
+
+    def _hold(self, cells: dict[CellKey, Cell]) -> None:
+        self._held = cells
+        self._held_calls = sum(cell.calls for cell in cells.values())
+        self._held_bytes = sum(cell.size(key) for key, cell in cells.items())
+
+    def _write_down(self, batch: Batch) -> bool:
+        """With a journal: number everything and have it on disk, before any of it is sent."""
+        journal = self.sender.journal
+        if journal is None:
+            return True
+        chunks = self.sender.seal()
+        try:
+            if journal.needs_rewriting:
+                journal.rewrite(self.sender.outbox, self._held)
+            elif chunks or batch.cells:
+                journal.note(chunks, self._held, {}, replaces=True)
+        except OSError:
+            self._lost("journal")
+        return self._is_whole()
+
+    def _is_whole(self) -> bool:
+        """A journal that lacks something could have calls counted twice: it is written anew, or there is none."""
+        journal = self.sender.journal
+        if journal is None or not journal.broken:
+            return True
+        try:
+            journal.rewrite(self.sender.outbox, self._held)
+        except OSError:
+            self._lost("journal")
+            return self._removed_journal()
+        return True
+
+    def _removed_journal(self) -> bool:
+        try:
+            if self.sender.journal is not None:
+                self.sender.journal.remove()
+        except OSError as error:
+            self._lost("journal")
+            self._gone(f"the journal can't be written or removed: {error}")
+            return False
+        return True
+
+    def _note_acks(self) -> None:
+        try:
+            if self.sender.journal is not None:
+                self.sender.journal.note_acks(self.sender.outbox)
+        except OSError:
+            self._lost("journal")
+
+    def _keep(self) -> None:
+        """While Redis is away: on disk with a journal, and in less memory if it runs short."""
+        journal = self.sender.journal
+        if journal is None:
+            self._fold()
+            return
+        batch = self._aggregate.drain()
+        if batch.cells or batch.dropped:
+            self._count_drops(batch, {})
+            dropped = {box.org: box.dropped for box in self.sender.outbox.boxes() if box.dropped}
+            try:
+                journal.note([], batch.cells, dropped, replaces=False)
+            except OSError:
+                self._lost("journal")
+            self._hold(self._with_held(batch.cells))
+        if self._should_fold(self._held_bytes):
+            self._hold(self._folded(self._held))
+            journal.broken = True
+        self._weigh()
+
+    def put_aside(self, timeout: float) -> bool:
+        """At the end: put everything that is not acknowledged on disk, for the next process. False if it can't be."""
+        if self.spool is None or not self._lock.acquire(timeout=timeout):
+            return False
+        try:
+            return self._put_aside(self.sender.journal or Journal(self.spool, self.sender.worker))
+        finally:
+            self._lock.release()
+
+    def _put_aside(self, journal: Journal) -> bool:
+        self._sort(self._aggregate.drain(), ask=False)
+        self.sender.seal()
+        self._weigh()
+        calls = self.backlog_calls
+        try:
+            lost = journal.rewrite(self.sender.outbox, self._held)
+        except OSError:
+            self._lost("spool")
+            return False
+        where = journal.path
+        journal.release()
+        logger.warning("usage: %d calls are left to the next process, in %s", calls - lost, where)
+        if lost:
+            logger.error("usage: %d calls are dropped, the spool is full (backlog_bytes)", lost)
+        self._renew()
+        return True
+
+    def recover(self, going_on: Callable[[], bool], *, now: bool = False) -> None:
+        """Send what processes left in the spool that are gone, every few seconds (or now), as long as `going_on` says so."""
+        due = self._recovered_at + RECOVER_EVERY <= self._monotonic()
+        if self.spool is None or not (due or now):
+            return
+        self._recovered_at = self._monotonic()
+        send = self.state == "ok"
+        for path in self.recovery.paths():
+            if not going_on():
+                return
+            with self._lock:
+                send = self.recovery.take(path, self.sender, send=send) and send
+
     def _fold(self) -> None:
         """While Redis is away: the minutes of a half-hour become one, if memory runs short."""
+        if self._should_fold(self._aggregate.bytes):
+            batch = self._aggregate.drain()
+            self._aggregate.put_back(self._folded(batch.cells), batch.dropped)
+
+    def _should_fold(self, size: int) -> bool:
         minute = int(self._clock()) // 60
-        if self._aggregate.bytes < self._aggregate.limit // 2 or self._folded_at == minute:
-            return
+        if size < self._aggregate.limit // 2 or self._folded_at == minute:
+            return False
         self._folded_at = minute
-        batch = self._aggregate.drain()
-        slot_seconds = self._writer.schema.layers.middle.seconds
-        self._aggregate.put_back(folded(batch.cells, slot_seconds, int(self._clock())), batch.dropped)
+        return True
+
+    def _folded(self, cells: dict[CellKey, Cell]) -> dict[CellKey, Cell]:
+        return folded(cells, self._writer.schema.layers.middle.seconds, int(self._clock()))
+
+    def _tell_routes(self) -> None:
+        """Every hour: the application's routes, for processes that only serve views."""
+        if self._told_routes_at + ROUTES_EVERY > self._monotonic():
+            return
+        self._told_routes_at = self._monotonic()
+        try:
+            labels = list(self._routes())[:MOST_ROUTES]
+            if labels:
+                self._writer.publish_routes(labels, int(self._clock() * 1000))
+        except TROUBLES as error:
+            logger.debug("usage: the routes are not told of: %s", error)
+        except Exception:  # An application's routes may be anything.
+            self._lost("routes")
 
     # How it goes
 
@@ -219,12 +372,14 @@ class Flusher:
     def _back(self) -> None:
         if self.state != "ok":
             logger.warning("usage: Redis is written again")
+            self._recovered_at = float("-inf")
         self.state, self.reason = "ok", ""
 
     def _beat(self) -> None:
-        if self.state == "refused":
+        if self.state == "refused" or (self.sender.trouble and not self._writer.is_cluster):
             return
         now_ms = int(self._clock() * 1000)
+        self.skew_ms = self._writer.skew_ms(self._clock)
         try:
             self._writer.beat(self.sender.worker, self._facts(now_ms), now_ms)
             self._beaten = True
@@ -241,6 +396,11 @@ class Flusher:
             "retries": self.sender.retries,
             "refused": self.sender.refused,
             "in_the_way": self.sender.in_the_way,
+            "unreplicated": self.sender.unreplicated,
+            "spool_files": self.spool_files,
+            "spool_calls": self.spool_calls,
+            "skew_ms": "" if self.skew_ms is None else self.skew_ms,
+            "script": SCRIPT_SHA,
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "version": _version(),
@@ -249,7 +409,7 @@ class Flusher:
     @property
     def has_news(self) -> bool:
         """True while something is not acknowledged, be it only that calls were dropped."""
-        return self._aggregate.has_news or not self.sender.outbox.settled
+        return self._aggregate.has_news or bool(self._held) or not self.sender.outbox.settled
 
     @property
     def backlog_calls(self) -> int:
@@ -261,10 +421,15 @@ class Flusher:
         """About what they take in memory, with what is kept for a Redis that forgets."""
         return self._aggregate.bytes + self._aggregate.elsewhere
 
+    @property
+    def spool_files(self) -> int:
+        """Files of processes that are gone, with calls in them."""
+        return self.recovery.files if self.spool is not None else 0
 
-def _caller(resolved: tuple[str, str, bool], status: int) -> tuple[str, str]:
-    org, key, known = resolved
-    return (org, key) if known or status not in (401, 403) else (DEFAULT_ORG, ANONYMOUS)
+    @property
+    def spool_calls(self) -> int:
+        """How many calls those are."""
+        return self.recovery.calls if self.spool is not None else 0
 
 
 def _version() -> str:

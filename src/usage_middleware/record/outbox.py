@@ -52,12 +52,14 @@ class Box:
         retained: (when acknowledged, chunk), oldest first.
         dropped: calls to be counted as dropped with the next chunk.
         failures: how often the first pending chunk was refused for its own sake.
+        confirmed: the number of the last chunk that enough replicas are known to have; None where nobody asks them.
     """
 
-    def __init__(self, schema: Schema, org: str, sealed: int = 0) -> None:
+    def __init__(self, schema: Schema, org: str, sealed: int = 0, *, replicated: bool = False) -> None:
         self.schema = schema
         self.org = org
         self.sealed = self.acked = sealed
+        self.confirmed = sealed if replicated else None
         self.waiting: dict[RowKey, Row] = {}
         self.pending: deque[Chunk] = deque()
         self.retained: deque[tuple[float, Chunk]] = deque()
@@ -96,15 +98,21 @@ class Box:
         lost = sum(row.calls for row in late)
         self.dropped += lost
         for part in _parts(rows, len(self.schema.settings.counters)):
-            self._append(part)
+            self._append(part, now)
         if self.dropped:
-            self._append([])
+            self._append([], now)
         return lost
 
-    def _append(self, rows: list[Row]) -> None:
+    def _append(self, rows: list[Row], now: int) -> None:
         self.sealed += 1
-        self.pending.append(Chunk(self.org, self.sealed, rows, self.dropped))
+        self.pending.append(Chunk(self.org, self.sealed, rows, self.dropped, now))
         self.dropped = 0
+
+    def restore(self, pending: Iterable[Chunk], retained: Iterable[Chunk]) -> None:
+        """Take over what another process had on its way; what it had acknowledged is asked for again."""
+        self.pending.extend(pending)
+        self.retained.extend((-RETAINED_SECONDS, chunk) for chunk in retained)
+        self.bytes += sum(_size(chunk.rows) for chunk in (*self.pending, *(chunk for _, chunk in self.retained)))
 
     def acknowledge(self, now: float) -> None:
         """The first pending chunk is in Redis, and so is every one before it."""
@@ -116,8 +124,11 @@ class Box:
 
     def release(self, now: float) -> None:
         """Let go of chunks that Redis has had for long enough; call it only when Redis is known to have `acked`."""
-        while self.retained and self.retained[0][0] <= now - RETAINED_SECONDS:
+        while self.retained and self.retained[0][0] <= now - RETAINED_SECONDS and self._is_safe(self.retained[0][1]):
             self.bytes -= _size(self.retained.popleft()[1].rows)
+
+    def _is_safe(self, chunk: Chunk) -> bool:
+        return self.confirmed is None or chunk.number <= self.confirmed
 
     def forget(self) -> None:
         """Keep nothing for a Redis that forgets."""
@@ -132,6 +143,8 @@ class Box:
             self.bytes -= _size(self.pending.popleft().rows)
         self.pending.extendleft(reversed(again))
         self.acked = last
+        if self.confirmed is not None:
+            self.confirmed = min(self.confirmed, last)
 
     def change(self, chunk: Chunk) -> None:
         """The first pending chunk, with other rows under the same number."""
@@ -154,11 +167,14 @@ class Box:
         return calls
 
     def shed(self) -> int:
-        """Drop what waits; how many calls that were."""
-        calls = sum(row.calls for row in self.waiting.values())
-        self.bytes -= _size(self.waiting.values())
+        """Drop what was never sent, all but the first pending chunk; how many calls that were."""
+        unsent = [row for chunk in list(self.pending)[1:] for row in chunk.rows] + list(self.waiting.values())
+        dropped = sum(chunk.dropped for chunk in list(self.pending)[1:])
+        calls = sum(row.calls for row in unsent)
+        self.bytes -= _size(unsent)
         self.waiting = {}
-        self.dropped += calls
+        self.pending = deque(list(self.pending)[:1])
+        self.dropped += calls + dropped
         return calls
 
     def calls(self) -> int:
@@ -182,8 +198,9 @@ def _parts(rows: list[Row], counters: int) -> Iterator[list[Row]]:
 class Outbox:
     """The boxes of one worker. Of an organisation with nothing on its way only the number is kept."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, replicated: bool = False) -> None:
         self._schema = schema
+        self._replicated = replicated
         self._boxes: dict[str, Box] = {}
         self._numbers: dict[str, int] = {}
 
@@ -204,8 +221,16 @@ class Outbox:
         """The box of an organisation."""
         found = self._boxes.get(org)
         if found is None:
-            found = self._boxes[org] = Box(self._schema, org, self._numbers.get(org, 0))
+            found = self._boxes[org] = Box(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
         return found
+
+    def know(self, org: str, number: int) -> None:
+        """This worker has given numbers up to here to an organisation's chunks."""
+        self._numbers[org] = number
+
+    def numbers(self) -> dict[str, int]:
+        """The number of the last chunk that was cut, for each organisation."""
+        return {**self._numbers, **{org: box.sealed for org, box in self._boxes.items()}}
 
     def boxes(self) -> list[Box]:
         """All boxes in use."""
@@ -226,6 +251,11 @@ class Outbox:
     def settled(self) -> bool:
         """True when everything is acknowledged."""
         return not any(box.has_news for box in self._boxes.values())
+
+    @property
+    def confirmed(self) -> bool:
+        """True when enough replicas have all that was acknowledged."""
+        return all(box.confirmed is None or box.confirmed >= box.acked for box in self._boxes.values())
 
     @property
     def bytes(self) -> int:

@@ -7,15 +7,18 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import msgspec
 
 from usage_middleware.record import processes
 from usage_middleware.record.aggregate import Aggregate, Caller
+from usage_middleware.record.callers import Resolve
 from usage_middleware.record.caps import KnownKeys, nobody
-from usage_middleware.record.delivery import Delivery
-from usage_middleware.record.flusher import Flusher, Resolve
+from usage_middleware.record.delivery import LAST_SECONDS, Delivery
+from usage_middleware.record.flusher import Flusher
+from usage_middleware.record.spool import Spool
 from usage_middleware.settings import Settings
 from usage_middleware.store.writer import SCRIPT_SHA, Writer
 
@@ -40,6 +43,10 @@ class RecorderStats(msgspec.Struct, frozen=True):
         refused: members that a cap turned into `(other)`.
         in_the_way: keys of another type that were skipped.
         lost: errors of ours, by reason.
+        unreplicated: how often fewer replicas than asked for had a flush in time.
+        spool_files: files of processes that are gone, which are yet to be sent.
+        spool_calls: how many calls those are.
+        skew_ms: how far this process's clock is ahead of Redis', milliseconds; None while that is not known.
         script: the version of the script.
     """
 
@@ -54,6 +61,10 @@ class RecorderStats(msgspec.Struct, frozen=True):
     refused: int
     in_the_way: int
     lost: Mapping[str, int]
+    unreplicated: int = 0
+    spool_files: int = 0
+    spool_calls: int = 0
+    skew_ms: int | None = None
     script: str = SCRIPT_SHA
 
 
@@ -73,6 +84,10 @@ class Recorder:
         backlog_bytes: how much memory unsent calls may take.
         shutdown_timeout: how long `close` may take, seconds.
         monotonic: seconds that never jump.
+        spool: the directory for what can't be delivered at the end; None: it is lost.
+        journal: everything is on disk before it is sent, too.
+        wait_replicas: so many replicas are waited for after each flush.
+        routes: the endpoints of the application; asked by the flusher, about hourly.
     """
 
     def __init__(
@@ -87,13 +102,27 @@ class Recorder:
         backlog_bytes: int = 64_000_000,
         shutdown_timeout: float = 5.0,
         monotonic: Callable[[], float] = time.monotonic,
+        spool: Path | None = None,
+        journal: bool = False,
+        wait_replicas: int = 0,
+        routes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._flush_interval = flush_interval
         self._shutdown_timeout = shutdown_timeout
         self._monotonic = monotonic
         self._aggregate = Aggregate(len(settings.counters), backlog_bytes, clock, self._crowded)
         self._flusher = Flusher(
-            writer, self._aggregate, resolve=resolve, known_keys=known_keys, lost=self.lost, clock=clock, monotonic=monotonic
+            writer,
+            self._aggregate,
+            resolve=resolve,
+            known_keys=known_keys,
+            lost=self.lost,
+            clock=clock,
+            monotonic=monotonic,
+            spool=Spool(spool, settings, limit=backlog_bytes, clock=clock) if spool is not None else None,
+            journal=journal,
+            wait_replicas=wait_replicas,
+            routes=routes,
         )
         self._reset()
         processes.register(self)
@@ -165,11 +194,11 @@ class Recorder:
         deadline = time.monotonic() + self._shutdown_timeout
         if delivery is not None and delivery.is_alive() and delivery is not threading.current_thread():
             delivery.end(deadline)
-            delivery.join(self._shutdown_timeout)
+            delivery.join(self._shutdown_timeout + (LAST_SECONDS if self._flusher.spool is not None else 0))
             settled = delivery.settled
         else:
             settled = self._new_delivery().finish(deadline)
-        if not settled:
+        if not settled and self._flusher.has_news:
             logger.warning("usage: %d calls could not be delivered", self._flusher.backlog_calls)
         return settled
 
@@ -188,6 +217,10 @@ class Recorder:
             refused=sender.refused,
             in_the_way=sender.in_the_way,
             lost=dict(self._lost),
+            unreplicated=sender.unreplicated,
+            spool_files=flusher.spool_files,
+            spool_calls=flusher.spool_calls,
+            skew_ms=flusher.skew_ms,
         )
 
     def _new_delivery(self) -> Delivery:
@@ -195,7 +228,9 @@ class Recorder:
 
     def _crowded(self) -> None:
         if self._delivery is not None:
-            self._delivery.wake.set()
+            # While Redis is away, the next try comes soon anyway.
+            if self._flusher.state == "ok":
+                self._delivery.wake.set()
         else:
             self._started_in = None
 

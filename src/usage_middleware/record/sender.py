@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator
 
 from usage_middleware.record.caps import KnownKeys, Refusals
 from usage_middleware.record.outbox import RETAINED_SECONDS, Box, Outbox
+from usage_middleware.record.spool import Journal
+from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR, OTHER
 from usage_middleware.store.writer import TROUBLES, Answer, Outcome, Writer
 
@@ -34,6 +36,9 @@ class Sender:
         retries: how often a chunk was not taken.
         refused: members that a cap turned into `(other)`.
         in_the_way: keys of another type that were skipped.
+        unreplicated: how often fewer replicas than asked for had it in time.
+        silent: True once a chunk got no answer: it may still be on its way.
+        journal: where everything is on disk before it is sent; None: nowhere.
     """
 
     def __init__(
@@ -44,8 +49,12 @@ class Sender:
         lost: Lost,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        wait_replicas: int = 0,
+        new_journal: Callable[[str], Journal | None] = lambda worker: None,
     ) -> None:
         self._writer = writer
+        self._wait_replicas = wait_replicas
+        self._new_journal = new_journal
         self._known_keys = known_keys
         self._lost = lost
         self._clock = clock
@@ -53,19 +62,49 @@ class Sender:
         self._refusals = Refusals(monotonic)
         self._tried: set[str] = set()
         self.dropped: dict[str, int] = {}
-        self.retries = self.refused = self.in_the_way = 0
+        self.retries = self.refused = self.in_the_way = self.unreplicated = 0
         self.trouble = ""
         self.renew()
 
     def renew(self) -> None:
         """Go on as a new worker with nothing on its way."""
-        self.worker = secrets.token_hex(16)
-        self.outbox = Outbox(self._writer.schema)
+        worker = secrets.token_hex(16)
+        self.adopt(worker, self._new_journal(worker))
+
+    def adopt(self, worker: str, journal: Journal | None) -> None:
+        """Go on as this worker, whose outbox is yet to be filled."""
+        self.worker = worker
+        self.outbox = Outbox(self._writer.schema, replicated=self._wait_replicas > 0)
+        self.journal = journal
+        self.silent = False
+
+    def take_counts(self, other: Sender) -> None:
+        """Add what went wrong with another one."""
+        self.retries += other.retries
+        self.refused += other.refused
+        self.in_the_way += other.in_the_way
+        self.unreplicated += other.unreplicated
+        for org, calls in other.dropped.items():
+            self.note_drop(org, calls)
 
     def begin(self) -> None:
         """A new round: what failed in the last one may be tried again, once."""
         self.trouble = ""
         self._tried = set()
+
+    def seal(self) -> list[Chunk]:
+        """Cut all that waits into chunks; those."""
+        chunks: list[Chunk] = []
+        for box in self.outbox.boxes():
+            before = len(box.pending)
+            self.note_drop(box.org, box.seal(int(self._clock())))
+            chunks += list(box.pending)[before:]
+        return chunks
+
+    @property
+    def at_fault(self) -> bool:
+        """True where a chunk was refused for its own sake and may be tried again."""
+        return any(box.failures for box in self.outbox.boxes())
 
     def send(self) -> bool:
         """Send all chunks; False when it is no use to go on."""
@@ -90,7 +129,7 @@ class Sender:
 
     def _deliver(self, box: Box) -> Answer:
         """Send a box's chunks in order until one can't be; the last answer."""
-        if not box.pending:
+        if not box.pending and self.journal is None:
             self.note_drop(box.org, box.seal(int(self._clock())))
         exempt: set[str] = set()
         for _ in range(2 * len(box.pending) + 2 * len(box.retained) + 8):
@@ -113,6 +152,7 @@ class Sender:
 
     def _failed(self, box: Box, answer: Answer) -> None:
         self.retries += 1
+        self.silent |= answer.outcome is Outcome.SILENT
         self._tried.add(box.org)
         if answer.outcome is Outcome.FAULT:
             self._fault(box, answer.reason, MOST_FAULTS)
@@ -155,21 +195,36 @@ class Sender:
             self._lost("known_keys")
             return set()
 
-    def verify(self) -> None:
-        """Before acknowledged chunks are let go: does Redis still have them?"""
+    def verify(self) -> bool:
+        """Before acknowledged chunks are let go: does Redis still have them? False if it can't tell."""
         old = self._monotonic() - RETAINED_SECONDS
         boxes = {box.org: box for box in self.outbox.boxes() if box.retained and box.retained[0][0] <= old}
         if not boxes:
-            return
+            return True
         try:
             found = self._writer.applied(self.worker, boxes)
-        except TROUBLES:
-            return
+        except TROUBLES as error:
+            self.trouble = str(error)
+            return False
         for org, last in found.items():
             if last < boxes[org].acked:
                 boxes[org].rewind(last)
             else:
                 boxes[org].release(self._monotonic())
+        return True
+
+    def confirm(self) -> None:
+        """Have replicas confirm what was acknowledged; until enough of them do, it is kept."""
+        nodes: dict[str, list[Box]] = {}
+        for box in self.outbox.boxes():
+            if box.confirmed is not None and box.confirmed < box.acked:
+                nodes.setdefault(self._writer.node_of(box.org), []).append(box)
+        for boxes in nodes.values():
+            if not self._writer.replicated(self.worker, boxes[0].org, self._wait_replicas):
+                self.unreplicated += 1
+                continue
+            for box in boxes:
+                box.confirmed = box.acked
 
     def make_room(self, bound: int) -> None:
         """What can't be written, while the rest can, must not take the room of all; what is only kept for safety goes first."""
@@ -179,6 +234,8 @@ class Sender:
             return
         for box in self._largest(bound):
             self.note_drop(box.org, box.shed())
+            if self.journal is not None:
+                self.journal.broken = True
 
     def _largest(self, bound: int) -> Iterator[Box]:
         """The largest boxes first, as long as all of them take more than the bound."""

@@ -47,9 +47,11 @@ class Chunk(NamedTuple):
         number: 1, 2, 3, ... for each worker and organisation.
         rows: the calls. Never empty, unless `dropped` is not 0.
         dropped: calls that were finished but will never be counted.
+        sealed_at: when it got its number, seconds since the epoch.
     """
 
     org: str
     number: int
     rows: list[Row]
     dropped: int = 0
+    sealed_at: int = 0

@@ -38,6 +38,10 @@ SCHEMA_VERSION = 1
 #: How long a worker's mark outlives its last chunk: a day more than a spooled chunk is sent for.
 APPLIED_SECONDS = 8 * DAY
 WORKER_SECONDS = 60
+#: How long replicas may take to confirm a flush.
+WAIT_MS = 1_000
+#: A route that no worker has told of for so long is gone.
+ROUTE_SECONDS = 2 * DAY
 
 _SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
 #: The version of the script that this process runs.
@@ -238,6 +242,52 @@ class Writer:
                     f"{self.schema.meta} says {name} is {theirs.decode(errors='replace')}, this recorder has {value}; "
                     "use another namespace, or the same settings everywhere"
                 )
+
+    def replicated(self, worker: str, org: str, replicas: int) -> bool:
+        """Whether so many replicas of an organisation's node have all that was written to that node. Waits up to a second.
+
+        A node sends its writes to its replicas in one stream: who confirms the last one has them all, whichever
+        connection they came from. So the worker's mark is written once more, and that is waited for.
+        """
+        key = self.schema.applied(org, worker)
+        try:
+            with self._node(key).pipeline(transaction=False) as pipeline:
+                pipeline.expire(key, APPLIED_SECONDS)
+                pipeline.execute_command("WAIT", replicas, WAIT_MS)
+                return int(pipeline.execute()[-1]) >= replicas
+        except (*TROUBLES, AttributeError):
+            return False
+
+    def skew_ms(self, clock: Callable[[], float]) -> int | None:
+        """How far a clock is ahead of Redis', milliseconds; None where Redis does not tell."""
+        try:
+            node = self._node(self.schema.workers)
+            before = clock()
+            seconds, micros = node.execute_command("TIME")
+            return round(((before + clock()) / 2 - int(seconds) - int(micros) / 1e6) * 1000)
+        except (*TROUBLES, AttributeError, TypeError, ValueError):
+            return None
+
+    def _node(self, key: str) -> Any:
+        """A client of the one node that holds a key."""
+        client = self._client()
+        if not isinstance(client, redis.RedisCluster):
+            return client
+        whole: Any = client
+        return whole.get_redis_connection(whole.get_node_from_key(key))
+
+    def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
+        """Let every process that reads know which endpoints the application has, for some two days.
+
+        Raises:
+            TROUBLES: as the client does.
+        """
+        key = self.schema.routes
+        with self._client().pipeline(transaction=True) as pipeline:
+            pipeline.zadd(key, dict.fromkeys(labels, now_ms))
+            pipeline.zremrangebyscore(key, "-inf", f"({now_ms - ROUTE_SECONDS * 1000}")
+            pipeline.expire(key, ROUTE_SECONDS)
+            pipeline.execute()
 
     @property
     def is_cluster(self) -> bool:
