@@ -80,7 +80,7 @@ def build(reader: Reader, viewer: Viewer, params: ByGroupParameters, now: int) -
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org)
+    scope = scope_of(viewer, params.org, together=reader.settings.operator_tree)
     _check_group(params.group, scope, viewer, reader.settings)
     window = resolve(Asked(params.range, params.start, params.end), now, reader.settings, kinds(scope))
     source = Source(reader, scope, window.slots(reader.settings.layers), now)
@@ -124,12 +124,20 @@ def _rows(source: Source, group: str, series: Answer[Series]) -> Answer[dict[str
     if group == STATUS:
         return series.map(lambda found: status_tallies(by_status(found.values())))
     if group == KEY and key is not None:
-        return series.map(lambda found: {key: series_tally(found.values())} if found else {})
+        return series.map(lambda found: _alone(key, found))
+    if group == ORG and source.scope.org != OPERATOR:
+        return series.map(lambda found: _alone(source.scope.org, found))
     if group == METHOD and METHOD not in source.reader.settings.dimensions:
         return source.members(ENDPOINT).map(_by_method)
     if group in source.reader.settings.dimensions:
         return source.tagged(group, series).map(_tallies)
     return (source.endpoints() if group == ENDPOINT else source.members(group)).map(_tallies)
+
+
+def _alone(name: str, series: Series) -> dict[str, Tally]:
+    """The one member that everything is of."""
+    total = series_tally(series.values())
+    return {name: total} if total.calls else {}
 
 
 def _tallies(members: Members) -> dict[str, Tally]:

@@ -75,7 +75,7 @@ def build(reader: Reader, viewer: Viewer, params: EndpointsParameters, now: int)
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org)
+    scope = scope_of(viewer, params.org, together=reader.settings.operator_tree)
     tz = zone(params.timezone)
     kind: Kind = "endpoint" if scope.key is None else "key_board"
     window, has_buckets = _window(params, now, reader.settings, kind, tz)

@@ -96,7 +96,7 @@ def build(reader: Reader, viewer: Viewer, params: SummaryParameters, now: int) -
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org)
+    scope = scope_of(viewer, params.org, together=reader.settings.operator_tree)
     window = resolve(Asked(params.period, params.start, params.end), now, reader.settings, kinds(scope), CAP)
     days = buckets(window.start, window.end, "day", zone("UTC"))
     source = Source(reader, scope, window.slots(reader.settings.layers, days), now)

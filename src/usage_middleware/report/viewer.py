@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from usage_middleware.errors import ConfigurationError, QueryError
+from usage_middleware.settings import DEFAULT_ORG
 from usage_middleware.store.schema import OPERATOR, key_member, listed, name_of, org_member, org_name_of
 
 
@@ -16,9 +17,13 @@ class Names(NamedTuple):
     key: str | None = None
 
 
+_NOBODY_IN_PARTICULAR = Names()
+_EVERYBODY = Names()
+
+
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks. Made by `organization`, `key` or `operator`; a missing name raises, so that it never widens the view.
+    """Who looks. Made by `organization`, `key` or `operator` alone; a missing name raises, so that it never widens the view.
 
     Attributes:
         org: the organisation, as a member; None for an operator.
@@ -28,7 +33,7 @@ class Viewer:
 
     org: str | None
     key_id: str | None
-    names: Names = field(default=Names(), compare=False)
+    names: Names = field(default=_NOBODY_IN_PARTICULAR, compare=False)
 
     @classmethod
     def organization(cls, org: str) -> Self:
@@ -43,11 +48,12 @@ class Viewer:
     @classmethod
     def operator(cls) -> Self:
         """Sees every organisation: for the people who run the API."""
-        return cls(None, None)
+        return cls(None, None, _EVERYBODY)
 
     def __post_init__(self) -> None:
-        if self.org is None and self.key_id is not None:
-            raise ConfigurationError("a viewer of a key needs its organisation")
+        # `Viewer(user.org, None)` with a user of no organisation would be an operator, and with one called `*` too.
+        if self.names is _NOBODY_IN_PARTICULAR:
+            raise ConfigurationError("make a viewer with Viewer.organization(), Viewer.key() or Viewer.operator()")
 
     @property
     def is_operator(self) -> bool:
@@ -84,13 +90,15 @@ class Scope(NamedTuple):
         return name_of(self.key or "") if self.names.key is None else self.names.key
 
 
-def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None) -> Scope:
-    """What a viewer looks at who asks for `org` and `key_id`.
+def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None, *, together: bool = True) -> Scope:
+    """What a viewer looks at who asks for `org` and `key_id`; `together` says whether all organisations are counted as one.
 
     Raises:
         QueryError: `not_found` where the organisation is another's, whether it exists or not; `missing_org` where an
-            operator asks for a key without saying whose.
+            operator asks for a key without saying whose, or for all organisations together where that is not kept.
     """
+    if viewer.is_operator and org is None and not together:
+        raise missing_org("All organisations together are not counted here (operator_tree is off): say which one with org=.")
     if viewer.org is None:
         return _operator_scope(org, key_id)
     if org is not None and viewer.org not in (listed(org), org_member(org)):
@@ -110,10 +118,10 @@ def _operator_scope(org: str | None, key_id: str | None) -> Scope:
         if key_id is not None:
             raise missing_org()
         return Scope(OPERATOR)
-    named = listed(org)
+    named = listed(org) if org else DEFAULT_ORG
     return Scope(org_member(org) if named == OPERATOR else named, None if key_id is None else listed(key_id))
 
 
-def missing_org() -> QueryError:
-    """What an operator is told who asks for keys of everybody."""
-    return QueryError("missing_org", "This view is about the keys of one organisation: say which with org=.", "org")
+def missing_org(why: str = "This view is about the keys of one organisation: say which with org=.") -> QueryError:
+    """What an operator is told who asks for keys of everybody, or for what is kept of each organisation alone."""
+    return QueryError("missing_org", why, "org")

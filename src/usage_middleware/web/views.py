@@ -88,7 +88,7 @@ VIEWS: tuple[View, ...] = (
         build=summary.build,
         wire=summary.wire,
         table=_single(summary.table),
-        codes=("invalid_period", *_WINDOW),
+        codes=("missing_org", "invalid_period", *_WINDOW),
     ),
     View(
         name="details",
@@ -123,7 +123,7 @@ VIEWS: tuple[View, ...] = (
         build=endpoints.build,
         wire=endpoints.wire,
         table=_single(endpoints.table),
-        codes=("invalid_timezone", "unsupported_timezone", *_WINDOW, "window_too_wide"),
+        codes=("missing_org", "invalid_timezone", "unsupported_timezone", *_WINDOW, "window_too_wide"),
         is_signed=True,
     ),
     View(
