@@ -98,6 +98,15 @@ def test_timeframes(traffic: Traffic, timeframe: str) -> None:
     assert sum(column(found["time_series"], "requests")) == found["usage"]["requests"]
 
 
+def test_all_time_of_one_key_is_no_less_than_a_year(traffic: Traffic) -> None:
+    for when in ("2025-11-01T00:00:00Z", "2026-02-01T00:00:00Z", "2026-11-20T13:00:00Z"):
+        traffic.calls(when)
+    traffic.reach()
+    found = {timeframe: usage(traffic, f"key_id=key_1&timeframe={timeframe}") for timeframe in TIMEFRAMES}
+    assert [found[timeframe]["usage"]["requests"] for timeframe in TIMEFRAMES] == [1, 1, 1, 1, 1, 2, 3]
+    assert [found[timeframe]["endpoints"] is None for timeframe in ("90d", "1y", "all")] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("query", "stamps"),
     [
@@ -255,9 +264,21 @@ def test_messages_name_what_is_supported(traffic: Traffic) -> None:
 
 def test_a_granularity_that_is_not_kept_names_the_finest_that_is(traffic: Traffic) -> None:
     traffic.reach()
-    reply = traffic.api("sk_key_1").get("/?start=2026-11-17&granularity=minute")
-    assert (reply.status, reply.code) == (400, "invalid_granularity")
-    assert "hour" in reply.json["message"]
+    for query in ("start=2026-11-17", "timeframe=7d", "timeframe=1y&include_endpoints=false"):
+        reply = traffic.api("sk_key_1").get(f"/?{query}&granularity=minute")
+        assert (reply.status, reply.code) == (400, "invalid_granularity"), query
+        assert "finest that is kept is hour" in reply.json["message"] or "1y" in query
+
+
+@pytest.mark.parametrize("granularity", [None, "hour", "day", "week", "minute"])
+def test_a_zone_that_the_slots_cannot_represent_is_refused_whatever_the_granularity(
+    traffic: Traffic, granularity: str | None
+) -> None:
+    traffic.reach()
+    asked = "" if granularity is None else f"&granularity={granularity}"
+    reply = traffic.api("sk_key_1").get(f"/?timeframe=7d&timezone=Asia/Kathmandu{asked}")
+    assert (reply.status, reply.code) == (400, "unsupported_timezone")
+    assert "slot_minutes=15" in reply.json["message"]
 
 
 def test_buckets_that_the_window_cuts_hold_only_what_is_inside(traffic: Traffic) -> None:

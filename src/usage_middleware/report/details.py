@@ -16,7 +16,7 @@ from usage_middleware.report.ranking import EndpointDetails, Row, listed, ranked
 from usage_middleware.report.source import Series, Source, complete_through, dropped_calls
 from usage_middleware.report.timeline import Timeline, timeline
 from usage_middleware.report.viewer import Scope, Viewer, scope_of
-from usage_middleware.report.window import Asked, Window, WindowReport, resolve
+from usage_middleware.report.window import ALL, PRESETS, Asked, Window, WindowReport, resolve
 from usage_middleware.report.words import (
     LatencyReport,
     Tally,
@@ -112,7 +112,8 @@ def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int, k
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    plan = _plan(scope_of(viewer, params.org, params.key_id), params, now, reader.settings)
+    scope = scope_of(viewer, params.org, params.key_id, together=reader.settings.operator_tree)
+    plan = _plan(scope, params, now, reader.settings)
     source = Source(reader, plan.scope, plan.window.slots(reader.settings.layers), now)
     until = source.slots[-1].end if source.slots else plan.window.start
     series = source.series(plan.line.slots(reader.settings, until))
@@ -145,8 +146,12 @@ def _plan(scope: Scope, params: DetailsParameters, now: int, settings: Settings)
     boards: tuple[Kind, ...] = ("board",) if scope.key is None else ("key_board",)
     wants_boards = params.include_endpoints or params.include_latency
     window = _kept_window(asked, now, settings, series + boards) if wants_boards else None
+    everything = resolve(asked, now, settings, series)
+    # All time must not be less than a year: rather no breakdown than a shorter window.
+    if window is not None and asked.preset == ALL and window.start > max(everything.start, now - PRESETS["1y"]):
+        window = None
     breaks_down = window is not None
-    window = window or resolve(asked, now, settings, series)
+    window = window or everything
     size = Chooser(window, tz, settings, series[0]).choose(params.granularity)
     return _Plan(scope, window, timeline(window, size, tz), size, breaks_down)
 

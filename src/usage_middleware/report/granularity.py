@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_middleware.errors import QueryError
+from usage_middleware.periods import MINUTE
 from usage_middleware.report.timeline import Trouble, not_kept, timeline, trouble, unsupported
 from usage_middleware.report.window import Window
 from usage_middleware.settings import Kind, Settings
@@ -32,7 +33,7 @@ class Chooser(NamedTuple):
             QueryError: `invalid_granularity`, which names the finest that is kept; `unsupported_timezone`, `not_retained` or
                 `window_too_wide` where none is.
         """
-        if wanted is not None and self._trouble(wanted) is None:
+        if wanted is not None and self._checked(wanted) is None:
             return wanted
         finest = self._finest(_BY_DEFAULT if wanted is None else GRANULARITIES)
         if finest is None:
@@ -47,12 +48,28 @@ class Chooser(NamedTuple):
 
     def _fits(self, size: Granularity) -> bool:
         try:
-            return self._trouble(size) is None
-        except QueryError:
+            return self._checked(size) is None
+        except QueryError as refused:
+            if refused.code == "unsupported_timezone":
+                raise
             return False
 
+    def _checked(self, size: Granularity) -> Trouble | None:
+        """What is wrong with a size; a zone that no slots fit is refused, lest a week be answered as one month."""
+        found = self._trouble(size)
+        if found == "unaligned" and size != "minute":
+            raise unsupported(self.tz, self.settings)
+        return found
+
     def _trouble(self, size: Granularity) -> Trouble | None:
-        return trouble(timeline(self.window, size, self.tz).cuts, self.window.now, self.settings, self.kind)
+        first = self.window.start + MINUTE
+        # Before they are counted: that minutes are gone is said rather than that there would be too many.
+        if size == "minute" and first < self.window.end and (gone := self._told([first])):
+            return gone
+        return self._told(timeline(self.window, size, self.tz).cuts)
+
+    def _told(self, edges: Sequence[int]) -> Trouble | None:
+        return trouble(edges, self.window.now, self.settings, self.kind)
 
     def _nothing(self) -> QueryError:
         if self._trouble("day") == "unaligned":
