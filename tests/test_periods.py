@@ -164,5 +164,11 @@ def test_slots_are_of_30_or_15_minutes(slot_minutes: int) -> None:
         resolutions(slot_minutes)
 
 
+@pytest.mark.parametrize("name", ["right/Asia/Tokyo", "posix/UTC", "localtime", "posixrules", "Factory", "", "../UTC", "a\0b"])
+def test_what_is_no_zone_of_the_iana_is_refused(name: str) -> None:
+    with pytest.raises(QueryError, match="Invalid timezone"):
+        zone(name)
+
+
 def test_instants_are_written_in_utc() -> None:
     assert rfc3339(datetime(2026, 11, 20, 13, 45, 20, 250_000, UTC).timestamp()) == "2026-11-20T13:45:20.250Z"

@@ -162,9 +162,16 @@ def zone(name: str) -> ZoneInfo:
         QueryError: `invalid_timezone`.
     """
     try:
+        if name in _OF_THIS_MACHINE or name.startswith(_OTHER_CLOCKS):
+            raise KeyError(name)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise QueryError("invalid_timezone", f"Invalid timezone: {name}", "timezone") from None
+
+
+#: Files beside the zones: what they say differs from machine to machine, or counts leap seconds.
+_OF_THIS_MACHINE = frozenset({"localtime", "posixrules", "Factory"})
+_OTHER_CLOCKS = ("right/", "posix/")
 
 
 def buckets(start: int, end: int, size: BucketSize, tz: ZoneInfo) -> list[int]:
