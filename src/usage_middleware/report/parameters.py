@@ -9,6 +9,9 @@ import msgspec
 
 SortOrder = Literal["desc", "asc"]
 
+#: Times and dates outside of these years are refused: calendars end somewhere.
+FIRST_YEAR, LAST_YEAR = 1970, 9000
+
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """What every view may be asked.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, TypeVar
 
 import msgspec
 
 from usage_middleware.errors import QueryError
+from usage_middleware.periods import midnight, zone
 from usage_middleware.report import by_group, by_key, details, endpoints, summary
 from usage_middleware.report.parameters import (
+    FIRST_YEAR,
+    LAST_YEAR,
     ByGroupParameters,
     ByKeyParameters,
     DetailsParameters,
@@ -30,8 +34,9 @@ R = TypeVar("R")
 class Reports:
     """`usage.reader`: asks what the HTTP views ask, and gives their reports as objects.
 
-    Each method takes the parameters of its view by name; `start` and `end` may be aware datetimes. Without a viewer the
-    question is the operator's: say `org=` for one organisation. For instance a month's chargeback, key by key:
+    Each method takes the parameters of its view by name; `start` and `end` are aware datetimes, dates (midnight in the
+    view's `timezone`, UTC where it has none) or seconds since the epoch. Without a viewer the question is the operator's:
+    say `org=` for one organisation. For instance a month's chargeback, key by key:
 
         report = usage.reader.by_key(org="acme", start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 11, 1, tzinfo=UTC))
         for key in report.keys:
@@ -83,15 +88,46 @@ def _parameters(kind: type[P], asked: dict[str, Any]) -> P:
     unknown = next((name for name in asked if name not in known), None)
     if unknown is not None:
         raise QueryError("unknown_parameter", f"There is no such parameter; there are {', '.join(known)}", unknown)
+    tz = str(asked.get("timezone", "UTC"))
+    for name, value in asked.items():
+        _check_range(name, value)
+    plain = {name: _plain(name, value, tz) for name, value in asked.items()}
     try:
-        return msgspec.convert({name: _plain(value) for name, value in asked.items()}, kind)
+        return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
-        raise QueryError("invalid_parameter", str(error)) from None
+        at = _AT.search(str(error))
+        raise QueryError("invalid_parameter", str(error), at and at[1]) from None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise QueryError("invalid_window", f"{value!r} has no time zone: give an aware datetime, for instance in UTC.")
-        return int(value.timestamp())
-    return value.isoformat() if isinstance(value, date) else value
+#: Where in a struct msgspec found the trouble.
+_AT = re.compile(r"`\$\.(\w+)`")
+
+
+def _plain(name: str, value: Any, tz: str) -> Any:
+    if name not in _TIMES or not isinstance(value, date):
+        return value
+    return _seconds(name, value) if isinstance(value, datetime) else midnight(value, zone(tz))
+
+
+def _seconds(name: str, at: datetime) -> int:
+    if at.tzinfo is None:
+        raise QueryError("invalid_window", f"{name}={at} has no time zone: give an aware datetime, for instance in UTC.", name)
+    # The end is exclusive: a part of a second more is a call more.
+    return math.ceil(at.timestamp()) if name == "end" else math.floor(at.timestamp())
+
+
+def _check_range(name: str, value: Any) -> None:
+    """As over HTTP, but that programs may ask for pages of any length."""
+    if isinstance(value, date):
+        is_within = FIRST_YEAR <= value.year <= LAST_YEAR
+    else:
+        is_within = name not in _TIMES or not isinstance(value, int) or 0 <= value <= _LAST_SECOND
+    if not is_within:
+        raise QueryError("invalid_window", f"{name} must lie in the years {FIRST_YEAR} to {LAST_YEAR}", name)
+    if name in _LEAST and isinstance(value, int) and value < _LEAST[name]:
+        raise QueryError("invalid_parameter", f"{name} must be {_LEAST[name]} at least", name)
+
+
+_TIMES = ("start", "end")
+_LAST_SECOND = int(datetime(LAST_YEAR, 12, 31, tzinfo=UTC).timestamp())
+_LEAST = {"limit": 1, "offset": 0}

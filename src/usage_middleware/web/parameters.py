@@ -13,7 +13,7 @@ import msgspec
 
 from usage_middleware import periods
 from usage_middleware.errors import QueryError
-from usage_middleware.report.parameters import Parameters
+from usage_middleware.report.parameters import FIRST_YEAR, LAST_YEAR, Parameters
 
 Kind = Literal["choice", "integer", "boolean", "time", "date", "text", "zone"]
 
@@ -174,7 +174,6 @@ _CLOCK = r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
 #: A `+` that nobody percent-encoded arrives as a space.
 _OFFSET = r"(?:([Zz])|([-+ ])([0-9]{2}):?([0-9]{2}))?"
 _TIME = re.compile(rf"{_DATE.pattern}[Tt ]{_CLOCK}{_OFFSET}")
-FIRST_YEAR, LAST_YEAR = 1970, 9000
 
 
 def _date(parameter: Parameter, text: str, _: ZoneInfo) -> date:
