@@ -263,6 +263,11 @@ def test_errors(example: Traffic, query: str, status: int, code: str) -> None:
     assert (reply.status, reply.code) == (status, code), reply.body
 
 
+def test_a_date_that_is_not_kept_is_named(traffic: Traffic) -> None:
+    traffic.reach(NOW)
+    assert traffic.api().get("/endpoints?start_date=2001-01-01&end_date=2026-03-26").json["param"] == "start_date"
+
+
 def test_a_method_but_get(traffic: Traffic) -> None:
     assert traffic.api().call("POST", "/endpoints").status == 405
 

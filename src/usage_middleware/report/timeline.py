@@ -105,14 +105,14 @@ def too_wide(why: str) -> QueryError:
 
 
 def check_retained(start: int, now: int, settings: Settings, kind: Kind) -> None:
-    """Refuse a start before the oldest day that is kept.
+    """Refuse a `start_date` before the oldest day that is kept.
 
     Raises:
         QueryError: `not_retained`.
     """
     oldest = oldest_kept(settings.layers.day, now, settings.kept(kind, 2))
     if settings.layers.day.floor(start) < oldest:
-        raise not_retained(oldest)
+        raise not_retained(oldest, "start_date")
 
 
 def trouble(edges: Sequence[int], now: int, settings: Settings, kind: Kind, *, minutes: bool = True) -> Trouble | None:

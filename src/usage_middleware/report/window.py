@@ -127,9 +127,9 @@ def _finest(start: int, now: int, layers: Resolutions, kept: Callable[[int], int
     raise not_retained(oldest_kept(layers.day, now, kept(layers.day.rank)))
 
 
-def not_retained(oldest: int) -> QueryError:
+def not_retained(oldest: int, param: str = "start") -> QueryError:
     """What is asked for began before the oldest slot that is kept."""
-    return QueryError("not_retained", f"What is asked for is kept from {rfc3339(oldest)} on: start there or later.", "start")
+    return QueryError("not_retained", f"What is asked for is kept from {rfc3339(oldest)} on: start there or later.", param)
 
 
 def oldest_kept(layer: Resolution, now: int, kept: int) -> int:
