@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -112,6 +114,22 @@ def test_a_secret_belongs_to_one_key(keys: KeyDirectory) -> None:
     keys.remove("acme", "k")
     keys.put("globex", KeyInfo("g", "G"), secret="s")
     assert keys.find("s") == keys.get("globex", "g")
+
+
+@pytest.mark.parametrize(
+    ("org", "key"),
+    [
+        (None, KeyInfo("k", "N")),
+        (7, KeyInfo("k", "N")),
+        ("acme", KeyInfo(UUID(int=7), "N")),  # type: ignore[arg-type]
+        ("acme", KeyInfo("k", None)),  # type: ignore[arg-type]
+        ("acme", KeyInfo("k", "N", environment=None)),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_text_is_refused(keys: KeyDirectory, org: Any, key: KeyInfo) -> None:
+    with pytest.raises(ConfigurationError, match="must be a string"):
+        keys.put(org, key, "s")
+    assert keys.find("s") is None
 
 
 @pytest.mark.parametrize(("key", "secret"), [(KeyInfo("", "N"), "s"), (KeyInfo("k", "N"), "")])

@@ -61,12 +61,16 @@ def decoded(raw: bytes) -> Record:
     return Record(decoded_key(raw), tuple(json.loads(raw)["secrets"]))
 
 
-def checked(key: KeyInfo, secret: str | None) -> None:
-    """Refuse an empty id or secret.
+def checked(org: str, key: KeyInfo, secret: str | None) -> None:
+    """Refuse what is no text, and an empty id or secret.
 
     Raises:
-        ConfigurationError: one of them is empty.
+        ConfigurationError: saying which.
     """
+    texts = {"organisation": org, "id": key.id, "name": key.name, "environment": key.environment}
+    for what, value in texts.items():
+        if not isinstance(value, str):
+            raise ConfigurationError(f"the {what} of an API key must be a string, not {value!r}")
     if not key.id:
         raise ConfigurationError("an API key needs an id")
     if secret is not None and not secret:

@@ -130,9 +130,9 @@ class KeyDirectory:
         An existing key keeps its secrets and `created_at`. A revoked one stays revoked: to use it again, remove it first.
 
         Raises:
-            ConfigurationError: the id or the secret is empty, or belongs to another key already.
+            ConfigurationError: the id or the secret is empty, or belongs to another key already; or something is no string.
         """
-        checked(key, secret)
+        checked(org, key, secret)
         org = org or DEFAULT_ORG
         with self._engine.guard():
             hidden = () if secret is None else (self._claimed(org, key.id, secret),)
