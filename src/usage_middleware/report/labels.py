@@ -12,12 +12,12 @@ log = logging.getLogger("usage_middleware")
 
 
 def label_of(endpoint: str, settings: Settings) -> str:
-    """The label of `METHOD /template`; reserved endpoints such as `GET (unmatched)` keep theirs."""
+    """The label of `METHOD /template`; reserved endpoints such as `GET (unmatched)` keep theirs, and what gets none."""
     if settings.endpoint_label is None or is_reserved("endpoint", endpoint):
         return endpoint
     method, _, template = endpoint.partition(" ")
     try:
-        return str(settings.endpoint_label(method, template))
+        return str(settings.endpoint_label(method, template) or endpoint)
     except Exception:
         log.exception("endpoint_label failed for %r; the endpoint keeps its own name", endpoint)
         return endpoint
