@@ -64,7 +64,7 @@ def make_recorder(client: Any, namespace: str, clock: Clock) -> Iterator[MakeRec
         **options: Any,
     ) -> Recorder:
         own = {name: options.pop(name) for name in OWN_OPTIONS if name in options}
-        settings = Settings(namespace=namespace, **options)
+        settings = Settings(**{"namespace": namespace, **options})
         source = client if callable(client) else lambda: client
         recorder = Recorder(
             writer(source, Schema(settings)),

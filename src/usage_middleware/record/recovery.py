@@ -102,11 +102,12 @@ class Recovery:
 
     def _delivered(self, sender: Sender) -> bool:
         for _ in range(MOST_SILENCES):
+            faults = sender.faults
             sender.begin()
             if not sender.verify():
                 return False
             sender.send()
-            sender.confirm()
-            if sender.outbox.settled or sender.trouble or not sender.at_fault:
+            if sender.outbox.settled or sender.trouble or sender.faults == faults:
                 break
+        sender.confirm()
         return sender.outbox.settled and sender.outbox.confirmed

@@ -102,9 +102,9 @@ class Sender:
         return chunks
 
     @property
-    def at_fault(self) -> bool:
-        """True where a chunk was refused for its own sake and may be tried again."""
-        return any(box.failures for box in self.outbox.boxes())
+    def faults(self) -> tuple[int, int]:
+        """Changes as long as chunks that are refused for their own sake are tried again or set aside."""
+        return sum(box.failures for box in self.outbox.boxes()), sum(self.dropped.values())
 
     def send(self) -> bool:
         """Send all chunks; False when it is no use to go on."""
