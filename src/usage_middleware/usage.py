@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from usage_middleware.capture.call import Capture
 from usage_middleware.errors import ConfigurationError
@@ -16,6 +17,7 @@ from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.settings import NONE, Settings, retention
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.given_keys import checked, resolved
 from usage_middleware.store.keys import KeyDirectory
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import Schema, endpoint_member, key_member, name_of, org_name_of
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from usage_middleware.capture.exclude import Exclude
     from usage_middleware.capture.identity import Identify
     from usage_middleware.report.viewer import Viewer
+    from usage_middleware.store.keys import Directory
 
 
 class Usage:
@@ -39,6 +42,7 @@ class Usage:
         namespace: the first segment of every key.
         identify: callable(request) -> Caller or None, run after the application has answered; None: the key in
             `x-api-key`, `apikey` or `Authorization: Bearer`.
+        keys: the key directory, where it is not to be in Redis: an object with the methods of `store.keys.Directory`.
         pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis.
         dimensions: what calls may be tagged with.
         counters: what may be counted in a call.
@@ -86,6 +90,7 @@ class Usage:
         *,
         namespace: str = "usage",
         identify: Identify | None = None,
+        keys: Directory | None = None,
         pepper: bytes | str | None = None,
         dimensions: Sequence[str] = (),
         counters: Sequence[str] = (),
@@ -128,11 +133,13 @@ class Usage:
         _check_positive(flush_interval=flush_interval, backlog_bytes=backlog_bytes, shutdown_timeout=shutdown_timeout)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
-        self.keys = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
+        own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
+        #: Typed as ours; another one may lack what is no part of `Directory`, such as `put`.
+        self.keys = own if keys is None else cast(KeyDirectory, checked(keys))
         self.recorder = Recorder(
             Writer(lambda: self.engine.client, schema),
             self.settings,
-            resolve=self.keys.resolve,
+            resolve=own.resolve if keys is None else partial(resolved, keys),
             known_keys=self._known_keys,
             clock=clock,
             flush_interval=flush_interval,

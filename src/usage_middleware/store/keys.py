@@ -63,7 +63,7 @@ class Directory(Protocol):
         """Whose secret this is; revoked keys too."""
 
     def resolve(self, digests: Collection[bytes]) -> Resolved:
-        """Whose credentials these are, by their digests; see `KeyDirectory.resolve`."""
+        """Whose credentials these are, by their digests: organisation, key id, and True; those that it knows."""
 
 
 class Guarded(Connected, Protocol):
