@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -162,6 +163,13 @@ class Callers:
         """Wait until so many more calls were answered."""
         wanted = len(self.ledger) + calls
         eventually(lambda: len(self.ledger) >= wanted or not self.at_work, 30)
+
+    def go_on_for(self, seconds: float) -> None:
+        """Wait so many seconds; calls are answered all the while."""
+        answered = len(self.ledger)
+        end = time.monotonic() + seconds
+        eventually(lambda: time.monotonic() >= end, seconds + 5)
+        assert len(self.ledger) > answered, "nobody answered"
 
     @contextmanager
     def paused(self) -> Iterator[None]:

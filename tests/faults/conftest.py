@@ -8,16 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.faults.harness import ServerWorld
+from tests.faults.harness import IMPATIENT, ServerWorld
 from tests.faults.proxy import Proxy
+from tests.faults.workplace import Workplace
 from tests.support import ServerProcess
 from usage_middleware.store import engine
-from usage_middleware.store.connect import Limits
 
 MakeWorld = Callable[..., ServerWorld]
-
-#: How long the writer waits in these tests, in seconds; 1 and 3 elsewhere, which would make every test as slow.
-IMPATIENT = Limits(connect=0.3, answer=0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +36,12 @@ def make_world(namespace: str) -> Iterator[MakeWorld]:
             return world
 
         yield make
+
+
+@pytest.fixture
+def place(namespace: str) -> Iterator[Workplace]:
+    """Where workers in processes of their own count."""
+    with ExitStack() as ending:
+        server = ending.enter_context(ServerProcess())
+        proxy = ending.enter_context(Proxy(server.port))
+        yield Workplace(server, proxy, namespace)

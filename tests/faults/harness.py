@@ -20,9 +20,13 @@ from tests.faults.ledger import Call, Ledger, assert_equal
 from tests.faults.proxy import Proxy
 from tests.support import ServerProcess, eventually
 from usage_middleware import Caller, KeyInfo, Usage, UsageMiddleware
+from usage_middleware.store.connect import Limits
 
 #: Set it to 1 for outages as long as the documentation says; a run takes minutes then.
 FULL = os.environ.get("USAGE_FULL_FAULTS") == "1"
+
+#: How long the writer waits in these tests, in seconds; 1 and 3 elsewhere, which would make every test as slow.
+IMPATIENT = Limits(connect=0.3, answer=0.5)
 
 ORGANISATIONS = ("acme", "globex", "initech")
 KEYS = ("key_1", "key_2")

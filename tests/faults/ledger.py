@@ -146,18 +146,21 @@ def _board(client: Any, name: bytes, about: str) -> Iterator[tuple[str, int]]:
         yield text, int(score)
 
 
+def differences(
+    client: redis.Redis | redis.RedisCluster, namespace: str, ledger: Ledger, without: Collection[str] = ()
+) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Where Redis has something else than was answered: (answered, stored) of each place."""
+    wanted, found = expected(ledger), stored(client, namespace, without)
+    if without:
+        there = {place[:4] for place in found}
+        wanted = Counter({place: calls for place, calls in wanted.items() if place[:4] in there})
+    return {place: (wanted[place], found[place]) for place in wanted.keys() | found.keys() if wanted[place] != found[place]}
+
+
 def assert_equal(
     client: redis.Redis | redis.RedisCluster, namespace: str, ledger: Ledger, without: Collection[str] = ()
 ) -> None:
     """Redis has what was answered: every call once, in every place."""
-    wanted, found = expected(ledger), stored(client, namespace, without)
-    if without:
-        there = {(org, resolution, kind, about) for org, resolution, kind, about, _ in found}
-        wanted = Counter({place: calls for place, calls in wanted.items() if place[:4] in there})
-    different = {
-        place: (wanted[place], found[place]) for place in wanted.keys() | found.keys() if wanted[place] != found[place]
-    }
-    shown = "\n".join(
-        f"  {' '.join(place)}: answered {ours}, stored {theirs}" for place, (ours, theirs) in sorted(different.items())[:20]
-    )
-    assert not different, f"{len(different)} of {len(wanted)} numbers differ:\n{shown}"
+    different = sorted(differences(client, namespace, ledger, without).items())
+    shown = "\n".join(f"  {' '.join(place)}: answered {ours}, stored {theirs}" for place, (ours, theirs) in different[:20])
+    assert not different, f"{len(different)} of {len(expected(ledger))} numbers differ:\n{shown}"

@@ -12,8 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.faults.harness import application, usage_of
+from tests.faults.harness import IMPATIENT, application, usage_of
 from usage_middleware import UsageMiddleware, WSGIUsageMiddleware
+from usage_middleware.store import engine
+
+engine.WRITE_LIMITS = IMPATIENT
 
 usage = usage_of(
     os.environ["USAGE_REDIS_URL"],
