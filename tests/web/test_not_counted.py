@@ -44,13 +44,39 @@ def inside_a_dispatcher(usage: Usage) -> Send:
     return over_wsgi(DispatcherMiddleware(Flask(__name__), {"/usage": app}))
 
 
+def behind_a_copied_scope(usage: Usage) -> Send:
+    inner = Starlette(routes=[Mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))])
+
+    async def copying(scope: Any, receive: Any, send: Any) -> None:
+        await inner(dict(scope), receive, send)
+
+    return over_asgi(UsageMiddleware(copying, usage))
+
+
+def behind_a_copied_environ(usage: Usage) -> Send:
+    inner: Any = DispatcherMiddleware(Flask(__name__), {"/usage": usage_wsgi_app(usage, auth=KeyAuth(usage.keys))})
+
+    def copying(environ: Any, start_response: Any) -> Any:
+        return inner({**environ}, start_response)
+
+    return over_wsgi(WSGIUsageMiddleware(copying, usage))
+
+
 def by_blueprint(usage: Usage) -> Send:
     app = Flask(__name__)
     app.register_blueprint(usage_blueprint(usage, auth=KeyAuth(usage.keys)), url_prefix="/usage")
     return over_wsgi(WSGIUsageMiddleware(app, usage))
 
 
-BUILDS = (in_starlette, in_fastapi, outside_a_dispatcher, inside_a_dispatcher, by_blueprint)
+BUILDS = (
+    in_starlette,
+    in_fastapi,
+    outside_a_dispatcher,
+    behind_a_copied_scope,
+    behind_a_copied_environ,
+    inside_a_dispatcher,
+    by_blueprint,
+)
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -67,7 +93,7 @@ def test_nothing_under_the_mount_is_counted(usage: Usage, build: Callable[[Usage
     assert usage.reader.summary().total_calls == 0
 
 
-@pytest.mark.parametrize("build", BUILDS[:3])
+@pytest.mark.parametrize("build", BUILDS[:5])
 def test_the_rest_of_the_application_is(usage: Usage, build: Callable[[Usage], Send]) -> None:
     Api(Host("", "", build), build(usage), ACME).get("/elsewhere")
     assert usage.flush()

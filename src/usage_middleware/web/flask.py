@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 
-from usage_middleware.marks import EXCLUDE
+from usage_middleware.marks import leave_out
 from usage_middleware.web.auth import Auth, checked
 from usage_middleware.web.site import Site
 from usage_middleware.web.wsgi import request_of
@@ -36,7 +36,7 @@ def usage_blueprint(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60,
 
     def answer(path: str = "", **_: Any) -> flask.Response:
         request = flask.request
-        request.environ[EXCLUDE] = True
+        leave_out(request.environ)
         asked = request_of(request.environ)
         mount = asked.root + asked.path.removesuffix(path).rstrip("/")
         found = site.answer(asked._replace(path=f"/{path}", root=mount), lambda: asks(request))

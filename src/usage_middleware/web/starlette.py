@@ -15,7 +15,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from usage_middleware.marks import EXCLUDE
+from usage_middleware.marks import leave_out
 from usage_middleware.web.auth import Auth, checked
 from usage_middleware.web.message import Request
 from usage_middleware.web.site import Site
@@ -48,7 +48,7 @@ def _shell(site: Site, auth: Auth) -> ASGIApp:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
-        scope[EXCLUDE] = True
+        leave_out(scope)
         request = StarletteRequest(scope, receive)
         found = await run_in_threadpool(site.answer, _asked(request), partial(_ask, auth, request))
         await StarletteResponse(found.body, found.status, dict(found.headers))(scope, receive, send)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from usage_middleware.marks import EXCLUDE
+from usage_middleware.marks import leave_out
 from usage_middleware.web.auth import Auth, checked
 from usage_middleware.web.message import Request
 from usage_middleware.web.site import Site
@@ -33,7 +33,7 @@ def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) 
     site, asks = Site(usage, cache_seconds), checked(auth)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ[EXCLUDE] = True
+        leave_out(environ)
         response = site.answer(request_of(environ), lambda: asks(environ))
         start_response(response.status_line, list(response.headers.items()))
         return [response.body]
