@@ -169,6 +169,21 @@ def test_a_message_that_is_none_still_passes(message: dict[str, Any]) -> None:
     assert [seen.status for seen in usage.recording.seen] == [200]
 
 
+@pytest.mark.parametrize(("status", "counted"), [(100, 100), (999, 999), (99, 500), (-5, 500), (1000, 500), (10**20, 500)])
+def test_what_is_no_status_is_a_500(status: int, counted: int) -> None:
+    usage = Usage()
+    talk(sending(START | {"status": status}, body(b"ab")), usage)
+    assert usage.only.status == counted
+
+
+@pytest.mark.parametrize(("length", "sent"), [(b"1" + b"0" * 30, 2**53), (b"-7", 0)])
+def test_a_length_that_no_file_has(length: bytes, sent: int) -> None:
+    usage = Usage()
+    start = START | {"headers": [(b"content-length", length)]}
+    talk(sending(start, {"type": "http.response.pathsend", "path": "/x"}), usage)
+    assert usage.only.sent == sent
+
+
 def test_a_response_that_never_ends_is_counted_when_the_application_returns() -> None:
     usage = Usage()
     talk(sending(START | {"status": 206}, body(b"ab", more_body=True)), usage)

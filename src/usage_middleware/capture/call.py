@@ -336,9 +336,10 @@ class Capture:
             caller,
             self.label(call.method, template),
             self.untagged if call.tags is None else tuple(call.tags),
-            call.status,
+            # What is no status, as an application may send by mistake, must not become a counter of its own each time.
+            call.status if 100 <= call.status <= 999 else 500,
             int(latency * 1e6) if latency > 0 else 0,
-            0 if call.method == "HEAD" or call.status in _BODILESS else call.sent,
+            0 if call.method == "HEAD" or call.status in _BODILESS else min(max(call.sent, 0), MAX_COUNT),
             self.zeros if call.counts is None else tuple(call.counts),
         )
 
