@@ -306,9 +306,8 @@ class Flusher:
         except OSError:
             self._lost("spool")
             return False
-        where = journal.path
+        logger.warning("usage: %d calls are left to the next process, in %s", calls - lost, journal.path)
         journal.release()
-        logger.warning("usage: %d calls are left to the next process, in %s", calls - lost, where)
         if lost:
             logger.error("usage: %d calls are dropped, the spool is full (backlog_bytes)", lost)
         self._renew()

@@ -261,9 +261,9 @@ class Spool:
 
     def forget(self) -> None:
         """In the child of a fork: close what is the parent's."""
-        for file in self._open:
+        for file in list(self._open):
             file.close()
-        self._open = set()
+        self._open.clear()
 
     def now(self) -> int:
         """Seconds since the epoch."""
