@@ -1,0 +1,120 @@
+"""A primary with a replica, watched by a sentinel: the primary dies, also before the replica had everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import ServerWorld, World
+from tests.faults.proxy import Proxy
+from tests.support import ServerProcess, eventually
+
+SERVICE = "orders"
+
+
+def sentinel(primary: ServerProcess) -> ServerProcess:
+    """One that decides alone, and soon."""
+    watching = ServerProcess("sentinel.conf", "--sentinel")
+    (watching.folder / "sentinel.conf").touch()
+    watching.arguments = (str(watching.folder / "sentinel.conf"), "--sentinel")
+    watching.options = {}
+    watching.start()
+    with watching.client() as client:
+        ask(client, "MONITOR", SERVICE, "127.0.0.1", primary.port, 1)
+        for option, value in (("down-after-milliseconds", 500), ("failover-timeout", 3000)):
+            ask(client, "SET", SERVICE, option, value)
+    return watching
+
+
+def ask(client: Any, *words: str | int) -> Any:
+    """What a sentinel answers."""
+    return client.execute_command("SENTINEL", *words)
+
+
+def follow(replica: ServerProcess, primary: ServerProcess) -> None:
+    """Have one be a replica of the other."""
+    with replica.client() as client:
+        client.replicaof("127.0.0.1", primary.port)
+        eventually(lambda: client.info("replication").get("master_link_status") == "up")
+
+
+@pytest.fixture
+def replica(primary: ServerProcess) -> Iterator[ServerProcess]:
+    with ServerProcess() as running:
+        follow(running, primary)
+        yield running
+
+
+@pytest.fixture
+def primary() -> Iterator[ServerProcess]:
+    with ServerProcess(repl_diskless_sync_delay=0) as running:
+        yield running
+
+
+def test_a_sentinel_promotes_the_replica(primary: ServerProcess, replica: ServerProcess, namespace: str) -> None:
+    with ExitStack() as ending:
+        watching = sentinel(primary)
+        ending.callback(watching.remove)
+        world = World(namespace, f"redis+sentinel://127.0.0.1:{watching.port}/{SERVICE}", replica.client)
+        ending.callback(world.close)
+        asked = ending.enter_context(watching.client())
+        # It asks a primary for its replicas every ten seconds: a failover before that would find none.
+        eventually(lambda: ask(asked, "REPLICAS", SERVICE), 15)
+        world.start()
+        primary.kill()
+        world.is_away()
+        world.traffic.go_on()
+        eventually(lambda: ask(asked, "GET-MASTER-ADDR-BY-NAME", SERVICE)[1] == b"%d" % replica.port, 20)
+        world.is_back()
+        world.check()
+
+
+def test_what_a_replica_never_had_is_sent_again_when_it_takes_over(
+    primary: ServerProcess, replica: ServerProcess, namespace: str
+) -> None:
+    with Proxy(primary.port) as proxy, ExitStack() as ending:
+        world = ServerWorld(replica, proxy, namespace)
+        ending.callback(world.close)
+        world.start()
+        cut_off(primary, replica)
+        world.traffic.go_on(100)
+        assert world.usage.flush()
+        take_over(primary, replica, proxy)
+        world.check()
+
+
+def test_with_wait_replicas_it_is_kept_for_as_long_as_it_takes(
+    primary: ServerProcess, replica: ServerProcess, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usage_middleware.record.outbox.RETAINED_SECONDS", 0.2)
+    with Proxy(primary.port) as proxy, ExitStack() as ending:
+        world = ServerWorld(replica, proxy, namespace, wait_replicas=1)
+        ending.callback(world.close)
+        world.start()
+        assert world.usage.recorder.stats().unreplicated == 0
+        cut_off(primary, replica)
+        world.traffic.go_on(100)
+        # Acknowledged, and far older than what is kept without confirmation.
+        world.traffic.go_on_for(1.5)
+        eventually(lambda: world.usage.recorder.stats().unreplicated > 0)
+        take_over(primary, replica, proxy)
+        world.check()
+
+
+def cut_off(primary: ServerProcess, replica: ServerProcess) -> None:
+    """From now on the replica gets nothing."""
+    replica.pause()
+    with primary.client() as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
+
+def take_over(primary: ServerProcess, replica: ServerProcess, proxy: Proxy) -> None:
+    """The primary is gone; the replica, at the same address, is the new one."""
+    primary.kill()
+    replica.resume()
+    with replica.client() as client:
+        client.replicaof("NO", "ONE")
+    proxy.target = replica.port
