@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -59,16 +60,25 @@ class Tally(msgspec.Struct):
 
 def series_tally(many: Iterable[Measures]) -> Tally:
     """The sum of slots of a series, where successes and errors are told by status code."""
-    tally = Tally()
-    for measures in many:
-        tally.calls += measures.get(CALLS, 0)
-        tally.latency_us += measures.get(LATENCY, 0)
-        tally.sent += measures.get(BYTES, 0)
-        tally.last_ms = max(tally.last_ms, measures.get(LAST, 0))
-        for status, calls in statuses(measures):
-            tally.successful += calls if is_success(status) else 0
-            tally.errors += calls if is_error(status) else 0
+    total = _summed(many)
+    tally = Tally(
+        calls=total.get(CALLS, 0), latency_us=total.get(LATENCY, 0), sent=total.get(BYTES, 0), last_ms=total.get(LAST, 0)
+    )
+    for status, calls in statuses(total):
+        tally.successful += calls if is_success(status) else 0
+        tally.errors += calls if is_error(status) else 0
     return tally
+
+
+def _summed(many: Iterable[Measures]) -> dict[str, int]:
+    """All slots together: sums, and the latest call. First added up, then understood: slots are many, measures few."""
+    total: dict[str, int] = {}
+    last = 0
+    for measures in many:
+        for name, number in measures.items():
+            total[name] = total.get(name, 0) + number
+        last = max(last, measures.get(LAST, 0))
+    return {**total, LAST: last}
 
 
 def is_success(status: int) -> bool:
@@ -102,28 +112,28 @@ def board_tally(measures: Measures) -> Tally:
 
 def board_measures(many: Iterable[Measures]) -> dict[str, int]:
     """What a board would say of all these slots of a series together."""
-    found: dict[str, int] = {}
-    for measures in many:
-        found[CALLS] = found.get(CALLS, 0) + measures.get(CALLS, 0)
-        found[LATENCY] = found.get(LATENCY, 0) + measures.get(LATENCY, 0)
-        for status, calls in statuses(measures):
-            if not is_success(status):
-                found[status_class(status)] = found.get(status_class(status), 0) + calls
+    total = _summed(many)
+    found = {CALLS: total.get(CALLS, 0), LATENCY: total.get(LATENCY, 0)}
+    for status, calls in statuses(total):
+        if not is_success(status):
+            found[status_class(status)] = found.get(status_class(status), 0) + calls
     return found
 
 
 def statuses(measures: Measures) -> Iterable[tuple[int, int]]:
     """(status code, calls) of a series' measures."""
-    return ((int(name[1:]), calls) for name, calls in measures.items() if name[0] == "s" and name[1:].isdigit())
+    found = ((_status(name), calls) for name, calls in measures.items())
+    return ((status, calls) for status, calls in found if status is not None)
+
+
+@lru_cache(maxsize=2048)
+def _status(measure: str) -> int | None:
+    return int(measure[1:]) if measure[0] == "s" and measure[1:].isdigit() else None
 
 
 def by_status(many: Iterable[Measures]) -> dict[int, int]:
     """Calls of each status code, ascending."""
-    found: dict[int, int] = {}
-    for measures in many:
-        for status, calls in statuses(measures):
-            found[status] = found.get(status, 0) + calls
-    return dict(sorted(found.items()))
+    return dict(sorted(statuses(_summed(many))))
 
 
 def by_class(codes: Mapping[int, int]) -> dict[int, int]:

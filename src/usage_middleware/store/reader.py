@@ -7,6 +7,7 @@ MULTI, so that the parts of an answer agree; what lies in closed ones is read fr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from usage_middleware.errors import UsageError
@@ -67,6 +68,17 @@ class _Question(NamedTuple):
     take: Callable[[Any], None]
 
 
+class _Part(NamedTuple):
+    """What is read of one block: all of it, or, where they are few, its fields `names` for these slots and measures."""
+
+    res: str
+    block: str
+    is_open: bool
+    slots: Mapping[str, Slot]
+    names: Sequence[bytes]
+    places: Sequence[tuple[Slot, str]]
+
+
 class Connected(Protocol):
     """What the reader needs of an engine."""
 
@@ -84,6 +96,7 @@ class Sheet:
         self._org = org
         self._now = now
         self._asking = _Asking()
+        self._parted: tuple[Iterable[Slot], Sequence[str] | None, list[_Part]] = ((), None, [])
 
     def series(
         self, slots: Iterable[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
@@ -93,14 +106,12 @@ class Sheet:
         Quiet slots are absent. `measures` says which are wanted; else all are.
         """
         found: dict[Slot, Measures] = {}
-        for (res, block), wanted in self._by_block(slots).items():
-            key = self._series_key(res, block, of)
-            changes = any(self._changes(slot) for slot in wanted.values())
-            if measures is not None and len(wanted) * len(measures) <= _FEW_FIELDS:
-                names = [f"{field} {measure}" for field in wanted for measure in measures]
-                self._ask(("HMGET", key, *names), changes, _named_taker(names, _series_taker(wanted, found)))
+        for part in self._parts(slots, measures):
+            key = self._series_key(part.res, part.block, of)
+            if part.names:
+                self._ask(("HMGET", key, *part.names), part.is_open, _named_taker(part.places, found))
             else:
-                self._ask(("HGETALL", key), changes, _series_taker(wanted, found))
+                self._ask(("HGETALL", key), part.is_open, _series_taker(part.slots, found))
         return self._answer(found)
 
     def board(
@@ -180,12 +191,23 @@ class Sheet:
     def _names(self, slot: Slot) -> SlotNames:
         return names(slot, self._schema.layers.middle.seconds)
 
-    def _by_block(self, slots: Iterable[Slot]) -> dict[tuple[str, str], dict[str, Slot]]:
-        blocks: dict[tuple[str, str], dict[str, Slot]] = {}
-        for slot in slots:
-            at = self._names(slot)
-            blocks.setdefault((slot.resolution.name, at.block), {})[at.field] = slot
-        return blocks
+    def _parts(self, slots: Iterable[Slot], measures: Sequence[str] | None) -> list[_Part]:
+        """What to read of which blocks. The last answer is remembered: many endpoints are asked about the same slots."""
+        if self._parted[0] is not slots or self._parted[1] != measures:
+            blocks: dict[tuple[str, str], dict[str, Slot]] = {}
+            for slot in slots:
+                at = self._names(slot)
+                blocks.setdefault((slot.resolution.name, at.block), {})[at.field] = slot
+            parts = [self._part(res, block, wanted, measures) for (res, block), wanted in blocks.items()]
+            self._parted = slots, measures, parts
+        return self._parted[2]
+
+    def _part(self, res: str, block: str, slots: dict[str, Slot], measures: Sequence[str] | None) -> _Part:
+        is_open = any(self._changes(slot) for slot in slots.values())
+        if measures is None or len(slots) * len(measures) > _FEW_FIELDS:
+            return _Part(res, block, is_open, slots, (), ())
+        names = tuple(f"{field} {measure}".encode() for field in slots for measure in measures)
+        return _Part(res, block, is_open, slots, names, [(slot, measure) for slot in slots.values() for measure in measures])
 
     def _series_key(self, res: str, block: str, of: tuple[str, str] | None) -> str:
         if of is None:
@@ -253,7 +275,7 @@ class Reader:
 def _series_taker(wanted: Mapping[str, Slot], found: dict[Slot, Measures]) -> Callable[[Any], None]:
     def take(reply: Any) -> None:
         for field, value in fields(reply):
-            slot_name, _, measure = text(field).partition(" ")
+            slot_name, measure = _slot_and_measure(field)
             slot = wanted.get(slot_name)
             if slot is not None:
                 found.setdefault(slot, {})[measure] = int(value)
@@ -261,8 +283,19 @@ def _series_taker(wanted: Mapping[str, Slot], found: dict[Slot, Measures]) -> Ca
     return take
 
 
-def _named_taker(names: Sequence[str], take: Callable[[Any], None]) -> Callable[[Any], None]:
-    return lambda reply: take({name: value for name, value in zip(names, reply, strict=True) if value is not None})
+@lru_cache(maxsize=16384)  # the blocks of a year have the same fields
+def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
+    slot_name, _, measure = text(field).partition(" ")
+    return slot_name, measure
+
+
+def _named_taker(places: Sequence[tuple[Slot, str]], found: dict[Slot, Measures]) -> Callable[[Any], None]:
+    def take(reply: Any) -> None:
+        for (slot, measure), value in zip(places, reply, strict=True):
+            if value is not None:
+                found.setdefault(slot, {})[measure] = int(value)
+
+    return take
 
 
 def _board_taker(measure: str, found: dict[str, Measures]) -> Callable[[Any], None]:

@@ -136,6 +136,7 @@ def method_of(endpoint: str) -> str:
     return endpoint.split(" ", 1)[0]
 
 
+@lru_cache(maxsize=1024)
 def status_class(status: int) -> str:
     """`2xx` and so on; 600 and up counts as `5xx`, below 100 as `1xx`."""
     return f"{min(max(status // 100, 1), 5)}xx"
