@@ -13,7 +13,7 @@ from usage_middleware.settings import Settings
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 
-OWN_OPTIONS = ("known_keys", "backlog_bytes", "shutdown_timeout", "spool", "journal", "wait_replicas", "routes")
+OWN_OPTIONS = ("clock", "known_keys", "backlog_bytes", "shutdown_timeout", "spool", "journal", "wait_replicas", "routes")
 MakeRecorder = Callable[..., Recorder]
 
 
@@ -71,9 +71,8 @@ def make_recorder(client: Any, namespace: str, clock: Clock) -> Iterator[MakeRec
             settings,
             resolve=resolve,
             flush_interval=3600,
-            clock=clock,
+            **{"clock": clock, **own},
             monotonic=monotonic or Clock(1000.0),
-            **own,
         )
         made.append(recorder)
         return recorder

@@ -7,11 +7,14 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
-from usage_middleware.periods import Resolution, Slot, SlotNames, names
+from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, names
 from usage_middleware.settings import Kind
 from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk, Row
 from usage_middleware.store.schema import OPERATOR, Schema, key_board_member
+
+#: A slot that begins later than this from now was named by a clock that was wrong: its keys live no longer for it.
+_AHEAD = 32 * DAY
 
 _T = TypeVar("_T")
 _Pairs: TypeAlias = list[tuple[str, _T]]
@@ -51,7 +54,8 @@ def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
     """Every increment of a chunk at all three resolutions; counters that are past their retention are left out.
 
     In the operator's tree (`chunk.org` is `*`) rows count by their own organisation, and no key is told apart.
-    `now` is in seconds; calls that were dropped are counted in its slots.
+    `now` is in seconds; calls that were dropped are counted in its slots. However wrong the clock was that named a row's
+    minute, no key outlives its retention by more than 32 days.
     """
     found = _Expander(schema, chunk.org, now)
     for row in chunk.rows:
@@ -94,7 +98,7 @@ class _Expander:
             self._add_key_boards(row, members, measures)
         for dimension, member in members:
             seen = self.expansion.seen[dimension]
-            seen[member] = max(seen.get(member, 0), row.last_ms)
+            seen[member] = max(seen.get(member, 0), min(row.last_ms, (self.now + _AHEAD) * 1000))
 
     def drop(self, calls: int) -> None:
         for layer in self.schema.layers:
@@ -106,7 +110,7 @@ class _Expander:
         return names(Slot(layer, layer.floor(at)), self.schema.layers.middle.seconds)
 
     def _end(self, kind: Kind, layer: Resolution, end: int) -> int:
-        return end + self.schema.settings.kept(kind, layer.rank)
+        return min(end, self.now + _AHEAD) + self.schema.settings.kept(kind, layer.rank)
 
     def _members(self, row: Row) -> _Pairs[str]:
         who = row.org if self.org == OPERATOR else row.key
