@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}")
 #: Words that views use for themselves. `method` is not among them: a dimension of that name replaces the HTTP method.
 RESERVED_DIMENSIONS = frozenset({"endpoint", "key", "org", "status", "latency", "calls", "day", "status_class"})
+
+#: What an endpoint of the endpoints view says beside its rates.
+RESERVED_RATES = frozenset({"endpoint", "total_requests", "last_requested_at", "buckets"})
 
 _HOURS = 3600
 _DAYS = 24 * _HOURS
@@ -65,6 +69,8 @@ class Settings:
         _check_dimensions(self.dimensions)
         _check_counters(self.counters, self.rates, self.rank_by)
         _check_names("untagged", self.untagged, self.dimensions)
+        _check_untagged(self.untagged)
+        check_plain_function("endpoint_label", self.endpoint_label)
         _check_retention(self.retention)
         _check_positive("max_members", self.max_members, ("endpoint", "key", "org", *self.dimensions))
         _check_positive("shards", self.shards, ("endpoint", "key", "org", *self.dimensions))
@@ -128,6 +134,11 @@ def _check_counters(counters: tuple[str, ...], rates: Mapping[str, tuple[str, st
     if len(set(counters)) != len(counters):
         raise ConfigurationError("counters: every name may stand once")
     for name, pair in rates.items():
+        if not _DIMENSION.fullmatch(name) or name in RESERVED_RATES or name.startswith("num_"):
+            raise ConfigurationError(
+                f"rates: {name!r} is not possible; a-z first, then a-z 0-9 _, 32 at most, not num_..., "
+                f"and none of {', '.join(sorted(RESERVED_RATES))}"
+            )
         if len(pair) != 2 or not set(pair) <= set(counters):
             raise ConfigurationError(f"rates: {name!r} must be a pair of declared counters ({', '.join(counters)})")
     if rank_by is not None and rank_by not in counters:
@@ -138,6 +149,26 @@ def _check_names(option: str, given: Mapping[str, str], allowed: tuple[str, ...]
     for name in given:
         if name not in allowed:
             raise ConfigurationError(f"{option}: {name!r} is not one of {', '.join(allowed) or 'the dimensions (none)'}")
+
+
+def _check_untagged(untagged: Mapping[str, str]) -> None:
+    for name, value in untagged.items():
+        is_text = isinstance(value, str) and 0 < len(value.encode("utf-8", "surrogatepass")) <= 128
+        # What else begins with a bracket would be taken for a word of ours, such as `(other)`.
+        if not is_text or (value.startswith("(") and value != NONE):
+            raise ConfigurationError(f"untagged: {name!r} must be 1 to 128 bytes of text and not begin with (, not {value!r}")
+
+
+def check_plain_function(option: str, function: object) -> None:
+    """Refuse what can't be called, and what would have to be awaited where nobody awaits: its answer would be taken for True.
+
+    Raises:
+        ConfigurationError: naming the option.
+    """
+    if function is not None and not callable(function):
+        raise ConfigurationError(f"{option} must be a function, not {function!r}")
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        raise ConfigurationError(f"{option} must be a plain function: nobody would await an async one")
 
 
 def _check_positive(option: str, given: Mapping[str, int], allowed: tuple[str, ...]) -> None:

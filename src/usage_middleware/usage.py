@@ -15,7 +15,7 @@ from usage_middleware.capture.call import Capture
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
-from usage_middleware.settings import NONE, Settings, retention
+from usage_middleware.settings import NONE, Settings, check_plain_function, retention
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.given_keys import checked, resolved
 from usage_middleware.store.keys import KeyDirectory
@@ -131,6 +131,7 @@ class Usage:
             operator_tree=operator_tree,
         )
         _check_positive(flush_interval=flush_interval, backlog_bytes=backlog_bytes, shutdown_timeout=shutdown_timeout)
+        check_plain_function("endpoints", endpoints)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.settings import check_plain_function
 
 Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
 
@@ -19,10 +20,12 @@ class Exclusion:
     application has answered, and says True for what is not to be counted.
 
     Raises:
-        ConfigurationError: if a path does not begin with `/`, or has a `*` elsewhere than at its end.
+        ConfigurationError: if a path does not begin with `/`, or has a `*` elsewhere than at its end; if the callable is async.
     """
 
     def __init__(self, exclude: Exclude = None) -> None:
+        if callable(exclude):
+            check_plain_function("exclude", exclude)
         self.asks: Callable[[Any], bool] | None = exclude if callable(exclude) else None
         paths = () if exclude is None or callable(exclude) else (exclude,) if isinstance(exclude, str) else tuple(exclude)
         for path in paths:
