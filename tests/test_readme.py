@@ -6,6 +6,7 @@ import inspect
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,9 +98,15 @@ def check_quick_start(summary: Any, endpoint: str) -> None:
 
 def test_who_called(run: Any) -> None:
     names = run("Who called")
-    with TestClient(names["app"]) as client:
-        client.get("/v1/reports", headers={"X-Organization": "globex"})
-        client.get("/nothing", headers={"X-Organization": "globex"})
+
+    async def authenticated(scope: Any, receive: Any, send: Any) -> None:
+        user = SimpleNamespace(organization="globex") if scope["path"] == "/nothing" else None
+        await names["app"]({**scope, "state": {"user": user}}, receive, send)
+
+    client = TestClient(authenticated)
+    client.get("/v1/reports")
+    client.get("/nothing")
+    client.get("/nowhere", headers={"X-Organization": "globex"})
     assert counted(names["usage"], ("acme", "key_7"))["calls"] == 1
     assert counted(names["usage"], ("globex", "web"))["calls"] == 1
 
