@@ -53,7 +53,7 @@ _EXACT = 2**53
 #: When it is the server that can't now, and not the chunk that is at fault: nobody can write, or this slot or key can't be.
 _AWAY_ERRORS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, AuthenticationWrongNumberOfArgsError)
 _LATER_ERRORS = (NoPermissionError, TryAgainError, AskError)
-_AWAY_WORDS = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|NOAUTH)\b")
+_AWAY_WORDS = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|NOAUTH|unknown command)\b")
 _LATER_WORDS = re.compile(r"\b(MOVED|ASK|TRYAGAIN|NOPERM|permissions?|non local key)\b")
 
 #: All that Redis, the network and the engine may raise.
