@@ -18,6 +18,10 @@ _AHEAD = 32 * DAY
 
 _T = TypeVar("_T")
 _Pairs: TypeAlias = list[tuple[str, _T]]
+#: What will be one Redis key in each slot: its kind, and what else its name says, such as the endpoint.
+_Place: TypeAlias = tuple[str, ...]
+_SERIES: tuple[Kind, ...] = ("series", "endpoint", "key")
+_BOARDS: tuple[Kind, ...] = ("board", "key_board")
 
 
 class Series(NamedTuple):
@@ -62,7 +66,7 @@ def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
         found.add(row)
     if chunk.dropped:
         found.drop(chunk.dropped)
-    return found.expansion
+    return found.expansion()
 
 
 def dimensions_of(schema: Schema, org: str) -> tuple[str, ...]:
@@ -77,57 +81,106 @@ def is_late(schema: Schema, row: Row, now: int) -> bool:
     return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
 
 
+class _Sums:
+    """What calls add up to in one slot of time: for each place (what will be a Redis key) name -> sum, and the latest call."""
+
+    __slots__ = ("amounts", "last_ms")
+
+    def __init__(self) -> None:
+        self.amounts: dict[_Place, dict[str, int]] = {}
+        self.last_ms: dict[_Place, int] = {}
+
+    def add(self, place: _Place, amounts: Iterable[tuple[str, int]]) -> None:
+        mine = self.amounts.get(place)
+        if mine is None:
+            mine = self.amounts[place] = {}
+        for name, amount in amounts:
+            mine[name] = mine.get(name, 0) + amount
+
+    def saw(self, place: _Place, last_ms: int) -> None:
+        if last_ms > self.last_ms.get(place, 0):
+            self.last_ms[place] = last_ms
+
+
+def _together(many: list[_Sums]) -> _Sums:
+    if len(many) == 1:
+        return many[0]
+    total = _Sums()
+    for sums in many:
+        for place, amounts in sums.amounts.items():
+            total.add(place, amounts.items())
+        for place, last_ms in sums.last_ms.items():
+            total.saw(place, last_ms)
+    return total
+
+
 class _Expander:
+    """First adds rows up, minute by minute; only then names what comes of it, once for each resolution.
+
+    A chunk holds many rows of few minutes: named row by row, the same keys would be built a dozen times over.
+    """
+
     def __init__(self, schema: Schema, org: str, now: int) -> None:
         self.schema = schema
         self.org = org
         self.now = now
         self.dimensions = dimensions_of(schema, org)
         self.counters = tuple(words.counter_field(name) for name in schema.settings.counters)
-        self.expansion = Expansion({}, {}, {dimension: {} for dimension in self.dimensions})
+        self.minutes: dict[int, _Sums] = {}
+        self.seen: dict[str, dict[str, int]] = {dimension: {} for dimension in self.dimensions}
 
     def add(self, row: Row) -> None:
+        sums = self._minute(row.minute)
         members, measures = self._members(row), _board_measures(row)
-        bins = [(str(number), calls) for number, calls in row.bins.items()]
-        for layer in self.schema.layers:
-            at = self._names(layer, row.minute)
-            self._add_series(row, layer, at)
-            self._add_boards(layer, at, members, measures)
-            self._add_latency(row.endpoint, layer, at, bins)
-        if self.org != OPERATOR:
-            self._add_key_boards(row, members, measures)
+        self._add_series(sums, row)
         for dimension, member in members:
-            seen = self.expansion.seen[dimension]
-            seen[member] = max(seen.get(member, 0), min(row.last_ms, (self.now + _AHEAD) * 1000))
+            where = self.schema.sharded(dimension, member)
+            for measure, amount in measures:
+                sums.add(("board", where, measure), ((member, amount),))
+        bins = [(str(number), calls) for number, calls in row.bins.items()]
+        sums.add(("latency",), bins)
+        sums.add(("latency", row.endpoint), bins)
+        if self.org != OPERATOR:
+            sums.add(("key_board", row.key), _key_board_scores(members, measures, bins))
+        last_ms = min(row.last_ms, (self.now + _AHEAD) * 1000)
+        for dimension, member in members:
+            seen = self.seen[dimension]
+            seen[member] = max(seen.get(member, 0), last_ms)
 
     def drop(self, calls: int) -> None:
+        self._minute(self.schema.layers.minute.floor(self.now)).add(("series",), [(words.DROPPED, calls)])
+
+    def expansion(self) -> Expansion:
+        """All that was added, under the names of Redis keys."""
+        found = Expansion({}, {}, self.seen)
+        slots = self.minutes
         for layer in self.schema.layers:
-            at = self._names(layer, self.now)
-            key = self.schema.series(self.org, layer.name, at.block)
-            self._to_series(key, self._end("series", layer, at.block_end), [(f"{at.field} {words.DROPPED}", calls)])
+            together: dict[int, list[_Sums]] = {}
+            for at, sums in slots.items():
+                together.setdefault(layer.floor(at), []).append(sums)
+            slots = {start: _together(many) for start, many in together.items()}
+            for start, sums in slots.items():
+                self._name(found, layer, start, sums)
+        return found
 
-    def _names(self, layer: Resolution, at: int) -> SlotNames:
-        return names(Slot(layer, layer.floor(at)), self.schema.layers.middle.seconds)
-
-    def _end(self, kind: Kind, layer: Resolution, end: int) -> int:
-        return min(end, self.now + _AHEAD) + self.schema.settings.kept(kind, layer.rank)
+    def _minute(self, at: int) -> _Sums:
+        sums = self.minutes.get(at)
+        if sums is None:
+            sums = self.minutes[at] = _Sums()
+        return sums
 
     def _members(self, row: Row) -> _Pairs[str]:
         who = row.org if self.org == OPERATOR else row.key
         return list(zip(self.dimensions, (row.endpoint, who, *row.tags), strict=True))
 
-    def _add_series(self, row: Row, layer: Resolution, at: SlotNames) -> None:
-        schema, org = self.schema, self.org
-        sums = [(f"{at.field} {measure}", amount) for measure, amount in self._series_measures(row)]
-        last = (f"{at.field} {words.LAST}", row.last_ms)
-        places: list[tuple[Kind, str]] = [
-            ("series", schema.series(org, layer.name, at.block)),
-            ("endpoint", schema.series_of(org, layer.name, at.block, "endpoint", row.endpoint)),
-        ]
-        if org != OPERATOR:
-            places.append(("key", schema.series_of(org, layer.name, at.block, "key", row.key)))
-        for kind, key in places:
-            self._to_series(key, self._end(kind, layer, at.block_end), sums, last)
+    def _add_series(self, sums: _Sums, row: Row) -> None:
+        measures = self._series_measures(row)
+        places: list[_Place] = [("series",), ("endpoint", row.endpoint)]
+        if self.org != OPERATOR:
+            places.append(("key", row.key))
+        for place in places:
+            sums.add(place, measures)
+            sums.saw(place, row.last_ms)
 
     def _series_measures(self, row: Row) -> _Pairs[int]:
         counts = zip(self.counters, row.counts, strict=True)
@@ -138,50 +191,49 @@ class _Expander:
             *((measure, amount) for measure, amount in optional if amount),
         ]
 
-    def _add_boards(self, layer: Resolution, at: SlotNames, members: _Pairs[str], measures: _Pairs[int]) -> None:
-        end = self._end("board", layer, at.slot_end)
-        for dimension, member in members:
-            where = self.schema.sharded(dimension, member)
-            for measure, amount in measures:
-                self._to_board(self.schema.board(self.org, layer.name, at.slot, where, measure), end, ((member, amount),))
+    def _name(self, found: Expansion, layer: Resolution, start: int, sums: _Sums) -> None:
+        """Write the sums of one slot under their keys, but for what is past its retention."""
+        at = names(Slot(layer, start), self.schema.layers.middle.seconds)
+        ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
+        ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
+        ends["latency"] = ends["board"]
+        for place, amounts in sums.amounts.items():
+            end = ends[place[0]]
+            if end <= self.now:
+                continue
+            key = self._key(layer, at, place)
+            if place[0] in _SERIES:
+                series = found.series.setdefault(key, Series(end, {}, {}))
+                series.sums.update((f"{at.field} {measure}", amount) for measure, amount in amounts.items())
+                if place in sums.last_ms:
+                    series.greatest[f"{at.field} {words.LAST}"] = sums.last_ms[place]
+            else:
+                found.boards[key] = Board(end, amounts)
 
-    def _add_latency(self, endpoint: str, layer: Resolution, at: SlotNames, bins: _Pairs[int]) -> None:
-        end = self._end("board", layer, at.slot_end)
-        self._to_board(self.schema.latency_board(self.org, layer.name, at.slot), end, bins)
-        self._to_board(self.schema.latency_board(self.org, layer.name, at.slot, endpoint), end, bins)
+    def _key(self, layer: Resolution, at: SlotNames, place: _Place) -> str:
+        kind, *rest = place
+        if kind == "series":
+            return self.schema.series(self.org, layer.name, at.block)
+        if kind in _SERIES:
+            return self.schema.series_of(self.org, layer.name, at.block, kind, *rest)
+        if kind == "board":
+            return self.schema.board(self.org, layer.name, at.slot, *rest)
+        if kind == "latency":
+            return self.schema.latency_board(self.org, layer.name, at.slot, *rest)
+        return self.schema.key_board(self.org, layer.name, at.slot, *rest)
 
-    def _add_key_boards(self, row: Row, members: _Pairs[str], measures: _Pairs[int]) -> None:
-        scores = [
-            (key_board_member(measure, dimension, member), amount)
-            for dimension, member in members
-            if dimension != "key"
-            for measure, amount in measures
-        ]
-        scores += [(key_board_member(words.CALLS, "latency", str(number)), calls) for number, calls in row.bins.items()]
-        for layer in self.schema.layers:
-            at = self._names(layer, row.minute)
-            key = self.schema.key_board(self.org, layer.name, at.slot, row.key)
-            self._to_board(key, self._end("key_board", layer, at.slot_end), scores)
+    def _end(self, kind: Kind, layer: Resolution, end: int) -> int:
+        return min(end, self.now + _AHEAD) + self.schema.settings.kept(kind, layer.rank)
 
-    def _to_series(self, key: str, end: int, sums: Iterable[tuple[str, int]], last: tuple[str, int] | None = None) -> None:
-        if end <= self.now:
-            return
-        series = self.expansion.series.get(key)
-        if series is None:
-            series = self.expansion.series[key] = Series(end, {}, {})
-        for field, amount in sums:
-            series.sums[field] = series.sums.get(field, 0) + amount
-        if last:
-            series.greatest[last[0]] = max(series.greatest.get(last[0], 0), last[1])
 
-    def _to_board(self, key: str, end: int, scores: Iterable[tuple[str, int]]) -> None:
-        if end <= self.now:
-            return
-        board = self.expansion.boards.get(key)
-        if board is None:
-            board = self.expansion.boards[key] = Board(end, {})
-        for member, amount in scores:
-            board.scores[member] = board.scores.get(member, 0) + amount
+def _key_board_scores(members: _Pairs[str], measures: _Pairs[int], bins: _Pairs[int]) -> _Pairs[int]:
+    scores = [
+        (key_board_member(measure, dimension, member), amount)
+        for dimension, member in members
+        if dimension != "key"
+        for measure, amount in measures
+    ]
+    return scores + [(key_board_member(words.CALLS, "latency", number), calls) for number, calls in bins]
 
 
 def _board_measures(row: Row) -> _Pairs[int]:
