@@ -73,7 +73,7 @@ def test_health_says_that_redis_is_gone(own_server: ServerProcess, make_usage: C
     api = Api(HOSTS[4], HOSTS[4].make(usage, auth=OperatorOrKey(usage.keys)), OPERATOR)
     own_server.stop()
     try:
-        assert api.get("/health").json["status"] == "degraded"
+        assert api.get("/health").json["status"] == "failing"
         assert api.get("/openapi.json").status == 200
     finally:
         own_server.start()

@@ -149,7 +149,7 @@ def test_health_is_for_operators(api: Api) -> None:
     assert api.get("/health").code == "forbidden"
     reply = api.with_key(OPERATOR).get("/health")
     assert reply.status == 200
-    assert reply.json["redis"] == {"kind": "redis", "reachable": True}
+    assert reply.json["redis"].items() >= {"kind": "redis", "reachable": True}.items()
 
 
 def test_openapi_knows_where_it_is_mounted(api: Api) -> None:

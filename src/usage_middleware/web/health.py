@@ -1,40 +1,138 @@
-"""`/health`: the recorder's own state, for operators."""
+"""`/health`: how recording goes, for operators: Redis, every worker, this process, and what should be looked at."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.report.viewer import Viewer
+from usage_middleware.store import vitals
 from usage_middleware.store.outages import guard
+from usage_middleware.store.schema import Schema
+from usage_middleware.store.vitals import ServerVitals, WorkerVitals
 from usage_middleware.web.auth import Forbidden
 from usage_middleware.web.message import Response, json_response
 
 if TYPE_CHECKING:
     from usage_middleware.usage import Usage
 
+#: A clock that is so far off puts calls into the wrong minutes for everybody to see.
+MOST_SKEW_MS = 10_000
+#: So long after its last word a worker is said to be late.
+LATE_MS = 30_000
+MOST_MEMORY = 0.9
+
+
+class Warned(msgspec.Struct, frozen=True):
+    """Something to look at: a stable word, and a sentence for a person. A `failing` one keeps calls from being counted."""
+
+    code: str
+    message: str
+    level: Literal["warning", "failing"] = "warning"
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer. `recorder` is what this process' own recorder says; null where it has none.
+
+    Attributes:
+        status: the worst level of the warnings.
+    """
+
+    status: Literal["ok", "warning", "failing"]
+    warnings: list[Warned]
+    redis: dict[str, Any]
+    workers: list[WorkerVitals]
+    recorder: Any
+
 
 def response(usage: Usage, viewer: Viewer) -> Response:
-    """Whether Redis answers, and what the recorder of this process says of itself.
+    """How recording goes; 200 whatever the status.
 
     Raises:
         Forbidden: the viewer is no operator.
     """
     if not viewer.is_operator:
         raise Forbidden("Only operators may look at the recorder's state.")
-    is_up = _answers(usage)
-    redis = {"kind": usage.engine.kind, "reachable": is_up}
-    return json_response({"status": "ok" if is_up else "degraded", "redis": redis, "recorder": _stats(usage)})
+    return json_response(health(usage))
 
 
-def _answers(usage: Usage) -> bool:
+def health(usage: Usage) -> Health:
+    """Ask Redis and this process' recorder."""
+    recorder = _recorder(usage)
+    server, workers, trouble = _asked(usage)
+    warnings = [*_of_server(server, trouble), *_of_recorder(recorder), *_of_workers(workers, usage.clock())]
+    levels = {warned.level for warned in warnings}
+    redis = {"kind": usage.engine.kind, "reachable": server is not None}
+    return Health(
+        status="failing" if "failing" in levels else "warning" if levels else "ok",
+        warnings=warnings,
+        redis=redis if server is None else {**redis, **msgspec.structs.asdict(server)},
+        workers=workers,
+        recorder=recorder,
+    )
+
+
+def _asked(usage: Usage) -> tuple[ServerVitals | None, list[WorkerVitals], str]:
     try:
         with guard():
-            return bool(usage.engine.read_client.ping())
-    except UsageUnavailable:
-        return False
+            client = usage.engine.read_client
+            return vitals.server(client), vitals.workers(client, Schema(usage.settings)), ""
+    except UsageUnavailable as error:
+        return None, [], str(error)
 
 
-def _stats(usage: Usage) -> Any:
+def _recorder(usage: Usage) -> Any:
     stats = getattr(usage.recorder, "stats", None)
-    return stats() if callable(stats) else None
+    return msgspec.to_builtins(stats()) if callable(stats) else None
+
+
+def _of_server(server: ServerVitals | None, trouble: str) -> Iterator[Warned]:
+    if server is None:
+        yield Warned("redis_unreachable", trouble, "failing")
+        return
+    if server.eviction_policy not in (None, "noeviction"):
+        yield Warned(
+            "eviction_policy",
+            f"maxmemory-policy is {server.eviction_policy}: a full Redis deletes counters without a word. Set noeviction: "
+            "then it refuses writes, and workers keep calls until there is room.",
+        )
+    if server.append_only is False:
+        yield Warned("persistence", _lost_by_a_restart(server))
+    if server.persistence_error:
+        yield Warned("persistence_error", f"Redis failed to write to its disk: {server.persistence_error}.")
+    if server.is_replica:
+        yield Warned("replica", "This is a replica: workers need the primary's address.")
+    if server.max_memory_bytes and (server.used_memory_bytes or 0) > MOST_MEMORY * server.max_memory_bytes:
+        yield Warned("memory", f"Redis uses {server.used_memory_bytes} of {server.max_memory_bytes} bytes.")
+
+
+def _lost_by_a_restart(server: ServerVitals) -> str:
+    if server.snapshots is False:
+        return "appendonly is off and there are no snapshots: a Redis that restarts has lost every counter. Set appendonly yes."
+    return "appendonly is off: a Redis that restarts has lost all since its last snapshot. Set appendonly yes."
+
+
+def _of_recorder(recorder: Any) -> Iterator[Warned]:
+    if isinstance(recorder, dict) and recorder.get("state", "ok") != "ok":
+        yield Warned("not_writing", f"This process writes nothing now: {recorder.get('reason')}", "failing")
+
+
+def _of_workers(workers: list[WorkerVitals], now: float) -> Iterator[Warned]:
+    for one in workers:
+        name = f"{one.host}:{one.pid}"
+        silent_ms = now * 1000 - one.seen_ms
+        if abs(one.skew_ms or 0) > MOST_SKEW_MS:
+            yield Warned("clock", f"The clock of {name} differs from Redis' by {(one.skew_ms or 0) / 1000:+.0f} s.")
+        elif silent_ms > LATE_MS:
+            yield Warned("late", f"{name} has said nothing for {silent_ms / 1000:.0f} s.")
+        if one.dropped:
+            yield Warned("dropped", f"{name} dropped {one.dropped} calls since it began: see backlog_bytes, and the log.")
+        if one.spool_calls:
+            yield Warned("spool", f"On {one.host}, {one.spool_calls} calls of processes that are gone wait in the spool.")
+        if one.in_the_way:
+            yield Warned("in_the_way", f"{name} found keys of another type in its way {one.in_the_way} times.")
+    if len({one.script for one in workers}) > 1:
+        yield Warned("versions", "Workers run different versions of the script: finish the deployment.")
