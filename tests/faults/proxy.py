@@ -117,9 +117,14 @@ class Proxy:
         with self._lock:
             self._faults = []
 
+    @property
+    def is_done(self) -> bool:
+        """True when everything that was to be lost is."""
+        return not self._faults
+
     def lost_all(self, seconds: float = 20) -> None:
-        """Wait until everything that was to be lost is."""
-        eventually(lambda: not self._faults, seconds)
+        """Wait until it is done."""
+        eventually(lambda: self.is_done, seconds)
 
     def _accept_from(self, listener: socket.socket) -> None:
         while True:

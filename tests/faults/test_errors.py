@@ -6,6 +6,7 @@ import pytest
 
 from tests.faults.conftest import MakeWorld
 from tests.faults.proxy import Loss
+from tests.support import eventually
 
 #: As servers write them; those that hold only while something else does are also brought about, in the other files.
 NOT_NOW = (
@@ -41,9 +42,10 @@ def test_an_error_once_or_twice(make_world: MakeWorld) -> None:
     world = make_world()
     for error in (*NOT_NOW, RELOAD, *STRANGE):
         world.proxy.lose(Loss.ANSWER, times=2, data=f"-{error}\r\n".encode())
-        world.proxy.lost_all()
-        world.is_back()
+        eventually(lambda: world.usage.flush() and world.proxy.is_done)
+        world.traffic.go_on(10)
     world.check()
+    assert world.proxy.met[Loss.ANSWER] == 2 * len((*NOT_NOW, RELOAD, *STRANGE))
     assert world.usage.recorder.stats().dropped == {}
 
 
