@@ -10,6 +10,7 @@ import pytest
 
 from usage_middleware import Viewer
 from usage_middleware.errors import ConfigurationError, QueryError
+from usage_middleware.store.schema import key_member
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -70,3 +71,12 @@ def test_without_the_operators_tree_all_together_is_refused(make_usage: Callable
         assert refused.value.code == "missing_org"
     assert reader.summary(OPERATOR, org="acme").total_calls == 2
     assert reader.summary(Viewer.organization("acme")).total_calls == 2
+
+
+@pytest.mark.parametrize("key", ["key_1", "(key)", "%28key)", "k" * 500])
+def test_a_key_may_name_itself_as_the_application_does(make_usage: Callable[..., Usage], key: str) -> None:
+    usage = make_usage()
+    usage.recorder.add(("acme", key_member(key)), "GET /v1/items", (), 200, 8_000, 100, ())
+    assert usage.flush()
+    asked = {name: usage.reader.details(Viewer.key("acme", key), key_id=name).usage.requests for name in (None, key, "other")}
+    assert asked == {None: 1, key: 1, "other": 0}

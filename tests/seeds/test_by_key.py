@@ -10,6 +10,7 @@ import pytest
 from tests.seeds.traffic import Traffic, column
 from tests.support import Clock
 from usage_middleware import KeyInfo
+from usage_middleware.report import by_key
 from usage_middleware.store.schema import ANONYMOUS
 
 if TYPE_CHECKING:
@@ -168,6 +169,21 @@ def test_pages(traffic: Traffic) -> None:
 def test_errors(traffic: Traffic, query: str, status: int, code: str) -> None:
     reply = traffic.api("sk_k_web").get(f"/by-key?{query}")
     assert (reply.status, reply.code) == (status, code)
+
+
+def test_too_many_keys_are_to_be_paged(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+    traffic.calls("2026-11-20T10:00:00Z", key=ANONYMOUS)
+    traffic.reach()
+    api = traffic.api("sk_k_web", cache_seconds=0)
+    listed = column(api.get("/by-key").json["keys"], "key_id")
+    assert ANONYMOUS in listed
+    monkeypatch.setattr(by_key, "UNPAGED", len(listed) - 1)  # what is no key does not count
+    assert column(api.get("/by-key").json["keys"], "key_id") == listed
+    monkeypatch.setattr(by_key, "UNPAGED", len(listed) - 2)
+    reply = api.get("/by-key")
+    assert (reply.status, reply.code) == (422, "window_too_wide")
+    assert "limit=" in reply.json["message"]
+    assert len(api.get("/by-key?limit=1000").json["keys"]) == len(listed)
 
 
 def test_csv_is_the_keys(traffic: Traffic) -> None:

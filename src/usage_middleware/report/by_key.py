@@ -18,7 +18,7 @@ from usage_middleware.report.window import CAP, Asked, Window, WindowReport, res
 from usage_middleware.report.words import Tally, board_tally, series_tally
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.reader import Answer, Reader
-from usage_middleware.store.schema import OPERATOR, key_member
+from usage_middleware.store.schema import OPERATOR, is_reserved, key_member
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
@@ -177,8 +177,10 @@ def _name(row: _Row) -> str:
 def _listed(rows: Sequence[_Row], scope: Scope, params: ByKeyParameters, keep: Keep) -> tuple[Sequence[_Row], int]:
     """The rows of the page, and how many there are in all."""
     if params.limit is None:
-        if len(rows) > UNPAGED:
-            raise QueryError("window_too_wide", f"There are {len(rows)} keys: ask for pages with limit= and offset=.", "limit")
+        # Reserved rows are no keys: a dimension that has reached its cap is still listed, with what is beyond it.
+        keys = sum(not is_reserved("key", row.key) for row in rows)
+        if keys > UNPAGED:
+            raise QueryError("window_too_wide", f"There are {keys} keys: ask for pages with limit= and offset=.", "limit")
         return rows[params.offset :], len(rows)
     paging = Paging(scope.org, unpaged("by-key", scope[:2], params), params.limit, params.offset, keep)
     ordered = paging.order(rows, lambda row: row.key, lambda key: _Row(key, None, Tally()))

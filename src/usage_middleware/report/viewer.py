@@ -103,10 +103,10 @@ def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None, *, toge
         return _operator_scope(org, key_id)
     if org is not None and viewer.org not in (listed(org), org_member(org)):
         raise QueryError("not_found", "There is no such organisation.", "org")
-    asked = None if key_id is None else listed(key_id)
     if viewer.key_id is None:
-        return Scope(viewer.org, asked, Names(viewer.names.org))
-    return Scope(viewer.org, viewer.key_id if asked in (None, viewer.key_id) else NOBODY, viewer.names)
+        return Scope(viewer.org, None if key_id is None else listed(key_id), Names(viewer.names.org))
+    is_own = key_id is None or viewer.key_id in (listed(key_id), key_member(key_id))
+    return Scope(viewer.org, viewer.key_id if is_own else NOBODY, viewer.names)
 
 
 #: A key that no call can have: what a key viewer sees of another's key. Members are never empty.
