@@ -68,6 +68,22 @@ def test_closing_delivers_and_leaves_no_trace_of_the_worker(
     assert client.zcard(f"{namespace}:{{*}}:workers") == 0
 
 
+def test_the_mark_stays_where_a_chunk_may_still_be_on_its_way(
+    make_recorder: MakeRecorder, counted: Counted, client: Any, namespace: str
+) -> None:
+    """A connection that broke may yet deliver what was written to it, after everything was sent again."""
+    recorder = make_recorder()
+    add(recorder)
+    writer: Any = recorder._flusher._writer
+    writer.faults = [("before", ConnectionError("reset"))]
+    worker = recorder.stats().worker
+    assert not recorder.flush()
+    assert recorder.close()
+    assert counted() == 1
+    assert client.get(f"{namespace}:{{acme}}:applied:{worker}") == b"1"
+    assert client.zcard(f"{namespace}:{{*}}:workers") == 0
+
+
 def test_it_can_be_closed_twice_and_used_again(make_recorder: MakeRecorder, counted: Counted) -> None:
     recorder = make_recorder()
     for expected in 1, 2, 3:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Collection
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from usage_middleware.record.aggregate import Aggregate, Batch, Cell, CellKey, folded, organisation
 from usage_middleware.record.callers import Callers, Resolve, Resolved, put
@@ -302,12 +303,11 @@ class Flusher:
         self._weigh()
         calls = self.backlog_calls
         try:
-            lost = journal.rewrite(self.sender.outbox, self._held)
+            lost = journal.leave(self.sender.outbox, self._held)
         except OSError:
             self._lost("spool")
             return False
-        logger.warning("usage: %d calls are left to the next process, in %s", calls - lost, journal.path)
-        journal.release()
+        logger.warning("usage: %d calls are left to the next process, in %s", calls - lost, self.spool_directory)
         if lost:
             logger.error("usage: %d calls are dropped, the spool is full (backlog_bytes)", lost)
         self._renew()
@@ -419,6 +419,11 @@ class Flusher:
     def backlog_bytes(self) -> int:
         """About what they take in memory, with what is kept for a Redis that forgets."""
         return self._aggregate.bytes + self._aggregate.elsewhere
+
+    @property
+    def spool_directory(self) -> Path | None:
+        """Where calls are kept on disk."""
+        return self.spool.directory if self.spool is not None else None
 
     @property
     def spool_files(self) -> int:

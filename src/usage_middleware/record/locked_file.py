@@ -49,6 +49,8 @@ class LockedFile:
             unfinished.rename(path)
             sync_directory(path.parent)
         except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
             made.close()
             raise
         return made

@@ -367,20 +367,26 @@ class Journal:
             self._append(Entry(self._spool.now(), acked=acked), durable=False)
             self._acked.update(acked)
 
-    def rewrite(self, outbox: Outbox, cells: Mapping[CellKey, Cell]) -> int:
-        """Write all there is to say anew, and nothing else; how many calls the directory had no room for.
+    def rewrite(self, outbox: Outbox, cells: Mapping[CellKey, Cell]) -> None:
+        """Write all there is to say anew, and nothing else."""
+        self._create(_entries(outbox, cells, self._spool.now()))
+
+    def leave(self, outbox: Outbox, cells: Mapping[CellKey, Cell]) -> int:
+        """Write all there is to say and leave it to whoever comes next; how many calls the directory had no room for.
 
         Those are written down as dropped.
         """
         room = _Room(self._spool.room() + (self._file.size if self._file else 0))
         self._create(room.fitting(_entries(outbox, cells, self._spool.now())))
+        self.release()
         return room.lost
 
     def _create(self, entries: Iterable[Entry]) -> None:
+        self.broken = True
         before, self._file = self._file, self._spool.create(self._worker, entries)
+        self.broken = False
         self._written = self._file.size
         self._acked = {}
-        self.broken = False
         if before is not None:
             self._spool.close(before)
 
