@@ -1,0 +1,32 @@
+"""`docs/reliability.md` names the tests that show what it says: they exist, and every fault of these tests is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+NAMED = set(re.findall(r"`(tests/[a-z_/]+\.py)::(test_\w+)`", PAGE))
+#: What tests the tests themselves.
+NO_FAULTS = {"test_proxy.py", "test_ledger.py", "test_documented.py"}
+
+
+def tests_of(path: Path) -> set[str]:
+    """The names of a file's tests."""
+    tree = ast.parse(path.read_text("utf-8"))
+    found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return {name for name in found if name.startswith("test_")}
+
+
+def test_every_test_that_is_named_exists() -> None:
+    missing = {(file, name) for file, name in NAMED if name not in tests_of(ROOT / file)}
+    assert not missing
+
+
+def test_every_fault_is_named() -> None:
+    files = [path for path in sorted(Path(__file__).parent.glob("test_*.py")) if path.name not in NO_FAULTS]
+    known = {(f"tests/faults/{path.name}", name) for path in files for name in tests_of(path)}
+    assert len(known) > 40
+    assert known <= NAMED
