@@ -14,6 +14,9 @@ from tests.faults.workplace import Workplace
 from tests.support import ServerProcess
 from usage_middleware.store import engine
 
+#: It is an application, set up by variables, for processes of its own.
+collect_ignore = ["served.py"]
+
 MakeWorld = Callable[..., ServerWorld]
 
 

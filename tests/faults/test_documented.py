@@ -13,7 +13,7 @@ NAMED = set(re.findall(r"`(tests/[a-z_/]+\.py)::(test_\w+)`", PAGE))
 NO_FAULTS = {"test_proxy.py", "test_ledger.py", "test_documented.py"}
 
 
-def tests_of(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     """The names of a file's tests."""
     tree = ast.parse(path.read_text("utf-8"))
     found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -21,12 +21,12 @@ def tests_of(path: Path) -> set[str]:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    missing = {(file, name) for file, name in NAMED if name not in tests_of(ROOT / file)}
+    missing = {(file, name) for file, name in NAMED if name not in names_in(ROOT / file)}
     assert not missing
 
 
 def test_every_fault_is_named() -> None:
     files = [path for path in sorted(Path(__file__).parent.glob("test_*.py")) if path.name not in NO_FAULTS]
-    known = {(f"tests/faults/{path.name}", name) for path in files for name in tests_of(path)}
+    known = {(f"tests/faults/{path.name}", name) for path in files for name in names_in(path)}
     assert len(known) > 40
     assert known <= NAMED
