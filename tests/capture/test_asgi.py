@@ -176,7 +176,7 @@ def test_what_is_no_status_is_a_500(status: int, counted: int) -> None:
     assert usage.only.status == counted
 
 
-@pytest.mark.parametrize(("length", "sent"), [(b"1" + b"0" * 30, 2**53), (b"-7", 0)])
+@pytest.mark.parametrize(("length", "sent"), [(b"1" + b"0" * 30, 10**12), (b"-7", 0)])
 def test_a_length_that_no_file_has(length: bytes, sent: int) -> None:
     usage = Usage()
     start = START | {"headers": [(b"content-length", length)]}

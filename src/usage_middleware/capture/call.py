@@ -20,7 +20,8 @@ from usage_middleware.store.schema import METHODS, OTHER_METHOD, UNKNOWN, UNMATC
 log = logging.getLogger("usage_middleware.capture")
 
 #: The greatest number that a counter takes at once: beyond it a float, and so a sorted set of Redis, is not exact.
-MAX_COUNT = 2**53
+#: A call counts no more than this of anything: the sum of a slot has to stay below 2**63.
+MAX_COUNT = 10**12
 _MAX_LABELS = 4096
 _MAX_APPS = 16
 _MAX_NAMES = 64
@@ -66,7 +67,7 @@ class Track:
         return self
 
     def count(self, **counts: int) -> Self:
-        """Add to declared counters: whole numbers from 0 to 2**53."""
+        """Add to declared counters: whole numbers from 0 to 10**12."""
         return self
 
 
@@ -204,7 +205,7 @@ def _position(name: str, declared: tuple[str, ...], option: str) -> int:
 def _checked_count(name: str, value: object, before: int) -> int:
     number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     if number < 0 or before + number > MAX_COUNT:
-        raise ConfigurationError(f"count: {name!r} takes whole numbers from 0 to 2**53, not {value!r}")
+        raise ConfigurationError(f"count: {name!r} takes whole numbers from 0 to 10**12, not {value!r}")
     return before + number
 
 

@@ -8,7 +8,7 @@ from usage_middleware.record.aggregate import Caller, Cell, CellKey
 from usage_middleware.record.outbox import Outbox, row_of
 from usage_middleware.record.sender import Lost
 from usage_middleware.settings import DEFAULT_ORG
-from usage_middleware.store.schema import ANONYMOUS
+from usage_middleware.store.schema import ANONYMOUS, UNMATCHED
 from usage_middleware.store.writer import TROUBLES
 
 #: digest -> (organisation, key, whether the directory knows it)
@@ -53,11 +53,13 @@ def put(cells: dict[CellKey, Cell], who: Resolved | None, outbox: Outbox) -> dic
             if who is None:
                 others[key] = cell
                 continue
-            caller = _caller(who[caller], status)
+            caller = _caller(who[caller], endpoint, status)
         outbox.put(row_of(minute, *caller, endpoint, tags, status, cell))
     return others
 
 
-def _caller(resolved: tuple[str, str, bool], status: int) -> tuple[str, str]:
+def _caller(resolved: tuple[str, str, bool], endpoint: str, status: int) -> tuple[str, str]:
+    """Who it was. A credential that nobody knows and that opened nothing gets no name: a scanner may make up thousands."""
     org, key, known = resolved
-    return (org, key) if known or status not in (401, 403) else (DEFAULT_ORG, ANONYMOUS)
+    opened = status not in (401, 403) and not endpoint.endswith(UNMATCHED)
+    return (org, key) if known or opened else (DEFAULT_ORG, ANONYMOUS)
