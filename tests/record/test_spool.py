@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
@@ -370,6 +371,18 @@ def test_a_disk_that_can_not_be_written(make_away: MakeRecorder, spool: Path, ca
     assert "3 calls could not be delivered" in caplog.text
     one._aggregate.drain()
     one._flusher.sender.renew()
+
+
+def test_what_was_never_finished_is_swept_away(make_away: MakeRecorder, spool: Path) -> None:
+    one = make_away()
+    add(one)
+    (path,) = end(one)
+    old, young = (path.with_name(f"{path.name[:-7]}{digit}.calls.new") for digit in "ab")
+    for unfinished in old, young:
+        unfinished.write_bytes(b"half a file")
+    os.utime(old, (1, 1))
+    recover(make_away())
+    assert (old.exists(), young.exists(), path.exists()) == (False, True, True)
 
 
 def test_it_counts_what_waits_while_redis_is_away(make_away: MakeRecorder) -> None:

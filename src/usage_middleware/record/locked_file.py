@@ -47,12 +47,14 @@ class LockedFile:
             made._write(MAGIC + b"".join(map(_framed, records)))
             os.fsync(file)
             unfinished.rename(path)
-            sync_directory(path.parent)
         except BaseException:
             with suppress(OSError):
                 unfinished.unlink()
             made.close()
             raise
+        # From here on the file is in its place: whatever fails now, the lock must stay.
+        with suppress(OSError):
+            sync_directory(path.parent)
         return made
 
     @classmethod
@@ -118,14 +120,6 @@ class LockedFile:
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
-
-
-def remove_unfinished(path: Path) -> None:
-    """Delete what a process left that died while it wrote a file anew."""
-    with suppress(OSError):
-        found = LockedFile.claim(path)
-        if found is not None:
-            found.remove()
 
 
 def sync_directory(path: Path) -> None:

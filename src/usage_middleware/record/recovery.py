@@ -42,6 +42,7 @@ class Recovery:
 
     def paths(self) -> list[Path]:
         """The files that there are, those of living workers too."""
+        self._spool.sweep()
         paths = self._spool.paths()
         self._left = {path: calls for path, calls in self._left.items() if path in paths}
         return paths
@@ -54,6 +55,8 @@ class Recovery:
             into: whose counts of what went wrong are added to.
             send: False while Redis is away.
         """
+        if not send and path in self._left:
+            return True
         try:
             file = self._spool.claim(path)
             return self._taken(file, into, send=send) if file is not None else self._not_ours(path)
@@ -81,8 +84,7 @@ class Recovery:
         had_calls = left.holds_calls
         sender, journal = self._new_sender(), Journal(self._spool, left.worker, file)
         sender.adopt(left.worker, journal)
-        for org, calls in left.outbox(sender.outbox, now).items():
-            sender.note_drop(org, calls)
+        too_old = left.outbox(sender.outbox, now)
         unresolved = put(left.cells, self._callers.find(key[1] for key in left.cells), sender.outbox)
         chunks = sender.seal()
         if chunks:
@@ -90,6 +92,8 @@ class Recovery:
             journal.note(chunks, unresolved, {}, replaces=True)
         done = self._delivered(sender) and not unresolved
         journal.note_acks(sender.outbox)
+        for org, calls in too_old.items() if done else ():
+            sender.note_drop(org, calls)
         into.take_counts(sender)
         self._left[file.path] = sender.outbox.calls + sum(cell.calls for cell in unresolved.values())
         if done and had_calls:

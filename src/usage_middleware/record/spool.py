@@ -23,6 +23,7 @@ credential can recognise its digest; so the directory's mode is 700 and the file
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,7 @@ import msgspec
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.periods import DAY
 from usage_middleware.record.aggregate import Cell, CellKey, organisation
-from usage_middleware.record.locked_file import UNFINISHED, LockedFile, remove_unfinished
+from usage_middleware.record.locked_file import UNFINISHED, LockedFile
 from usage_middleware.record.outbox import RETAINED_SECONDS, Outbox
 from usage_middleware.settings import NONE, Settings
 from usage_middleware.store.chunk import Chunk, Row
@@ -41,6 +42,8 @@ from usage_middleware.store.schema import OPERATOR
 #: A day less than Redis remembers a worker's last number.
 SENT_SECONDS = 7 * DAY
 SUFFIX = ".calls"
+#: To write a file takes no hour.
+UNFINISHED_SECONDS = 3600
 #: A file is written anew when it is so much larger than what it has to say.
 SLACK_BYTES = 1_000_000
 #: So many chunks go into one record when a file is written anew: less is lost with a torn one.
@@ -280,7 +283,6 @@ class Spool:
 
     def claim(self, path: Path) -> LockedFile | None:
         """A file of a worker that is no more; None where another has it."""
-        remove_unfinished(path.with_name(path.name + UNFINISHED))
         file = LockedFile.claim(path)
         if file is not None:
             self._open.add(file)
@@ -312,9 +314,19 @@ class Spool:
         file.remove()
 
     def paths(self) -> list[Path]:
-        """Every file of this namespace, oldest name first, whoever has it."""
+        """Every file of this namespace, whoever has it."""
+        return self._found("")
+
+    def sweep(self) -> None:
+        """Delete what processes left that died while they wrote a file anew."""
+        for path in self._found(UNFINISHED):
+            with suppress(OSError):
+                if path.stat().st_mtime < time.time() - UNFINISHED_SECONDS:
+                    path.unlink()
+
+    def _found(self, ending: str) -> list[Path]:
         try:
-            return sorted(self.directory.glob(f"{self._settings.namespace}.{'[0-9a-f]' * 32}{SUFFIX}"))
+            return sorted(self.directory.glob(f"{self._settings.namespace}.{'[0-9a-f]' * 32}{SUFFIX}{ending}"))
         except OSError:
             return []
 
