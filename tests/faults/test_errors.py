@@ -64,7 +64,7 @@ def test_what_is_not_the_chunks_fault_is_held_however_long_it_lasts(make_world: 
 
 @pytest.mark.parametrize("error", STRANGE)
 def test_what_may_be_its_own_fault_is_set_aside_and_counted_as_dropped(make_world: MakeWorld, error: str) -> None:
-    world = make_world()
+    world = make_world(flush_interval=60)
     with world.traffic.paused():
         while not world.usage.flush():
             pass

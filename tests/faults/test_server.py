@@ -232,7 +232,7 @@ def test_the_password_changes(make_world: MakeWorld) -> None:
 
 def test_a_payload_that_is_too_large(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that the server never takes is set aside after a while, its calls are counted as dropped, the rest goes on."""
-    world = make_world(max_members=100_000)
+    world = make_world(max_members=100_000, flush_interval=60)
     with world.admin() as admin:
         admin.config_set("proto-max-bulk-len", 1_048_576)
     with world.traffic.paused():
