@@ -120,6 +120,9 @@ class Flusher:
     def _flush(self) -> bool:
         if not self._is_whole():
             return False
+        if self.state == "away":
+            # A Redis that hangs takes seconds to say nothing: what came in since is on disk before.
+            self._keep()
         if not self._can_write():
             self._keep()
             return False
