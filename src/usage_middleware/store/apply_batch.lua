@@ -89,26 +89,33 @@ local function expire(key, at)
   redis.pcall('PEXPIRE', key, integer(at * 1000 - now_ms))
 end
 
--- One HMGET and one HSET cost a third of an HINCRBY a field, here and in every replica and AOF.
+-- What a key held before; of one that `touch` did not find there is nothing to read.
+local function read(command, entry)
+  if entry.ttl == -2 then return {} end
+  return redis.pcall(command, entry[1], unpack(entry[3]))
+end
+
+-- One HMGET and one HSET cost a third of an HINCRBY a field, here and in every replica and AOF. Redis gets numbers as they
+-- are, where Lua holds them exactly: to make text of them costs as much again.
 -- From `greatest` on the greater value stays. What a Lua number can't hold exactly goes through HINCRBY.
 local function add_series(entry)
   local key, fields, amounts, greatest = entry[1], entry[3], entry[4], entry[5]
-  local before = redis.pcall('HMGET', key, unpack(fields))
+  local before = read('HMGET', entry)
   if before.err then return false end
-  local set, clean = {}, true
+  local set, place, clean = {}, 0, true
   for i, field in ipairs(fields) do
-    local old, amount = tonumber(before[i] or 0), tonumber(amounts[i])
+    local old, amount, new = tonumber(before[i] or 0), tonumber(amounts[i]), nil
     if i >= greatest then
-      if not before[i] or (old and amount > old) then
-        set[#set + 1] = field
-        set[#set + 1] = integer(amount)
-      end
+      if not before[i] or (old and amount > old) then new = amount end
     elseif old and old + amount < EXACT and old + amount > -EXACT then
-      set[#set + 1] = field
-      set[#set + 1] = integer(old + amount)
+      new = old + amount
     else
       local exact = type(amounts[i]) == 'string' and amounts[i] or integer(amount)
       if type(redis.pcall('HINCRBY', key, field, exact)) == 'table' then clean = false end
+    end
+    if new then
+      set[place + 1], set[place + 2] = field, new
+      place = place + 2
     end
   end
   if set[1] and type(redis.pcall('HSET', key, unpack(set))) == 'table' then return false end
@@ -117,12 +124,11 @@ end
 
 local function add_board(entry)
   local key, members, amounts = entry[1], entry[3], entry[4]
-  local before = redis.pcall('ZMSCORE', key, unpack(members))
+  local before = read('ZMSCORE', entry)
   if before.err then return false end
   local set = {}
   for i, member in ipairs(members) do
-    set[#set + 1] = integer(tonumber(before[i] or 0) + amounts[i])
-    set[#set + 1] = member
+    set[2 * i - 1], set[2 * i] = tonumber(before[i] or 0) + amounts[i], member
   end
   return type(redis.pcall('ZADD', key, unpack(set))) ~= 'table'
 end
