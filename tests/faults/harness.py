@@ -224,7 +224,7 @@ class World:
         put_keys(self.usage)
         self.traffic.start()
         self.traffic.go_on()
-        assert self.usage.flush()
+        eventually(self.usage.flush)
 
     @property
     def state(self) -> str:

@@ -72,7 +72,7 @@ def test_a_replica_that_was_behind_takes_over(replicated: ClusterProcess, world:
     replica.pause()
     replicated.ask(primary, "CLIENT", "KILL", "TYPE", "replica")
     world.traffic.go_on(100)
-    assert world.usage.flush()
+    eventually(world.usage.flush)
     had = replicated.ask(primary, "INFO", "replication")["master_repl_offset"]
     primary.kill()
     replica.resume()

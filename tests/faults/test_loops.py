@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from tests.faults.harness import Client, application, identify, put_keys
 from tests.faults.ledger import Call, Ledger, assert_equal
-from tests.support import ServerProcess
+from tests.support import ServerProcess, eventually
 from usage_middleware import Usage, UsageMiddleware
 
 MakeUsage = Callable[..., Usage]
@@ -34,7 +34,7 @@ def ledger() -> Ledger:
 
 
 def check(usage: Usage, server: ServerProcess, ledger: Ledger) -> None:
-    assert usage.flush()
+    eventually(usage.flush)
     assert len(ledger) > 0
     with server.client() as client:
         assert_equal(client, usage.settings.namespace, ledger)

@@ -81,7 +81,7 @@ def test_what_a_replica_never_had_is_sent_again_when_it_takes_over(
         world.start()
         cut_off(primary, replica)
         world.traffic.go_on(100)
-        assert world.usage.flush()
+        eventually(world.usage.flush)
         take_over(primary, replica, proxy)
         world.check()
 

@@ -60,7 +60,7 @@ def test_a_server_that_comes_back_without_its_last_second(make_world: MakeWorld)
     file = next(Path(world.server.folder, "appendonlydir").glob("*.incr.aof"))
     before = file.stat().st_size
     world.traffic.go_on(300)
-    assert world.usage.flush()
+    eventually(world.usage.flush)
     world.server.kill()
     assert file.stat().st_size > before + 10_000
     with file.open("r+b") as log:
