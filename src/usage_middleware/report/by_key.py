@@ -18,10 +18,12 @@ from usage_middleware.report.window import CAP, Asked, Window, WindowReport, res
 from usage_middleware.report.words import Tally, board_tally, series_tally
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.reader import Answer, Reader
-from usage_middleware.store.schema import OPERATOR, is_reserved, key_member
+from usage_middleware.store.schema import CALLS, OPERATOR, is_reserved, key_member
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
+#: What is read of every key, used or not: no more than is shown or sorted by.
+MEASURES = (CALLS, "4xx", "5xx")
 
 
 class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +128,7 @@ def build(reader: Reader, viewer: Viewer, params: ByKeyParameters, now: int, kee
 def _read(reader: Reader, scope: Scope, window: Window) -> tuple[Series, dict[str, Tally]]:
     source = Source(reader, scope, window.slots(reader.settings.layers), window.now)
     series = source.series()
-    members: Answer[Members] | None = source.members("key") if scope.key is None else None
+    members: Answer[Members] | None = source.members("key", MEASURES) if scope.key is None else None
     source.read()
     if members is not None:
         return series.value, {name: board_tally(found) for name, found in members.value.items()}

@@ -24,6 +24,8 @@ STILL_OPEN = 120
 #: A worker without a sign of life for so long is not waited for, in milliseconds.
 WORKER_GONE_MS = 60_000
 _BATCH = 500
+#: So many members at most are united in one command, if all of them are in every slot: nobody else waits longer than that.
+_MOST_UNITED = 300_000
 #: So many fields of a block are named one by one; beyond, reading all of it costs less.
 _FEW_FIELDS = 64
 
@@ -119,9 +121,13 @@ class Sheet:
     ) -> Answer[dict[str, Measures]]:
         """Who did how much: member -> measure -> number."""
         found: dict[str, Measures] = {}
-        for shard in self._schema.all_shards(dimension):
+        shards = self._schema.all_shards(dimension)
+        most = max(1, _MOST_UNITED * len(shards) // self._schema.settings.member_limit(dimension))
+        for shard in shards:
             for measure in measures:
-                self._ask_union(slots, self._board_key(shard, measure), _board_taker(measure, found))
+                for begin in range(0, len(slots), most):
+                    some = slots[begin : begin + most]
+                    self._ask_union(some, self._board_key(shard, measure), _board_taker(measure, found))
         return self._answer(found)
 
     def latency(self, slots: Sequence[Slot], endpoint: str | None = None) -> Answer[dict[int, int]]:
