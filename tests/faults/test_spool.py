@@ -37,18 +37,39 @@ def go_on(place: Workplace, spool: str, kind: str = "uvicorn", workers: int = 1)
     place.check()
 
 
+def silent(place: Workplace) -> None:
+    """Redis takes connections, and says nothing."""
+    place.server.pause()
+
+
+def away(place: Workplace) -> None:
+    """Nobody reaches Redis."""
+    place.proxy.refuse()
+
+
+def over(place: Workplace) -> None:
+    """The outage is over."""
+    place.server.resume()
+    place.proxy.forgive()
+    place.proxy.refuse()
+    place.proxy.accept()
+
+
+@pytest.mark.parametrize("outage", [away, silent])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_worker_ends_during_an_outage(place: Workplace, spool: str, kind: str, how: signal.Signals) -> None:
+def test_a_worker_ends_during_an_outage(
+    place: Workplace, spool: str, kind: str, how: signal.Signals, outage: Callable[[Workplace], None]
+) -> None:
     worker = place.serve(kind, spool=spool, shutdown_timeout=0.3)
     with worker as running, Callers(running.port, ledger=place.ledger) as callers:
         callers.go_on()
-        place.proxy.refuse()
+        outage(place)
         callers.go_on()
         running.process.send_signal(how)
         running.process.wait(20)
+    over(place)
     assert sum(place.stored(org) for org in ("acme", "globex", "initech")) < len(place.ledger)
-    place.proxy.accept()
     go_on(place, spool, kind)
 
 
@@ -63,18 +84,19 @@ def test_several_workers_come_at_once_to_what_several_left(place: Workplace, spo
     go_on(place, spool, workers=3)
 
 
-def test_an_outage_without_a_spool_loses_what_was_not_delivered(place: Workplace) -> None:
+@pytest.mark.parametrize("outage", [away, silent])
+def test_an_outage_without_a_spool_loses_what_was_not_delivered(place: Workplace, outage: Callable[[Workplace], None]) -> None:
     with place.serve("uvicorn", shutdown_timeout=0.3) as running:
         with Callers(running.port, ledger=place.ledger) as callers:
             callers.go_on()
         eventually(lambda: settled(running))
-        place.proxy.refuse()
+        away(place)
         with Callers(running.port, ledger=Ledger()) as callers:
             callers.go_on()
             lost = callers.ledger
         running.stop()
         assert f"{len(lost)} calls could not be delivered" in running.log.read_text()
-    place.proxy.accept()
+    over(place)
     place.check()
 
 
@@ -82,11 +104,6 @@ def killed(running: Serving) -> None:
     """SIGKILL."""
     running.process.kill()
     running.process.wait(20)
-
-
-def away(place: Workplace) -> None:
-    """Nobody reaches Redis."""
-    place.proxy.refuse()
 
 
 def deaf(place: Workplace) -> None:
@@ -104,9 +121,7 @@ def test_a_worker_with_a_journal_is_killed(place: Workplace, spool: str, fault: 
             # What is on disk now is what was answered.
             assert not settled(running)
             killed(running)
-    place.proxy.forgive()
-    place.proxy.refuse()
-    place.proxy.accept()
+    over(place)
     go_on(place, spool)
 
 
