@@ -21,6 +21,7 @@ from usage_middleware.record.sender import MOST_SILENCES
 from usage_middleware.settings import Settings
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
+from usage_middleware.web.health import health
 
 ENDLESS = "while true do end"
 #: Calls of a chunk of more than a megabyte.
@@ -215,8 +216,11 @@ def test_rights_to_one_organisation_are_taken_away(make_world: MakeWorld) -> Non
         eventually(lambda: world.usage.recorder.stats().retries > 3)
         world.traffic.go_on()
         assert world.state == "ok"
+        (held,) = eventually(lambda: [one for one in health(world.usage).warnings if one.code == "held"])
+        assert "permission" in held.message
         admin.execute_command("ACL", "SETUSER", "default", "allkeys")
     world.check()
+    assert not world.usage.recorder.stats().held
 
 
 def test_the_password_changes(make_world: MakeWorld) -> None:

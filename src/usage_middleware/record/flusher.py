@@ -399,6 +399,8 @@ class Flusher:
             "refused": self.sender.refused,
             "in_the_way": self.sender.in_the_way,
             "unreplicated": self.sender.unreplicated,
+            "held": len(self.sender.held),
+            "held_reason": next(iter(self.sender.held.values()), ""),
             "spool_files": self.spool_files,
             "spool_calls": self.spool_calls,
             "skew_ms": "" if self.skew_ms is None else self.skew_ms,

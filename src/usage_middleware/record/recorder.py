@@ -47,6 +47,7 @@ class RecorderStats(msgspec.Struct, frozen=True):
         spool_files: files of processes that are gone, which are yet to be sent.
         spool_calls: how many calls those are.
         skew_ms: how far this process's clock is ahead of Redis', milliseconds; None while that is not known.
+        held: organisations that can't be written now while others can, and why.
         script: the version of the script.
     """
 
@@ -65,6 +66,7 @@ class RecorderStats(msgspec.Struct, frozen=True):
     spool_files: int = 0
     spool_calls: int = 0
     skew_ms: int | None = None
+    held: Mapping[str, str] = {}
     script: str = SCRIPT_SHA
 
 
@@ -131,6 +133,7 @@ class Recorder:
         self._starting = threading.Lock()
         self._delivery: Delivery | None = None
         self._started_in: int | None = None
+        self._gave_up = False
         self._lost: dict[str, int] = {}
         self._logged: dict[str, float] = {}
 
@@ -173,10 +176,12 @@ class Recorder:
             self._start()
         self._aggregate.add(caller, endpoint, tags, status, latency_us, sent, counts)
 
-    def lost(self, reason: str) -> None:
-        """Count an error of ours, and log it at most once a minute."""
+    def lost(self, reason: str, *, logged: bool = False) -> None:
+        """Count an error of ours, and log it at most once a minute, unless that is done already."""
         name = reason if reason in self._lost or len(self._lost) < MOST_REASONS else "other"
         self._lost[name] = self._lost.get(name, 0) + 1
+        if logged:
+            return
         now = self._monotonic()
         if now - self._logged.get(name, -LOG_EVERY) >= LOG_EVERY:
             self._logged[name] = now
@@ -189,17 +194,24 @@ class Recorder:
         return self._flusher.flush()
 
     def close(self) -> bool:
-        """Deliver what is left, within `shutdown_timeout`; True when nothing is. The next request starts it again."""
+        """Deliver what is left, within `shutdown_timeout`; True when nothing is. The next request starts it again.
+
+        What it could not deliver it tries once more when it is closed again, as at the end of the process after that of the
+        application: not for as long a time, and without a second line in the log.
+        """
         delivery, self._delivery, self._started_in = self._delivery, None, None
-        deadline = time.monotonic() + self._shutdown_timeout
+        is_first = delivery is not None or not self._gave_up
+        deadline = time.monotonic() + (self._shutdown_timeout if is_first else 0)
         if delivery is not None and delivery.is_alive() and delivery is not threading.current_thread():
             delivery.end(deadline)
             delivery.join(self._shutdown_timeout + (LAST_SECONDS if self._flusher.spool is not None else 0))
             settled = delivery.settled
         else:
             settled = self._new_delivery().finish(deadline)
-        if not settled and self._flusher.has_news:
-            logger.warning("usage: %d calls could not be delivered", self._flusher.backlog_calls)
+        if not settled and self._flusher.has_news and is_first:
+            lost = "; they are lost if the process ends now (Usage(spool=...) would keep them)"
+            logger.warning("usage: %d calls could not be delivered%s", self._flusher.backlog_calls, "" if self._flusher.spool is not None else lost)
+        self._gave_up = not settled
         return settled
 
     def stats(self) -> RecorderStats:
@@ -221,6 +233,7 @@ class Recorder:
             spool_files=flusher.spool_files,
             spool_calls=flusher.spool_calls,
             skew_ms=flusher.skew_ms,
+            held=dict(sender.held),
         )
 
     def _new_delivery(self) -> Delivery:
@@ -239,6 +252,7 @@ class Recorder:
             if self._started_in == os.getpid():
                 return
             self._flusher.begin()
+            self._gave_up = False
             self._started_in = os.getpid()
             processes.close_with_this_child()
             delivery = self._new_delivery()

@@ -36,6 +36,7 @@ class Sender:
         retries: how often a chunk was not taken.
         refused: members that a cap turned into `(other)`.
         in_the_way: keys of another type that were skipped.
+        held: organisations that can't be written now while others can, and why.
         unreplicated: how often fewer replicas than asked for had it in time.
         silent: True once a chunk got no answer: it may still be on its way.
         journal: where everything is on disk before it is sent; None: nowhere.
@@ -62,6 +63,7 @@ class Sender:
         self._refusals = Refusals(monotonic)
         self._tried: set[str] = set()
         self.dropped: dict[str, int] = {}
+        self.held: dict[str, str] = {}
         self.retries = self.refused = self.in_the_way = self.unreplicated = 0
         self.trouble = ""
         self.renew()
@@ -141,6 +143,7 @@ class Sender:
             if answer.outcome is Outcome.COUNTED:
                 self.in_the_way += answer.in_the_way
                 box.acknowledge(self._monotonic())
+                self._release(box.org)
             elif answer.outcome is Outcome.GAP:
                 box.rewind(answer.last)
             elif answer.outcome is Outcome.FULL:
@@ -157,7 +160,17 @@ class Sender:
         if answer.outcome is Outcome.FAULT:
             self._fault(box, answer.reason, MOST_FAULTS)
         elif answer.outcome is Outcome.LATER:
-            logger.debug("usage: %s can't be written now: %s", box.org, answer.reason)
+            self._hold(box.org, answer.reason)
+
+    def _hold(self, org: str, reason: str) -> None:
+        if not self.held:
+            logger.warning("usage: the calls of %s wait, and perhaps of others: %s", org, reason)
+        if org in self.held or len(self.held) < MOST_ORGANISATIONS:
+            self.held[org] = reason
+
+    def _release(self, org: str) -> None:
+        if self.held.pop(org, None) is not None and not self.held:
+            logger.warning("usage: no organisation's calls wait any more")
 
     def _fault(self, box: Box, reason: str, most: int) -> None:
         box.failures += 1

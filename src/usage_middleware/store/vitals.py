@@ -61,6 +61,8 @@ class WorkerVitals(msgspec.Struct, frozen=True):
         refused: members that a cap turned into `(other)`.
         in_the_way: keys of another type that were skipped.
         unreplicated: how often fewer replicas than asked for had a flush in time.
+        held: how many organisations it can't write now while it can write others.
+        held_reason: what Redis says of one of them.
         spool_files: files of processes that are gone which it found on its machine, yet to be sent.
         spool_calls: how many calls those are.
         skew_ms: how far its clock is ahead of Redis'; None if Redis does not tell.
@@ -80,6 +82,8 @@ class WorkerVitals(msgspec.Struct, frozen=True):
     refused: int = 0
     in_the_way: int = 0
     unreplicated: int = 0
+    held: int = 0
+    held_reason: str = ""
     spool_files: int = 0
     spool_calls: int = 0
     skew_ms: int | None = None

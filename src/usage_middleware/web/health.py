@@ -132,6 +132,8 @@ def _of_workers(workers: list[WorkerVitals], now: float) -> Iterator[Warned]:
             yield Warned("dropped", f"{name} dropped {one.dropped} calls since it began: see backlog_bytes, and the log.")
         if one.spool_calls:
             yield Warned("spool", f"On {one.host}, {one.spool_calls} calls of processes that are gone wait in the spool.")
+        if one.held:
+            yield Warned("held", f"{name} can't write {one.held} organisations now, and keeps their calls: {one.held_reason}")
         if one.in_the_way:
             yield Warned("in_the_way", f"{name} found keys of another type in its way {one.in_the_way} times.")
     if len({one.script for one in workers}) > 1:
