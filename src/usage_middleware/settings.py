@@ -140,9 +140,11 @@ def _check_counters(counters: tuple[str, ...], rates: Mapping[str, tuple[str, st
                 f"and none of {', '.join(sorted(RESERVED_RATES))}"
             )
         if len(pair) != 2 or not set(pair) <= set(counters):
-            raise ConfigurationError(f"rates: {name!r} must be a pair of declared counters ({', '.join(counters)})")
+            raise ConfigurationError(f"rates: {name!r} must be a pair of declared counters ({', '.join(counters) or 'none'})")
     if rank_by is not None and rank_by not in counters:
-        raise ConfigurationError(f"rank_by must be one of the declared counters ({', '.join(counters)}), not {rank_by!r}")
+        raise ConfigurationError(
+            f"rank_by must be one of the declared counters ({', '.join(counters) or 'none'}), not {rank_by!r}"
+        )
 
 
 def _check_names(option: str, given: Mapping[str, str], allowed: tuple[str, ...]) -> None:

@@ -32,7 +32,7 @@ class Recording:
     def add(self, *call: Any) -> None:
         self.seen.append(Seen(*call))
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str, *, logged: bool = False) -> None:
         self.reasons[reason] += 1
 
     def flush(self) -> bool:
@@ -53,7 +53,7 @@ class Broken(Recording):
     def add(self, *call: Any) -> None:
         raise RuntimeError("add")
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str, *, logged: bool = False) -> None:
         raise RuntimeError("lost")
 
     def flush(self) -> bool:

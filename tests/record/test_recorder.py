@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -109,8 +110,27 @@ def test_closing_is_bounded_and_says_what_is_lost(make_recorder: MakeRecorder, c
     recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=0.0)
     add(recorder, 3)
     assert not recorder.close()
-    assert "3 calls could not be delivered" in caplog.text
+    assert "3 calls could not be delivered; they are lost if the process ends now" in caplog.text
     recorder._aggregate.drain()
+
+
+def test_closing_again_does_not_wait_again(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=0.2)
+    add(recorder, 3)
+    assert not recorder.close()
+    recorder._shutdown_timeout = 60.0
+    before = time.monotonic()
+    assert not recorder.close()
+    assert time.monotonic() - before < 30
+    assert caplog.text.count("could not be delivered") == 1
+    recorder._aggregate.drain()
+
+
+def test_what_is_logged_already_is_only_counted(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = make_recorder()
+    recorder.lost("tag refused", logged=True)
+    assert recorder.stats().lost == {"tag refused": 1}
+    assert "tag refused" not in caplog.text
 
 
 def test_threads_that_add_at_once(make_recorder: MakeRecorder, counted: Counted) -> None:

@@ -70,3 +70,24 @@ def test_what_is_not_possible_is_told(usage: Usage, view: str, asked: dict[str, 
     with pytest.raises(QueryError) as refused:
         getattr(usage.reader, view)(org="acme", **asked)
     assert (refused.value.code, refused.value.param) == (code, param)
+
+
+@pytest.mark.parametrize(
+    ("view", "asked", "message"),
+    [
+        ("summary", {"period": "8d"}, "period must be one of 24h, 7d, 30d, 90d, not '8d'"),
+        ("details", {"granularity": "year"}, "granularity must be one of minute, hour, day, week, month, not 'year'"),
+        ("summary", {"start": "yesterday"}, "start must be an aware datetime, a date, or seconds since 1970, not 'yesterday'"),
+        ("by_key", {"limit": "x"}, "limit: Expected `int | null`, got `str`"),
+        ("summary", {"perod": "7d"}, "There is no parameter perod; there are org, start, end, period"),
+    ],
+)
+def test_it_is_told_in_words_that_say_what_to_do(usage: Usage, view: str, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        getattr(usage.reader, view)(org="acme", **asked)
+    assert refused.value.message == message
+
+
+def test_an_organisation_is_no_viewer(usage: Usage) -> None:
+    with pytest.raises(TypeError, match="say org="):
+        usage.reader.summary("acme")  # type: ignore[arg-type]

@@ -46,8 +46,8 @@ class Recording(Protocol):
     ) -> None:
         """Count one finished call; `latency_us` in microseconds, `sent` in bytes of body."""
 
-    def lost(self, reason: str) -> None:
-        """Count something that went wrong on our side; never raises."""
+    def lost(self, reason: str, *, logged: bool = False) -> None:
+        """Count something that went wrong on our side, and log it unless that is done already; never raises."""
 
     def flush(self) -> bool:
         """Send what was added; False if it could not be sent in time."""
@@ -260,19 +260,21 @@ class Capture:
         found = [pair for app in self.apps for pair in routes(app)]
         return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
 
-    def lost(self, reason: str) -> None:
-        """Count an error of ours. Never raises."""
+    def lost(self, reason: str, *, logged: bool = False) -> None:
+        """Count an error of ours, and log it unless that is done already. Never raises."""
         try:
-            self.recorder.lost(reason)
+            self.recorder.lost(reason, logged=logged)
         except Exception:
             log.debug("the recorder could not note a loss: %s", reason, exc_info=True)
 
     def refused(self, error: Exception, action: str, name: str | None) -> None:
         """Drop what the application said of a call and we can't take: logged once for each name, and counted."""
-        if len(self._named) < _MAX_NAMES and (action, name) not in self._named:
+        is_new = (action, name) not in self._named
+        if is_new and len(self._named) < _MAX_NAMES:
             self._named.add((action, name))
             log.warning("track(...).%s: %s; dropped here, an error in development", action, error)
-        self.lost(f"{action} refused")
+            is_new = False
+        self.lost(f"{action} refused", logged=not is_new)
 
     def abandon(self, finish: Callable[[], None]) -> None:
         """Leave a call that nobody finished to whoever comes next.

@@ -210,7 +210,11 @@ class Recorder:
             settled = self._new_delivery().finish(deadline)
         if not settled and self._flusher.has_news and is_first:
             lost = "; they are lost if the process ends now (Usage(spool=...) would keep them)"
-            logger.warning("usage: %d calls could not be delivered%s", self._flusher.backlog_calls, "" if self._flusher.spool is not None else lost)
+            logger.warning(
+                "usage: %d calls could not be delivered%s",
+                self._flusher.backlog_calls,
+                "" if self._flusher.spool is not None else lost,
+            )
         self._gave_up = not settled
         return settled
 

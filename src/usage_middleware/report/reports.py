@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -78,6 +78,8 @@ class Reports:
         viewer: Viewer | None,
         asked: dict[str, Any],
     ) -> R:
+        if viewer is not None and not isinstance(viewer, Viewer):
+            raise TypeError(f"a Viewer comes first, not {viewer!r}: say org=..., or Viewer.organization(...)")
         now = math.ceil(self._clock())
         with guard():
             return build(self.counters, viewer or Viewer.operator(), _parameters(kind, asked), now)
@@ -87,7 +89,7 @@ def _parameters(kind: type[P], asked: dict[str, Any]) -> P:
     known = kind.__struct_fields__
     unknown = next((name for name in asked if name not in known), None)
     if unknown is not None:
-        raise QueryError("unknown_parameter", f"There is no such parameter; there are {', '.join(known)}", unknown)
+        raise QueryError("unknown_parameter", f"There is no parameter {unknown}; there are {', '.join(known)}", unknown)
     tz = str(asked.get("timezone", "UTC"))
     for name, value in asked.items():
         _check_range(name, value)
@@ -96,7 +98,20 @@ def _parameters(kind: type[P], asked: dict[str, Any]) -> P:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         at = _AT.search(str(error))
-        raise QueryError("invalid_parameter", str(error), at and at[1]) from None
+        raise QueryError(
+            "invalid_parameter", _wrong(kind, at[1], asked, str(error)) if at else str(error), at and at[1]
+        ) from None
+
+
+def _wrong(kind: type[Parameters], name: str, asked: dict[str, Any], error: str) -> str:
+    """What is wrong with a parameter, in the words of the HTTP views where they have some."""
+    if name in _TIMES:
+        return f"{name} must be an aware datetime, a date, or seconds since 1970, not {asked.get(name)!r}"
+    hint = get_type_hints(kind)[name]
+    choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
+    if choices:
+        return f"{name} must be one of {', '.join(choices)}, not {asked.get(name)!r}"
+    return f"{name}: {error.partition(' - at ')[0]}"
 
 
 #: Where in a struct msgspec found the trouble.
