@@ -186,5 +186,6 @@ def _check_retention(kept: Mapping[Kind, Mapping[Layer, int]]) -> None:
         minute, middle, day = (kept[kind][layer] for layer in _LAYERS)
         if not 3600 <= minute <= middle <= day:
             raise ConfigurationError(
-                f"retention of {kind!r}: minute <= middle <= day, and an hour at least, not {minute}, {middle}, {day} seconds"
+                f"retention of {kind!r}: minute <= middle <= day, and an hour at least, not {minute}, {middle}, {day} seconds; "
+                "for days give timedelta(days=...)"
             )

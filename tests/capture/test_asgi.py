@@ -27,6 +27,8 @@ from tests.capture.shells import Boom, ask_asgi, http_scope
 from usage_middleware.capture.asgi import UsageMiddleware
 from usage_middleware.capture.call import track
 from usage_middleware.capture.identity import Caller
+from usage_middleware.capture.wsgi import WSGIUsageMiddleware
+from usage_middleware.errors import ConfigurationError
 
 Messages = list[dict[str, Any]]
 START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
@@ -627,3 +629,9 @@ def test_a_failed_shutdown_flushes_too_and_a_failed_flush_does_not_matter() -> N
     assert talk(app, usage, scope={"type": "lifespan"}) == [{"type": "lifespan.shutdown.failed"}]
     assert usage.recording.flushes == 1
     assert talk(app, Usage(Broken()), scope={"type": "lifespan"}) == [{"type": "lifespan.shutdown.failed"}]
+
+
+@pytest.mark.parametrize("middleware", [UsageMiddleware, WSGIUsageMiddleware])
+def test_what_is_no_usage_is_refused_at_once(middleware: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"usage must be a Usage, as in .* not str"):
+        middleware(lambda *_: None, usage="redis://localhost:6379/0")

@@ -374,3 +374,8 @@ def test_without_redis_it_says_so(schema: Schema, clock: Clock) -> None:
             with pytest.raises(UsageUnavailable):
                 ask()
         engine.close()
+
+
+def test_an_id_alone_is_no_key(keys: KeyDirectory) -> None:
+    with pytest.raises(ConfigurationError, match="give a KeyInfo"):
+        keys.put("acme", "key_7")  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from usage_middleware.capture.call import Call, Captured
+from usage_middleware.capture.call import Call, Captured, capture_of
 from usage_middleware.capture.endpoint import ScopeTemplates, relative_path
 from usage_middleware.capture.identity import NOBODY, Caller, Member, Scope, ScopeRequest, is_preflight, shown_in_scope
 from usage_middleware.marks import CALL
@@ -31,7 +31,7 @@ class UsageMiddleware:
 
     def __init__(self, app: ASGIApp, usage: Captured) -> None:
         self.app = app
-        self.capture = usage.capture
+        self.capture = capture_of(usage)
         self._templates = ScopeTemplates()
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(app)

@@ -348,6 +348,20 @@ class Capture:
         )
 
 
+def capture_of(usage: Captured) -> Capture:
+    """What a middleware was given, checked.
+
+    Raises:
+        ConfigurationError: it is no `Usage`.
+    """
+    found: object = getattr(usage, "capture", None)
+    if not isinstance(found, Capture):
+        raise ConfigurationError(
+            f"usage must be a Usage, as in usage=Usage('redis://localhost:6379/0'), not {type(usage).__name__}"
+        )
+    return found
+
+
 class Captured(Protocol):
     """What a middleware needs of a `Usage`."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIApplication
 
-from usage_middleware.capture.call import Call, Captured
+from usage_middleware.capture.call import Call, Captured, capture_of
 from usage_middleware.capture.endpoint import deployment_prefix, environ_template, traceback_template, wsgi_text
 from usage_middleware.capture.identity import NOBODY, Caller, Environ, EnvironRequest, Member, is_async, shown_in_environ
 from usage_middleware.errors import ConfigurationError
@@ -20,12 +20,12 @@ class WSGIUsageMiddleware:
     """Counts every request of a WSGI application, once, when the server closes its response.
 
     Raises:
-        ConfigurationError: if `identify` is async.
+        ConfigurationError: if `identify` is async, or `usage` is no `Usage`.
     """
 
     def __init__(self, app: WSGIApplication, usage: Captured) -> None:
         self.app = app
-        self.capture = usage.capture
+        self.capture = capture_of(usage)
         if self.capture.asks_who is not None and is_async(self.capture.asks_who):
             raise ConfigurationError("identify: an async function can't be awaited under WSGI; give a plain one")
         self.deployment = deployment_prefix()

@@ -67,6 +67,8 @@ def checked(org: str, key: KeyInfo, secret: str | None) -> None:
     Raises:
         ConfigurationError: saying which.
     """
+    if not isinstance(key, KeyInfo):
+        raise ConfigurationError(f"give a KeyInfo, as in KeyInfo(id='key_7', name='Search backend'), not {key!r:.40}")
     texts = {"organisation": org, "id": key.id, "name": key.name, "environment": key.environment}
     for what, value in texts.items():
         if not isinstance(value, str):
