@@ -84,7 +84,7 @@ def _measure(name: str, url: str, group: list[str], requests: int, rounds: int) 
             try:
                 made[peer] = framework.peers[peer]()
             except Exception as error:
-                missing[peer] = f"{type(error).__name__}: {error}".splitlines()[0]
+                missing[peer] = f"{type(error).__name__}: {error}".splitlines()[0].partition(" (/")[0]
         samplers = _samplers(framework, made, requests)
         in_turns(samplers, 1)
         return Measured(in_turns(samplers, rounds), missing)

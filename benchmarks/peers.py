@@ -128,13 +128,13 @@ STARLETTE: Mapping[str, Make] = {
     "OpenTelemetry ASGI, metrics": lambda: opentelemetry_asgi(apps.starlette_app),
     "apitally": lambda: apitally(apps.starlette_app, "starlette"),
 }
+#: Without apitally: it changes FastAPI for the whole process, so there is no bare application to compare it with.
 FASTAPI: Mapping[str, Make] = {
     "pass-through middleware": lambda: pass_through(apps.fastapi_app),
     "BaseHTTPMiddleware, doing nothing": lambda: base_http(apps.fastapi_app),
     "prometheus-fastapi-instrumentator": lambda: instrumentator(apps.fastapi_app),
     "starlette_exporter": lambda: starlette_exporter(apps.fastapi_app),
     "OpenTelemetry ASGI, metrics": lambda: opentelemetry_asgi(apps.fastapi_app),
-    "apitally": lambda: apitally(apps.fastapi_app, "fastapi"),
 }
 FLASK: Mapping[str, Make] = {
     "pass-through middleware": lambda: wsgi_pass_through(apps.flask_app),
