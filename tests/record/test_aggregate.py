@@ -32,7 +32,7 @@ def test_calls_that_are_alike_are_one_cell(clock: Clock) -> None:
     batch = mine.drain()
     ((key, cell),) = batch.cells.items()
     assert key == (MINUTE, ACME, "GET /a", ("x",), 200)
-    assert (cell.calls, cell.latency_us, cell.sent, cell.counts) == (3, 2005, 150, [9, 0])
+    assert (cell.calls, cell.latency_us, cell.sent, cell.counts) == (3, 2005, 150, (9, 0))
     assert cell.bins == {73: 2, 17: 1}
     assert cell.last_ms == int((START + 1) * 1000)
     assert batch.until_ms == int((START + 1.5) * 1000)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.store.rows import MINUTE, row, rows
 from usage_middleware.settings import Settings
 from usage_middleware.store.chunk import Chunk, Row
-from usage_middleware.store.expand import Expansion, Load, expand, is_late, substitute
+from usage_middleware.store.expand import Board, Expansion, Load, Series, expand, is_late, substitute
 from usage_middleware.store.schema import Schema
 
 HOUR, DAY = 3600, 86400
@@ -71,7 +71,8 @@ def test_the_boards_of_one_call() -> None:
 
 def test_counters_end_with_their_slot_or_block_and_the_retention() -> None:
     found = expanded(row())
-    ends = {key.removeprefix("usage:{acme}:"): end for key, (end, *_) in [*found.series.items(), *found.boards.items()]}
+    counters: dict[str, Series | Board] = {**found.series, **found.boards}
+    ends = {key.removeprefix("usage:{acme}:"): counter.expire_at for key, counter in counters.items()}
     block = MINUTE - MINUTE % 1800 + 1800
     assert ends["series:1m:2026-11-20T13:30"] == block + 48 * HOUR
     assert ends["series:30m:2026-11-20"] == MIDNIGHT + DAY + 100 * DAY

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from operator import add
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from usage_middleware.latency import bin_of
 from usage_middleware.settings import DEFAULT_ORG
@@ -23,18 +26,15 @@ BIN_BYTES = 60
 MOST_DROPPERS = 10_000
 
 
-class Cell:
-    """The sums of calls that are alike."""
+class Cell(msgspec.Struct, gc=False):
+    """The sums of calls that are alike. The garbage collector does not see it: thousands would set off full collections."""
 
-    __slots__ = ("bins", "calls", "counts", "last_ms", "latency_us", "sent")
-
-    def __init__(self, counters: int) -> None:
-        self.calls = 0
-        self.latency_us = 0
-        self.sent = 0
-        self.last_ms = 0
-        self.counts = [0] * counters
-        self.bins: dict[int, int] = {}
+    counts: tuple[int, ...]
+    calls: int = 0
+    latency_us: int = 0
+    sent: int = 0
+    last_ms: int = 0
+    bins: dict[int, int] = msgspec.field(default_factory=dict)
 
     def merge(self, other: Cell) -> None:
         """Add another cell's sums to this one."""
@@ -42,7 +42,7 @@ class Cell:
         self.latency_us += other.latency_us
         self.sent += other.sent
         self.last_ms = max(self.last_ms, other.last_ms)
-        self.counts = [mine + more for mine, more in zip(self.counts, other.counts, strict=True)]
+        self.counts = tuple(map(add, self.counts, other.counts))
         for number, calls in other.bins.items():
             self.bins[number] = self.bins.get(number, 0) + calls
 
@@ -71,7 +71,7 @@ class Aggregate:
     """
 
     def __init__(self, counters: int, limit: int, clock: Callable[[], float], crowded: Callable[[], None]) -> None:
-        self._counters = counters
+        self._zeros = (0,) * counters
         self._clock = clock
         self._crowded = crowded
         self.limit = limit
@@ -110,7 +110,7 @@ class Aggregate:
             if cell is None:
                 return
             if counts:
-                cell.counts = [mine + more for mine, more in zip(cell.counts, counts, strict=True)]
+                cell.counts = tuple(map(add, cell.counts, counts))
             self.calls += 1
             cell.calls += 1
             cell.latency_us += latency_us
@@ -131,7 +131,7 @@ class Aggregate:
         if used >= self.limit // 2 and not self._alarmed:
             self._alarmed = True
             self._crowded()
-        cell = self._cells[key] = Cell(self._counters)
+        cell = self._cells[key] = Cell(self._zeros)
         self.bytes += size_of(key[2], key[3])
         return cell
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from operator import add
 
 from msgspec.structs import replace
 
@@ -33,7 +34,7 @@ def _merge(mine: Row, other: Row) -> None:
     mine.latency_us += other.latency_us
     mine.sent += other.sent
     mine.last_ms = max(mine.last_ms, other.last_ms)
-    mine.counts = [one + more for one, more in zip(mine.counts, other.counts, strict=True)]
+    mine.counts = tuple(map(add, mine.counts, other.counts))
     for number, calls in other.bins.items():
         mine.bins[number] = mine.bins.get(number, 0) + calls
 
@@ -207,7 +208,7 @@ class Outbox:
     def put(self, row: Row) -> None:
         """Add a row for its organisation and, where there is one, for the operator's tree."""
         if self._schema.settings.operator_tree:
-            self.box(OPERATOR).put(replace(row, key="", counts=list(row.counts), bins=dict(row.bins)))
+            self.box(OPERATOR).put(replace(row, key="", bins=dict(row.bins)))
         self.box(row.org).put(row)
 
     def drop(self, org: str, calls: int) -> None:

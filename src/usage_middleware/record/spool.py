@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Loose(msgspec.Struct, array_like=True, gc=False):
     latency_us: int
     sent: int
     last_ms: int
-    counts: list[int]
+    counts: tuple[int, ...]
     bins: dict[int, int]
 
 
@@ -151,9 +151,7 @@ class Left:
         self._sealed[org] = max(self._sealed.get(org, 0), number)
 
     def _take_loose(self, one: Loose) -> None:
-        cell = Cell(0)
-        cell.calls, cell.latency_us, cell.sent, cell.last_ms = one.calls, one.latency_us, one.sent, one.last_ms
-        cell.counts, cell.bins = self._fit.counts(one.counts), one.bins
+        cell = Cell(self._fit.counts(one.counts), one.calls, one.latency_us, one.sent, one.last_ms, one.bins)
         add(self.cells, (one.minute, one.caller, one.endpoint, self._fit.tags(one.tags), one.status), cell)
 
     def pending(self, org: str) -> list[Chunk]:
@@ -232,10 +230,10 @@ class _Fit:
             return tags
         return tuple(tags[place] if place is not None else untagged for place, untagged in self._tags)
 
-    def counts(self, counts: list[int]) -> list[int]:
+    def counts(self, counts: Sequence[int]) -> tuple[int, ...]:
         if self._same_counts:
-            return counts
-        return [counts[place] if place is not None else 0 for place in self._counts]
+            return tuple(counts)
+        return tuple(counts[place] if place is not None else 0 for place in self._counts)
 
     def row(self, row: Row) -> Row:
         row.tags, row.counts = self.tags(row.tags), self.counts(row.counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -35,7 +36,7 @@ class Row(msgspec.Struct, array_like=True, gc=False):
     latency_us: int
     sent: int
     last_ms: int
-    counts: list[int]
+    counts: Sequence[int]
     bins: dict[int, int]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, names
@@ -24,7 +25,7 @@ _SERIES: tuple[Kind, ...] = ("series", "endpoint", "key")
 _BOARDS: tuple[Kind, ...] = ("board", "key_board")
 
 
-class Series(NamedTuple):
+class Series(msgspec.Struct, gc=False):
     """What is added to one hash: sums by field, and the fields of which the greatest value stays."""
 
     expire_at: int
@@ -32,7 +33,7 @@ class Series(NamedTuple):
     greatest: dict[str, int]
 
 
-class Board(NamedTuple):
+class Board(msgspec.Struct, gc=False):
     """What is added to one sorted set."""
 
     expire_at: int

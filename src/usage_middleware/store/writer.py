@@ -100,6 +100,16 @@ class Answer(NamedTuple):
     reason: str = ""
 
 
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """What is added to one Redis key. Nothing here is for the garbage collector to see: a flush makes 100,000 of them."""
+
+    key: str
+    expire_at: int
+    names: tuple[str, ...]
+    amounts: tuple[int | str, ...]
+    greatest: int = 0
+
+
 class Disagreement(Exception):
     """Redis holds counters of another shape than this recorder writes."""
 
@@ -152,10 +162,10 @@ class Writer:
                 APPLIED_SECONDS,
                 self._registry(chunk.org, expansion, int(now), exempt),
                 [
-                    [key, one.expire_at, [*one.sums, *one.greatest], _exact(one.sums, one.greatest), len(one.sums) + 1]
+                    _Entry(key, one.expire_at, (*one.sums, *one.greatest), _exact(one.sums, one.greatest), len(one.sums) + 1)
                     for key, one in expansion.series.items()
                 ],
-                [[key, one.expire_at, [*one.scores], [*one.scores.values()]] for key, one in expansion.boards.items()],
+                [_Entry(key, one.expire_at, (*one.scores,), (*one.scores.values(),)) for key, one in expansion.boards.items()],
             ]
         )
 
@@ -305,8 +315,8 @@ class Writer:
             return ""
 
 
-def _exact(*amounts: Mapping[str, int]) -> list[int | str]:
-    return [value if -_EXACT < value < _EXACT else str(value) for one in amounts for value in one.values()]
+def _exact(*amounts: Mapping[str, int]) -> tuple[int | str, ...]:
+    return tuple([value if -_EXACT < value < _EXACT else str(value) for one in amounts for value in one.values()])
 
 
 def _answer(reply: Any) -> Answer:
