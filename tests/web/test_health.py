@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,7 @@ def test_what_waits_in_the_spool(make_usage: MakeUsage, tmp_path: Path) -> None:
     add(gone, 5)
     gone.recorder.close()
     usage = make_usage(spool=tmp_path)
+    usage.recorder._started_in = os.getpid()  # no thread of its own: it would send what is to be seen waiting
     add(usage)
     usage.recorder._flusher.state = "away"
     usage.recorder._flusher.recover(lambda: True, now=True)
