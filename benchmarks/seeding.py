@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
+from benchmarks import apps
 from benchmarks.traffic import endpoint_name, key_name
 from usage_middleware import KeyInfo, Usage
 from usage_middleware.latency import bin_of
@@ -38,19 +39,27 @@ class Past(NamedTuple):
     factor: int = 1
 
 
-def seed(usage: Usage, org: str, past: Past, now: int) -> None:
-    """Write the past of an organisation that ends at `now`, and register its keys."""
+def seed(usage: Usage, url: str, options: Mapping[str, Any], org: str, past: Past, now: int) -> None:
+    """Write the past of an organisation that ends at `now`, and register its keys; in two processes, for it takes a while.
+
+    `url` and `options` are those that the usage was made with.
+    """
     for number in range(past.keys):
         usage.keys.put(org, KeyInfo(id=key_name(number), name=f"Key {number}"))
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda back: _seed_day(usage, org, past, back, now), range(past.years_days)))
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.starmap(_seed_days, [(url, dict(options), org, past, now, place, 2) for place in range(2)])
 
 
-def _seed_day(usage: Usage, org: str, past: Past, back: int, now: int) -> None:
-    schema = Schema(usage.settings)
-    writer = Writer(lambda: usage.engine.client, schema)
+def _seed_days(url: str, options: dict[str, Any], org: str, past: Past, now: int, first: int, step: int) -> None:
+    with apps.new_usage(url, **options) as usage:
+        writer = Writer(lambda: usage.engine.client, Schema(usage.settings))
+        names = [key_name(number) for number in range(past.keys)]
+        for back in range(first, past.years_days, step):
+            _seed_day(writer, names, org, past, back, now)
+
+
+def _seed_day(writer: Writer, names: list[str], org: str, past: Past, back: int, now: int) -> None:
     rows = [row for row in _rows(org, past, now - now % DAY - back * DAY, back) if row.minute <= now]
-    names = [key_name(number) for number in range(past.keys)]
     for place in range(0, len(rows), ROWS_A_CHUNK):
         number = place // ROWS_A_CHUNK + 1
         answer = writer.send(f"seed{back}", Chunk(org, number, rows[place : place + ROWS_A_CHUNK]), number - 1, now, names)

@@ -71,10 +71,11 @@ def run(quick: bool) -> str:
 
 
 def _of_size(size: Size, times: int) -> dict[str, Found]:
-    with ServerProcess() as server, server.client() as client:  # noqa: SIM117 - two lines of it
-        with apps.new_usage(server.url, namespace="views", clock=Clock(), **size.options) as usage:
+    with ServerProcess() as server, server.client() as client:
+        options = {"namespace": "views", **size.options}
+        with apps.new_usage(server.url, clock=Clock(), **options) as usage:
             begun = time.monotonic()
-            seed(usage, ORG, size.past, NOW)
+            seed(usage, server.url, options, ORG, size.past, NOW)
             print(f"{size.name}: seeded in {time.monotonic() - begun:.0f} s, {client.dbsize():,} keys", flush=True)
             return _ask_all(usage, Probe(client), times)
 

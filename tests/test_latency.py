@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usage_middleware.latency import LAST_BIN, PERCENTILES, bin_of, estimate, merge, percentile
+from usage_middleware.latency import LAST_BIN, PERCENTILES, bin_of, bin_of_whole, estimate, merge, percentile
 
 LOWEST, HIGHEST = 100, 600_000_000  # 0.1 ms and 10 minutes, in microseconds
 
@@ -66,3 +66,7 @@ def test_nothing_has_no_percentile() -> None:
 def test_what_took_no_time_has_a_bin_too(latency: int) -> None:
     assert bin_of(latency) == 0
     assert estimate(0) == 1.0
+
+
+def test_the_table_agrees_with_the_formula() -> None:
+    assert [bin_of_whole(latency) for latency in range(70_000)] == [bin_of(latency) for latency in range(70_000)]

@@ -26,8 +26,13 @@ def from_headers(get: Callable[[str], str | None]) -> str | None:
     >>> from_headers({"authorization": "bearer sk_1"}.get), from_headers({"authorization": "Basic dTpw"}.get)
     ('sk_1', None)
     """
-    key = (get("x-api-key") or "").strip() or (get("apikey") or "").strip()
+    return shown(*map(get, HEADERS))
+
+
+def shown(x_api_key: str | None, apikey: str | None, authorization: str | None) -> str | None:
+    """As `from_headers`, of the values of `HEADERS`."""
+    key = (x_api_key and x_api_key.strip()) or (apikey and apikey.strip())
     if key:
         return key
-    scheme, _, token = (get("authorization") or "").strip().partition(" ")
+    scheme, _, token = (authorization or "").strip().partition(" ")
     return (token.strip() or None) if scheme.lower() == "bearer" else None

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, cast
 
-from usage_middleware.capture.call import Capture
+from usage_middleware.capture.capture import Capture
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports

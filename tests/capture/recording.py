@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from usage_middleware.capture.call import Capture
+from usage_middleware.capture.capture import Capture
+from usage_middleware.finished import Noted
 
 
 class Seen(NamedTuple):
@@ -29,8 +30,10 @@ class Recording:
     reasons: Counter[str] = field(default_factory=Counter)
     flushes: int = 0
 
-    def add(self, *call: Any) -> None:
-        self.seen.append(Seen(*call))
+    def take(self, noted: Noted) -> None:
+        finished = noted[1](noted)
+        if finished is not None:
+            self.seen.append(Seen(*finished))
 
     def lost(self, reason: str, *, logged: bool = False) -> None:
         self.reasons[reason] += 1
@@ -50,8 +53,8 @@ class Recording:
 class Broken(Recording):
     """A recorder that can't even say so."""
 
-    def add(self, *call: Any) -> None:
-        raise RuntimeError("add")
+    def take(self, noted: Noted) -> None:
+        raise RuntimeError("take")
 
     def lost(self, reason: str, *, logged: bool = False) -> None:
         raise RuntimeError("lost")

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from tests.capture.recording import Usage
 from usage_middleware.capture.asgi import UsageMiddleware
-from usage_middleware.capture.call import track
+from usage_middleware.capture.track import track
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 
 Headers = dict[str, str]

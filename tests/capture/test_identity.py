@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.capture.recording import Recording, Usage
-from usage_middleware.capture.call import NOWHERE, Call, Capture, track
+from usage_middleware.capture.call import Call
+from usage_middleware.capture.capture import Capture
 from usage_middleware.capture.exclude import Exclusion
-from usage_middleware.capture.identity import Caller, EnvironHeaders, Headers, shown_in_scope
+from usage_middleware.capture.identity import Caller, EnvironHeaders, Headers, shown_in_headers
+from usage_middleware.capture.track import NOWHERE, track
 from usage_middleware.credentials import credential_digest, from_headers
 from usage_middleware.errors import ConfigurationError
 
@@ -45,7 +47,7 @@ def test_any_names_make_members(org: str, key: str) -> None:
 def test_the_quick_scan_agrees_with_the_header_reader(raw: list[tuple[bytes, bytes]]) -> None:
     secret = from_headers(Headers(raw).get)
     expected = ("default", "(anonymous)") if secret is None else credential_digest(secret)
-    assert shown_in_scope({"headers": raw}) == expected
+    assert shown_in_headers(raw) == expected
 
 
 def test_headers_in_any_case() -> None:
@@ -84,7 +86,7 @@ def test_track_takes_any_frameworks_request(name: str) -> None:
     assert track(notes) is call
     assert track(Holder(**{name: notes})) is call
     assert call.tag(project="p").count(records=1).identify(org="acme") is call
-    assert (call.tags, call.counts, call.caller) == (["p", "home"], [1], Caller("acme"))
+    assert (call.tags, call.counts, call.caller) == ({"project": "p"}, {"records": 1}, Caller("acme"))
     assert call.identify().identify(None).caller == Caller("acme")
 
 
@@ -123,8 +125,8 @@ def test_names_are_logged_a_bounded_number_of_times(caplog: pytest.LogCaptureFix
 
 
 def test_labels_are_remembered_within_bounds() -> None:
-    capture = Usage().capture
+    reading = Usage().capture.reading
     for number in range(6000):
-        assert capture.label("GET", f"/{number}") == f"GET /{number}"
-    assert capture.label("GET", "/1") is capture.label("GET", "/1")
-    assert len(capture._labels) <= 4096
+        assert reading.label("GET", f"/{number}") == f"GET /{number}"
+    assert reading.label("GET", "/1") is reading.label("GET", "/1")
+    assert len(reading._labels) <= 4096

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 import tracemalloc
+from collections import Counter
 
 import pytest
 
 from tests.support import START, Clock
-from usage_middleware.record.aggregate import BIN_BYTES, Aggregate, Caller, folded, size_of
+from usage_middleware.finished import Finished, Noted, Read
+from usage_middleware.record.aggregate import BIN_BYTES, TOGETHER, Aggregate, Batch, Caller, folded, size_of
 
 ACME = ("acme", "key_7")
 MINUTE = int(START) // 60 * 60
@@ -188,3 +191,169 @@ def test_the_child_of_a_fork_begins_empty_with_a_lock_of_its_own(clock: Clock) -
     mine.reset()
     add(mine)
     assert mine.drain().cells.popitem()[1].calls == 1
+
+
+# --- what waits
+
+
+def noted(endpoint: str = "GET /a", read: Read | None = None) -> Noted:
+    """What a request leaves; read as it is."""
+
+    def as_it_is(one: Noted) -> Finished:
+        return ACME, one[2], (), 200, 1000, 50, ()
+
+    return [0.0, read or as_it_is, endpoint]
+
+
+def counted(batch: Batch) -> dict[str, int]:
+    return {key[2]: cell.calls for key, cell in batch.cells.items()}
+
+
+def test_a_request_only_leaves_what_was_noted(clock: Clock) -> None:
+    mine = aggregate(clock)
+
+    def unread(_: Noted) -> Finished:
+        raise AssertionError("read within the request")
+
+    mine.take(noted(read=unread))
+    assert (mine.calls, mine.has_news, mine.has_sums, mine.bytes) == (1, True, False, 0)
+
+
+def test_when_a_call_ended_is_when_it_was_taken(clock: Clock) -> None:
+    mine = aggregate(clock)
+    mine.take(noted())
+    clock.advance(120)
+    batch = mine.drain()
+    ((key, cell),) = batch.cells.items()
+    assert (key[0], cell.last_ms, batch.until_ms) == (MINUTE, int(START * 1000), int((START + 120) * 1000))
+
+
+def test_the_last_call_is_the_last_in_whatever_order_they_are_read(clock: Clock) -> None:
+    mine = aggregate(clock)
+    late, early = noted(), noted()
+    mine.take(early)
+    clock.advance(1)
+    mine.take(late)
+    early[0], late[0] = late[0], early[0]
+    ((_, cell),) = mine.drain().cells.items()
+    assert cell.last_ms == int((START + 1) * 1000)
+
+
+def test_it_tells_when_some_are_together(clock: Clock) -> None:
+    told: list[int] = []
+    mine = Aggregate(0, 10**9, clock, lambda: None, full=lambda: told.append(mine.calls))
+    for _ in range(3 * TOGETHER):
+        mine.take(noted())
+    assert told == [TOGETHER, 2 * TOGETHER, 3 * TOGETHER]
+
+
+def test_requests_do_the_work_where_nobody_else_does(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usage_middleware.record.aggregate.MOST_WAITING", 2 * TOGETHER)
+    mine = aggregate(clock)
+    for _ in range(10 * TOGETHER):
+        mine.take(noted())
+    assert len(mine._waiting) == TOGETHER
+    assert mine.calls == 10 * TOGETHER == sum(counted(mine.drain()).values())
+
+
+def test_a_drain_in_the_midst_of_a_request_leaves_nothing_behind_that_ended_before(clock: Clock) -> None:
+    """Another thread may drain between any two steps of `take`: here, wherever `take` asks somebody for something."""
+    batches: list[Batch] = []
+
+    def draining() -> float:
+        now = clock()
+        clock.advance(1)
+        if not inside:
+            inside.append(1)
+            batches.append(mine.drain())
+            inside.clear()
+        return now
+
+    inside: list[int] = []
+    mine = Aggregate(0, 10**9, draining, lambda: None, wake=lambda: batches.append(mine.drain()), full=lambda: None)
+    for number in range(5):
+        call = noted(f"GET /{number}")
+        mine.take(call)
+        so_far: set[str] = set()
+        for batch in batches:
+            so_far |= set(counted(batch))
+            assert call[2] in so_far or call[0] * 1000 >= batch.until_ms
+    batches.append(mine.drain())
+    total: Counter[str] = Counter()
+    for batch in batches:
+        total.update(counted(batch))
+    assert total == {f"GET /{number}": 1 for number in range(5)}
+
+
+def test_what_can_not_be_read_is_not_counted_and_keeps_nothing_back(clock: Clock) -> None:
+    mine = aggregate(clock)
+    mine.take(noted())
+    mine.take(noted(read=lambda _: None))
+    mine.take(noted())
+    assert counted(mine.drain()) == {"GET /a": 2}
+    assert not mine.has_news
+
+
+def test_an_interrupt_while_adding_up_leaves_the_rest_for_the_next_time(clock: Clock) -> None:
+    mine = aggregate(clock)
+
+    def interrupted(_: Noted) -> Finished:
+        raise KeyboardInterrupt
+
+    for one in noted(), noted(read=interrupted), noted("GET /b"), noted("GET /c"):
+        mine.take(one)
+    with pytest.raises(KeyboardInterrupt):
+        mine.sum()
+    assert counted(mine.drain()) == {"GET /a": 1, "GET /b": 1, "GET /c": 1}
+
+
+def test_a_request_that_ends_while_another_is_read_is_counted_once(clock: Clock) -> None:
+    """A finaliser may run anywhere, and end a request or flush."""
+    mine = aggregate(clock)
+
+    def finalising(_: Noted) -> Finished:
+        mine.take(noted("GET /b"))
+        mine.sum()
+        return ACME, "GET /a", (), 200, 1000, 50, ()
+
+    mine.take(noted(read=finalising))
+    mine.sum()
+    assert counted(mine.drain()) == {"GET /a": 1, "GET /b": 1}
+
+
+def test_no_call_is_lost_or_late_between_threads() -> None:
+    mine = Aggregate(0, 10**9, time.time, lambda: None)
+    batches: list[Batch] = []
+    done = threading.Event()
+    left: list[Noted] = []
+
+    def drain() -> None:
+        while not done.is_set():
+            batches.append(mine.drain())
+
+    def many(number: int) -> None:
+        for turn in range(2000):
+            call = noted(f"GET /{number}/{turn}")
+            mine.take(call)
+            left.append(call)
+
+    threads = [threading.Thread(target=many, args=(number,)) for number in range(4)]
+    drainer = threading.Thread(target=drain)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in [drainer, *threads]:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done.set()
+        drainer.join()
+    finally:
+        sys.setswitchinterval(switch)
+    batches.append(mine.drain())
+    drained = {endpoint: batch.until_ms for batch in reversed(batches) for endpoint in counted(batch)}
+    assert sum(sum(counted(batch).values()) for batch in batches) == len(drained) == 8000
+    before = [0, *(batch.until_ms for batch in batches)]
+    earlier = {batch.until_ms: last for last, batch in zip(before, batches, strict=False)}
+    late = [call for call in left if call[0] * 1000 < earlier[drained[call[2]]] - 1]
+    assert not late

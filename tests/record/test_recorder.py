@@ -16,6 +16,7 @@ import pytest
 
 from tests.record.conftest import MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client
+from usage_middleware.record.aggregate import TOGETHER
 from usage_middleware.record.recorder import Recorder
 
 Counted = Callable[..., int]
@@ -322,3 +323,35 @@ def test_a_signal_in_the_middle_of_adding(server: ServerProcess, client: Any, na
     )
     assert done.returncode == 0, done.stderr
     assert today(client, namespace) > 50_000
+
+
+def test_the_thread_adds_up_what_requests_leave_before_it_is_time_to_deliver(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder()
+    recorder._flush_interval = 1000
+    for _ in range(2 * TOGETHER):
+        recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+    aggregate = recorder._aggregate
+    eventually(lambda: not aggregate._waiting)
+    assert (aggregate.calls, aggregate.has_sums, recorder.stats().backlog_calls) == (2 * TOGETHER, True, 2 * TOGETHER)
+
+
+def test_without_a_thread_requests_add_up(make_recorder: MakeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    recorder = make_recorder()
+    for _ in range(TOGETHER):
+        recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+    assert (len(recorder._aggregate._waiting), recorder._aggregate.calls) == (0, TOGETHER)
+    assert recorder.close()
+
+
+def test_a_request_after_the_end_wakes_it_again(make_recorder: MakeRecorder, counted: Counted) -> None:
+    recorder = make_recorder()
+    recorder._flush_interval = 0.01
+    for _ in range(2):
+        before = counted()
+        recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+        eventually(lambda before=before: counted() == before + 1)  # type: ignore[misc]
+        assert recorder.close()

@@ -7,10 +7,11 @@ import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from usage_middleware.capture.call import Call, Captured, capture_of
+from usage_middleware.capture.call import Call
+from usage_middleware.capture.capture import Captured, capture_of
 from usage_middleware.capture.endpoint import ScopeTemplates, relative_path
-from usage_middleware.capture.identity import NOBODY, Caller, Member, Scope, ScopeRequest, is_preflight, shown_in_scope
-from usage_middleware.marks import CALL
+from usage_middleware.capture.identity import Caller, Scope, ScopeRequest, checked_caller, is_preflight
+from usage_middleware.marks import CALL, EXCLUDE
 from usage_middleware.store.schema import UNKNOWN
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -20,6 +21,7 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: What a client that left before the response began is counted as.
 CLIENT_LEFT = 499
+_NOBODY = Caller()
 _LEAVING = frozenset({"CancelledError", "Cancelled", "ClientDisconnect"})
 
 
@@ -38,7 +40,18 @@ class UsageMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the wrapped application."""
-        call = self._begin(scope, receive, send)
+        try:
+            # Nothing is called here that need not be: after an application has had the processor's caches, each call of a
+            # function takes two to three times as long as it does in a loop.
+            if scope["type"] == "http" and CALL not in scope and scope["method"] != "OPTIONS" and not self._excludes_paths:
+                call: _ScopeCall | None = _ScopeCall(self, scope, receive, send)
+            else:
+                call = self._begin(scope, receive, send)
+            if call is not None:
+                scope[CALL] = call
+        except Exception:
+            self.capture.lost("request unreadable")
+            call = None
         if call is None:
             await self.app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
             return
@@ -56,20 +69,13 @@ class UsageMiddleware:
 
     def _begin(self, scope: Scope, receive: Receive, send: Send) -> _ScopeCall | None:
         """The call to record; None for what is not counted, or already is by a middleware further out."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (CALL in scope and not scope[CALL].done):
             return None
-        try:
-            if CALL in scope and not scope[CALL].done:
-                return None
-            if self._excludes_paths and self.capture.exclusion.covers(relative_path(scope["path"], scope.get("root_path", ""))):
-                return None
-            if scope["method"] == "OPTIONS" and is_preflight(scope):
-                return None
-            call = scope[CALL] = _ScopeCall(self, scope, receive, send)
-            return call
-        except Exception:
-            self.capture.lost("request unreadable")
+        if self._excludes_paths and self.capture.exclusion.covers(relative_path(scope["path"], scope.get("root_path", ""))):
             return None
+        if scope["method"] == "OPTIONS" and is_preflight(scope):
+            return None
+        return _ScopeCall(self, scope, receive, send)
 
     def _flushing(self, send: Send) -> Send:
         async def flushing(message: Message) -> None:
@@ -106,16 +112,29 @@ class UsageMiddleware:
 class _ScopeCall(Call):
     """A request on its way through: stands between the application and the server's `receive` and `send`."""
 
-    __slots__ = ("_headers", "_left", "_receive", "_root", "_send", "_shell")
+    __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_shell")
 
     def __init__(self, shell: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(shell.capture, scope, scope["method"], scope["path"])
+        # All of `Call.__init__` here: a second call for each request is worth avoiding.
+        capture = self.capture = shell.capture
+        self.notes = scope
+        self.method = scope["method"]
+        self.path = scope["path"]
+        self.status = 0
+        self.sent = 0
+        self.caller = None
+        self.tags = None
+        self.counts = None
+        self.done = False
         self._shell = shell
         self._receive = receive
         self._send = send
+        #: As it was before the application ran: mounts add to it.
         self._root = scope.get("root_path", "")
         self._left = False
-        self._headers: Any = ()
+        #: The message that began the response.
+        self._began: Message | None = None
+        self.started = capture.timer()
 
     async def receive(self) -> Message:
         """The server's next message, noticing a client that leaves before the response began."""
@@ -127,34 +146,33 @@ class _ScopeCall(Call):
             self.capture.lost("message unreadable")
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Hand a message to the server, and finish the call after the last one with a body."""
-        # Read before it is sent: a middleware further out may change it.
-        last = not self.done and self._saw(message)
-        await self._send(message)
-        if last:
-            if self.capture.asks_who is None:
-                self._finish()
-            else:
-                await self._ask()
-
-    def _saw(self, message: Message) -> bool:
-        """Note what a message says; True for the last one with a body."""
+        # Read before it is sent: a middleware further out may change it. No coroutine of its own but for the last message.
         try:
             kind = message["type"]
             if kind == "http.response.body":
                 body = message.get("body")
                 if body:
                     self.sent += len(body) if type(body) is bytes else memoryview(body).nbytes
-                return not message.get("more_body")
-            if kind == "http.response.start":
+                last = not message.get("more_body")
+            elif kind == "http.response.start":
                 self.status = int(message["status"])
-                self._headers = message.get("headers", ())
-                return False
-            return self._saw_file(kind, message)
+                self._began = message
+                last = False
+            else:
+                last = self._saw_file(kind, message)
         except Exception:
             self.capture.lost("message unreadable")
-            return False
+            last = False
+        return self._send_last(message) if last and not self.done else self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        await self._send(message)
+        if self.capture.asks_who is None:
+            self._finish()
+        else:
+            await self._ask()
 
     def _saw_file(self, kind: str, message: Message) -> bool:
         """As `_saw`, for files that the server sends by itself."""
@@ -168,7 +186,7 @@ class _ScopeCall(Call):
         return False
 
     def _content_length(self) -> int:
-        for name, value in self._headers:
+        for name, value in () if self._began is None else self._began.get("headers", ()):
             if name.lower() == b"content-length":
                 return int(value)
         return 0
@@ -190,47 +208,52 @@ class _ScopeCall(Call):
             self.status = 500
         await self._ask()
 
-    def _finish(self) -> None:
-        """Record the call, which shows by itself who called."""
+    def _finish(self, latency: float | None = None) -> None:
+        """Leave the call to the recorder; `latency` in seconds, of a call that has been found not to be excluded."""
+        capture = self.capture
         self.done = True
-        latency = self.capture.timer() - self.started
         try:
-            if not self.capture.is_excluded(self, self._request):
-                self._record(shown_in_scope(self.notes) if self.caller is None else self.caller.member, latency)
+            if latency is None:
+                latency = capture.timer() - self.started
+                if (EXCLUDE in self.notes or capture.exclusion.asks is not None) and self._is_excluded():
+                    return
+            if self.caller is None:
+                read, who = capture.reading.headers, self.notes["headers"]
+            else:
+                read, who = capture.reading.known, self.caller.member
+            if self._left:
+                self.status = CLIENT_LEFT
+            template = self._shell.template(self)
+            capture.take([0.0, read, who, self.method, template, self.tags, self.status, latency, self.sent, self.counts])
         except Exception:
-            self.capture.lost("call unreadable")
+            capture.lost("call not recorded")
 
     async def _ask(self) -> None:
-        """Record the call, after `identify` has said who called."""
+        """Leave the call to the recorder, after `identify` has said who called."""
+        identify = self.capture.asks_who
         if self.done:
             return
-        if self.capture.asks_who is None or self.caller is not None:
+        if identify is None or self.caller is not None:
             self._finish()
             return
         self.done = True
         latency = self.capture.timer() - self.started
-        if not self.capture.is_excluded(self, self._request):
-            member = NOBODY
-            try:
-                member = await self._identified(self.capture.asks_who)
-            except Exception:
-                self.capture.lost("identify raised")
-            finally:
-                self._record(member, latency)
-
-    async def _identified(self, identify: Callable[[Any], Any]) -> Member:
-        caller = identify(self._request())
-        if caller is not None and not isinstance(caller, Caller) and inspect.isawaitable(caller):
-            caller = await caller
-        return NOBODY if caller is None else caller.member
-
-    def _record(self, member: Member, latency: float) -> None:
+        if self._is_excluded():
+            return
+        self.caller = _NOBODY
         try:
-            if self._left:
-                self.status = CLIENT_LEFT
-            self.capture.record(self, member, self._shell.template(self), latency)
+            found = identify(self._request())
+            if found is not None and not isinstance(found, Caller) and inspect.isawaitable(found):
+                found = await found
+            if found is not None:
+                self.caller = checked_caller(found)
         except Exception:
-            self.capture.lost("call not recorded")
+            self.capture.lost("identify raised")
+        finally:
+            self._finish(latency)
+
+    def _is_excluded(self) -> bool:
+        return self.capture.is_excluded(self, self._request)
 
     def _request(self) -> ScopeRequest:
         return ScopeRequest(self.notes, self.method, relative_path(self.path, self._root))

@@ -179,6 +179,8 @@ class RouteIndex:
         self._leaves: dict[int, _Leaf] = {}
         self._mounts: list[str] = []
         self._unknown: dict[int, Any] = {}
+        #: By id of a route whose template is the same whatever the request: its endpoint and template, and what holds on to it.
+        self.plain: dict[int, tuple[Any, str, _Leaf]] = {}
         self._build()
 
     def _build(self) -> None:
@@ -192,6 +194,7 @@ class RouteIndex:
             if place.prefix is not None:
                 mounts.append(place.prefix)
         self._leaves, self._mounts = leaves, mounts
+        self.plain.clear()
 
     def find(self, thing: Any) -> _Leaf | None:
         """What is known of a route, a FastAPI route context or an endpoint; walks again for one not seen before."""
@@ -232,7 +235,12 @@ class ScopeTemplates:
         index = self._indexes.get(id(router))
         if index is None or index.router is not router:
             index = self._indexed(router)
-        return self._starlette(index, scope, path, status)
+        route = scope.get("route")
+        thing = _leaf_of(scope, route) if "fastapi" in scope else route
+        plain = index.plain.get(id(thing))
+        if plain is not None and plain[0] is scope.get("endpoint"):
+            return plain[1]
+        return _starlette(index, scope, thing, path, status)
 
     def _indexed(self, router: Any) -> RouteIndex:
         if len(self._indexes) >= _MAX_INDEXES:
@@ -240,21 +248,23 @@ class ScopeTemplates:
         index = self._indexes[id(router)] = RouteIndex(router)
         return index
 
-    def _starlette(self, index: RouteIndex, scope: Scope, path: str, status: int) -> str | None:
-        route, endpoint = scope.get("route"), scope.get("endpoint")
-        if route is None and endpoint is None:
-            return _frontend(index, scope, path, status)
-        thing = _leaf_of(scope, route)
-        leaf = None if route is None else index.find(thing)
-        if endpoint is not None and (leaf is None or leaf.endpoint is not endpoint):
-            # No route in the scope (old Starlette, FastAPI's plain routes), or one that a router further out left there.
-            leaf = index.find(endpoint) or leaf
-        if leaf is not None and leaf.routed and status == 404:
-            return None
-        if leaf is not None and len(leaf.templates) == 1:
-            return leaf.templates[0]
-        found = None if leaf is None else _best(leaf.templates, _within(scope, path))
-        return found or _unwalked(index, scope, thing, status)
+
+def _starlette(index: RouteIndex, scope: Scope, thing: Any, path: str, status: int) -> str | None:
+    endpoint = scope.get("endpoint")
+    if thing is None and endpoint is None:
+        return _frontend(index, scope, path, status)
+    leaf = None if thing is None else index.find(thing)
+    if endpoint is not None and (leaf is None or leaf.endpoint is not endpoint):
+        # No route in the scope (old Starlette, FastAPI's plain routes), or one that a router further out left there.
+        leaf = index.find(endpoint) or leaf
+    if leaf is not None and leaf.routed and status == 404:
+        return None
+    if leaf is not None and len(leaf.templates) == 1:
+        if leaf.thing is thing and leaf.endpoint is endpoint and not leaf.routed:
+            index.plain[id(thing)] = endpoint, leaf.templates[0], leaf
+        return leaf.templates[0]
+    found = None if leaf is None else _best(leaf.templates, _within(scope, path))
+    return found or _unwalked(index, scope, thing, status)
 
 
 def _leaf_of(scope: Scope, route: Any) -> Any:

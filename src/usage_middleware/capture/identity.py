@@ -7,20 +7,20 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Mu
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from usage_middleware.credentials import HEADERS, credential_digest, from_headers
+from usage_middleware.credentials import HEADERS, credential_digest, shown
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.finished import Member
 from usage_middleware.settings import DEFAULT_ORG
 from usage_middleware.store.schema import ANONYMOUS, key_member, org_member
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
-#: Whom a call is counted for: (organisation, key) as members, or the digest of a credential still to be resolved.
-Member: TypeAlias = tuple[str, str] | bytes
 
 NOBODY: Member = (DEFAULT_ORG, ANONYMOUS)
 
-_RAW_HEADERS = {name.encode(): name for name in HEADERS}
-_ENVIRON_HEADERS = {name: "HTTP_" + name.upper().replace("-", "_") for name in HEADERS}
+_RAW_HEADERS = frozenset(name.encode() for name in HEADERS)
+#: The values of `credentials.HEADERS` in a request.
+Shown: TypeAlias = tuple[str | None, str | None, str | None]
 #: Longer names are not worth remembering: nobody sends them twice, and they would fill the memory.
 _REMEMBERED = 256
 
@@ -66,6 +66,17 @@ class Caller:
 
 def _remembered(cached: Callable[[str | None], str], plain: Callable[[str | None], str], name: str | None) -> str:
     return cached(name) if name is None or len(name) <= _REMEMBERED else plain(name)
+
+
+def checked_caller(found: object) -> Caller:
+    """What `identify` answered, if it is a caller.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(found, Caller):
+        raise ConfigurationError(f"identify must answer a Caller or None, not {type(found).__name__}")
+    return found
 
 
 class Headers(Mapping[str, str]):
@@ -177,19 +188,31 @@ Request: TypeAlias = ScopeRequest | EnvironRequest
 Identify: TypeAlias = Callable[[Any], Caller | Awaitable[Caller | None] | None]
 
 
-def shown_in_scope(scope: Scope) -> Member:
+def shown_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> Member:
     """The digest of the API key in the headers of an ASGI scope; nobody where there is none."""
-    found: dict[str, str] = {}
-    for name, value in scope["headers"]:
+    found: dict[bytes, str] | None = None
+    for name, value in headers:
         if name in _RAW_HEADERS:
-            found.setdefault(_RAW_HEADERS[name], value.decode("latin-1"))
-    secret = from_headers(found.get) if found else None
+            if found is None:
+                found = {name: value.decode("latin-1")}
+            elif name not in found:
+                found[name] = value.decode("latin-1")
+    if found is None:
+        return NOBODY
+    get = found.get
+    secret = shown(get(b"x-api-key"), get(b"apikey"), get(b"authorization"))
     return NOBODY if secret is None else credential_digest(secret)
 
 
-def shown_in_environ(environ: Environ) -> Member:
-    """The digest of the API key in the headers of a WSGI environ; nobody where there is none."""
-    secret = from_headers(lambda name: environ.get(_ENVIRON_HEADERS[name]))
+def values_in_environ(environ: Mapping[str, Any]) -> Shown:
+    """What a WSGI environ has of the headers that may hold an API key, to be read later."""
+    get = environ.get
+    return get("HTTP_X_API_KEY"), get("HTTP_APIKEY"), get("HTTP_AUTHORIZATION")
+
+
+def shown_in_values(values: Shown) -> Member:
+    """The digest of the API key in the values of the headers that may hold one; nobody where there is none."""
+    secret = shown(*values)
     return NOBODY if secret is None else credential_digest(secret)
 
 

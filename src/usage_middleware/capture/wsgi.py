@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIApplication
 
-from usage_middleware.capture.call import Call, Captured, capture_of
+from usage_middleware.capture.call import Call
+from usage_middleware.capture.capture import Captured, capture_of
 from usage_middleware.capture.endpoint import deployment_prefix, environ_template, traceback_template, wsgi_text
-from usage_middleware.capture.identity import NOBODY, Caller, Environ, EnvironRequest, Member, is_async, shown_in_environ
+from usage_middleware.capture.identity import NOBODY, Environ, EnvironRequest, checked_caller, is_async, values_in_environ
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.marks import CALL
+from usage_middleware.finished import Member
+from usage_middleware.marks import CALL, EXCLUDE
 from usage_middleware.store.schema import UNKNOWN
 
 
@@ -28,12 +30,23 @@ class WSGIUsageMiddleware:
         self.capture = capture_of(usage)
         if self.capture.asks_who is not None and is_async(self.capture.asks_who):
             raise ConfigurationError("identify: an async function can't be awaited under WSGI; give a plain one")
+        self._excludes_paths = self.capture.exclusion.has_paths
         self.deployment = deployment_prefix()
         self.capture.wraps(app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request with the wrapped application."""
-        call = self._begin(environ, start_response)
+        try:
+            if self.capture.abandoned:
+                self.capture.settle()
+            # Nothing more is called than need be: see asgi.py.
+            if (CALL in environ or "HTTP_ORIGIN" in environ or self._excludes_paths) and self._passes(environ):
+                call = None
+            else:
+                call = environ[CALL] = _EnvironCall(self, environ, start_response)
+        except Exception:
+            self.capture.lost("request unreadable")
+            call = None
         if call is None:
             return self.app(environ, start_response)
         try:
@@ -44,19 +57,8 @@ class WSGIUsageMiddleware:
             raise
         return call.respond(body)
 
-    def _begin(self, environ: Environ, start_response: StartResponse) -> _EnvironCall | None:
-        """The call to record; None for what is not counted, or already is by a middleware further out."""
-        try:
-            self.capture.settle()
-            if self._passes(environ):
-                return None
-            call = environ[CALL] = _EnvironCall(self, environ, start_response)
-            return call
-        except Exception:
-            self.capture.lost("request unreadable")
-            return None
-
     def _passes(self, environ: Environ) -> bool:
+        """True for what is not counted, or already is by a middleware further out."""
         outer = environ.get(CALL)
         if isinstance(outer, Call) and not outer.done:
             return True
@@ -70,19 +72,30 @@ class WSGIUsageMiddleware:
 class _EnvironCall(Call):
     """A request on its way through: stands between the application and the server's `start_response`."""
 
-    __slots__ = ("_began", "_headers", "_shell", "_start", "_template", "_write", "stopped")
+    __slots__ = ("_headers", "_shell", "_start", "_template", "_write", "began", "stopped")
 
     def __init__(self, shell: WSGIUsageMiddleware, environ: Environ, start_response: StartResponse) -> None:
-        super().__init__(shell.capture, environ, environ["REQUEST_METHOD"], wsgi_text(environ.get("PATH_INFO", "")))
+        # All of `Call.__init__` here: a second call for each request is worth avoiding.
+        capture = self.capture = shell.capture
+        self.notes = environ
+        self.method = environ["REQUEST_METHOD"]
+        self.path = environ.get("PATH_INFO", "")
+        self.status = 0
+        self.sent = 0
+        self.caller = None
+        self.tags = None
+        self.counts = None
+        self.done = False
         self._shell = shell
         self._start = start_response
         self._write: Callable[[bytes], object] | None = None
         self._headers: list[tuple[str, str]] = []
         self._template: str | None = None
         #: True once the server got a piece of body, and sent the headers: until then it answers an exception with 500.
-        self._began = False
+        self.began = False
         #: When the last byte was sent, on the capture's timer.
         self.stopped: float | None = None
+        self.started = capture.timer()
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
         """The server's `start_response`, noticing the status and, while the framework still knows it, the route."""
@@ -105,7 +118,7 @@ class _EnvironCall(Call):
 
     def saw(self, chunk: bytes) -> None:
         """Count a piece of body."""
-        self._began = True
+        self.began = True
         try:
             self.sent += len(chunk)
         except Exception:
@@ -114,7 +127,7 @@ class _EnvironCall(Call):
     def failed(self, error: BaseException) -> None:
         """The application raised: 500, unless bytes of its response are out already."""
         try:
-            if not self._began:
+            if not self.began:
                 self.status = 500
             if self._template is None:
                 seen = cast(Environ, self.notes), self._shell.deployment
@@ -138,7 +151,7 @@ class _EnvironCall(Call):
     def _follow(self, file: Any) -> None:
         """Finish when the server closes a file that it recognises by its type, and may send without iterating over it."""
         self.sent += _size(file, self._headers)
-        self._began = True
+        self.began = True
         close = getattr(file, "close", None)
 
         def closing() -> None:
@@ -155,45 +168,49 @@ class _EnvironCall(Call):
             self.finish()
 
     def finish(self) -> None:
-        """Record the call, once."""
+        """Leave the call to the recorder, once."""
         if self.done:
             return
         self.done = True
-        latency = (self.capture.timer() if self.stopped is None else self.stopped) - self.started
+        capture, notes = self.capture, self.notes
+        latency = (capture.timer() if self.stopped is None else self.stopped) - self.started
         self.status = self.status or 500
         try:
-            if not self.capture.is_excluded(self, self._request):
-                self.capture.record(self, self._who(), self._placed(), latency)
+            if (EXCLUDE not in notes and capture.exclusion.asks is None) or not capture.is_excluded(self, self._request):
+                who: object
+                if self.caller is not None:
+                    read, who = capture.reading.known, self.caller.member
+                elif capture.asks_who is None:
+                    read, who = capture.reading.values, values_in_environ(notes)
+                else:
+                    read, who = capture.reading.known, self._identified(capture.asks_who)
+                template = self._template or self._unplaced()
+                capture.take([0.0, read, who, self.method, template, self.tags, self.status, latency, self.sent, self.counts])
         except Exception:
-            self.capture.lost("call not recorded")
+            capture.lost("call not recorded")
         # The environ would keep the call alive, and the call the environ.
-        self.notes.pop(CALL, None)
+        notes.pop(CALL, None)
 
-    def _placed(self) -> str:
+    def _unplaced(self) -> str:
         try:
             framework = "werkzeug.request" in self.notes or "bottle.route" in self.notes
-            return self._template or self.capture.unplaced(self.status, framework, self._shell.app)
+            return self.capture.unplaced(self.status, framework, self._shell.app)
         except Exception:
             self.capture.lost("template unreadable")
             return UNKNOWN
 
-    def _who(self) -> Member:
-        identify = self.capture.asks_who
-        if self.caller is not None:
-            return self.caller.member
-        if identify is None:
-            return shown_in_environ(cast(Environ, self.notes))
+    def _identified(self, identify: Callable[[Any], Any]) -> Member:
         try:
             caller = identify(self._request())
             if inspect.iscoroutine(caller):
                 caller.close()
-            return NOBODY if caller is None else cast(Caller, caller).member
+            return NOBODY if caller is None else checked_caller(caller).member
         except Exception:
             self.capture.lost("identify raised")
             return NOBODY
 
     def _request(self) -> EnvironRequest:
-        return EnvironRequest(cast(Environ, self.notes), self.method, self.path)
+        return EnvironRequest(cast(Environ, self.notes), self.method, wsgi_text(self.path))
 
 
 class _Body:
@@ -208,21 +225,13 @@ class _Body:
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        # Begins in `__next__`: whoever asks an iterator for its iterator twice must not get the body twice.
-        return self
+        # Always the same one: whoever asks an iterator for its iterator twice must not get the body twice.
+        if self._pieces is None:
+            self._pieces = _pieces(self._call, self._body)
+        return self._pieces
 
     def __next__(self) -> bytes:
-        try:
-            if self._pieces is None:
-                self._pieces = iter(self._body)
-            piece = next(self._pieces)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self._call.failed(error)
-            raise
-        self._call.saw(piece)
-        return piece
+        return next(iter(self))
 
     def close(self) -> None:
         """Close the application's response, and finish the call."""
@@ -242,6 +251,23 @@ class _Body:
         if not self._call.done:
             self._call.stopped = self._call.capture.timer()
             self._call.capture.abandon(self._call.finish)
+
+
+def _pieces(call: _EnvironCall, body: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of a body, counted. A generator, for servers go through one faster than through anything of ours."""
+    try:
+        for piece in body:
+            call.began = True
+            if type(piece) is bytes:
+                call.sent += len(piece)
+            else:
+                call.saw(piece)
+            yield piece
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        call.failed(error)
+        raise
 
 
 class _SizedBody(_Body):

@@ -1,4 +1,4 @@
-"""The thread that delivers."""
+"""The thread that adds up what requests have left, and delivers it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Delivery(threading.Thread):
     """Flushes every so often, sooner and then later again after a failure, until it is told to end.
 
     Attributes:
-        wake: set it to have it flush now.
+        wake: set it to have added up what waits.
         settled: when it has ended, whether everything was acknowledged.
     """
 
@@ -31,8 +31,14 @@ class Delivery(threading.Thread):
         self._lost = lost
         self._interval = interval
         self._deadline: float | None = None
+        self._hurry = False
         self.wake = threading.Event()
         self.settled = False
+
+    def hurry(self) -> None:
+        """Have it flush now."""
+        self._hurry = True
+        self.wake.set()
 
     def end(self, deadline: float) -> None:
         """Deliver what is left before the deadline (of `time.monotonic`), then end."""
@@ -45,12 +51,19 @@ class Delivery(threading.Thread):
         self._safely(self._flusher.announce)
         self._safely(self._recover)
         while self._deadline is None:
-            self.wake.wait(_backoff(failures) if failures else self._interval)
-            self.wake.clear()
+            self._wait(_backoff(failures) if failures else self._interval)
             if self._deadline is None:
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
                 self._safely(self._recover)
         self.settled = self.finish(self._deadline)
+
+    def _wait(self, seconds: float) -> None:
+        """Add up what comes in, until the time is over or somebody is in a hurry."""
+        over = time.monotonic() + seconds
+        while self._deadline is None and not self._hurry and self.wake.wait(max(over - time.monotonic(), 0)):
+            self.wake.clear()
+            self._safely(self._flusher.add_up)
+        self._hurry = False
 
     def _recover(self) -> None:
         self._flusher.recover(lambda: self._deadline is None)

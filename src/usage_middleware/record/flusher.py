@@ -89,6 +89,10 @@ class Flusher:
         self._folded_at = 0
         self._recovered_at = self._told_routes_at = float("-inf")
 
+    def add_up(self) -> None:
+        """Read and add up the calls that wait for it."""
+        self._aggregate.sum()
+
     def flush(self) -> bool:
         """Send what there is; True when everything recorded before this call is acknowledged."""
         with self._lock:
@@ -99,8 +103,8 @@ class Flusher:
         return settled
 
     def begin(self) -> None:
-        """Call it before the first call is recorded: all that finished here before is counted, there was nothing."""
-        if not self.has_news:
+        """Call it before the first call says when it ended: all that ended here before is counted, there was nothing."""
+        if not self._aggregate.has_sums and not self._held and self.sender.outbox.settled:
             self.flushed_through_ms = int(self._clock() * 1000)
 
     def announce(self) -> None:

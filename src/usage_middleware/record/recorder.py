@@ -112,7 +112,9 @@ class Recorder:
         self._flush_interval = flush_interval
         self._shutdown_timeout = shutdown_timeout
         self._monotonic = monotonic
-        self._aggregate = Aggregate(len(settings.counters), backlog_bytes, clock, self._crowded)
+        self._aggregate = Aggregate(len(settings.counters), backlog_bytes, clock, self._crowded, self._start, self._full)
+        #: `take(noted)`: keep what was noted of a finished request, to be counted soon.
+        self.take = self._aggregate.take
         self._flusher = Flusher(
             writer,
             self._aggregate,
@@ -130,7 +132,7 @@ class Recorder:
         processes.register(self)
 
     def _reset(self) -> None:
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._delivery: Delivery | None = None
         self._started_in: int | None = None
         self._gave_up = False
@@ -172,8 +174,6 @@ class Recorder:
             sent: response body bytes.
             counts: an amount for each declared counter.
         """
-        if self._started_in != os.getpid():
-            self._start()
         self._aggregate.add(caller, endpoint, tags, status, latency_us, sent, counts)
 
     def lost(self, reason: str, *, logged: bool = False) -> None:
@@ -199,7 +199,9 @@ class Recorder:
         What it could not deliver it tries once more when it is closed again, as at the end of the process after that of the
         application: not for as long a time, and without a second line in the log.
         """
-        delivery, self._delivery, self._started_in = self._delivery, None, None
+        with self._starting:
+            delivery, self._delivery, self._started_in = self._delivery, None, None
+            self._aggregate.awake = False
         is_first = delivery is not None or not self._gave_up
         deadline = time.monotonic() + (self._shutdown_timeout if is_first else 0)
         if delivery is not None and delivery.is_alive() and delivery is not threading.current_thread():
@@ -247,9 +249,18 @@ class Recorder:
         if self._delivery is not None:
             # While Redis is away, the next try comes soon anyway.
             if self._flusher.state == "ok":
-                self._delivery.wake.set()
+                self._delivery.hurry()
         else:
-            self._started_in = None
+            self._started_in, self._aggregate.awake = None, False
+
+    def _full(self) -> None:
+        # Asked once for many calls: the id of the process is a system call. Some servers fork without telling Python.
+        if self._started_in != os.getpid():
+            self._start()
+        if self._delivery is None:
+            self._aggregate.sum()
+        else:
+            self._delivery.wake.set()
 
     def _start(self) -> None:
         with self._starting:
@@ -257,7 +268,7 @@ class Recorder:
                 return
             self._flusher.begin()
             self._gave_up = False
-            self._started_in = os.getpid()
+            self._started_in, self._aggregate.awake = os.getpid(), True
             processes.close_with_this_child()
             delivery = self._new_delivery()
             try:

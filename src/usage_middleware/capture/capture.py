@@ -1,0 +1,174 @@
+"""What the middlewares need of a `Usage`: how to read a request, and where a finished call goes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from usage_middleware.capture.call import Call
+from usage_middleware.capture.endpoint import has_routes, routes
+from usage_middleware.capture.exclude import Exclude, Exclusion
+from usage_middleware.capture.identity import Identify, Request
+from usage_middleware.capture.reading import Reading
+from usage_middleware.errors import ConfigurationError
+from usage_middleware.finished import Noted
+from usage_middleware.marks import EXCLUDE
+from usage_middleware.store.schema import UNKNOWN, UNMATCHED
+
+log = logging.getLogger("usage_middleware.capture")
+
+_MAX_APPS = 16
+_MAX_NAMES = 64
+
+
+class Recording(Protocol):
+    """Where finished calls go. The recorder is one; a list in a test is another."""
+
+    def take(self, noted: Noted) -> None:
+        """Keep what was noted of a finished call, to be counted soon."""
+
+    def lost(self, reason: str, *, logged: bool = False) -> None:
+        """Count something that went wrong on our side, and log it unless that is done already; never raises."""
+
+    def flush(self) -> bool:
+        """Send what was added; False if it could not be sent in time."""
+
+
+class Capture:
+    """What the middlewares need of a `Usage`: how to read a request, and where a finished call goes.
+
+    `at_shutdown` is run when the application has shut down (ASGI); else the recorder is flushed.
+
+    Raises:
+        ConfigurationError: if `identify` is not callable, or `exclude` names no path.
+    """
+
+    def __init__(
+        self,
+        recorder: Recording,
+        *,
+        identify: Identify | None = None,
+        exclude: Exclude = None,
+        dimensions: Sequence[str] = (),
+        untagged: Sequence[str] = (),
+        counters: Sequence[str] = (),
+        strict: bool = False,
+        timer: Callable[[], float] = time.perf_counter,
+        at_shutdown: Callable[[], object] | None = None,
+    ) -> None:
+        if identify is not None and not callable(identify):
+            raise ConfigurationError(f"identify must be callable, not {identify!r}")
+        self.recorder = recorder
+        self.take = recorder.take
+        self.reading = Reading(dimensions, untagged, counters, self.lost)
+        self.asks_who = identify
+        self.exclusion = Exclusion(exclude)
+        self.dimensions = tuple(dimensions)
+        self.counters = tuple(counters)
+        self.strict = strict
+        self.timer = timer
+        self.at_shutdown = recorder.flush if at_shutdown is None else at_shutdown
+        self.apps: list[Any] = []
+        self._warned = False
+        self._named: set[tuple[str, str | None]] = set()
+        #: What finishes calls whose response was dropped; see `abandon`.
+        self.abandoned: deque[Callable[[], None]] = deque()
+
+    def wraps(self, app: Any) -> None:
+        """Remember an application that a middleware wraps, for `routes()`."""
+        if len(self.apps) < _MAX_APPS and not any(known is app for known in self.apps):
+            self.apps.append(app)
+
+    def routes(self) -> list[tuple[str, str]]:
+        """The public routes of the applications wrapped so far, as (method, template), without excluded paths."""
+        found = [pair for app in self.apps for pair in routes(app)]
+        return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
+
+    def lost(self, reason: str, *, logged: bool = False) -> None:
+        """Count an error of ours, and log it unless that is done already. Never raises."""
+        try:
+            self.recorder.lost(reason, logged=logged)
+        except Exception:
+            log.debug("the recorder could not note a loss: %s", reason, exc_info=True)
+
+    def refused(self, error: Exception, action: str, name: str | None) -> None:
+        """Drop what the application said of a call and we can't take: logged once for each name, and counted."""
+        is_new = (action, name) not in self._named
+        if is_new and len(self._named) < _MAX_NAMES:
+            self._named.add((action, name))
+            log.warning("track(...).%s: %s; dropped here, an error in development", action, error)
+            is_new = False
+        self.lost(f"{action} refused", logged=not is_new)
+
+    def abandon(self, finish: Callable[[], None]) -> None:
+        """Leave a call that nobody finished to whoever comes next.
+
+        Called while an object is being collected, which may be in the midst of anything, the recorder's lock included:
+        so it must do no more than this.
+        """
+        self.abandoned.append(finish)
+
+    def settle(self) -> None:
+        """Record the calls whose response was dropped without being closed."""
+        while self.abandoned:
+            try:
+                self.abandoned.popleft()()
+            except IndexError:
+                return
+
+    def unplaced(self, status: int, routed: bool, app: Any) -> str:
+        """What stands for the template where none was found.
+
+        `(unmatched)` where no route was reached. `(unknown)` where one was, of an application that has routes, and a
+        middleware in between works on a copy of the scope or environ, so that nothing of the match can be seen.
+        """
+        if routed or 300 <= status < 500 or not has_routes(app):
+            return UNMATCHED
+        if status < 300:
+            self._warn_unknown()
+        return UNKNOWN
+
+    def _warn_unknown(self) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
+                "hands on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
+            )
+
+    def is_excluded(self, call: Call, request: Callable[[], Request]) -> bool:
+        """True for a request that is not to be counted after all."""
+        if call.notes.get(EXCLUDE):
+            return True
+        if self.exclusion.asks is None:
+            return False
+        try:
+            return bool(self.exclusion.asks(request()))
+        except Exception:
+            self.lost("exclude raised")
+            return False
+
+
+def capture_of(usage: Captured) -> Capture:
+    """What a middleware was given, checked.
+
+    Raises:
+        ConfigurationError: it is no `Usage`.
+    """
+    found: object = getattr(usage, "capture", None)
+    if not isinstance(found, Capture):
+        raise ConfigurationError(
+            f"usage must be a Usage, as in usage=Usage('redis://localhost:6379/0'), not {type(usage).__name__}"
+        )
+    return found
+
+
+class Captured(Protocol):
+    """What a middleware needs of a `Usage`."""
+
+    @property
+    def capture(self) -> Capture:
+        """How to read a request, and where a finished call goes."""
