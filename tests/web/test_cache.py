@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from tests.web.hosts import HOSTS, Api
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.store.schema import Schema
 from usage_middleware.web import KeyAuth, usage_wsgi_app
-from usage_middleware.web.cache import MAX_BYTES, MAX_ENTRIES, Cache
+from usage_middleware.web.cache import MAX_BYTES, MAX_ENTRIES, PLAIN_BYTES, Cache
 from usage_middleware.web.views import VIEWS
 
 if TYPE_CHECKING:
@@ -191,10 +192,33 @@ def test_what_has_ended_is_pruned(cache: Cache, client: redis.Redis, schema: Sch
 
 
 def test_no_entry_is_over_256_kb(cache: Cache, client: redis.Redis, schema: Schema) -> None:
-    assert cache.answer("acme", "a", lambda: b"x" * (MAX_BYTES + 1)) == (b"x" * (MAX_BYTES + 1), False)
+    noise = random.Random(1).randbytes(MAX_BYTES + 1)
+    assert cache.answer("acme", "a", lambda: noise) == (noise, False)
     assert kept(client, schema) == []
-    cache.answer("acme", "b", lambda: b"x" * MAX_BYTES)
+    cache.answer("acme", "b", lambda: noise[: MAX_BYTES - 1024])
     assert kept(client, schema) == ["b"]
+    assert client.strlen(schema.cache("acme", "b")) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("size", [1, PLAIN_BYTES, PLAIN_BYTES + 1, 8 * MAX_BYTES])
+def test_a_long_answer_is_kept_compressed(cache: Cache, client: redis.Redis, schema: Schema, size: int) -> None:
+    answer = (b'{"timestamp":"2026-11-20T00:00:00Z","calls":123},' * (size // 40 + 1))[:size]
+    assert [cache.answer("acme", "a", lambda: answer), cache.answer("acme", "a", lambda: b"new")] == [
+        (answer, False),
+        (answer, True),
+    ]
+    stored = client.strlen(schema.cache("acme", "a"))
+    assert stored == size if size <= PLAIN_BYTES else stored < size / 10
+
+
+def test_of_two_that_miss_together_both_get_the_long_answer_of_the_winner(cache: Cache) -> None:
+    first, second = b"[1," * PLAIN_BYTES, b"[2," * PLAIN_BYTES
+
+    def slow() -> bytes:
+        cache.answer("acme", "a", lambda: first)
+        return second
+
+    assert cache.answer("acme", "a", slow) == (first, True)
 
 
 def test_a_redis_that_refuses_to_write_still_answers(cache: Cache, client: redis.Redis, schema: Schema) -> None:

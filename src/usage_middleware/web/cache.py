@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,11 @@ logger = logging.getLogger(__name__)
 
 MAX_ENTRIES = 64
 MAX_BYTES = 256 * 1024
+
+#: Longer answers are kept compressed, to less than a tenth; what begins with this is one. No answer of ours does.
+PLAIN_BYTES = 16 * 1024
+_COMPRESSED = b"\0"
+_FAST = 1
 
 #: Keeps an answer unless another process was quicker; returns the one that is kept. Prunes, and evicts what ends first.
 _KEEP = """
@@ -36,7 +42,7 @@ return false
 
 
 class Cache:
-    """At most 64 answers an organisation, none over 256 kB; for `seconds`, 0 for not at all.
+    """At most 64 answers an organisation, none over 256 kB as it is kept; for `seconds`, 0 for not at all.
 
     `client` gives the Redis client of the moment: after a fork there is a new one.
     """
@@ -52,20 +58,29 @@ class Cache:
             return make(), False
         kept = self._client().get(self._schema.cache(org, name))
         if kept is not None:
-            return bytes(kept), True
+            return _unpacked(kept), True
         made = make()
         winner = self._keep(org, name, made)
         return (made, False) if winner is None else (winner, True)
 
     def _keep(self, org: str, name: str, body: bytes) -> bytes | None:
-        if len(body) > MAX_BYTES:
+        packed = _packed(body)
+        if len(packed) > MAX_BYTES:
             return None
         keys = self._schema.cache(org, name), self._schema.cache_index(org)
         prefix = self._schema.cache(org, "")
         try:
-            winner: bytes | None = self._client().eval(_KEEP, 2, *keys, body, self._ttl, name, MAX_ENTRIES, prefix)
+            winner: bytes | None = self._client().eval(_KEEP, 2, *keys, packed, self._ttl, name, MAX_ENTRIES, prefix)
         except RedisError as error:
             # The answer is here already: a Redis that is full, read-only or gone since must not take it away.
             logger.warning("an answer could not be cached: %s", error)
             return None
-        return winner
+        return None if winner is None else _unpacked(winner)
+
+
+def _packed(body: bytes) -> bytes:
+    return body if len(body) <= PLAIN_BYTES else _COMPRESSED + zlib.compress(body, _FAST)
+
+
+def _unpacked(kept: bytes) -> bytes:
+    return zlib.decompress(kept[1:]) if kept.startswith(_COMPRESSED) else bytes(kept)
