@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from benchmarks.apps import KINDS
 
@@ -13,6 +13,24 @@ KEYS = 100
 
 AsgiApp: TypeAlias = Any
 WsgiApp: TypeAlias = Any
+
+
+class Cost(NamedTuple):
+    """Microseconds of CPU that a request took: in the thread that answers it, and in all threads together."""
+
+    request: float
+    process: float
+
+
+def cost_since(begun: Cost, requests: int) -> Cost:
+    """What each of so many requests took since `begun`, a `cpu_now()`."""
+    now = cpu_now()
+    return Cost(*((end - begin) / requests for begin, end in zip(begun, now, strict=True)))
+
+
+def cpu_now() -> Cost:
+    """What this thread, and this process, took so far."""
+    return Cost(time.thread_time() * 1e6, time.process_time() * 1e6)
 
 
 def scopes() -> list[dict[str, Any]]:
@@ -76,8 +94,8 @@ def _environ(kind: str, number: int) -> dict[str, Any]:
     }
 
 
-def asgi_sampler(app: AsgiApp, loop: asyncio.AbstractEventLoop, requests: int) -> Callable[[], float]:
-    """A function that makes so many requests and tells the microseconds of CPU that one took, in this thread."""
+def asgi_sampler(app: AsgiApp, loop: asyncio.AbstractEventLoop, requests: int) -> Callable[[], Cost]:
+    """A function that makes so many requests and tells what one took."""
     described = scopes()
 
     async def receive() -> MutableMapping[str, Any]:
@@ -86,16 +104,16 @@ def asgi_sampler(app: AsgiApp, loop: asyncio.AbstractEventLoop, requests: int) -
     async def send(_: MutableMapping[str, Any]) -> None:
         return None
 
-    async def drive() -> float:
-        begun = time.thread_time()
+    async def drive() -> Cost:
+        begun = cpu_now()
         for number in range(requests):
             await app({**described[number % len(described)], "state": {}}, receive, send)
-        return (time.thread_time() - begun) / requests * 1e6
+        return cost_since(begun, requests)
 
     return lambda: loop.run_until_complete(drive())
 
 
-def wsgi_sampler(app: WsgiApp, requests: int) -> Callable[[], float]:
+def wsgi_sampler(app: WsgiApp, requests: int) -> Callable[[], Cost]:
     """As `asgi_sampler`."""
     described = environs()
 
@@ -105,14 +123,14 @@ def wsgi_sampler(app: WsgiApp, requests: int) -> Callable[[], float]:
     def start_response(_status: str, _headers: object, _exc_info: object = None) -> Callable[[bytes], None]:
         return write
 
-    def drive() -> float:
-        begun = time.thread_time()
+    def drive() -> Cost:
+        begun = cpu_now()
         for number in range(requests):
             body = app(dict(described[number % len(described)]), start_response)
             b"".join(body)
             close = getattr(body, "close", None)
             if close is not None:
                 close()
-        return (time.thread_time() - begun) / requests * 1e6
+        return cost_since(begun, requests)
 
     return drive

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class Spread(NamedTuple):
@@ -32,10 +34,10 @@ def spread(samples: Sequence[float]) -> Spread:
     return Spread(middle, low, high)
 
 
-def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(variants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """The samples of each variant: one of each a round, and every round begins with another one."""
     names = list(variants)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    found: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds):
         begin = number % len(names)
         for name in names[begin:] + names[:begin]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks import apps, peers
-from benchmarks.calls import asgi_sampler, wsgi_sampler
+from benchmarks.calls import Cost, asgi_sampler, cost_since, cpu_now, wsgi_sampler
 from benchmarks.measure import Spread, added, in_turns, spread
 from benchmarks.tables import table
 from tests.support import ServerProcess
@@ -37,9 +36,9 @@ FRAMEWORKS: Mapping[str, Framework] = {
 
 
 class Measured(NamedTuple):
-    """What one process measured: microseconds a request by variant, and why some peers don't run."""
+    """What one process measured, by variant; and why some peers don't run."""
 
-    samples: dict[str, list[float]]
+    samples: dict[str, list[Cost]]
     missing: dict[str, str]
 
 
@@ -55,19 +54,29 @@ def _of_framework(name: str, url: str, requests: int, rounds: int) -> str:
     known = FRAMEWORKS[name].peers
     groups = [[peer for peer in known if (peer in peers.APART) is apart] for apart in (False, True)]
     measured = [_in_process(name, url, group, requests, rounds) for group in groups if group]
-    found: dict[str, Spread] = {}
+    found: dict[str, tuple[Spread, Spread]] = {}
     for one in measured:
-        found = {**added(one.samples, BARE), **found}
+        found = {**_added(one.samples), **found}
     missing = {peer: why for one in measured for peer, why in one.missing.items()}
-    bare = spread(measured[0].samples[BARE])
+    bare = spread([cost.request for cost in measured[0].samples[BARE]])
     return f"**{name}**: the bare application takes {bare.text()} µs a request.\n\n{_table(found, missing)}"
 
 
-def _table(found: Mapping[str, Spread], missing: Mapping[str, str]) -> str:
-    ours = found[OURS].median
-    rows = [[name, one.text(), f"{one.median / ours:.1f}"] for name, one in sorted(found.items(), key=lambda row: row[1])]
-    rows += [[name, f"does not run here: {why}", ""] for name, why in missing.items()]
-    return table(["around the application", "adds, µs a request (quartiles)", "times ours"], rows)
+def _added(samples: Mapping[str, Sequence[Cost]]) -> dict[str, tuple[Spread, Spread]]:
+    """What each variant adds to the bare application: within the request, and in all threads."""
+    within = added({name: [cost.request for cost in many] for name, many in samples.items()}, BARE)
+    in_all = added({name: [cost.process for cost in many] for name, many in samples.items()}, BARE)
+    return {name: (within[name], in_all[name]) for name in within}
+
+
+def _table(found: Mapping[str, tuple[Spread, Spread]], missing: Mapping[str, str]) -> str:
+    ours = found[OURS][0].median
+    rows = [
+        [name, within.text(), f"{within.median / ours:.1f}", in_all.text()]
+        for name, (within, in_all) in sorted(found.items(), key=lambda row: row[1])
+    ]
+    rows += [[name, f"does not run here: {why}", "", ""] for name, why in missing.items()]
+    return table(["around the application", "adds to a request, µs (quartiles)", "times ours", "in all threads, µs"], rows)
 
 
 def _in_process(name: str, url: str, group: list[str], requests: int, rounds: int) -> Measured:
@@ -90,7 +99,7 @@ def _measure(name: str, url: str, group: list[str], requests: int, rounds: int) 
         return Measured(in_turns(samplers, rounds), missing)
 
 
-def _samplers(framework: Framework, made: Mapping[str, Any], requests: int) -> dict[str, Callable[[], float]]:
+def _samplers(framework: Framework, made: Mapping[str, Any], requests: int) -> dict[str, Callable[[], Cost]]:
     if not framework.is_asgi:
         return {name: wsgi_sampler(app, requests) for name, app in made.items()}
     loop = asyncio.new_event_loop()
@@ -99,7 +108,7 @@ def _samplers(framework: Framework, made: Mapping[str, Any], requests: int) -> d
 
 def _with_flusher(url: str, rounds: int) -> str:
     rows = [[name, rate, *_cpu(name, url, rate * 5, rounds)] for name in FRAMEWORKS for rate in (1_250, 5_000)]
-    header = ["framework", "requests a second", "on the request path, µs", "with the flusher, µs"]
+    header = ["framework", "requests a second", "in the request, µs", "and adding up, µs", "and delivering, µs"]
     return f"All CPU of the process, 100 keys by 5 endpoints, flushed every 5 s:\n\n{table(header, rows)}"
 
 
@@ -110,14 +119,16 @@ def _cpu(name: str, url: str, requests: int, rounds: int) -> list[str]:
         drive = _samplers(framework, made, requests)
         flushed: list[float] = []
 
-        def with_flush() -> float:
-            path = drive[OURS]()
-            begun = time.process_time()
+        def with_flush() -> Cost:
+            cost = drive[OURS]()
+            begun = cpu_now()
             usage.flush()
-            flushed.append((time.process_time() - begun) / requests * 1e6)
-            return path
+            flushed.append(cost_since(begun, requests).process)
+            return cost
 
         samples = in_turns({BARE: drive[BARE], OURS: with_flush}, rounds)
-    path = added(samples, BARE)[OURS]
-    both = [one - bare + more for one, bare, more in zip(samples[OURS], samples[BARE], flushed, strict=True)]
-    return [path.text(), spread(both).text()]
+    within, in_all = _added(samples)[OURS]
+    everything = [
+        one.process - bare.process + more for one, bare, more in zip(samples[OURS], samples[BARE], flushed, strict=True)
+    ]
+    return [within.text(), in_all.text(), spread(everything).text()]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from wsgiref.types import WSGIApplication
+
+import msgspec
 
 from benchmarks import apps
 from benchmarks.probe import Probe
@@ -66,8 +70,8 @@ def run(quick: bool) -> str:
     header = ["question", *found]
     cold = [[name, *(f"{one[name].cold:.1f} / {one[name].cached:.1f} / {one[name].slowest:.1f}" for one in found.values())]
             for name in QUESTIONS]  # fmt: skip
-    text = "Milliseconds: cold / cached / the slowest command in Redis of the cold answer."
-    return f"{text}\n\n{table(header, cold)}\n\n{_growth(3 if quick else 7)}"
+    text = "Milliseconds: cold / cached / the slowest command in Redis of the cold answer. With hiredis (the extra `speed`)."
+    return f"{text}\n\n{table(header, cold)}\n\n{_parsers(3 if quick else 7)}\n\n{_growth(3 if quick else 7)}"
 
 
 def _of_size(size: Size, times: int) -> dict[str, Found]:
@@ -115,6 +119,32 @@ def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
     took = (time.perf_counter() - begun) * 1000
     assert statuses == ["200 OK"], body
     return took, len(body)
+
+
+def _parsers(times: int) -> str:
+    """The same questions with hiredis, and with redis-py's own parser in its place."""
+    size = SIZES[1]
+    found: dict[str, list[float]] = {}
+    with ServerProcess() as server:
+        options = {"namespace": "views", **size.options}
+        with apps.new_usage(server.url, clock=Clock(), **options) as usage:
+            seed(usage, server.url, options, ORG, size.past, NOW)
+        for prepare in "", "sys.modules['hiredis'] = None; ":
+            program = f"import sys; {prepare}from benchmarks.views import tell; tell({server.url!r}, {times})"
+            shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+            for name, cold in msgspec.json.decode(shown, type=dict[str, float]).items():
+                found.setdefault(name, []).append(cold)
+    rows = [[name, f"{quick:.1f}", f"{plain:.1f}", f"{plain / quick:.1f}"] for name, (quick, plain) in found.items()]
+    return f"{size.name}, cold:\n\n{table(['question', 'with hiredis, ms', 'without, ms', 'times'], rows)}"
+
+
+def tell(url: str, times: int) -> None:
+    """Print how long the cold answers take in this process, as JSON."""
+    with apps.new_usage(url, namespace="views", clock=Clock()) as usage:
+        app = usage_wsgi_app(usage, auth=_owner, cache_seconds=0)
+        _ask(app, QUESTIONS["details, 1h"])
+        took = {name: statistics.median(_ask(app, path)[0] for _ in range(times)) for name, path in QUESTIONS.items()}
+    print(msgspec.json.encode(took).decode())
 
 
 def _growth(times: int) -> str:

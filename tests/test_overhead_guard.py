@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
 from benchmarks import apps, peers
-from benchmarks.calls import asgi_sampler, wsgi_sampler
+from benchmarks.calls import Cost, asgi_sampler, cost_since, cpu_now, wsgi_sampler
 from benchmarks.measure import in_turns
 from usage_middleware import Usage
 
@@ -18,12 +17,12 @@ REQUESTS, ROUNDS = 200, 15
 MOST_ASGI, MOST_WSGI = 4.5, 9.0
 
 
-def reference() -> float:
-    """Microseconds of a fixed piece of work that is of the same kind: calls, tuples, dictionaries."""
-    begun = time.thread_time()
+def reference() -> Cost:
+    """A fixed piece of work that is of the same kind: calls, tuples, dictionaries."""
+    begun = cpu_now()
     for _ in range(REQUESTS):
         _work()
-    return (time.thread_time() - begun) / REQUESTS * 1e6
+    return cost_since(begun, REQUESTS)
 
 
 def _work() -> dict[tuple[int, str], int]:
@@ -38,10 +37,13 @@ def _name(number: int) -> str:
     return f"member {number % 7}"
 
 
-def least(**variants: Callable[[], float]) -> dict[str, float]:
-    """The least of several samples of each, taken in turns: what the work takes when nothing gets in its way."""
+def least(**variants: Callable[[], Cost]) -> dict[str, float]:
+    """The least of several samples of each, taken in turns: what a request takes when nothing gets in its way.
+
+    All threads of the process: what a request leaves for another thread to do is not for free.
+    """
     in_turns(variants, 1)
-    return {name: min(samples) for name, samples in in_turns(variants, ROUNDS).items()}
+    return {name: min(cost.process for cost in samples) for name, samples in in_turns(variants, ROUNDS).items()}
 
 
 def test_asgi_overhead(make_usage: Callable[..., Usage]) -> None:

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Captured, capture_of
-from usage_middleware.capture.endpoint import ScopeTemplates, relative_path
 from usage_middleware.capture.identity import Caller, Scope, ScopeRequest, checked_caller, is_preflight
+from usage_middleware.capture.scope_endpoint import ScopeTemplates
+from usage_middleware.capture.templates import relative_path
 from usage_middleware.marks import CALL, EXCLUDE
 from usage_middleware.store.schema import UNKNOWN
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.endpoint import has_routes, routes
 from usage_middleware.capture.exclude import Exclude, Exclusion
 from usage_middleware.capture.identity import Identify, Request
 from usage_middleware.capture.reading import Reading
+from usage_middleware.capture.routes import has_routes, routes
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.finished import Noted
 from usage_middleware.marks import EXCLUDE

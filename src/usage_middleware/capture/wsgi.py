@@ -10,7 +10,7 @@ from wsgiref.types import StartResponse, WSGIApplication
 
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Captured, capture_of
-from usage_middleware.capture.endpoint import deployment_prefix, environ_template, traceback_template, wsgi_text
+from usage_middleware.capture.environ_endpoint import deployment_prefix, environ_template, traceback_template, wsgi_text
 from usage_middleware.capture.identity import NOBODY, Environ, EnvironRequest, checked_caller, is_async, values_in_environ
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.finished import Member

@@ -348,7 +348,10 @@ def text(raw: bytes | str) -> str:
 
 def number(score: bytes | str | float) -> int:
     """A score as a whole number."""
-    return int(float(score))
+    try:
+        return int(score)
+    except ValueError:  # "1e+17"
+        return int(float(score))
 
 
 def pairs(reply: Collection[Any]) -> Iterable[tuple[Any, Any]]:

@@ -1,0 +1,78 @@
+"""The syntax of templates: a route's rule as we write it, whatever its framework, and which template a path fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+_BRACED = re.compile(r"\{\s*([^{}:]+?)\s*(?::[^{}]*)?\}")
+_ANGLED = re.compile(r"<(?:[^<>]*:)?\s*(\w+)\s*>")
+_BOTTLED = re.compile(r"<(\w*)(?::[^<>]*)?>")
+_PARAMETER = re.compile(r"\{[^{}]*\}")
+
+
+@lru_cache(maxsize=4096)
+def template_of(rule: str) -> str:
+    """A route's rule as we write it, whatever its framework's syntax.
+
+    >>> template_of("/items/<int:id>"), template_of("items/{id:int}"), template_of("^items/(?P<id>[0-9]+)/$")
+    ('/items/{id}', '/items/{id}', '/items/{id}/')
+    """
+    if "(?P<" in rule:
+        rule = _without_groups(rule)
+    rule = _ANGLED.sub(r"{\1}", _BRACED.sub(r"{\1}", rule))
+    return rule if rule.startswith("/") else "/" + rule
+
+
+@lru_cache(maxsize=1024)
+def bottle_template(rule: str) -> str:
+    """A rule of Bottle, which writes `<name:filter>` where others write `<converter:name>`."""
+    return template_of(_BOTTLED.sub(r"{\1}", rule))
+
+
+def _without_groups(pattern: str) -> str:
+    """A regular expression with `{name}` for each of its named groups."""
+    while (start := pattern.find("(?P<")) >= 0:
+        name, _, rest = pattern[start + 4 :].partition(">")
+        pattern = f"{pattern[:start]}{{{name}}}{rest[_closing(rest) :]}"
+    return pattern.removeprefix("^").removesuffix("$").removesuffix("\\Z").replace("\\", "")
+
+
+def _closing(text: str) -> int:
+    """Where the group ends that is open at the beginning of `text`."""
+    depth, escaped = 1, False
+    for position, character in enumerate(text):
+        if not escaped:
+            depth += (character == "(") - (character == ")")
+        escaped = character == "\\" and not escaped
+        if depth == 0:
+            return position + 1
+    return len(text)
+
+
+@lru_cache(maxsize=4096)
+def _pattern(template: str, value: str) -> re.Pattern[str]:
+    """What a concrete path of this template looks like, if parameters look like `value`."""
+    return re.compile(value.join(re.escape(part) for part in _PARAMETER.split(template)))
+
+
+def best(templates: Sequence[str], path: str) -> str | None:
+    """The first of these templates that the path fits. Only asked where there are several."""
+    for value in ("[^/]+", ".*"):
+        for template in templates:
+            if _pattern(template, value).fullmatch(path):
+                return template
+    return None
+
+
+def relative_path(path: str, root: str) -> str:
+    """A path without the prefix of the deployment, which some servers leave in it and others don't.
+
+    >>> relative_path("/api/items", "/api"), relative_path("/items", "/api"), relative_path("/apis", "/api")
+    ('/items', '/items', '/apis')
+    """
+    root = root.rstrip("/")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :] or "/"
+    return path
