@@ -15,7 +15,7 @@ ROOT = Path(usage_middleware.__file__).parent
 PACKAGE = "usage_middleware"
 
 #: What every room may know.
-SHARED = {"errors", "finished", "marks", "settings", "periods", "latency", "credentials"}
+SHARED = {"errors", "finished", "marks", "pace", "settings", "periods", "latency", "credentials"}
 #: The part of the store that both halves stand on.
 MEETING = {"store.schema", "store.engine", "store.keys", "store.outages"}
 WRITE_STORE = {"store.chunk", "store.expand", "store.writer"}

@@ -179,8 +179,8 @@ def test_late_calls_count_where_counters_are_still_kept() -> None:
 
 
 def test_too_late_for_everything() -> None:
-    assert not is_late(schema(), row(), MONTH_END + 800 * DAY - 1)
-    assert is_late(schema(), row(), MONTH_END + 800 * DAY)
+    assert not is_late(schema(), row().minute, MONTH_END + 800 * DAY - 1)
+    assert is_late(schema(), row().minute, MONTH_END + 800 * DAY)
 
 
 def test_refused_members_become_other() -> None:

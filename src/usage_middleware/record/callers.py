@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from usage_middleware.pace import paced
 from usage_middleware.record.aggregate import Caller, Cell, CellKey
 from usage_middleware.record.outbox import Outbox, row_of
 from usage_middleware.record.sender import Lost
@@ -47,7 +48,7 @@ class Callers:
 def put(cells: dict[CellKey, Cell], who: Resolved | None, outbox: Outbox) -> dict[CellKey, Cell]:
     """Put the calls of known callers into an outbox; the others."""
     others = {}
-    for key, cell in cells.items():
+    for key, cell in paced(cells.items()):
         minute, caller, endpoint, tags, status = key
         if isinstance(caller, bytes):
             if who is None:

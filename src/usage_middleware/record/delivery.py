@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from usage_middleware.pace import give_way
 from usage_middleware.record.flusher import Flusher
 from usage_middleware.record.sender import Lost
 
@@ -48,13 +49,18 @@ class Delivery(threading.Thread):
     def run(self) -> None:
         """Until `end`."""
         failures = 0
+        give_way(True)
         self._safely(self._flusher.announce)
         self._safely(self._recover)
         while self._deadline is None:
             self._wait(_backoff(failures) if failures else self._interval)
             if self._deadline is None:
+                begun = time.monotonic()
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
                 self._safely(self._recover)
+                # Whoever needs half of the time for its work can't rest in it.
+                give_way(time.monotonic() - begun < self._interval / 2)
+        give_way(False)
         self.settled = self.finish(self._deadline)
 
     def _wait(self, seconds: float) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -445,6 +445,7 @@ class Flusher:
         return self.recovery.calls if self.spool is not None else 0
 
 
+@cache
 def _version() -> str:
     try:
         return version("usage-middleware")

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from usage_middleware.pace import paced
 from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, names
 from usage_middleware.settings import Kind
 from usage_middleware.store import schema as words
@@ -63,7 +64,7 @@ def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
     minute, no key outlives its retention by more than 32 days.
     """
     found = _Expander(schema, chunk.org, now)
-    for row in chunk.rows:
+    for row in paced(chunk.rows):
         found.add(row)
     if chunk.dropped:
         found.drop(chunk.dropped)
@@ -75,10 +76,10 @@ def dimensions_of(schema: Schema, org: str) -> tuple[str, ...]:
     return ("endpoint", "org" if org == OPERATOR else "key", *schema.settings.dimensions)
 
 
-def is_late(schema: Schema, row: Row, now: int) -> bool:
-    """True when not even the days of the organisation are kept any more for this row."""
+def is_late(schema: Schema, minute: int, now: int) -> bool:
+    """True when not even the days of the organisation are kept any more for calls of this minute."""
     layers = schema.layers
-    day_names = names(Slot(layers.day, layers.day.floor(row.minute)), layers.middle.seconds)
+    day_names = names(Slot(layers.day, layers.day.floor(minute)), layers.middle.seconds)
     return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
 
 
@@ -108,7 +109,7 @@ def _together(many: list[_Sums]) -> _Sums:
         return many[0]
     total = _Sums()
     for sums in many:
-        for place, amounts in sums.amounts.items():
+        for place, amounts in paced(sums.amounts.items()):
             total.add(place, amounts.items())
         for place, last_ms in sums.last_ms.items():
             total.saw(place, last_ms)
@@ -198,7 +199,7 @@ class _Expander:
         ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
         ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
         ends["latency"] = ends["board"]
-        for place, amounts in sums.amounts.items():
+        for place, amounts in paced(sums.amounts.items()):
             end = ends[place[0]]
             if end <= self.now:
                 continue

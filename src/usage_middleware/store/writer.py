@@ -27,6 +27,7 @@ from redis.exceptions import (
 )
 
 from usage_middleware.errors import UsageError
+from usage_middleware.pace import rest
 from usage_middleware.periods import DAY
 from usage_middleware.settings import NONE
 from usage_middleware.store import schema as words
@@ -153,6 +154,7 @@ class Writer:
 
     def _payload(self, chunk: Chunk, previous: int, now: float, exempt: Collection[str]) -> bytes:
         expansion = expand(self.schema, chunk, int(now))
+        rest()
         return msgspec.msgpack.encode(
             [
                 1,

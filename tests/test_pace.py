@@ -1,0 +1,85 @@
+"""Work in the background rests, so that requests go first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+
+from tests.support import eventually
+from usage_middleware import Usage
+from usage_middleware.pace import REST, WORK, give_way, paced, rest
+
+
+class Time:
+    """A clock that work moves, and rests."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rests: list[float] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.rests.append(self.now)
+        self.now += seconds
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Iterator[Time]:
+    mine = Time()
+    monkeypatch.setattr("usage_middleware.pace.perf_counter", mine.perf_counter)
+    monkeypatch.setattr("usage_middleware.pace.sleep", mine.sleep)
+    yield mine
+    give_way(False)
+
+
+def test_a_thread_that_does_not_give_way_never_rests(time: Time) -> None:
+    items = [1, 2, 3]
+    assert paced(items) is items
+    time.now += 10
+    rest()
+    assert time.rests == []
+
+
+def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
+    give_way(True)
+    done = []
+    for item in paced(range(20)):
+        done.append(item)
+        time.now += WORK / 3.9
+    assert done == list(range(20))
+    assert len(time.rests) == 4
+    assert all(later - earlier >= WORK + REST for earlier, later in pairwise(time.rests))
+
+
+def test_other_threads_are_not_meant(time: Time) -> None:
+    give_way(True)
+    seen: list[object] = []
+    items = [1]
+    thread = threading.Thread(target=lambda: seen.append(paced(items)))
+    thread.start()
+    thread.join()
+    assert seen == [items]
+    assert seen[0] is items
+
+
+def test_the_thread_that_delivers_gives_way_and_one_that_flushes_by_itself_does_not(
+    make_usage: Callable[..., Usage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resting: list[str] = []
+    monkeypatch.setattr("usage_middleware.pace.WORK", 0)
+    monkeypatch.setattr("usage_middleware.pace.sleep", lambda _: resting.append(threading.current_thread().name))
+    usage = make_usage(flush_interval=0.05)
+    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    eventually(lambda: usage.recorder.stats().backlog_calls == 0)
+    assert set(resting) == {"usage-flusher"}
+    usage.recorder._flush_interval = 1000
+    usage.recorder.close()
+    resting.clear()
+    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    assert usage.flush()
+    assert threading.current_thread().name not in resting
