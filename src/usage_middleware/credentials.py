@@ -15,7 +15,8 @@ def credential_digest(secret: str) -> bytes:
     >>> len(credential_digest("sk_live_1")), credential_digest("a") == credential_digest("b")
     (32, False)
     """
-    return blake2b(secret.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+    raw = secret.encode() if secret.isascii() else secret.encode("utf-8", "surrogatepass")
+    return blake2b(raw, digest_size=32).digest()
 
 
 def from_headers(get: Callable[[str], str | None]) -> str | None:

@@ -162,18 +162,27 @@ class Aggregate:
                 noted = waiting.popleft()
                 finished: Finished | None = noted[1](noted)
                 if finished is not None:
-                    self._count(noted[0] or self._clock(), finished)
+                    self._count(noted[0] or self._clock(), *finished)
         finally:
             self._busy = False
 
-    def _count(self, now: float, finished: Finished) -> None:
-        caller, endpoint, tags, status, latency_us, sent, counts = finished
+    def _count(
+        self,
+        now: float,
+        caller: Caller,
+        endpoint: str,
+        tags: tuple[str, ...],
+        status: int,
+        latency_us: int,
+        sent: int,
+        counts: tuple[int, ...],
+    ) -> None:
         second = int(now)
         key = (second - second % 60, caller, endpoint, tags, status)
         cell = self._cells.get(key) or self._open(key)
         if cell is None:
             return
-        if counts:
+        if counts != self._zeros:
             cell.counts = tuple(map(add, cell.counts, counts))
         self._calls += 1
         cell.calls += 1

@@ -19,7 +19,6 @@ MAX_BYTES = 256 * 1024
 #: Longer answers are kept compressed, to less than a tenth; what begins with this is one. No answer of ours does.
 PLAIN_BYTES = 16 * 1024
 _COMPRESSED = b"\0"
-_FAST = 1
 
 #: Keeps an answer unless another process was quicker; returns the one that is kept. Prunes, and evicts what ends first.
 _KEEP = """
@@ -79,7 +78,7 @@ class Cache:
 
 
 def _packed(body: bytes) -> bytes:
-    return body if len(body) <= PLAIN_BYTES else _COMPRESSED + zlib.compress(body, _FAST)
+    return body if len(body) <= PLAIN_BYTES else _COMPRESSED + zlib.compress(body)
 
 
 def _unpacked(kept: bytes) -> bytes:
