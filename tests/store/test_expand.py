@@ -267,3 +267,4 @@ def test_the_load_is_never_less_than_what_is_sent(given_rows: list[Row]) -> None
         load.add(one)
     found = expanded(*mine, now=0, dimensions=("project",), counters=("records",))
     assert found.increments <= load.increments
+    assert len(found.series) + len(found.boards) <= load.redis_keys

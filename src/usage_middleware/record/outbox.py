@@ -14,8 +14,10 @@ from usage_middleware.store.chunk import Chunk, Row
 from usage_middleware.store.expand import Load, is_late
 from usage_middleware.store.schema import OPERATOR, Schema
 
-#: Some 4 ms of Redis; twice that where other work disturbs it.
-CHUNK_INCREMENTS = 2_000
+#: How much a chunk asks of Redis, as so many increments: some 5 ms.
+CHUNK_WORK = 6_500
+#: A Redis key that is new takes as long as so many increments of one that is there.
+KEY_WORK = 10
 #: So many rows are sorted at once, about.
 ROWS_SORTED = 250
 #: For so long an acknowledged chunk is kept, to send it again to a Redis that forgot it.
@@ -207,7 +209,8 @@ def _parts(rows: Iterable[Row], counters: int) -> Iterator[list[Row]]:
     for row in rows:
         rest()
         part.append(row)
-        if load.add(row) >= CHUNK_INCREMENTS:
+        load.add(row)
+        if load.increments + KEY_WORK * load.redis_keys >= CHUNK_WORK:
             yield part
             part, load = [], Load(counters)
     if part:

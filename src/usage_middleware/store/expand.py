@@ -274,34 +274,44 @@ def _substituted(row: Row, dimensions: tuple[str, ...], refused: Mapping[str, Co
 
 
 class Load:
-    """Adds up about how many increments rows make together, never less than they do."""
+    """Adds up what rows ask of Redis together.
+
+    Attributes:
+        increments: of fields and members, never less than they are.
+        redis_keys: what these are in, as long as dimensions are not sharded.
+    """
 
     def __init__(self, counters: int) -> None:
         self._counters = counters
         self._known: set[tuple[object, ...]] = set()
-        self.increments = 0
+        self.increments = self.redis_keys = 0
 
-    def add(self, row: Row) -> int:
-        """Count one more row; the load so far."""
+    def add(self, row: Row) -> None:
+        """Count one more row."""
+        for increments, redis_keys, part in self._parts(row):
+            if part not in self._known:
+                self._known.add(part)
+                self.increments += 3 * increments
+                self.redis_keys += 3 * redis_keys
+
+    def _parts(self, row: Row) -> list[tuple[int, int, tuple[object, ...]]]:
+        """What a row may be the first to touch at each resolution: increments, Redis keys, and a name for it."""
         minute, key, endpoint, status = row.minute, row.key or row.org, row.endpoint, row.status
-        series = 4 + self._counters
-        parts: list[tuple[int, tuple[object, ...]]] = [
-            (series, (minute,)),
-            (series + 2, (minute, "e", endpoint)),
-            (series + 2, (minute, "k", key)),
-            (1, (minute, "s", status)),
-            (2, (minute, "es", endpoint, status)),
-            (2, (minute, "ks", key, status)),
-            (2, (minute, "ke", key, endpoint)),
-            (1, (minute, "kes", key, endpoint, status)),
+        series, dimensions = 4 + self._counters, 2 + len(row.tags)
+        parts: list[tuple[int, int, tuple[object, ...]]] = [
+            (series, 2 + 2 * dimensions, (minute,)),
+            (series + 2, 2, (minute, "e", endpoint)),
+            (series + 2, 2, (minute, "k", key)),
+            (1, dimensions, (minute, "s", status)),
+            (2, 0, (minute, "es", endpoint, status)),
+            (2, 0, (minute, "ks", key, status)),
+            (2, 0, (minute, "ke", key, endpoint)),
+            (1, 0, (minute, "kes", key, endpoint, status)),
         ]
         for place, tag in enumerate(row.tags):
-            parts += [(2, (minute, "t", place, tag)), (1, (minute, "ts", place, tag, status))]
-            parts += [(2, (minute, "kt", key, place, tag)), (1, (minute, "kts", key, place, tag, status))]
+            parts += [(2, 0, (minute, "t", place, tag)), (1, 0, (minute, "ts", place, tag, status))]
+            parts += [(2, 0, (minute, "kt", key, place, tag)), (1, 0, (minute, "kts", key, place, tag, status))]
         for bin_number in row.bins:
-            parts += [(1, (minute, "b", bin_number)), (1, (minute, "eb", endpoint, bin_number))]
-            parts += [(1, (minute, "kb", key, bin_number))]
-        fresh = sum(weight for weight, part in parts if part not in self._known)
-        self._known.update(part for _, part in parts)
-        self.increments += 3 * fresh
-        return self.increments
+            parts += [(1, 0, (minute, "b", bin_number)), (1, 0, (minute, "eb", endpoint, bin_number))]
+            parts.append((1, 0, (minute, "kb", key, bin_number)))
+        return parts
