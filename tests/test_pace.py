@@ -11,6 +11,7 @@ import pytest
 from tests.support import eventually
 from usage_middleware import Usage
 from usage_middleware.pace import REST, WORK, give_way, paced, rest
+from usage_middleware.record.aggregate import TOGETHER
 
 
 class Time:
@@ -56,6 +57,14 @@ def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
     assert all(later - earlier >= WORK + REST for earlier, later in pairwise(time.rests))
 
 
+def test_something_else_may_be_done_after_each_rest(time: Time) -> None:
+    done: list[int] = []
+    give_way(True, lambda: done.append(len(time.rests)))
+    for _ in paced(range(20)):
+        time.now += WORK / 3.9
+    assert done == [1, 2, 3, 4]
+
+
 def test_other_threads_are_not_meant(time: Time) -> None:
     give_way(True)
     seen: list[object] = []
@@ -83,3 +92,23 @@ def test_the_thread_that_delivers_gives_way_and_one_that_flushes_by_itself_does_
     usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     assert usage.flush()
     assert threading.current_thread().name not in resting
+
+
+def test_what_requests_leave_in_the_course_of_a_flush_is_added_up_in_its_rests(
+    make_usage: Callable[..., Usage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = make_usage(flush_interval=0.05)
+    aggregate = usage.recorder._aggregate
+    waiting: list[int] = []
+
+    def requests_come(_: float) -> None:
+        waiting.append(len(aggregate._waiting))
+        if len(waiting) == 1:
+            for _ in range(TOGETHER):
+                usage.recorder.take([0.0, lambda _: (("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ()), None])
+
+    monkeypatch.setattr("usage_middleware.pace.WORK", 0)
+    monkeypatch.setattr("usage_middleware.pace.sleep", requests_come)
+    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    eventually(lambda: len(waiting) > 1 and usage.recorder.stats().backlog_calls == 0)
+    assert set(waiting) == {0}

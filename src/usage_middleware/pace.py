@@ -7,7 +7,7 @@ five milliseconds for a thread that computes: in the course of a flush of thousa
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from time import perf_counter, sleep
 from typing import TypeVar
 
@@ -19,9 +19,14 @@ WORK, REST = 0.0002, 0.0001
 _this_thread = threading.local()
 
 
-def give_way(yes: bool) -> None:
-    """From now on, this thread rests in `paced` loops, or no longer does."""
+def _nothing() -> None:
+    pass
+
+
+def give_way(yes: bool, then: Callable[[], object] = _nothing) -> None:
+    """From now on, this thread rests in `paced` loops, or no longer does. `then` is called after each rest."""
     _this_thread.since = perf_counter() if yes else None
+    _this_thread.then = then
 
 
 def paced(items: Collection[T]) -> Iterable[T]:
@@ -35,6 +40,7 @@ def rest() -> None:
     if since is not None and perf_counter() - since >= WORK:
         sleep(REST)
         _this_thread.since = perf_counter()
+        _this_thread.then()
 
 
 def _with_rests(items: Iterable[T]) -> Iterator[T]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fastapi
+import flask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -635,3 +636,18 @@ def test_a_failed_shutdown_flushes_too_and_a_failed_flush_does_not_matter() -> N
 def test_what_is_no_usage_is_refused_at_once(middleware: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"usage must be a Usage, as in .* not str"):
         middleware(lambda *_: None, usage="redis://localhost:6379/0")
+
+
+@pytest.mark.parametrize("inner", [lambda app: app, lambda app: app.wsgi_app])
+def test_around_a_wsgi_application(inner: Callable[[Any], Any]) -> None:
+    with pytest.raises(ConfigurationError, match="use WSGIUsageMiddleware"):
+        UsageMiddleware(inner(flask.Flask("test")), Usage())
+
+
+def test_around_an_application_that_is_both() -> None:
+    class Both(flask.Flask):
+        async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+            """As Quart's."""
+
+    both: Any = Both("test")
+    assert UsageMiddleware(both, Usage()).app is both

@@ -216,6 +216,20 @@ def test_routes_made_for_each_request_do_not_cost_a_walk_each(monkeypatch: pytes
     assert len(walks) < 140
 
 
+def test_a_route_that_two_applications_share() -> None:
+    shared = Route("/items/{item}", ok)
+    apps = {f"/{name}": Starlette(routes=[Mount(f"/{name}", routes=[shared])]) for name in ("one", "two")}
+
+    async def either(scope: Any, receive: Any, send: Any) -> None:
+        await apps[scope["path"][:4]](scope, receive, send)
+
+    usage = Usage()
+    app = UsageMiddleware(either, usage)
+    for path in ["/one/items/1", "/two/items/1"] * 3:
+        ask_asgi(app, "GET", path)
+    assert usage.labels == ["GET /one/items/{item}", "GET /two/items/{item}"] * 3
+
+
 def test_no_route_in_the_scope_as_in_old_starlette(static: Path) -> None:
     """Before 1.7 the endpoint alone was there, and `scope["route"]` was not."""
 

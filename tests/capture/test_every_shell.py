@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 from typing import Any
 
 import pytest
 
-from tests.capture.recording import Broken, Seen, Usage
+from tests.capture.recording import Broken, Recording, Seen, Usage
 from tests.capture.shells import ASGI_SHELLS, SHELLS, WSGI_SHELLS, Answer, Ask, Boom, nothing
 from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.track import track
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError, UndeclaredName
+from usage_middleware.finished import Noted
 
 NOBODY = ("default", "(anonymous)")
 
@@ -354,3 +357,40 @@ def test_the_shells_are_those_of_the_house() -> None:
     assert set(ASGI_SHELLS).isdisjoint(WSGI_SHELLS)
     assert track({}) is track(object()) is track(None)
     nothing(None)
+
+
+# --- what waits to be counted
+
+
+class Keeping(Recording):
+    """A recorder that has not yet read what was noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[Noted] = []
+
+    def take(self, noted: Noted) -> None:
+        self.waiting.append(noted)
+
+
+class Thing:
+    """What an application may leave in its request."""
+
+
+def test_what_waits_keeps_no_request_alive(shell: Any) -> None:
+    """What an application left in a scope or environ, such as a session of its database, must go when the request does."""
+    recording = Keeping()
+    left: list[weakref.ref[Thing]] = []
+
+    def act(request: Any) -> None:
+        thing = Thing()
+        left.append(weakref.ref(thing))
+        notes = request if isinstance(request, dict) else getattr(request, "scope", None) or request.environ
+        notes["thing"] = thing
+        track(request).tag(project="search").count(records=1)
+
+    shell(Usage(recording), act)("GET", "/track", {"x-api-key": "sk_1"})
+    gc.collect()
+    assert (len(left), left[0]()) == (1, None)
+    (noted,) = recording.waiting
+    assert noted[1](noted)[:3] == (credential_digest("sk_1"), "GET /track", ("search", "home"))

@@ -13,10 +13,12 @@ from wsgiref.handlers import SimpleHandler
 from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
+import fastapi
 import flask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.applications import Starlette
 
 from tests.capture.recording import Usage
 from tests.capture.shells import Answer, Boom, ask_wsgi, environ, exchange
@@ -398,3 +400,13 @@ def test_an_environ_that_can_not_be_read_passes() -> None:
     usage = Usage()
     assert exchange(WSGIUsageMiddleware(answering([b"ab"]), usage), {}) == Answer(200, b"ab")
     assert usage.recording.reasons == {"request unreadable": 1}
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that is a function."""
+
+
+@pytest.mark.parametrize("app", [bare, Starlette(), fastapi.FastAPI()])
+def test_around_an_asgi_application(app: Any) -> None:
+    with pytest.raises(ConfigurationError, match="use UsageMiddleware"):
+        WSGIUsageMiddleware(app, Usage())

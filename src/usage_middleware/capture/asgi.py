@@ -12,6 +12,7 @@ from usage_middleware.capture.capture import Captured, capture_of
 from usage_middleware.capture.identity import Caller, Scope, ScopeRequest, checked_caller, is_preflight
 from usage_middleware.capture.scope_endpoint import ScopeTemplates
 from usage_middleware.capture.templates import relative_path
+from usage_middleware.errors import ConfigurationError
 from usage_middleware.marks import CALL, EXCLUDE
 from usage_middleware.store.schema import UNKNOWN
 
@@ -30,9 +31,14 @@ class UsageMiddleware:
     """Counts every HTTP request of an ASGI application, once, when the last byte of its response has been sent.
 
     Websockets pass through untouched. When the application has shut down, what is not yet sent is flushed.
+
+    Raises:
+        ConfigurationError: if `app` is a WSGI application, or `usage` is no `Usage`.
     """
 
     def __init__(self, app: ASGIApp, usage: Captured) -> None:
+        if any(hasattr(one, "wsgi_app") and not hasattr(one, "asgi_app") for one in (app, getattr(app, "__self__", None))):
+            raise ConfigurationError("UsageMiddleware is for ASGI; around a WSGI application use WSGIUsageMiddleware")
         self.app = app
         self.capture = capture_of(usage)
         self._templates = ScopeTemplates()
@@ -176,7 +182,7 @@ class _ScopeCall(Call):
             await self._ask()
 
     def _saw_file(self, kind: str, message: Message) -> bool:
-        """As `_saw`, for files that the server sends by itself."""
+        """Count the bytes of a file that the server sends by itself; True for the last message of a response."""
         if kind == "http.response.pathsend":
             self.sent += self._content_length()
             return True

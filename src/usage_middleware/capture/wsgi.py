@@ -22,10 +22,12 @@ class WSGIUsageMiddleware:
     """Counts every request of a WSGI application, once, when the server closes its response.
 
     Raises:
-        ConfigurationError: if `identify` is async, or `usage` is no `Usage`.
+        ConfigurationError: if `app` is an ASGI application, `identify` is async, or `usage` is no `Usage`.
     """
 
     def __init__(self, app: WSGIApplication, usage: Captured) -> None:
+        if is_async(app):
+            raise ConfigurationError("WSGIUsageMiddleware is for WSGI; around an ASGI application use UsageMiddleware")
         self.app = app
         self.capture = capture_of(usage)
         if self.capture.asks_who is not None and is_async(self.capture.asks_who):

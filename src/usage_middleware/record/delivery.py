@@ -49,17 +49,17 @@ class Delivery(threading.Thread):
     def run(self) -> None:
         """Until `end`."""
         failures = 0
-        give_way(True)
+        give_way(True, self._add_up)
         self._safely(self._flusher.announce)
         self._safely(self._recover)
         while self._deadline is None:
             self._wait(_backoff(failures) if failures else self._interval)
             if self._deadline is None:
-                begun = time.monotonic()
+                begun = time.thread_time()
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
                 self._safely(self._recover)
-                # Whoever needs half of the time for its work can't rest in it.
-                give_way(time.monotonic() - begun < self._interval / 2)
+                # Whoever has to compute for half of the time can't rest as well.
+                give_way(time.thread_time() - begun < self._interval / 2, self._add_up)
         give_way(False)
         self.settled = self.finish(self._deadline)
 
@@ -67,9 +67,14 @@ class Delivery(threading.Thread):
         """Add up what comes in, until the time is over or somebody is in a hurry."""
         over = time.monotonic() + seconds
         while self._deadline is None and not self._hurry and self.wake.wait(max(over - time.monotonic(), 0)):
+            self._add_up()
+        self._hurry = False
+
+    def _add_up(self) -> None:
+        """Read what requests have left, if there is much; in the course of a flush too."""
+        if self.wake.is_set():
             self.wake.clear()
             self._safely(self._flusher.add_up)
-        self._hurry = False
 
     def _recover(self) -> None:
         self._flusher.recover(lambda: self._deadline is None)

@@ -79,11 +79,12 @@ class Box:
         return bool(self.waiting or self.pending or self.dropped)
 
     def put(self, row: Row) -> None:
-        """Add a row to those that wait for the next chunk."""
-        key = (row.minute, row.org, row.key, row.endpoint, row.tags, row.status)
+        """Add a row to those that wait for the next chunk. In the operator's tree it loses its key."""
+        shared = self.org == OPERATOR
+        key = (row.minute, row.org, "" if shared else row.key, row.endpoint, row.tags, row.status)
         mine = self.waiting.get(key)
         if mine is None:
-            self.waiting[key] = row
+            self.waiting[key] = replace(row, key="", bins=dict(row.bins)) if shared else row
             self.bytes += _size((row,))
         else:
             bins = len(mine.bins)
@@ -229,7 +230,7 @@ class Outbox:
     def put(self, row: Row) -> None:
         """Add a row for its organisation and, where there is one, for the operator's tree."""
         if self._schema.settings.operator_tree:
-            self.box(OPERATOR).put(replace(row, key="", bins=dict(row.bins)))
+            self.box(OPERATOR).put(row)
         self.box(row.org).put(row)
 
     def drop(self, org: str, calls: int) -> None:
