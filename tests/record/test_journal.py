@@ -127,7 +127,7 @@ def test_memory_and_disk_stay_small_in_a_long_outage(make_journaled: MakeJournal
 def test_the_file_is_written_anew_before_it_grows(
     make_journaled: MakeJournaled, tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("usage_middleware.record.spool.SLACK_BYTES", 2_000)
+    monkeypatch.setattr("usage_middleware.record.journal.SLACK_BYTES", 2_000)
     one = make_journaled()
     for number in range(60):
         add(one, endpoint=f"GET /{number % 7}")

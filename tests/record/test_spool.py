@@ -17,9 +17,10 @@ import pytest
 
 from tests.record.conftest import FaultyWriter, MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client
+from usage_middleware.record.left import SENT_SECONDS, Left
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.recorder import Recorder
-from usage_middleware.record.spool import SENT_SECONDS, Left, Spool
+from usage_middleware.record.spool import Spool
 from usage_middleware.settings import Settings
 
 Counted = Callable[..., int]

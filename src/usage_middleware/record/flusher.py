@@ -14,9 +14,11 @@ from pathlib import Path
 from usage_middleware.record.aggregate import Aggregate, Batch, Cell, CellKey, folded, organisation
 from usage_middleware.record.callers import Callers, Resolve, Resolved, put
 from usage_middleware.record.caps import KnownKeys
+from usage_middleware.record.journal import Journal
+from usage_middleware.record.left import add
 from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import Lost, Sender
-from usage_middleware.record.spool import Journal, Spool, add
+from usage_middleware.record.spool import Spool
 from usage_middleware.store.writer import SCRIPT_SHA, TROUBLES, Disagreement, Writer
 
 logger = logging.getLogger("usage_middleware")

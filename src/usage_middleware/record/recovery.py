@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from usage_middleware.record.callers import Callers, put
+from usage_middleware.record.journal import Journal
+from usage_middleware.record.left import Left
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.outbox import RETAINED_SECONDS
 from usage_middleware.record.sender import MOST_SILENCES, Lost, Sender
-from usage_middleware.record.spool import Journal, Left, Spool
+from usage_middleware.record.spool import Spool
 
 logger = logging.getLogger("usage_middleware")
 

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable, Collection, Iterator
 
 from usage_middleware.record.caps import KnownKeys, Refusals
+from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import RETAINED_SECONDS, Box, Outbox
-from usage_middleware.record.spool import Journal
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR, OTHER
 from usage_middleware.store.writer import TROUBLES, Answer, Outcome, Writer
