@@ -19,7 +19,7 @@ SHARED = {"errors", "finished", "marks", "pace", "settings", "periods", "latency
 #: The part of the store that both halves stand on.
 MEETING = {"store.schema", "store.engine", "store.keys", "store.outages"}
 WRITE_STORE = {"store.chunk", "store.expand", "store.writer"}
-READ_STORE = {"store.reader"}
+READ_STORE = {"store.reader", "store.replies", "store.sheet"}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
 MAY_BE_ASYNC = {"capture.asgi", "web.starlette"}

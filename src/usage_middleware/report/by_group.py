@@ -15,8 +15,9 @@ from usage_middleware.report.viewer import Scope, Viewer, missing_org, scope_of
 from usage_middleware.report.window import Asked, WindowReport, resolve
 from usage_middleware.report.words import Tally, board_tally, by_status, series_tally, status_tallies
 from usage_middleware.settings import Settings
-from usage_middleware.store.reader import Answer, Reader
+from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import OPERATOR, method_of
+from usage_middleware.store.sheet import Answer
 
 #: Groups that every application has, beside the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"

@@ -17,8 +17,9 @@ from usage_middleware.report.viewer import Scope, Viewer, missing_org, scope_of
 from usage_middleware.report.window import CAP, Asked, Window, WindowReport, resolve
 from usage_middleware.report.words import Tally, board_tally, series_tally
 from usage_middleware.store.keys import Directory, KeyInfo
-from usage_middleware.store.reader import Answer, Reader
+from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import CALLS, OPERATOR, is_reserved, key_member
+from usage_middleware.store.sheet import Answer
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000

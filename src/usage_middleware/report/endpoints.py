@@ -19,7 +19,8 @@ from usage_middleware.report.timeline import Timeline, check_retained, not_kept,
 from usage_middleware.report.viewer import Scope, Viewer, scope_of
 from usage_middleware.report.window import ALL, CUSTOM, Asked, Window, WindowReport, resolve
 from usage_middleware.settings import Kind, Settings
-from usage_middleware.store.reader import Reader, latest
+from usage_middleware.store.reader import Reader
+from usage_middleware.store.replies import latest
 from usage_middleware.store.schema import CALLS, counter_field
 
 MOST_BUCKETS_IN_ALL = 100_000

@@ -15,7 +15,8 @@ from usage_middleware.report.source import Members
 from usage_middleware.report.viewer import Scope
 from usage_middleware.report.window import Window
 from usage_middleware.report.words import LatencyReport, Tally, board_tally, latency_report
-from usage_middleware.store.reader import Reader, latest
+from usage_middleware.store.reader import Reader
+from usage_middleware.store.replies import latest
 
 
 class EndpointDetails(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from usage_middleware.periods import Slot
 from usage_middleware.report.timeline import Timeline
 from usage_middleware.settings import Settings
-from usage_middleware.store.reader import Answer, Sheet
+from usage_middleware.store.sheet import Answer, Sheet
 
 Sums = dict[str, int]
 

@@ -11,8 +11,10 @@ from usage_middleware.report.labels import by_label
 from usage_middleware.report.viewer import Scope
 from usage_middleware.report.words import Measures, board_measures
 from usage_middleware.settings import NONE, Kind
-from usage_middleware.store.reader import Answer, KeyBoard, Reader, Sheet
+from usage_middleware.store.reader import Reader
+from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED
+from usage_middleware.store.sheet import Answer, Sheet
 
 Members = dict[str, dict[str, int]]
 Series = dict[Slot, dict[str, int]]
