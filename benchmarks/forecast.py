@@ -109,9 +109,20 @@ def day(shape: Shape) -> dict[tuple[str, Kind], Forecast]:
 def kept(shape: Shape, retention: Mapping[Kind, Mapping[Layer, int]], days: int = 365) -> Forecast:
     """What all days together take after so many days, when what is past its retention is gone."""
     total = NOTHING
-    for (res, kind), one in day(shape).items():
+    for (res, kind), one in {**day(shape), **_days_of_a_month(shape)}.items():
         total += _times(one, min(days, retention[kind][_LAYERS[res]] / 86_400))
     return total
+
+
+def _days_of_a_month(shape: Shape) -> dict[tuple[str, Kind], Forecast]:
+    """What a day takes of the series by day: thirty of them stand in one block."""
+    month = shape._replace(calls=30 * shape.calls)
+    named: dict[Kind, tuple[Sequence[tuple[float, int]], int]] = {
+        "series": ([(1.0, 1)], 0),
+        "endpoint": (shape.endpoints, shape.endpoint_length + 10),
+        "key": (shape.keys, shape.key_length + 5),
+    }
+    return {("1d", kind): _times(_series(month, groups, length, 30, 1), 1 / 30) for kind, (groups, length) in named.items()}
 
 
 def total(many: Iterable[Forecast]) -> Forecast:

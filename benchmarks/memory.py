@@ -224,7 +224,29 @@ def _cold(organisations: int) -> str:
             ["an organisation of 5 keys with 3 calls a day: Redis keys", f"{keys / organisations:.0f}", ""],
             ["and their KB", f"{each / 1000:.1f}", ""],
             ["100,000 of them, GB a day before anything expires", f"{each * 100_000 / 1e9:.1f}", ""]]  # fmt: skip
-    return f"Cold callers, {organisations:,} organisations measured:\n\n{table(['', 'measured', 'target'], rows)}"
+    measured = f"Cold callers, {organisations:,} organisations measured:\n\n{table(['', 'measured', 'target'], rows)}"
+    return f"{measured}\n\n{_cold_year()}"
+
+
+def _cold_year() -> str:
+    """What cold organisations come to in a year, and what shorter retention saves."""
+    statuses = {status: share / WHOLE for status, share in STATUSES}
+    shape = forecast.Shape(forecast.even(20), forecast.even(5), 3, [forecast.even(1)], counters=1, statuses=statuses)
+    shorter: list[tuple[str, dict[Kind, int]]] = [
+        ("default", {}),
+        ("days of keys' boards for 31 days", {"key_board": 31}),
+        ("days of boards for 92 days, too", {"board": 92}),
+        ("days of endpoints' and keys' series for 92 days, too", {"endpoint": 92, "key": 92}),
+    ]
+    retention = {kind: dict(layers) for kind, layers in DEFAULT_RETENTION.items()}
+    rows = []
+    for name, days in shorter:
+        for kind, kept in days.items():
+            retention[kind]["day"] = kept * DAY
+        held = forecast.kept(shape, retention)
+        rows.append([name, f"{held.keys * 100_000 / 1e6:.0f}", _gb(held.bytes * 100_000)])
+    text = "What 100,000 organisations of 5 keys hold after a year in which each makes 3 calls on every day (forecast):"
+    return f"{text}\n\n{table(['retention', 'Redis keys, million', 'GB'], rows)}"
 
 
 def _one_call(usage: Any, client: Any, clock: Clock, org: str) -> dict[str, float]:
