@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from time import monotonic
 
 import pytest
 
@@ -112,3 +113,21 @@ def test_what_requests_leave_in_the_course_of_a_flush_is_added_up_in_its_rests(
     usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: len(waiting) > 1 and usage.recorder.stats().backlog_calls == 0)
     assert set(waiting) == {0}
+
+
+def test_at_the_end_nobody_rests(make_usage: Callable[..., Usage], monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = make_usage(flush_interval=0.05)
+    rests: list[bool] = []
+
+    def somebody_ends_it(_: float) -> None:
+        delivery = usage.recorder._delivery
+        assert delivery is not None
+        rests.append(delivery._deadline is None)
+        delivery.end(monotonic() + 5)
+
+    monkeypatch.setattr("usage_middleware.pace.WORK", 0)
+    monkeypatch.setattr("usage_middleware.pace.sleep", somebody_ends_it)
+    for number in range(20):
+        usage.recorder.add(("acme", "key_1"), f"GET /{number}", (), 200, 1_000, 10, ())
+    eventually(lambda: usage.recorder.stats().backlog_calls == 0)
+    assert rests == [True]

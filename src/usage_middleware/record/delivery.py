@@ -49,17 +49,14 @@ class Delivery(threading.Thread):
     def run(self) -> None:
         """Until `end`."""
         failures = 0
-        give_way(True, self._add_up)
+        give_way(True, self._after_rest)
         self._safely(self._flusher.announce)
         self._safely(self._recover)
         while self._deadline is None:
             self._wait(_backoff(failures) if failures else self._interval)
             if self._deadline is None:
-                begun = time.thread_time()
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
                 self._safely(self._recover)
-                # Whoever has to compute for half of the time can't rest as well.
-                give_way(time.thread_time() - begun < self._interval / 2, self._add_up)
         give_way(False)
         self.settled = self.finish(self._deadline)
 
@@ -70,8 +67,14 @@ class Delivery(threading.Thread):
             self._add_up()
         self._hurry = False
 
+    def _after_rest(self) -> None:
+        """In the course of a flush: there are requests meanwhile, or it is the last one and in a hurry."""
+        if self._deadline is not None:
+            give_way(False)
+        self._add_up()
+
     def _add_up(self) -> None:
-        """Read what requests have left, if there is much; in the course of a flush too."""
+        """Read what requests have left, if there is much."""
         if self.wake.is_set():
             self.wake.clear()
             self._safely(self._flusher.add_up)
