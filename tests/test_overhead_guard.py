@@ -13,7 +13,7 @@ from benchmarks.measure import in_turns
 from usage_middleware import Usage
 
 REQUESTS, ROUNDS = 200, 15
-#: What was measured is a half of this, also on a machine that has other work: noise does not reach it, three times as much does.
+#: What was measured is a half of this, on a busy machine too: noise does not reach it, three times as much does.
 MOST_ASGI, MOST_WSGI = 3.2, 6.0
 
 
