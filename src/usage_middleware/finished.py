@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+#: A call counts no more than this of anything: beyond it a float, and so a sorted set of Redis, is not exact, and the sum of
+#: a slot has to stay below 2**63.
+MAX_COUNT = 10**12
+
 #: Whom a call is counted for: (organisation, key) as members, or the digest of a credential still to be resolved.
 Member: TypeAlias = tuple[str, str] | bytes
 #: caller; `METHOD /template` as a member; a member for each declared dimension; the HTTP status; microseconds to the last

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.capture import Captured, capture_of
+from usage_middleware.capture.capture import Capture, Captured, capture_of
 from usage_middleware.capture.identity import Caller, Scope, ScopeRequest, checked_caller, is_preflight
 from usage_middleware.capture.scope_endpoint import ScopeTemplates
 from usage_middleware.capture.templates import relative_path
@@ -120,6 +120,8 @@ class _ScopeCall(Call):
     """A request on its way through: stands between the application and the server's `receive` and `send`."""
 
     __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_shell")
+
+    capture: Capture
 
     def __init__(self, shell: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         # All of `Call.__init__` here: a second call for each request is worth avoiding.

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Protocol, Self
 
 from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.track import Track
 from usage_middleware.errors import ConfigurationError, UndeclaredName
+from usage_middleware.finished import MAX_COUNT
 
-if TYPE_CHECKING:
-    from usage_middleware.capture.capture import Capture
 
-#: The greatest number that a counter takes at once: beyond it a float, and so a sorted set of Redis, is not exact.
-#: A call counts no more than this of anything: the sum of a slot has to stay below 2**63.
-MAX_COUNT = 10**12
+class Rules(Protocol):
+    """What the application declared, and who is told what can't be taken."""
+
+    dimensions: tuple[str, ...]
+    counters: tuple[str, ...]
+    strict: bool
+    timer: Callable[[], float]
+
+    def lost(self, reason: str, *, logged: bool = False) -> None:
+        """Count an error of ours, and log it unless that is done already. Never raises."""
+
+    def refused(self, error: Exception, action: str, name: str | None) -> None:
+        """Drop what the application said of a call and we can't take: logged once for each name, and counted."""
 
 
 class Call(Track):
@@ -26,7 +35,7 @@ class Call(Track):
 
     __slots__ = ("caller", "capture", "counts", "done", "method", "notes", "path", "sent", "started", "status", "tags")
 
-    def __init__(self, capture: Capture, notes: MutableMapping[str, Any], method: str, path: str) -> None:
+    def __init__(self, capture: Rules, notes: MutableMapping[str, Any], method: str, path: str) -> None:
         self.capture = capture
         #: The scope or the environ.
         self.notes = notes

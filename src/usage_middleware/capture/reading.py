@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from usage_middleware.capture.call import MAX_COUNT
 from usage_middleware.capture.identity import shown_in_headers, shown_in_values
-from usage_middleware.finished import Finished, Member, Noted
+from usage_middleware.finished import MAX_COUNT, Finished, Member, Noted
 from usage_middleware.store.schema import METHODS, OTHER_METHOD, endpoint_member, member
 
 _MAX_LABELS = 4096

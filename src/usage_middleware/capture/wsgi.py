@@ -9,7 +9,7 @@ from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIApplication
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.capture import Captured, capture_of
+from usage_middleware.capture.capture import Capture, Captured, capture_of
 from usage_middleware.capture.environ_endpoint import deployment_prefix, environ_template, traceback_template, wsgi_text
 from usage_middleware.capture.identity import NOBODY, Environ, EnvironRequest, checked_caller, is_async, values_in_environ
 from usage_middleware.errors import ConfigurationError
@@ -75,6 +75,8 @@ class _EnvironCall(Call):
     """A request on its way through: stands between the application and the server's `start_response`."""
 
     __slots__ = ("_headers", "_shell", "_start", "_template", "_write", "began", "stopped")
+
+    capture: Capture
 
     def __init__(self, shell: WSGIUsageMiddleware, environ: Environ, start_response: StartResponse) -> None:
         # All of `Call.__init__` here: a second call for each request is worth avoiding.
