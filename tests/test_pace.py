@@ -131,3 +131,20 @@ def test_at_the_end_nobody_rests(make_usage: Callable[..., Usage], monkeypatch: 
         usage.recorder.add(("acme", "key_1"), f"GET /{number}", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0)
     assert rests == [True]
+
+
+def test_requests_that_come_faster_than_they_are_added_up_do_not_keep_it_from_delivering(
+    make_usage: Callable[..., Usage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = make_usage(flush_interval=0.05)
+    plain = usage.recorder._aggregate.sum
+
+    def never_done() -> None:
+        plain()
+        delivery = usage.recorder._delivery
+        if delivery is not None:
+            delivery.wake.set()
+
+    monkeypatch.setattr(usage.recorder._aggregate, "sum", never_done)
+    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    eventually(lambda: usage.recorder.stats().backlog_calls == 0, 3)

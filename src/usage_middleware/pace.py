@@ -7,16 +7,23 @@ five milliseconds for a thread that computes: in the course of a flush of thousa
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from time import perf_counter, sleep
-from typing import TypeVar
+from time import perf_counter
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 #: Seconds of work between two rests, and of a rest: long enough for a waiting thread to wake up and take over.
 WORK, REST = 0.0002, 0.0001
 
-_this_thread = threading.local()
+#: Made when the first thread gives way: a server that forks may put greenlets in place of threads after this was imported.
+_this_thread: Any = None
+
+
+def sleep(seconds: float) -> None:
+    """`time.sleep` as it is now, for the same reason."""
+    time.sleep(seconds)
 
 
 def _nothing() -> None:
@@ -25,6 +32,9 @@ def _nothing() -> None:
 
 def give_way(yes: bool, then: Callable[[], object] = _nothing) -> None:
     """From now on, this thread rests in `paced` loops, or no longer does. `then` is called after each rest."""
+    global _this_thread
+    if _this_thread is None:
+        _this_thread = threading.local()
     _this_thread.since = perf_counter() if yes else None
     _this_thread.then = then
 

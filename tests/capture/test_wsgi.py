@@ -410,3 +410,50 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
 def test_around_an_asgi_application(app: Any) -> None:
     with pytest.raises(ConfigurationError, match="use UsageMiddleware"):
         WSGIUsageMiddleware(app, Usage())
+
+
+Further = Callable[[Iterable[bytes]], Iterable[bytes]]
+
+
+def _yielding(body: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in body:  # noqa: UP028 - this is one of the ways
+        yield piece
+
+
+def _yielding_from(body: Iterable[bytes]) -> Iterator[bytes]:
+    yield from body
+
+
+@pytest.mark.parametrize(
+    "further_out",
+    [_yielding, _yielding_from, iter, lambda body: map(bytes, body), lambda body: (piece for piece in body)],
+)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_middleware_that_keeps_the_iterator_alone(further_out: Further, lazy: bool) -> None:
+    """It forgets `close()`; what is still being sent is not finished for that, whoever comes meanwhile."""
+    usage = Usage()
+
+    def at_once(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", list(HEADERS))
+        return iter([b"a" * 100, b"b" * 100])
+
+    def when_asked(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", list(HEADERS))
+        yield b"a" * 100
+        usage.timer.advance(0.5)
+        yield b"b" * 100
+
+    counted = WSGIUsageMiddleware(when_asked if lazy else at_once, usage)
+    body = iter(further_out(counted(environ(), lambda *_: lambda _: None)))
+    gc.collect()
+    usage.capture.settle()
+    assert next(body) == b"a" * 100
+    gc.collect()
+    usage.capture.settle()
+    assert usage.recording.seen == []
+    assert next(body) == b"b" * 100
+    assert next(body, None) is None
+    del body
+    gc.collect()
+    usage.capture.settle()
+    assert (usage.only.status, usage.only.sent, usage.only.latency_us) == (200, 200, 500_000 if lazy else 0)

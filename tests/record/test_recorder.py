@@ -17,6 +17,7 @@ import pytest
 from tests.record.conftest import MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client
 from usage_middleware.record.aggregate import TOGETHER
+from usage_middleware.record.delivery import Alarm
 from usage_middleware.record.recorder import Recorder
 
 Counted = Callable[..., int]
@@ -355,3 +356,58 @@ def test_a_request_after_the_end_wakes_it_again(make_recorder: MakeRecorder, cou
         recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
         eventually(lambda before=before: counted() == before + 1)  # type: ignore[misc]
         assert recorder.close()
+
+
+def test_a_child_that_python_was_not_told_of_delivers_by_itself(make_recorder: MakeRecorder, counted: Counted) -> None:
+    """Some servers fork without a word: what the child has of its parent's thread does not run in it."""
+    recorder = make_recorder()
+    add(recorder)
+    assert recorder.flush()
+    theirs = recorder._delivery
+    assert theirs is not None
+    recorder._started_in = -1
+    recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+    assert recorder.close()
+    assert counted() == 2
+    assert theirs.is_alive()
+    recorder._started_in = -1
+    add(recorder)
+    assert recorder._delivery not in (None, theirs)
+    theirs.end(time.monotonic())
+    theirs.join(5)
+
+
+def test_an_alarm_that_is_set_in_the_midst_of_being_set() -> None:
+    """By a signal handler, or by a finaliser: nobody waits for a lock that is its own."""
+    alarm = Alarm()
+    ended = time.monotonic() + 0.3
+    rung: list[bool] = []
+
+    def handler(*_: object) -> None:
+        alarm.set()
+        rung.append(alarm.is_set())
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        while time.monotonic() < ended:
+            alarm.set()
+            assert alarm.wait(1)
+            alarm.clear()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert all(rung)
+    assert len(rung) > 10
+
+
+def test_an_alarm_wakes_who_waits() -> None:
+    alarm = Alarm()
+    assert not alarm.wait(0.01)
+    threading.Timer(0.05, alarm.set).start()
+    begun = time.monotonic()
+    assert alarm.wait(10)
+    assert time.monotonic() - begun < 5
+    alarm.clear()
+    assert not alarm.is_set()
+    assert not alarm.wait(0)

@@ -217,21 +217,39 @@ class _EnvironCall(Call):
         return EnvironRequest(cast(Environ, self.notes), self.method, wsgi_text(self.path))
 
 
+class _Guard:
+    """Held by whatever of a response somebody still holds. When it goes before the call is finished, nobody will finish it.
+
+    A middleware further out that forgets `close()`, as some do, must not make the request vanish.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: _EnvironCall) -> None:
+        self._call = call
+
+    def __del__(self) -> None:
+        if not self._call.done:
+            self._call.stopped = self._call.capture.timer()
+            self._call.capture.abandon(self._call.finish)
+
+
 class _Body:
     """The response of an application, passed on piece by piece; the call is finished when the server closes it."""
 
-    __slots__ = ("_body", "_call", "_closed", "_pieces")
+    __slots__ = ("_body", "_call", "_closed", "_guard", "_pieces")
 
     def __init__(self, call: _EnvironCall, body: Iterable[bytes]) -> None:
         self._call = call
         self._body = body
+        self._guard = _Guard(call)
         self._pieces: Iterator[bytes] | None = None
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         # Always the same one: whoever asks an iterator for its iterator twice must not get the body twice.
         if self._pieces is None:
-            self._pieces = _pieces(self._call, self._body)
+            self._pieces = _pieces(self._call, self._body, self._guard)
         return self._pieces
 
     def __next__(self) -> bytes:
@@ -250,15 +268,12 @@ class _Body:
         finally:
             self._call.finish()
 
-    def __del__(self) -> None:
-        # A middleware further out that forgets `close()`, as some do, must not make the request vanish.
-        if not self._call.done:
-            self._call.stopped = self._call.capture.timer()
-            self._call.capture.abandon(self._call.finish)
 
+def _pieces(call: _EnvironCall, body: Iterable[bytes], guard: _Guard) -> Iterator[bytes]:
+    """The pieces of a body, counted. A generator, for servers go through one faster than through anything of ours.
 
-def _pieces(call: _EnvironCall, body: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of a body, counted. A generator, for servers go through one faster than through anything of ours."""
+    It holds on to `guard`, for somebody may hold the iterator alone.
+    """
     try:
         for piece in body:
             call.began = True

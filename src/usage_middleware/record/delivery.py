@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from usage_middleware.pace import give_way
@@ -16,6 +18,42 @@ from usage_middleware.record.sender import Lost
 LAST_SECONDS = 5.0
 #: How long after a failure it is tried again: doubling from the first to the last, in seconds.
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
+
+
+class Alarm:
+    """As `threading.Event`, but for one waiter, and to set it takes no lock.
+
+    Every so many requests one sets it; a signal handler or a finaliser that ends in the midst of that sets it too.
+    """
+
+    def __init__(self) -> None:
+        # Not imported by name: a server may put greenlets in place of threads after this module was imported.
+        self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """True from `set` to `clear`."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake the waiter."""
+        if not self._is_set:
+            self._is_set = True
+            self._rings.put(None)
+
+    def clear(self) -> None:
+        """Begin anew. Whoever sets it at this moment may not be heard: look at what it was set for afterwards."""
+        self._is_set = False
+        with suppress(queue.Empty):
+            while True:
+                self._rings.get_nowait()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, but no longer than that; whether it is."""
+        if not self._is_set:
+            with suppress(queue.Empty):
+                self._rings.get(timeout=seconds)
+        return self._is_set
 
 
 class Delivery(threading.Thread):
@@ -33,7 +71,7 @@ class Delivery(threading.Thread):
         self._interval = interval
         self._deadline: float | None = None
         self._hurry = False
-        self.wake = threading.Event()
+        self.wake = Alarm()
         self.settled = False
 
     def hurry(self) -> None:
@@ -63,7 +101,11 @@ class Delivery(threading.Thread):
     def _wait(self, seconds: float) -> None:
         """Add up what comes in, until the time is over or somebody is in a hurry."""
         over = time.monotonic() + seconds
-        while self._deadline is None and not self._hurry and self.wake.wait(max(over - time.monotonic(), 0)):
+        while self._deadline is None and not self._hurry:
+            left = over - time.monotonic()
+            # Asked before the event: requests may set it again faster than it is cleared.
+            if left <= 0 or not self.wake.wait(left):
+                break
             self._add_up()
         self._hurry = False
 

@@ -174,6 +174,8 @@ class Recorder:
             sent: response body bytes.
             counts: an amount for each declared counter.
         """
+        if self._started_in != os.getpid():
+            self._start()
         self._aggregate.add(caller, endpoint, tags, status, latency_us, sent, counts)
 
     def lost(self, reason: str, *, logged: bool = False) -> None:
@@ -200,7 +202,8 @@ class Recorder:
         application: not for as long a time, and without a second line in the log.
         """
         with self._starting:
-            delivery, self._delivery, self._started_in = self._delivery, None, None
+            delivery = self._delivery if self._started_in == os.getpid() else None
+            self._delivery = self._started_in = None
             self._aggregate.awake = False
         is_first = delivery is not None or not self._gave_up
         deadline = time.monotonic() + (self._shutdown_timeout if is_first else 0)
