@@ -200,8 +200,7 @@ def shown_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> Member:
     if found is None:
         return NOBODY
     get = found.get
-    secret = shown(get(b"x-api-key"), get(b"apikey"), get(b"authorization"))
-    return NOBODY if secret is None else credential_digest(secret)
+    return shown_in_values((get(b"x-api-key"), get(b"apikey"), get(b"authorization")))
 
 
 def values_in_environ(environ: Mapping[str, Any]) -> Shown:
