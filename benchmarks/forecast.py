@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import exp, log, sqrt
 from typing import NamedTuple
 
-from usage_middleware.settings import Kind, Layer
+from usage_middleware.options import CounterKind, Layer
 
 #: Slots of a day, and the blocks that their series stand in.
 LAYERS: Mapping[str, tuple[int, int]] = {"1m": (1440, 48), "30m": (48, 1), "1d": (1, 1)}
@@ -94,9 +94,9 @@ def bins(calls: float, sd: float) -> float:
     return distinct([(share, 1) for share in shares], calls)
 
 
-def day(shape: Shape) -> dict[tuple[str, Kind], Forecast]:
+def day(shape: Shape) -> dict[tuple[str, CounterKind], Forecast]:
     """What one day takes, by resolution and kind."""
-    found: dict[tuple[str, Kind], Forecast] = {}
+    found: dict[tuple[str, CounterKind], Forecast] = {}
     for res, (slots, blocks) in LAYERS.items():
         found[res, "series"] = _series(shape, [(1.0, 1)], 0, slots, blocks)
         found[res, "endpoint"] = _series(shape, shape.endpoints, shape.endpoint_length + 10, slots, blocks)
@@ -106,7 +106,7 @@ def day(shape: Shape) -> dict[tuple[str, Kind], Forecast]:
     return found
 
 
-def kept(shape: Shape, retention: Mapping[Kind, Mapping[Layer, int]], days: int = 365) -> Forecast:
+def kept(shape: Shape, retention: Mapping[CounterKind, Mapping[Layer, int]], days: int = 365) -> Forecast:
     """What all days together take after so many days, when what is past its retention is gone."""
     total = NOTHING
     for (res, kind), one in {**day(shape), **_days_of_a_month(shape)}.items():
@@ -114,10 +114,10 @@ def kept(shape: Shape, retention: Mapping[Kind, Mapping[Layer, int]], days: int 
     return total
 
 
-def _days_of_a_month(shape: Shape) -> dict[tuple[str, Kind], Forecast]:
+def _days_of_a_month(shape: Shape) -> dict[tuple[str, CounterKind], Forecast]:
     """What a day takes of the series by day: thirty of them stand in one block."""
     month = shape._replace(calls=30 * shape.calls)
-    named: dict[Kind, tuple[Sequence[tuple[float, int]], int]] = {
+    named: dict[CounterKind, tuple[Sequence[tuple[float, int]], int]] = {
         "series": ([(1.0, 1)], 0),
         "endpoint": (shape.endpoints, shape.endpoint_length + 10),
         "key": (shape.keys, shape.key_length + 5),

@@ -15,8 +15,8 @@ from benchmarks import apps, forecast
 from benchmarks.tables import table
 from benchmarks.traffic import STATUSES, Request, Traffic, record, requests
 from tests.support import START, Clock, ServerProcess
+from usage_middleware.options import DEFAULT_RETENTION, CounterKind
 from usage_middleware.periods import DAY
-from usage_middleware.settings import DEFAULT_RETENTION, Kind
 
 #: 2026-11-20T00:00:00Z.
 MIDNIGHT = START - START % DAY
@@ -119,7 +119,7 @@ def _shape(size: Size) -> forecast.Shape:
     )
 
 
-def _day(size: Size) -> dict[tuple[str, Kind], Held]:
+def _day(size: Size) -> dict[tuple[str, CounterKind], Held]:
     """Count one day's calls as a recorder does, and look at what each kind takes."""
     clock = Clock(MIDNIGHT)
     with ServerProcess() as server, server.client() as client:
@@ -137,14 +137,14 @@ def _day(size: Size) -> dict[tuple[str, Kind], Held]:
         return _shared(_held(client, b"memory:{acme}:"), used, client.dbsize())
 
 
-def _shared(held: dict[tuple[str, Kind], Held], used: int, keys: int) -> dict[tuple[str, Kind], Held]:
+def _shared(held: dict[tuple[str, CounterKind], Held], used: int, keys: int) -> dict[tuple[str, CounterKind], Held]:
     """What MEMORY USAGE does not say of a key, its place in the dictionaries, is shared out evenly."""
     rest = (used - sum(one.bytes for one in held.values())) / keys
     return {kind: Held(one.keys, one.bytes + rest * one.keys) for kind, one in held.items()}
 
 
-def _held(client: Any, prefix: bytes) -> dict[tuple[str, Kind], Held]:
-    found: dict[tuple[str, Kind], Held] = {}
+def _held(client: Any, prefix: bytes) -> dict[tuple[str, CounterKind], Held]:
+    found: dict[tuple[str, CounterKind], Held] = {}
     names = list(client.scan_iter(match=prefix + b"*", count=5_000))
     for begin in range(0, len(names), 1_000):
         some = names[begin : begin + 1_000]
@@ -163,7 +163,7 @@ def _usages(client: Any, names: list[bytes]) -> list[int]:
         return [int(taken) for taken in pipe.execute()]
 
 
-def _kind(name: bytes) -> tuple[str, Kind] | None:
+def _kind(name: bytes) -> tuple[str, CounterKind] | None:
     """The resolution and kind of a counter; None of the registry and the like."""
     _, _, after = name.decode().partition("}:")
     family, res, rest = [*after.split(":", 2), "", ""][:3]
@@ -232,7 +232,7 @@ def _cold_year() -> str:
     """What cold organisations come to in a year, and what shorter retention saves."""
     statuses = {status: share / WHOLE for status, share in STATUSES}
     shape = forecast.Shape(forecast.even(20), forecast.even(5), 3, [forecast.even(1)], counters=1, statuses=statuses)
-    shorter: list[tuple[str, dict[Kind, int]]] = [
+    shorter: list[tuple[str, dict[CounterKind, int]]] = [
         ("default", {}),
         ("days of keys' boards for 31 days", {"key_board": 31}),
         ("days of boards for 92 days, too", {"board": 92}),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from usage_middleware.settings import Kind, Settings
+from usage_middleware.options import CounterKind, Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "redis-schema.md"
 BEGIN, END = "<!-- generated: how far back -->", "<!-- end of generated -->"
@@ -23,7 +23,7 @@ class Question(NamedTuple):
     viewer: str
     asks: str
     answered_from: str
-    kind: Kind
+    kind: CounterKind
     steps: tuple[str, str, str]
 
 

@@ -19,7 +19,7 @@ import httpx2
 import redis
 
 from tests.support import eventually, free_port
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
 from usage_middleware.store.schema import Schema
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

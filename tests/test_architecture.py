@@ -15,11 +15,11 @@ ROOT = Path(usage_middleware.__file__).parent
 PACKAGE = "usage_middleware"
 
 #: What every room may know.
-SHARED = {"errors", "finished", "marks", "pace", "settings", "periods", "latency", "credentials"}
+SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials"}
 #: The part of the store that both halves stand on.
-MEETING = {"store.schema", "store.engine", "store.keys", "store.outages"}
-WRITE_STORE = {"store.chunk", "store.expand", "store.writer"}
-READ_STORE = {"store.reader", "store.replies", "store.sheet"}
+MEETING = {"store.schema", "store.engine", "store.keys", "store.driver_errors"}
+WRITE_STORE = {"store.chunk", "store.rollup", "store.writer"}
+READ_STORE = {"store.reader", "store.replies", "store.read_batch"}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
 MAY_BE_ASYNC = {"capture.asgi", "web.starlette"}

@@ -11,7 +11,7 @@ import redis
 
 from tests.support import START, ServerProcess
 from usage_middleware.latency import bin_of
-from usage_middleware.settings import DEFAULT_RETENTION, Settings
+from usage_middleware.options import DEFAULT_RETENTION, Settings
 from usage_middleware.store.chunk import Chunk, Row
 from usage_middleware.store.schema import OPERATOR, Schema, endpoint_member, key_member, org_member
 from usage_middleware.store.writer import SCHEMA_VERSION, Writer

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 
 from usage_middleware.capture.capture import Capture
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.options import NONE, Settings, check_plain_function, retention
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
-from usage_middleware.settings import NONE, Settings, check_plain_function, retention
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.given_keys import checked, resolved
 from usage_middleware.store.keys import KeyDirectory
@@ -171,12 +171,12 @@ class Usage:
 
     def flush(self) -> bool:
         """Deliver now what was recorded so far. True if Redis has acknowledged all of it."""
-        self.capture.settle()
+        self.capture.finish_abandoned()
         return self.recorder.flush()
 
     def close(self) -> None:
         """Deliver what is left, within `shutdown_timeout`, and let go of Redis. Closing twice is fine."""
-        self.capture.settle()
+        self.capture.finish_abandoned()
         self.recorder.close()
         self.engine.close()
 

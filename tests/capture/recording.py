@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from usage_middleware.capture.capture import Capture
-from usage_middleware.finished import Noted
+from usage_middleware.events import RawCall
 
 
 class Seen(NamedTuple):
@@ -30,12 +30,12 @@ class Recording:
     reasons: Counter[str] = field(default_factory=Counter)
     flushes: int = 0
 
-    def take(self, noted: Noted) -> None:
+    def take(self, noted: RawCall) -> None:
         finished = noted[1](noted)
         if finished is not None:
             self.seen.append(Seen(*finished))
 
-    def lost(self, reason: str, *, logged: bool = False) -> None:
+    def count_error(self, reason: str, *, logged: bool = False) -> None:
         self.reasons[reason] += 1
 
     def flush(self) -> bool:
@@ -53,10 +53,10 @@ class Recording:
 class Broken(Recording):
     """A recorder that can't even say so."""
 
-    def take(self, noted: Noted) -> None:
+    def take(self, noted: RawCall) -> None:
         raise RuntimeError("take")
 
-    def lost(self, reason: str, *, logged: bool = False) -> None:
+    def count_error(self, reason: str, *, logged: bool = False) -> None:
         raise RuntimeError("lost")
 
     def flush(self) -> bool:

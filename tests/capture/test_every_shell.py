@@ -15,7 +15,7 @@ from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.track import track
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError, UndeclaredName
-from usage_middleware.finished import Noted
+from usage_middleware.events import RawCall
 
 NOBODY = ("default", "(anonymous)")
 
@@ -367,9 +367,9 @@ class Keeping(Recording):
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting: list[Noted] = []
+        self.waiting: list[RawCall] = []
 
-    def take(self, noted: Noted) -> None:
+    def take(self, noted: RawCall) -> None:
         self.waiting.append(noted)
 
 

@@ -134,7 +134,7 @@ def test_an_iterable_dropped_by_a_middleware_that_forgets_close() -> None:
     assert usage.recording.seen == []
     assert ask_wsgi(forgetting).body == b"ab"
     gc.collect()
-    usage.capture.settle()
+    usage.capture.finish_abandoned()
     assert [(seen.sent, seen.latency_us) for seen in usage.recording.seen] == [(2, 0)] * 2
 
 
@@ -446,14 +446,14 @@ def test_a_middleware_that_keeps_the_iterator_alone(further_out: Further, lazy: 
     counted = WSGIUsageMiddleware(when_asked if lazy else at_once, usage)
     body = iter(further_out(counted(environ(), lambda *_: lambda _: None)))
     gc.collect()
-    usage.capture.settle()
+    usage.capture.finish_abandoned()
     assert next(body) == b"a" * 100
     gc.collect()
-    usage.capture.settle()
+    usage.capture.finish_abandoned()
     assert usage.recording.seen == []
     assert next(body) == b"b" * 100
     assert next(body, None) is None
     del body
     gc.collect()
-    usage.capture.settle()
+    usage.capture.finish_abandoned()
     assert (usage.only.status, usage.only.sent, usage.only.latency_us) == (200, 200, 500_000 if lazy else 0)

@@ -239,7 +239,7 @@ class World:
         """Wait until the recorder writes again."""
         eventually(lambda: self.state == "ok", duration)
 
-    def settle(self, duration: float = 20) -> None:
+    def finish_abandoned(self, duration: float = 20) -> None:
         """End the traffic and deliver everything."""
         self.traffic.stop()
         eventually(self.usage.flush, duration)
@@ -248,7 +248,7 @@ class World:
     def check(self, without: tuple[str, ...] = ()) -> None:
         """End the traffic, deliver, and compare every number."""
         self.traffic.go_on()
-        self.settle()
+        self.finish_abandoned()
         for org, calls in self.usage.recorder.stats().dropped.items():
             assert calls == self.ledger.dropped[org], f"{calls} calls of {org} were dropped"
         with self.client() as client:

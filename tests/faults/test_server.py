@@ -16,9 +16,9 @@ from tests.faults.proxy import Loss
 from tests.faults.resp import encoded
 from tests.store.rows import MINUTE, row
 from tests.support import ServerProcess, eventually, free_port
+from usage_middleware.options import Settings
 from usage_middleware.record import outbox
 from usage_middleware.record.sender import MOST_SILENCES
-from usage_middleware.settings import Settings
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 from usage_middleware.web.health import health
@@ -261,7 +261,7 @@ def test_no_chunk_is_too_large_for_any_server() -> None:
     """The least that `proto-max-bulk-len` can be set to is a megabyte."""
     settings = Settings(dimensions=("one", "two", "three"), counters=("a", "b"))
     schema = Schema(settings)
-    waiting = outbox.Box(schema, "o" * 128)
+    waiting = outbox.OrgQueue(schema, "o" * 128)
     for number in range(2000):
         name = f"{number:0128}"
         waiting.put(

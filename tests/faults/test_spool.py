@@ -16,7 +16,7 @@ from tests.faults.webserver import KINDS
 from tests.faults.workplace import Workplace, settled
 from tests.serving import Serving
 from tests.support import eventually
-from usage_middleware.record.delivery import LAST_RETRY
+from usage_middleware.record.flush_thread import LAST_RETRY
 
 #: While Redis is away, a worker tries again, and writes to its journal, at the latest after so many seconds.
 INTERVAL = LAST_RETRY

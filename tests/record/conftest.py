@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support import Clock, ServerProcess
+from usage_middleware.options import Settings
 from usage_middleware.record.recorder import Recorder
-from usage_middleware.settings import Settings
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from tests.support import START, Clock
-from usage_middleware.finished import Finished, Noted, Read
+from usage_middleware.events import CallEvent, RawCall, Read
 from usage_middleware.record.aggregate import BIN_BYTES, TOGETHER, Aggregate, Batch, Caller, folded, size_of
 
 ACME = ("acme", "key_7")
@@ -196,10 +196,10 @@ def test_the_child_of_a_fork_begins_empty_with_a_lock_of_its_own(clock: Clock) -
 # --- what waits
 
 
-def noted(endpoint: str = "GET /a", read: Read | None = None) -> Noted:
+def noted(endpoint: str = "GET /a", read: Read | None = None) -> RawCall:
     """What a request leaves; read as it is."""
 
-    def as_it_is(one: Noted) -> Finished:
+    def as_it_is(one: RawCall) -> CallEvent:
         return ACME, one[2], (), 200, 1000, 50, ()
 
     return [0.0, read or as_it_is, endpoint]
@@ -212,7 +212,7 @@ def counted(batch: Batch) -> dict[str, int]:
 def test_a_request_only_leaves_what_was_noted(clock: Clock) -> None:
     mine = aggregate(clock)
 
-    def unread(_: Noted) -> Finished:
+    def unread(_: RawCall) -> CallEvent:
         raise AssertionError("read within the request")
 
     mine.take(noted(read=unread))
@@ -297,7 +297,7 @@ def test_what_can_not_be_read_is_not_counted_and_keeps_nothing_back(clock: Clock
 def test_an_interrupt_while_adding_up_leaves_the_rest_for_the_next_time(clock: Clock) -> None:
     mine = aggregate(clock)
 
-    def interrupted(_: Noted) -> Finished:
+    def interrupted(_: RawCall) -> CallEvent:
         raise KeyboardInterrupt
 
     for one in noted(), noted(read=interrupted), noted("GET /b"), noted("GET /c"):
@@ -311,7 +311,7 @@ def test_a_request_that_ends_while_another_is_read_is_counted_once(clock: Clock)
     """A finaliser may run anywhere, and end a request or flush."""
     mine = aggregate(clock)
 
-    def finalising(_: Noted) -> Finished:
+    def finalising(_: RawCall) -> CallEvent:
         mine.take(noted("GET /b"))
         mine.sum()
         return ACME, "GET /a", (), 200, 1000, 50, ()
@@ -325,7 +325,7 @@ def test_no_call_is_lost_or_late_between_threads() -> None:
     mine = Aggregate(0, 10**9, time.time, lambda: None)
     batches: list[Batch] = []
     done = threading.Event()
-    left: list[Noted] = []
+    left: list[RawCall] = []
 
     def drain() -> None:
         while not done.is_set():

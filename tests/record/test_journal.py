@@ -19,8 +19,8 @@ from tests.record.test_spool import ACME, DIGEST, GLOBEX, NOWHERE, STRANGER, add
 from tests.support import Clock, ServerProcess, eventually, quick_client
 from usage_middleware import Usage
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.options import Settings
 from usage_middleware.record.recorder import Recorder
-from usage_middleware.settings import Settings
 from usage_middleware.store.schema import Schema
 
 Counted = Callable[..., int]

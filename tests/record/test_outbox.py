@@ -7,25 +7,25 @@ from collections import Counter
 from hypothesis import given, settings
 
 from tests.store.rows import MINUTE, row, rows
-from usage_middleware.record.outbox import Box, Outbox
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
+from usage_middleware.record.outbox import OrgQueue, Outbox
 from usage_middleware.store.chunk import Row
-from usage_middleware.store.expand import expand
+from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
 
 NOW = MINUTE + 20
 SCHEMA = Schema(Settings())
 
 
-def box_of(*given_rows: Row) -> Box:
-    box = Box(SCHEMA, "acme")
+def box_of(*given_rows: Row) -> OrgQueue:
+    box = OrgQueue(SCHEMA, "acme")
     for one in given_rows:
         box.put(one)
     box.seal(NOW)
     return box
 
 
-def numbers(box: Box) -> tuple[list[int], list[int]]:
+def numbers(box: OrgQueue) -> tuple[list[int], list[int]]:
     return [chunk.number for chunk in box.pending], [chunk.number for _, chunk in box.retained]
 
 
@@ -47,7 +47,7 @@ def test_chunks_are_cut_by_rows_of_about_2500_increments() -> None:
 @settings(max_examples=30, deadline=None)
 @given(rows())
 def test_no_row_is_lost_or_cut(given_rows: list[Row]) -> None:
-    box = Box(Schema(Settings(dimensions=("project",), counters=("records",))), "acme")
+    box = OrgQueue(Schema(Settings(dimensions=("project",), counters=("records",))), "acme")
     calls = sum(one.calls for one in given_rows)
     for one in given_rows:
         box.put(one)
@@ -62,7 +62,7 @@ def test_no_row_is_lost_or_cut(given_rows: list[Row]) -> None:
 
 
 def test_late_calls_are_dropped_and_counted() -> None:
-    box = Box(SCHEMA, "acme")
+    box = OrgQueue(SCHEMA, "acme")
     box.put(row())
     box.put(row(minute=MINUTE - 900 * 86400, calls=3))
     assert box.seal(NOW) == 3
@@ -71,15 +71,15 @@ def test_late_calls_are_dropped_and_counted() -> None:
 
 
 def test_drops_alone_are_a_chunk() -> None:
-    box = Box(SCHEMA, "acme")
+    box = OrgQueue(SCHEMA, "acme")
     box.dropped = 2
     assert box.has_news
     box.seal(NOW)
     assert [(chunk.rows, chunk.dropped) for chunk in box.pending] == [([], 2)]
 
 
-def boxes_of_five() -> Box:
-    box = Box(SCHEMA, "acme")
+def boxes_of_five() -> OrgQueue:
+    box = OrgQueue(SCHEMA, "acme")
     for number in range(5):
         box.put(row(endpoint=f"GET /{number}"))
         box.seal(NOW)

@@ -17,7 +17,7 @@ import pytest
 from tests.record.conftest import MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client
 from usage_middleware.record.aggregate import TOGETHER
-from usage_middleware.record.delivery import Alarm
+from usage_middleware.record.flush_thread import WakeEvent
 from usage_middleware.record.recorder import Recorder
 
 Counted = Callable[..., int]
@@ -100,7 +100,7 @@ def test_closing_a_recorder_that_never_recorded_asks_nothing_of_redis() -> None:
     def client() -> Any:
         raise AssertionError("nothing to say to Redis")
 
-    from usage_middleware.settings import Settings
+    from usage_middleware.options import Settings
     from usage_middleware.store.schema import Schema
     from usage_middleware.store.writer import Writer
 
@@ -130,7 +130,7 @@ def test_closing_again_does_not_wait_again(make_recorder: MakeRecorder, caplog: 
 
 def test_what_is_logged_already_is_only_counted(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
     recorder = make_recorder()
-    recorder.lost("tag refused", logged=True)
+    recorder.count_error("tag refused", logged=True)
     assert recorder.stats().lost == {"tag refused": 1}
     assert "tag refused" not in caplog.text
 
@@ -156,13 +156,13 @@ def test_errors_of_ours_are_counted_and_logged_once_a_minute(
     monotonic = Clock(0.0)
     recorder = make_recorder(monotonic=monotonic)
     for _ in range(3):
-        recorder.lost("capture")
+        recorder.count_error("capture")
     assert len(caplog.records) == 1
     monotonic.advance(60)
-    recorder.lost("capture")
+    recorder.count_error("capture")
     assert len(caplog.records) == 2
     for number in range(200):
-        recorder.lost(f"reason {number}")
+        recorder.count_error(f"reason {number}")
     lost = recorder.stats().lost
     assert lost["capture"] == 4
     assert sum(lost.values()) == 204
@@ -173,7 +173,7 @@ _CHILD = """
     import os, sys, threading, time
     import redis
     from usage_middleware.record.recorder import Recorder
-    from usage_middleware.settings import Settings
+    from usage_middleware.options import Settings
     from usage_middleware.store.schema import Schema
     from usage_middleware.store.writer import Writer
 
@@ -379,7 +379,7 @@ def test_a_child_that_python_was_not_told_of_delivers_by_itself(make_recorder: M
 
 def test_an_alarm_that_is_set_in_the_midst_of_being_set() -> None:
     """By a signal handler, or by a finaliser: nobody waits for a lock that is its own."""
-    alarm = Alarm()
+    alarm = WakeEvent()
     ended = time.monotonic() + 0.3
     rung: list[bool] = []
 
@@ -402,7 +402,7 @@ def test_an_alarm_that_is_set_in_the_midst_of_being_set() -> None:
 
 
 def test_an_alarm_wakes_who_waits() -> None:
-    alarm = Alarm()
+    alarm = WakeEvent()
     assert not alarm.wait(0.01)
     threading.Timer(0.05, alarm.set).start()
     begun = time.monotonic()

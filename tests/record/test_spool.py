@@ -17,11 +17,11 @@ import pytest
 
 from tests.record.conftest import FaultyWriter, MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client
-from usage_middleware.record.left import SENT_SECONDS, Left
+from usage_middleware.options import Settings
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.record.spool import Spool
-from usage_middleware.settings import Settings
+from usage_middleware.record.spool_format import SENT_SECONDS, SpoolState
 
 Counted = Callable[..., int]
 Switch = Callable[[Any], None]
@@ -76,7 +76,7 @@ def make_away(make_recorder: MakeRecorder, away: Any, spool: Path) -> MakeRecord
     return make
 
 
-def left_in(path: Path, recorder: Recorder) -> Left:
+def left_in(path: Path, recorder: Recorder) -> SpoolState:
     assert recorder._flusher.spool is not None
     file = recorder._flusher.spool.claim(path)
     assert file is not None

@@ -8,21 +8,21 @@ import pytest
 
 from tests.report.world import instant
 from usage_middleware.errors import QueryError
+from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.window import ALL, CAP, Asked, Window, oldest_kept, resolve
-from usage_middleware.settings import Kind, Settings
 
 NOW = int(instant("2026-11-20T13:45:20Z"))
 SETTINGS = Settings()
-BOARDS: Sequence[Kind] = ("board", "series")
-KEYS: Sequence[Kind] = ("key_board", "key")
+BOARDS: Sequence[CounterKind] = ("board", "series")
+KEYS: Sequence[CounterKind] = ("key_board", "key")
 
 
 def at(text: str) -> int:
     return int(instant(text))
 
 
-def window(asked: Asked, kinds: Sequence[Kind] = BOARDS, cap: int | None = None) -> Window:
+def window(asked: Asked, kinds: Sequence[CounterKind] = BOARDS, cap: int | None = None) -> Window:
     return resolve(asked, NOW, SETTINGS, kinds, cap)
 
 
@@ -46,7 +46,7 @@ def shown(found: Window) -> tuple[str, str, str]:
     ],
 )
 def test_presets_end_now_and_begin_at_a_slot_that_is_kept(
-    preset: str, kinds: Sequence[Kind], expected: tuple[str, str, str]
+    preset: str, kinds: Sequence[CounterKind], expected: tuple[str, str, str]
 ) -> None:
     found = window(Asked(preset), kinds)
     assert shown(found) == expected
@@ -90,7 +90,7 @@ def test_an_end_that_is_not_after_the_start_is_refused(start: int, end: int | No
 
 
 @pytest.mark.parametrize(("kinds", "rank", "kept"), [(BOARDS, 0, 3 * 3600), (BOARDS, 1, 9 * 86_400), (KEYS, 0, 75 * 60)])
-def test_a_slot_is_used_until_the_second_it_expires(kinds: Sequence[Kind], rank: int, kept: int) -> None:
+def test_a_slot_is_used_until_the_second_it_expires(kinds: Sequence[CounterKind], rank: int, kept: int) -> None:
     layer = SETTINGS.layers[rank]
     oldest = oldest_kept(layer, NOW, kept)
     assert oldest + layer.seconds + kept > NOW

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 from tests.support import Clock
 from usage_middleware import Usage
 from usage_middleware.errors import QueryError
+from usage_middleware.options import CounterKind
 from usage_middleware.periods import resolutions
-from usage_middleware.settings import Kind
 
 T = TypeVar("T")
 
@@ -136,7 +136,7 @@ def expire(usage: Usage, now: float) -> None:
 
 
 def _ends(usage: Usage, found: re.Match[str]) -> float:
-    kind: Kind
+    kind: CounterKind
     layers = resolutions(usage.settings.slot_minutes)
     layer = layers.named(found["series"] or found["board"])
     if found["series"]:

@@ -18,8 +18,8 @@ import pytest
 
 from tests.support import eventually, server_binary
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
-from usage_middleware.store import binary, embedded
-from usage_middleware.store.embedded import EmbeddedServer
+from usage_middleware.store.embedded import binary, server
+from usage_middleware.store.embedded.server import EmbeddedServer
 from usage_middleware.store.engine import Engine
 
 #: A worker: uses the server, says so, and ends when told.
@@ -330,7 +330,7 @@ def test_a_long_log_is_put_aside(engine: Engine, data_dir: Path) -> None:
 def test_the_last_one_out_does_not_wait_for_ever_for_a_server_that_hangs(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(embedded, "PATIENCE", 0.2)
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
     engine = Engine(data_dir=data_dir)
     engine.client.ping()
     pid = server_pid(data_dir)
@@ -343,11 +343,11 @@ def test_the_last_one_out_does_not_wait_for_ever_for_a_server_that_hangs(
 def test_the_data_directory_is_the_users_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("USAGE_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
-    assert embedded.default_data_dir() == Path("/somewhere/usage-middleware")
+    assert server.default_data_dir() == Path("/somewhere/usage-middleware")
     monkeypatch.delenv("XDG_DATA_HOME")
-    assert embedded.default_data_dir() == Path("~/.local/share/usage-middleware").expanduser()
+    assert server.default_data_dir() == Path("~/.local/share/usage-middleware").expanduser()
     monkeypatch.setenv("USAGE_DATA_DIR", "/elsewhere")
-    assert embedded.default_data_dir() == Path("/elsewhere")
+    assert server.default_data_dir() == Path("/elsewhere")
 
 
 def test_without_a_server_to_embed_the_three_fixes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support import Clock, ClusterProcess, ServerProcess
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import KeyDirectory, KeyInfo
 from usage_middleware.store.schema import Schema, key_member, org_member

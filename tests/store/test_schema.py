@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
 from usage_middleware.store.schema import (
     BOARD_MEASURES,
     MEMBER_BYTES,

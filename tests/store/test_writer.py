@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tests.store.rows import MINUTE, row, rows
 from tests.support import ClusterProcess, ServerProcess
 from usage_middleware.errors import UsageUnavailable
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk, Row
-from usage_middleware.store.expand import expand
+from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
-from usage_middleware.store.writer import SCRIPT_SHA, Answer, Disagreement, Outcome, Writer
+from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Outcome, SendResult, Writer
 
 NOW = MINUTE + 20.5
 WORKER = "f" * 32
@@ -43,7 +43,7 @@ def writer(make_writer: Callable[..., Writer]) -> Writer:
     return make_writer()
 
 
-def send(writer: Writer, number: int, *given_rows: Row, previous: int | None = None, **rest: Any) -> Answer:
+def send(writer: Writer, number: int, *given_rows: Row, previous: int | None = None, **rest: Any) -> SendResult:
     chunk = Chunk(rest.pop("org", "acme"), number, list(given_rows) or [row()], rest.pop("dropped", 0))
     return writer.send(rest.pop("worker", WORKER), chunk, number - 1 if previous is None else previous, NOW, **rest)
 
@@ -66,7 +66,7 @@ def stored(client: Any, namespace: str) -> dict[str, dict[str, int]]:
 
 def test_what_is_stored_is_what_was_expanded(client: Any, writer: Writer, namespace: str) -> None:
     given_rows = [row(), row(key="key_8", status=500, bins={1: 2, 2: 1}, calls=3)]
-    assert send(writer, 1, *given_rows) == Answer(Outcome.COUNTED)
+    assert send(writer, 1, *given_rows) == SendResult(Outcome.COUNTED)
     found = expand(writer.schema, Chunk("acme", 1, given_rows), int(NOW))
     expected = {key: {**one.sums, **one.greatest} for key, one in found.series.items()}
     expected |= {key: board.scores for key, board in found.boards.items()}
@@ -94,7 +94,7 @@ def test_every_key_has_an_end(client: Any, make_writer: Callable[..., Writer], n
     send(writer, 1, row(tags=("search",)))
     send(writer, 1, row(tags=("search",)), org="*")
     send(writer, 2, row(tags=("other",)))
-    writer.beat(WORKER, {"pid": 1}, int(NOW * 1000))
+    writer.heartbeat(WORKER, {"pid": 1}, int(NOW * 1000))
     keys = list(client.scan_iter(f"{namespace}:*", count=10_000))
     assert len(keys) > 50
     assert not [key for key in keys if client.ttl(key) < 0]
@@ -129,13 +129,13 @@ def test_sent_five_times_counted_once(client: Any, writer: Writer) -> None:
 def test_an_older_number_counts_nothing(client: Any, writer: Writer) -> None:
     for number in 1, 2, 3:
         send(writer, number)
-    assert send(writer, 2) == Answer(Outcome.COUNTED, last=3)
+    assert send(writer, 2) == SendResult(Outcome.COUNTED, last=3)
     assert calls(client, writer) == 3
 
 
 def test_a_gap_is_told_and_nothing_counted(client: Any, writer: Writer) -> None:
     send(writer, 1)
-    assert send(writer, 3) == Answer(Outcome.GAP, last=1)
+    assert send(writer, 3) == SendResult(Outcome.GAP, last=1)
     assert calls(client, writer) == 1
     assert send(writer, 3, previous=1).outcome is Outcome.COUNTED
     assert calls(client, writer) == 2
@@ -144,7 +144,7 @@ def test_a_gap_is_told_and_nothing_counted(client: Any, writer: Writer) -> None:
 def test_a_server_that_forgot_everything(client: Any, writer: Writer) -> None:
     send(writer, 1)
     client.delete(writer.schema.applied("acme", WORKER))
-    assert send(writer, 2) == Answer(Outcome.GAP, last=0)
+    assert send(writer, 2) == SendResult(Outcome.GAP, last=0)
 
 
 def test_workers_and_organisations_number_for_themselves(client: Any, writer: Writer) -> None:
@@ -191,7 +191,7 @@ def test_a_key_of_another_type_is_passed_by_and_counted(client: Any, writer: Wri
     client.set(f"{tree}:{DAY_KEY}", "mine")
     client.set(f"{tree}:board:1d:2026-11-20:key:calls", "mine")
     client.set(f"{tree}:seen:key", "mine")
-    assert send(writer, 1) == Answer(Outcome.COUNTED, in_the_way=3)
+    assert send(writer, 1) == SendResult(Outcome.COUNTED, in_the_way=3)
     assert client.hget(f"{tree}:{DAY_KEY}:key:key_7", "20 calls") == b"1"
     assert client.zscore(f"{tree}:board:1d:2026-11-20:endpoint:calls", "GET /v1/items") == 1
     assert client.get(f"{tree}:{DAY_KEY}") == b"mine"
@@ -222,7 +222,7 @@ def test_dropped_calls(client: Any, writer: Writer) -> None:
 def test_new_members_are_refused_when_it_is_full(client: Any, make_writer: Callable[..., Writer]) -> None:
     writer = make_writer(max_members={"key": 2})
     assert send(writer, 1, row(key="a"), row(key="b")).outcome is Outcome.COUNTED
-    assert send(writer, 2, row(key="a"), row(key="c"), row(key="d")) == Answer(Outcome.FULL, refused={"key": {"c", "d"}})
+    assert send(writer, 2, row(key="a"), row(key="c"), row(key="d")) == SendResult(Outcome.FULL, refused={"key": {"c", "d"}})
     assert calls(client, writer) == 2
     assert writer.applied(WORKER, ["acme"]) == {"acme": 1}
     assert send(writer, 2, row(key="a"), row(key="b")).outcome is Outcome.COUNTED
@@ -285,7 +285,7 @@ def test_no_engine() -> None:
     def client() -> redis.Redis:
         raise UsageUnavailable("no server was found")
 
-    assert send(Writer(client, Schema(Settings())), 1) == Answer(Outcome.SILENT, reason="no server was found")
+    assert send(Writer(client, Schema(Settings())), 1) == SendResult(Outcome.SILENT, reason="no server was found")
 
 
 def test_a_permission_that_lacks_is_this_organisations_trouble(client: Any, server: ServerProcess, namespace: str) -> None:
@@ -341,9 +341,9 @@ def test_too_few_replicas(namespace: str) -> None:
 
 
 def test_the_shape_is_written_down_once(client: Any, make_writer: Callable[..., Writer]) -> None:
-    make_writer().agree(1_000)
+    make_writer().check_schema(1_000)
     writer = make_writer(dimensions=("project",))
-    writer.agree(2_000)
+    writer.check_schema(2_000)
     assert client.hgetall(writer.schema.meta) == {
         b"schema": b"1",
         b"slot_minutes": b"30",
@@ -354,14 +354,14 @@ def test_the_shape_is_written_down_once(client: Any, make_writer: Callable[..., 
 
 
 def test_another_shape_is_a_disagreement(client: Any, make_writer: Callable[..., Writer]) -> None:
-    make_writer().agree(1)
+    make_writer().check_schema(1)
     with pytest.raises(Disagreement, match="slot_minutes is 30, this recorder has 15"):
-        make_writer(slot_minutes=15).agree(1)
+        make_writer(slot_minutes=15).check_schema(1)
 
 
 def test_a_sign_of_life(client: Any, writer: Writer) -> None:
     client.zadd(writer.schema.workers, {"dead": NOW * 1000 - 61_000, "alive": NOW * 1000 - 59_000})
-    writer.beat(WORKER, {"pid": 5, "host": "here"}, int(NOW * 1000))
+    writer.heartbeat(WORKER, {"pid": 5, "host": "here"}, int(NOW * 1000))
     assert client.zrange(writer.schema.workers, 0, -1) == [b"alive", WORKER.encode()]
     assert client.hgetall(writer.schema.worker(WORKER)) == {b"pid": b"5", b"host": b"here"}
     assert 0 < client.ttl(writer.schema.worker(WORKER)) <= 60
@@ -369,7 +369,7 @@ def test_a_sign_of_life(client: Any, writer: Writer) -> None:
 
 def test_a_worker_that_ends_leaves_its_counters_alone(client: Any, writer: Writer, namespace: str) -> None:
     send(writer, 1)
-    writer.beat(WORKER, {"pid": 5}, int(NOW * 1000))
+    writer.heartbeat(WORKER, {"pid": 5}, int(NOW * 1000))
     writer.forget(WORKER, ["acme"])
     assert not [key for key in client.scan_iter(f"{namespace}:*", count=10_000) if WORKER.encode() in key]
     assert client.zscore(writer.schema.workers, WORKER) is None
@@ -383,12 +383,12 @@ def test_organisations_are_spread_over_a_cluster(cluster: ClusterProcess, namesp
     client: Any = cluster.client()
     try:
         writer = Writer(lambda: client, Schema(Settings(namespace=namespace)))
-        writer.agree(1)
+        writer.check_schema(1)
         orgs = [f"org{number}" for number in range(12)]
         for org in [*orgs, "*"]:
             assert send(writer, 1, org=org).outcome is Outcome.COUNTED
             assert send(writer, 2, org=org).outcome is Outcome.COUNTED
-        writer.beat(WORKER, {"pid": 1}, int(NOW * 1000))
+        writer.heartbeat(WORKER, {"pid": 1}, int(NOW * 1000))
         assert {writer.node_of(org) for org in orgs} == {f"127.0.0.1:{node.port}" for node in cluster.nodes}
         assert writer.applied(WORKER, orgs) == dict.fromkeys(orgs, 2)
         assert [calls(client, writer, org) for org in orgs] == [2] * 12

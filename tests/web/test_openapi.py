@@ -11,7 +11,7 @@ from tests.web.conftest import OPERATOR
 from tests.web.hosts import Api
 from tests.web.schema import violations
 from usage_middleware import Usage, Viewer
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
 from usage_middleware.web.errors import STATUS
 from usage_middleware.web.examples import EXAMPLES
 from usage_middleware.web.openapi import document

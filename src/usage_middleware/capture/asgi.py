@@ -13,7 +13,7 @@ from usage_middleware.capture.identity import Caller, Scope, ScopeRequest, check
 from usage_middleware.capture.scope_endpoint import ScopeTemplates
 from usage_middleware.capture.templates import relative_path
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.marks import CALL, EXCLUDE
+from usage_middleware.request_keys import CALL, EXCLUDE
 from usage_middleware.store.schema import UNKNOWN
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -57,7 +57,7 @@ class UsageMiddleware:
             if call is not None:
                 scope[CALL] = call
         except Exception:
-            self.capture.lost("request unreadable")
+            self.capture.count_error("request unreadable")
             call = None
         if call is None:
             await self.app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
@@ -102,7 +102,7 @@ class UsageMiddleware:
             else:
                 await asyncio.to_thread(flush)
         except Exception:
-            self.capture.lost("flush at shutdown failed")
+            self.capture.count_error("flush at shutdown failed")
 
     def template(self, call: _ScopeCall) -> str:
         """The template under which a call is counted, or the reserved word for none."""
@@ -111,7 +111,7 @@ class UsageMiddleware:
             if template is None:
                 template = self.capture.unplaced(call.status, "router" in call.notes, self.app)
         except Exception:
-            self.capture.lost("template unreadable")
+            self.capture.count_error("template unreadable")
             template = UNKNOWN
         return template
 
@@ -152,7 +152,7 @@ class _ScopeCall(Call):
             if message["type"] == "http.disconnect" and not self.status:
                 self._left = True
         except Exception:
-            self.capture.lost("message unreadable")
+            self.capture.count_error("message unreadable")
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -172,7 +172,7 @@ class _ScopeCall(Call):
             else:
                 last = self._saw_file(kind, message)
         except Exception:
-            self.capture.lost("message unreadable")
+            self.capture.count_error("message unreadable")
             last = False
         return self._send_last(message) if last and not self.done else self._send(message)
 
@@ -235,7 +235,7 @@ class _ScopeCall(Call):
             template = self._shell.template(self)
             capture.take([0.0, read, who, self.method, template, self.tags, self.status, latency, self.sent, self.counts])
         except Exception:
-            capture.lost("call not recorded")
+            capture.count_error("call not recorded")
 
     async def _ask(self) -> None:
         """Leave the call to the recorder, after `identify` has said who called."""
@@ -257,7 +257,7 @@ class _ScopeCall(Call):
             if found is not None:
                 self.caller = checked_caller(found)
         except Exception:
-            self.capture.lost("identify raised")
+            self.capture.count_error("identify raised")
         finally:
             self._finish(latency)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.track import Track
 from usage_middleware.errors import ConfigurationError, UndeclaredName
-from usage_middleware.finished import MAX_COUNT
+from usage_middleware.events import MAX_COUNT
 
 
 class Rules(Protocol):
@@ -20,7 +20,7 @@ class Rules(Protocol):
     strict: bool
     timer: Callable[[], float]
 
-    def lost(self, reason: str, *, logged: bool = False) -> None:
+    def count_error(self, reason: str, *, logged: bool = False) -> None:
         """Count an error of ours, and log it unless that is done already. Never raises."""
 
     def refused(self, error: Exception, action: str, name: str | None) -> None:
@@ -116,7 +116,7 @@ class Call(Track):
 
     def _open(self, action: str) -> bool:
         if self.done:
-            self.capture.lost(f"{action} after the last byte of the response")
+            self.capture.count_error(f"{action} after the last byte of the response")
         return not self.done
 
     def _refuse(self, error: Exception, action: str, name: str | None) -> None:

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.exclude import Exclude, Exclusion
 from usage_middleware.capture.identity import Identify, Request
-from usage_middleware.capture.reading import Reading
+from usage_middleware.capture.normalize import Normalizer
 from usage_middleware.capture.routes import has_routes, routes
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.finished import Noted
-from usage_middleware.marks import EXCLUDE
+from usage_middleware.events import RawCall
+from usage_middleware.request_keys import EXCLUDE
 from usage_middleware.store.schema import UNKNOWN, UNMATCHED
 
 log = logging.getLogger("usage_middleware.capture")
@@ -27,10 +27,10 @@ _MAX_NAMES = 64
 class Recording(Protocol):
     """Where finished calls go. The recorder is one; a list in a test is another."""
 
-    def take(self, noted: Noted) -> None:
+    def take(self, noted: RawCall) -> None:
         """Keep what was noted of a finished call, to be counted soon."""
 
-    def lost(self, reason: str, *, logged: bool = False) -> None:
+    def count_error(self, reason: str, *, logged: bool = False) -> None:
         """Count something that went wrong on our side, and log it unless that is done already; never raises."""
 
     def flush(self) -> bool:
@@ -63,7 +63,7 @@ class Capture:
             raise ConfigurationError(f"identify must be callable, not {identify!r}")
         self.recorder = recorder
         self.take = recorder.take
-        self.reading = Reading(dimensions, untagged, counters, self.lost)
+        self.reading = Normalizer(dimensions, untagged, counters, self.count_error)
         self.asks_who = identify
         self.exclusion = Exclusion(exclude)
         self.dimensions = tuple(dimensions)
@@ -87,10 +87,10 @@ class Capture:
         found = [pair for app in self.apps for pair in routes(app)]
         return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
 
-    def lost(self, reason: str, *, logged: bool = False) -> None:
+    def count_error(self, reason: str, *, logged: bool = False) -> None:
         """Count an error of ours, and log it unless that is done already. Never raises."""
         try:
-            self.recorder.lost(reason, logged=logged)
+            self.recorder.count_error(reason, logged=logged)
         except Exception:
             log.debug("the recorder could not note a loss: %s", reason, exc_info=True)
 
@@ -101,7 +101,7 @@ class Capture:
             self._named.add((action, name))
             log.warning("track(...).%s: %s; dropped here, an error in development", action, error)
             is_new = False
-        self.lost(f"{action} refused", logged=not is_new)
+        self.count_error(f"{action} refused", logged=not is_new)
 
     def abandon(self, finish: Callable[[], None]) -> None:
         """Leave a call that nobody finished to whoever comes next.
@@ -111,7 +111,7 @@ class Capture:
         """
         self.abandoned.append(finish)
 
-    def settle(self) -> None:
+    def finish_abandoned(self) -> None:
         """Record the calls whose response was dropped without being closed."""
         while self.abandoned:
             try:
@@ -148,7 +148,7 @@ class Capture:
         try:
             return bool(self.exclusion.asks(request()))
         except Exception:
-            self.lost("exclude raised")
+            self.count_error("exclude raised")
             return False
 
 

@@ -6,7 +6,7 @@ import os
 
 from usage_middleware.capture.identity import Environ
 from usage_middleware.capture.templates import bottle_template, template_of
-from usage_middleware.marks import ROUTE
+from usage_middleware.request_keys import ROUTE
 
 
 def environ_template(environ: Environ, deployment: str) -> str | None:

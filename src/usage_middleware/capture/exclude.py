@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.settings import check_plain_function
+from usage_middleware.options import check_plain_function
 
 Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
 

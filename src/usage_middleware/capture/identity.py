@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 
 from usage_middleware.credentials import HEADERS, credential_digest, shown
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.finished import Member
-from usage_middleware.settings import DEFAULT_ORG
+from usage_middleware.events import CallerId
+from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store.schema import ANONYMOUS, key_member, org_member
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
 
-NOBODY: Member = (DEFAULT_ORG, ANONYMOUS)
+NOBODY: CallerId = (DEFAULT_ORG, ANONYMOUS)
 
 _RAW_HEADERS = frozenset(name.encode() for name in HEADERS)
 #: The values of `credentials.HEADERS` in a request.
@@ -48,7 +48,7 @@ class Caller:
         self.digest = credential_digest(credential) if credential else None
 
     @property
-    def member(self) -> Member:
+    def member(self) -> CallerId:
         """Whom the call is counted for."""
         if self.digest is not None:
             return self.digest
@@ -188,7 +188,7 @@ Request: TypeAlias = ScopeRequest | EnvironRequest
 Identify: TypeAlias = Callable[[Any], Caller | Awaitable[Caller | None] | None]
 
 
-def shown_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> Member:
+def shown_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> CallerId:
     """The digest of the API key in the headers of an ASGI scope; nobody where there is none."""
     found: dict[bytes, str] | None = None
     for name, value in headers:
@@ -209,7 +209,7 @@ def values_in_environ(environ: Mapping[str, Any]) -> Shown:
     return get("HTTP_X_API_KEY"), get("HTTP_APIKEY"), get("HTTP_AUTHORIZATION")
 
 
-def shown_in_values(values: Shown) -> Member:
+def shown_in_values(values: Shown) -> CallerId:
     """The digest of the API key in the values of the headers that may hold one; nobody where there is none."""
     secret = shown(*values)
     return NOBODY if secret is None else credential_digest(secret)

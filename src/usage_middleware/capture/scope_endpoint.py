@@ -7,7 +7,7 @@ from typing import Any
 from usage_middleware.capture.identity import Scope
 from usage_middleware.capture.places import MOUNTED, Place, routes_of, walk
 from usage_middleware.capture.templates import best, relative_path, template_of
-from usage_middleware.marks import ROUTE
+from usage_middleware.request_keys import ROUTE
 
 #: Leaves that no walk found. Beyond so many, an application that makes routes as it goes no longer costs a walk each.
 _MAX_UNKNOWN = 64

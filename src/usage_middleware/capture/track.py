@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Self
 
-from usage_middleware.marks import CALL
+from usage_middleware.request_keys import CALL
 
 if TYPE_CHECKING:
     from usage_middleware.capture.identity import Caller

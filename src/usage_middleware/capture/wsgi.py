@@ -13,8 +13,8 @@ from usage_middleware.capture.capture import Capture, Captured, capture_of
 from usage_middleware.capture.environ_endpoint import deployment_prefix, environ_template, traceback_template, wsgi_text
 from usage_middleware.capture.identity import NOBODY, Environ, EnvironRequest, checked_caller, is_async, values_in_environ
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.finished import Member
-from usage_middleware.marks import CALL, EXCLUDE
+from usage_middleware.events import CallerId
+from usage_middleware.request_keys import CALL, EXCLUDE
 from usage_middleware.store.schema import UNKNOWN
 
 
@@ -40,14 +40,14 @@ class WSGIUsageMiddleware:
         """Answer a request with the wrapped application."""
         try:
             if self.capture.abandoned:
-                self.capture.settle()
+                self.capture.finish_abandoned()
             # Nothing more is called than need be: see asgi.py.
             if (CALL in environ or "HTTP_ORIGIN" in environ or self._excludes_paths) and self._passes(environ):
                 call = None
             else:
                 call = environ[CALL] = _EnvironCall(self, environ, start_response)
         except Exception:
-            self.capture.lost("request unreadable")
+            self.capture.count_error("request unreadable")
             call = None
         if call is None:
             return self.app(environ, start_response)
@@ -110,7 +110,7 @@ class _EnvironCall(Call):
             self.status = int(status[:3])
             self._template = environ_template(cast(Environ, self.notes), self._shell.deployment)
         except Exception:
-            self.capture.lost("response unreadable")
+            self.capture.count_error("response unreadable")
         return self.write
 
     def write(self, data: bytes) -> object:
@@ -126,7 +126,7 @@ class _EnvironCall(Call):
         try:
             self.sent += len(chunk)
         except Exception:
-            self.capture.lost("body unreadable")
+            self.capture.count_error("body unreadable")
 
     def failed(self, error: BaseException) -> None:
         """The application raised: 500, unless bytes of its response are out already."""
@@ -137,7 +137,7 @@ class _EnvironCall(Call):
                 seen = cast(Environ, self.notes), self._shell.deployment
                 self._template = environ_template(*seen) or traceback_template(error, *seen)
         except Exception:
-            self.capture.lost("response unreadable")
+            self.capture.count_error("response unreadable")
 
     def respond(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """What the server gets in place of the application's response; a file of the server's own kind is its own."""
@@ -148,7 +148,7 @@ class _EnvironCall(Call):
                 return body
             return _SizedBody(self, body) if hasattr(body, "__len__") else _Body(self, body)
         except Exception:
-            self.capture.lost("response unreadable")
+            self.capture.count_error("response unreadable")
             self.finish()
             return body
 
@@ -191,7 +191,7 @@ class _EnvironCall(Call):
                 template = self._template or self._unplaced()
                 capture.take([0.0, read, who, self.method, template, self.tags, self.status, latency, self.sent, self.counts])
         except Exception:
-            capture.lost("call not recorded")
+            capture.count_error("call not recorded")
         # The environ would keep the call alive, and the call the environ.
         notes.pop(CALL, None)
 
@@ -200,17 +200,17 @@ class _EnvironCall(Call):
             framework = "werkzeug.request" in self.notes or "bottle.route" in self.notes
             return self.capture.unplaced(self.status, framework, self._shell.app)
         except Exception:
-            self.capture.lost("template unreadable")
+            self.capture.count_error("template unreadable")
             return UNKNOWN
 
-    def _identified(self, identify: Callable[[Any], Any]) -> Member:
+    def _identified(self, identify: Callable[[Any], Any]) -> CallerId:
         try:
             caller = identify(self._request())
             if inspect.iscoroutine(caller):
                 caller.close()
             return NOBODY if caller is None else checked_caller(caller).member
         except Exception:
-            self.capture.lost("identify raised")
+            self.capture.count_error("identify raised")
             return NOBODY
 
     def _request(self) -> EnvironRequest:

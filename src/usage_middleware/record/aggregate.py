@@ -10,15 +10,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from usage_middleware.finished import Finished, Member, Noted
+from usage_middleware.events import CallerId, CallEvent, RawCall
 from usage_middleware.latency import bin_of_whole
-from usage_middleware.settings import DEFAULT_ORG
+from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store.schema import OPERATOR
 
 #: Whom a call is counted for; a digest is resolved by the flusher.
-Caller: TypeAlias = Member
+Caller: TypeAlias = CallerId
 #: (minute, caller, endpoint, tags, status): calls that are alike in all of it are added up.
-CellKey: TypeAlias = tuple[int, Caller, str, tuple[str, ...], int]
+CallKey: TypeAlias = tuple[int, Caller, str, tuple[str, ...], int]
 
 #: What a cell holds in memory, measured with tracemalloc: key, list, histogram and their places in the dictionaries.
 #: Its names come on top, though most cells share theirs.
@@ -33,7 +33,7 @@ TOGETHER = 64
 MOST_WAITING = 1024
 
 
-class Cell(msgspec.Struct, gc=False):
+class CallTotals(msgspec.Struct, gc=False):
     """The sums of calls that are alike. The garbage collector does not see it: thousands would set off full collections."""
 
     counts: tuple[int, ...]
@@ -43,7 +43,7 @@ class Cell(msgspec.Struct, gc=False):
     last_ms: int = 0
     bins: dict[int, int] = msgspec.field(default_factory=dict)
 
-    def merge(self, other: Cell) -> None:
+    def merge(self, other: CallTotals) -> None:
         """Add another cell's sums to this one."""
         self.calls += other.calls
         self.latency_us += other.latency_us
@@ -53,7 +53,7 @@ class Cell(msgspec.Struct, gc=False):
         for number, calls in other.bins.items():
             self.bins[number] = self.bins.get(number, 0) + calls
 
-    def size(self, key: CellKey) -> int:
+    def size(self, key: CallKey) -> int:
         """About how many bytes it takes, with its key."""
         return size_of(key[2], key[3]) + BIN_BYTES * len(self.bins)
 
@@ -66,7 +66,7 @@ def size_of(endpoint: str, tags: Iterable[str]) -> int:
 class Batch(NamedTuple):
     """What was counted up to `until_ms`: cells, and how many calls had no room, by caller."""
 
-    cells: dict[CellKey, Cell]
+    cells: dict[CallKey, CallTotals]
     dropped: dict[Caller, int]
     until_ms: int
 
@@ -109,11 +109,11 @@ class Aggregate:
     def reset(self) -> None:
         """Forget everything, the lock too: the child of a fork drops what its parent holds."""
         self.awake = False
-        self._waiting: deque[Noted] = deque()
+        self._waiting: deque[RawCall] = deque()
         #: Whoever adds up holds it. Reentrant: a signal handler may flush in the middle of anything.
         self._lock = threading.RLock()
         self._busy = False
-        self._cells: dict[CellKey, Cell] = {}
+        self._cells: dict[CallKey, CallTotals] = {}
         self._dropped: dict[Caller, int] = {}
         self._alarmed = False
         self.bytes = 0
@@ -121,7 +121,7 @@ class Aggregate:
         #: What the flusher holds of the same bound.
         self.elsewhere = 0
 
-    def take(self, noted: Noted) -> None:
+    def take(self, noted: RawCall) -> None:
         """Keep what was noted of a finished request. Takes no lock: to append to a deque is one step."""
         waiting = self._waiting
         waiting.append(noted)
@@ -160,7 +160,7 @@ class Aggregate:
             waiting = self._waiting
             for _ in range(min(many, len(waiting))):
                 noted = waiting.popleft()
-                finished: Finished | None = noted[1](noted)
+                finished: CallEvent | None = noted[1](noted)
                 if finished is not None:
                     self._count(noted[0] or self._clock(), *finished)
         finally:
@@ -199,7 +199,7 @@ class Aggregate:
             bins[number] = 1
             self.bytes += BIN_BYTES
 
-    def _open(self, key: CellKey) -> Cell | None:
+    def _open(self, key: CallKey) -> CallTotals | None:
         used = self.bytes + self.elsewhere
         if used >= self.limit:
             self._drop(key[1], 1)
@@ -207,7 +207,7 @@ class Aggregate:
         if used >= self.limit // 2 and not self._alarmed:
             self._alarmed = True
             self._crowded()
-        cell = self._cells[key] = Cell(self._zeros)
+        cell = self._cells[key] = CallTotals(self._zeros)
         self.bytes += size_of(key[2], key[3])
         return cell
 
@@ -243,7 +243,7 @@ class Aggregate:
             self._alarmed = False
         return batch
 
-    def put_back(self, cells: dict[CellKey, Cell], dropped: dict[Caller, int]) -> None:
+    def put_back(self, cells: dict[CallKey, CallTotals], dropped: dict[Caller, int]) -> None:
         """Add again what was taken out and could not be sent. It has its room already: nothing is dropped."""
         size = sum(cell.size(key) for key, cell in cells.items())
         calls = sum(cell.calls for cell in cells.values())
@@ -257,7 +257,7 @@ class Aggregate:
             for caller, lost in dropped.items():
                 self._drop(caller, lost)
 
-    def _move(self, key: CellKey, cell: Cell) -> None:
+    def _move(self, key: CallKey, cell: CallTotals) -> None:
         mine = self._cells.get(key)
         if mine is None:
             self._cells[key] = cell
@@ -266,18 +266,18 @@ class Aggregate:
             mine.merge(cell)
 
 
-def _second(noted: Noted) -> Finished:
-    finished: Finished = noted[2]
+def _second(noted: RawCall) -> CallEvent:
+    finished: CallEvent = noted[2]
     return finished
 
 
-def folded(cells: dict[CellKey, Cell], slot_seconds: int, now: int) -> dict[CellKey, Cell]:
+def folded(cells: dict[CallKey, CallTotals], slot_seconds: int, now: int) -> dict[CallKey, CallTotals]:
     """The same calls, with the minutes of a slot as its first one, but for the current minute: for a long outage.
 
     Slots and days stay exact; those minutes don't.
     """
     current = now - now % 60
-    found: dict[CellKey, Cell] = {}
+    found: dict[CallKey, CallTotals] = {}
     for key, cell in cells.items():
         minute = key[0] if key[0] >= current else key[0] - key[0] % slot_seconds
         place = (minute, *key[1:])

@@ -11,14 +11,14 @@ from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from usage_middleware.record.aggregate import Aggregate, Batch, Cell, CellKey, folded, organisation
-from usage_middleware.record.callers import Callers, Resolve, Resolved, put
-from usage_middleware.record.caps import KnownKeys
+from usage_middleware.record.aggregate import Aggregate, Batch, CallKey, CallTotals, folded, organisation
+from usage_middleware.record.attribution import Callers, Resolve, Resolved, put
 from usage_middleware.record.journal import Journal
-from usage_middleware.record.left import add
+from usage_middleware.record.overflow import KnownKeys
 from usage_middleware.record.recovery import Recovery
-from usage_middleware.record.sender import Lost, Sender
+from usage_middleware.record.sender import CountError, Sender
 from usage_middleware.record.spool import Spool
+from usage_middleware.record.spool_format import add
 from usage_middleware.store.writer import SCRIPT_SHA, TROUBLES, Disagreement, Writer
 
 logger = logging.getLogger("usage_middleware")
@@ -50,7 +50,7 @@ class Flusher:
         *,
         resolve: Resolve,
         known_keys: KnownKeys,
-        lost: Lost,
+        count_error: CountError,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         spool: Spool | None = None,
@@ -60,14 +60,20 @@ class Flusher:
     ) -> None:
         self._writer = writer
         self._aggregate = aggregate
-        self._callers = Callers(resolve, lost)
-        self._lost = lost
+        self._callers = Callers(resolve, count_error)
+        self._count_error = count_error
         self._clock = clock
         self._monotonic = monotonic
         self._routes = routes
         self.spool = spool
         self._new_sender = partial(
-            Sender, writer, known_keys=known_keys, lost=lost, clock=clock, monotonic=monotonic, wait_replicas=wait_replicas
+            Sender,
+            writer,
+            known_keys=known_keys,
+            count_error=count_error,
+            clock=clock,
+            monotonic=monotonic,
+            wait_replicas=wait_replicas,
         )
         self._new_journal = partial(Journal, spool) if spool is not None and journal else lambda worker: None
         self.reset()
@@ -77,14 +83,14 @@ class Flusher:
         self._lock = threading.Lock()
         if self.spool is not None:
             self.spool.forget()
-            self.recovery = Recovery(self.spool, self._new_sender, self._callers, self._lost)
+            self.recovery = Recovery(self.spool, self._new_sender, self._callers, self._count_error)
         self.sender = self._new_sender(new_journal=self._new_journal)
         self.state = "ok"
         self.reason = ""
         self.flushed_through_ms = 0
         self.skew_ms: int | None = None
         #: Calls that are on disk, and have no number yet.
-        self._held: dict[CellKey, Cell] = {}
+        self._held: dict[CallKey, CallTotals] = {}
         self._held_calls = self._held_bytes = 0
         self._unacknowledged = 0
         self._beaten = False
@@ -101,7 +107,7 @@ class Flusher:
             self.sender.begin()
             settled = self._flush()
             self._weigh()
-            self._beat()
+            self._heartbeat()
         return settled
 
     def begin(self) -> None:
@@ -112,8 +118,8 @@ class Flusher:
     def announce(self) -> None:
         """Let readers know that this worker exists and may hold calls."""
         with self._lock:
-            if self._agreed():
-                self._beat()
+            if self._schema_fits():
+                self._heartbeat()
 
     def hold(self) -> bool:
         """Wait a moment for a flush that is under way, and keep others from beginning; False if it takes longer."""
@@ -167,7 +173,7 @@ class Flusher:
         self._weigh()
 
     def _can_write(self) -> bool:
-        if not self._agreed():
+        if not self._schema_fits():
             return False
         self.sender.verify()
         return self._send()
@@ -180,10 +186,10 @@ class Flusher:
             self._back()
         return going_on
 
-    def _agreed(self) -> bool:
+    def _schema_fits(self) -> bool:
         """Whether there is a server to write to that holds what we write."""
         try:
-            self._writer.agree(int(self._clock() * 1000))
+            self._writer.check_schema(int(self._clock() * 1000))
         except Disagreement as error:
             self._refuse(str(error))
             return False
@@ -223,12 +229,12 @@ class Flusher:
 
     # What is on disk
 
-    def _with_held(self, cells: dict[CellKey, Cell]) -> dict[CellKey, Cell]:
+    def _with_held(self, cells: dict[CallKey, CallTotals]) -> dict[CallKey, CallTotals]:
         for key, cell in self._held.items():
             add(cells, key, cell)
         return cells
 
-    def _hold(self, cells: dict[CellKey, Cell]) -> None:
+    def _hold(self, cells: dict[CallKey, CallTotals]) -> None:
         self._held = cells
         self._held_calls = sum(cell.calls for cell in cells.values())
         self._held_bytes = sum(cell.size(key) for key, cell in cells.items())
@@ -245,7 +251,7 @@ class Flusher:
             elif chunks or batch.cells:
                 journal.note(chunks, self._held, {}, replaces=True)
         except OSError:
-            self._lost("journal")
+            self._count_error("journal")
         return self._is_whole()
 
     def _is_whole(self) -> bool:
@@ -256,7 +262,7 @@ class Flusher:
         try:
             journal.rewrite(self.sender.outbox, self._held)
         except OSError:
-            self._lost("journal")
+            self._count_error("journal")
             return self._removed_journal()
         return True
 
@@ -265,7 +271,7 @@ class Flusher:
             if self.sender.journal is not None:
                 self.sender.journal.remove()
         except OSError as error:
-            self._lost("journal")
+            self._count_error("journal")
             self._gone(f"the journal can't be written or removed: {error}")
             return False
         return True
@@ -275,7 +281,7 @@ class Flusher:
             if self.sender.journal is not None:
                 self.sender.journal.note_acks(self.sender.outbox)
         except OSError:
-            self._lost("journal")
+            self._count_error("journal")
 
     def _keep(self) -> None:
         """While Redis is away: on disk with a journal, and in less memory if it runs short."""
@@ -290,7 +296,7 @@ class Flusher:
             try:
                 journal.note([], batch.cells, dropped, replaces=False)
             except OSError:
-                self._lost("journal")
+                self._count_error("journal")
             self._hold(self._with_held(batch.cells))
         if self._should_fold(self._held_bytes):
             self._hold(self._folded(self._held))
@@ -314,7 +320,7 @@ class Flusher:
         try:
             lost = journal.leave(self.sender.outbox, self._held)
         except OSError:
-            self._lost("spool")
+            self._count_error("spool")
             return False
         logger.warning("usage: %d calls are left to the next process, in %s", calls - lost, self.spool_directory)
         if lost:
@@ -348,7 +354,7 @@ class Flusher:
         self._folded_at = minute
         return True
 
-    def _folded(self, cells: dict[CellKey, Cell]) -> dict[CellKey, Cell]:
+    def _folded(self, cells: dict[CallKey, CallTotals]) -> dict[CallKey, CallTotals]:
         return folded(cells, self._writer.schema.layers.middle.seconds, int(self._clock()))
 
     def _tell_routes(self) -> None:
@@ -363,7 +369,7 @@ class Flusher:
         except TROUBLES as error:
             logger.debug("usage: the routes are not told of: %s", error)
         except Exception:  # An application's routes may be anything.
-            self._lost("routes")
+            self._count_error("routes")
 
     # How it goes
 
@@ -383,13 +389,13 @@ class Flusher:
             self._recovered_at = float("-inf")
         self.state, self.reason = "ok", ""
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         if self.state == "refused" or (self.sender.trouble and not self._writer.is_cluster):
             return
         now_ms = int(self._clock() * 1000)
         self.skew_ms = self._writer.skew_ms(self._clock)
         try:
-            self._writer.beat(self.sender.worker, self._facts(now_ms), now_ms)
+            self._writer.heartbeat(self.sender.worker, self._facts(now_ms), now_ms)
             self._beaten = True
         except TROUBLES as error:
             self._gone(str(error))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from usage_middleware.record.aggregate import Cell, CellKey, organisation
-from usage_middleware.record.left import Entry, encode, loose
+from usage_middleware.record.aggregate import CallKey, CallTotals, organisation
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.spool import Spool
+from usage_middleware.record.spool_format import SpoolRecord, encode, loose
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR
 
@@ -44,9 +44,11 @@ class Journal:
         """True when most of it is about what is long acknowledged."""
         return self.broken or (self._file is not None and self._file.size > 2 * self._written + SLACK_BYTES)
 
-    def note(self, chunks: list[Chunk], cells: Mapping[CellKey, Cell], dropped: Mapping[str, int], *, replaces: bool) -> None:
+    def note(
+        self, chunks: list[Chunk], cells: Mapping[CallKey, CallTotals], dropped: Mapping[str, int], *, replaces: bool
+    ) -> None:
         """Have this on disk."""
-        entry = Entry(self._spool.now(), replaces, chunks, loose(cells), dict(dropped))
+        entry = SpoolRecord(self._spool.now(), replaces, chunks, loose(cells), dict(dropped))
         if self._file is None:
             self._create([entry])
         else:
@@ -56,14 +58,14 @@ class Journal:
         """Write down what was acknowledged since. Not worth waiting for the disk: a chunk may be sent twice."""
         acked = {box.org: box.acked for box in outbox.boxes() if self._acked.get(box.org, 0) != box.acked}
         if acked and self._file is not None:
-            self._append(Entry(self._spool.now(), acked=acked), durable=False)
+            self._append(SpoolRecord(self._spool.now(), acked=acked), durable=False)
             self._acked.update(acked)
 
-    def rewrite(self, outbox: Outbox, cells: Mapping[CellKey, Cell]) -> None:
+    def rewrite(self, outbox: Outbox, cells: Mapping[CallKey, CallTotals]) -> None:
         """Write all there is to say anew, and nothing else."""
         self._create(_entries(outbox, cells, self._spool.now()))
 
-    def leave(self, outbox: Outbox, cells: Mapping[CellKey, Cell]) -> int:
+    def leave(self, outbox: Outbox, cells: Mapping[CallKey, CallTotals]) -> int:
         """Write all there is to say and leave it to whoever comes next; how many calls the directory had no room for.
 
         Those are written down as dropped.
@@ -73,7 +75,7 @@ class Journal:
         self.release()
         return room.lost
 
-    def _create(self, entries: Iterable[Entry]) -> None:
+    def _create(self, entries: Iterable[SpoolRecord]) -> None:
         self.broken = True
         before, self._file = self._file, self._spool.create(self._worker, entries)
         self.broken = False
@@ -82,7 +84,7 @@ class Journal:
         if before is not None:
             self._spool.close(before)
 
-    def _append(self, entry: Entry, *, durable: bool) -> None:
+    def _append(self, entry: SpoolRecord, *, durable: bool) -> None:
         assert self._file is not None, "nothing was noted yet"
         try:
             self._file.append(encode(entry), durable=durable)
@@ -110,7 +112,7 @@ class _Room:
         self._left = left
         self.lost = 0
 
-    def fitting(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def fitting(self, entries: Iterable[SpoolRecord]) -> Iterator[SpoolRecord]:
         dropped: dict[str, int] = {}
         for entry in entries:
             size = len(encode(entry))
@@ -122,10 +124,10 @@ class _Room:
                 dropped[org] = dropped.get(org, 0) + calls
         if dropped:
             self.lost = sum(calls for org, calls in dropped.items() if org != OPERATOR)
-            yield Entry(0, dropped=dropped)
+            yield SpoolRecord(0, dropped=dropped)
 
 
-def _calls(entry: Entry) -> Iterator[tuple[str, int]]:
+def _calls(entry: SpoolRecord) -> Iterator[tuple[str, int]]:
     for chunk in entry.chunks:
         yield chunk.org, chunk.dropped + sum(row.calls for row in chunk.rows)
     for cell in entry.cells:
@@ -134,15 +136,15 @@ def _calls(entry: Entry) -> Iterator[tuple[str, int]]:
     yield from entry.dropped.items()
 
 
-def _entries(outbox: Outbox, cells: Mapping[CellKey, Cell], now: int) -> Iterator[Entry]:
+def _entries(outbox: Outbox, cells: Mapping[CallKey, CallTotals], now: int) -> Iterator[SpoolRecord]:
     """All that an outbox holds. Nothing in it may wait for a number but drops."""
     boxes = outbox.boxes()
     dropped = {box.org: box.dropped for box in boxes if box.dropped}
     retained = [chunk for box in boxes for _, chunk in box.retained]
     numbers = outbox.numbers()
-    yield Entry(now, chunks=retained, sealed=numbers)
-    yield Entry(now, acked={**numbers, **{box.org: box.acked for box in boxes}})
+    yield SpoolRecord(now, chunks=retained, sealed=numbers)
+    yield SpoolRecord(now, acked={**numbers, **{box.org: box.acked for box in boxes}})
     pending = [chunk for box in boxes for chunk in box.pending]
     for begin in range(0, len(pending), CHUNKS_A_RECORD):
-        yield Entry(now, chunks=pending[begin : begin + CHUNKS_A_RECORD])
-    yield Entry(now, cells=loose(cells), dropped=dropped)
+        yield SpoolRecord(now, chunks=pending[begin : begin + CHUNKS_A_RECORD])
+    yield SpoolRecord(now, cells=loose(cells), dropped=dropped)

@@ -8,10 +8,10 @@ from operator import add
 
 from msgspec.structs import replace
 
-from usage_middleware.pace import paced, rest
-from usage_middleware.record.aggregate import BIN_BYTES, Cell, size_of
+from usage_middleware.gil import rest, yielding
+from usage_middleware.record.aggregate import BIN_BYTES, CallTotals, size_of
 from usage_middleware.store.chunk import Chunk, Row
-from usage_middleware.store.expand import Load, is_late
+from usage_middleware.store.rollup import RollupCost, is_late
 from usage_middleware.store.schema import OPERATOR, Schema
 
 #: How much a chunk asks of Redis, as so many increments: some 5 ms.
@@ -26,7 +26,7 @@ RETAINED_SECONDS = 10.0
 RowKey = tuple[int, str, str, str, tuple[str, ...], int]
 
 
-def row_of(minute: int, org: str, key: str, endpoint: str, tags: tuple[str, ...], status: int, cell: Cell) -> Row:
+def row_of(minute: int, org: str, key: str, endpoint: str, tags: tuple[str, ...], status: int, cell: CallTotals) -> Row:
     """A cell, now that it is known whose it is."""
     return Row(
         minute, org, key, endpoint, tags, status,
@@ -45,10 +45,10 @@ def _merge(mine: Row, other: Row) -> None:
 
 
 def _size(rows: Collection[Row]) -> int:
-    return sum(size_of(row.endpoint, row.tags) + BIN_BYTES * len(row.bins) for row in paced(rows))
+    return sum(size_of(row.endpoint, row.tags) + BIN_BYTES * len(row.bins) for row in yielding(rows))
 
 
-class Box:
+class OrgQueue:
     """All that one worker has for one organisation. Only the flusher touches it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Box:
         Returns how many calls are so late that nothing is kept for them; they are counted as dropped.
         """
         waiting, self.waiting = self.waiting.values(), {}
-        minutes = {minute for minute in {row.minute for row in paced(waiting)} if is_late(self.schema, minute, now)}
+        minutes = {minute for minute in {row.minute for row in yielding(waiting)} if is_late(self.schema, minute, now)}
         late = [row for row in waiting if row.minute in minutes] if minutes else []
         self.bytes -= _size(late)
         lost = sum(row.calls for row in late)
@@ -185,15 +185,15 @@ class Box:
 
     def calls(self) -> int:
         """How many calls are not acknowledged."""
-        pending = sum(row.calls for chunk in self.pending for row in paced(chunk.rows))
-        return pending + sum(row.calls for row in paced(self.waiting.values()))
+        pending = sum(row.calls for chunk in self.pending for row in yielding(chunk.rows))
+        return pending + sum(row.calls for row in yielding(self.waiting.values()))
 
 
 def _in_order(rows: Collection[Row]) -> Iterator[Row]:
     """What goes into the same Redis keys stands together."""
     # Sorted in parts: all at once, it would hold every request up for as long as it takes.
     parts: list[list[Row]] = [[] for _ in range(len(rows) // ROWS_SORTED + 1)]
-    for row in paced(rows):
+    for row in yielding(rows):
         parts[hash((row.minute, row.key)) % len(parts)].append(row)
     for part in parts:
         rest()
@@ -206,14 +206,14 @@ def _by_place(row: Row) -> tuple[int, str, str]:
 
 def _parts(rows: Iterable[Row], counters: int) -> Iterator[list[Row]]:
     part: list[Row] = []
-    load = Load(counters)
+    load = RollupCost(counters)
     for row in rows:
         rest()
         part.append(row)
         load.add(row)
         if load.increments + KEY_WORK * load.redis_keys >= CHUNK_WORK:
             yield part
-            part, load = [], Load(counters)
+            part, load = [], RollupCost(counters)
     if part:
         yield part
 
@@ -224,7 +224,7 @@ class Outbox:
     def __init__(self, schema: Schema, *, replicated: bool = False) -> None:
         self._schema = schema
         self._replicated = replicated
-        self._boxes: dict[str, Box] = {}
+        self._boxes: dict[str, OrgQueue] = {}
         self._numbers: dict[str, int] = {}
 
     def put(self, row: Row) -> None:
@@ -240,11 +240,11 @@ class Outbox:
         if self._schema.settings.operator_tree:
             self.box(OPERATOR).dropped += calls
 
-    def box(self, org: str) -> Box:
+    def box(self, org: str) -> OrgQueue:
         """The box of an organisation."""
         found = self._boxes.get(org)
         if found is None:
-            found = self._boxes[org] = Box(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
+            found = self._boxes[org] = OrgQueue(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
         return found
 
     def know(self, org: str, number: int) -> None:
@@ -255,7 +255,7 @@ class Outbox:
         """The number of the last chunk that was cut, for each organisation."""
         return {**self._numbers, **{org: box.sealed for org, box in self._boxes.items()}}
 
-    def boxes(self) -> list[Box]:
+    def boxes(self) -> list[OrgQueue]:
         """All boxes in use."""
         return list(self._boxes.values())
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from usage_middleware.record import processes
+from usage_middleware.options import Settings
+from usage_middleware.record import fork
 from usage_middleware.record.aggregate import Aggregate, Caller
-from usage_middleware.record.callers import Resolve
-from usage_middleware.record.caps import KnownKeys, nobody
-from usage_middleware.record.delivery import LAST_SECONDS, Delivery
+from usage_middleware.record.attribution import Resolve
+from usage_middleware.record.flush_thread import LAST_SECONDS, FlushThread
 from usage_middleware.record.flusher import Flusher
+from usage_middleware.record.overflow import KnownKeys, nobody
 from usage_middleware.record.spool import Spool
-from usage_middleware.settings import Settings
 from usage_middleware.store.writer import SCRIPT_SHA, Writer
 
 logger = logging.getLogger("usage_middleware")
@@ -120,7 +120,7 @@ class Recorder:
             self._aggregate,
             resolve=resolve,
             known_keys=known_keys,
-            lost=self.lost,
+            count_error=self.count_error,
             clock=clock,
             monotonic=monotonic,
             spool=Spool(spool, settings, limit=backlog_bytes, clock=clock) if spool is not None else None,
@@ -129,11 +129,11 @@ class Recorder:
             routes=routes,
         )
         self._reset()
-        processes.register(self)
+        fork.register(self)
 
     def _reset(self) -> None:
         self._starting = threading.RLock()
-        self._delivery: Delivery | None = None
+        self._delivery: FlushThread | None = None
         self._started_in: int | None = None
         self._gave_up = False
         self._lost: dict[str, int] = {}
@@ -178,7 +178,7 @@ class Recorder:
             self._start()
         self._aggregate.add(caller, endpoint, tags, status, latency_us, sent, counts)
 
-    def lost(self, reason: str, *, logged: bool = False) -> None:
+    def count_error(self, reason: str, *, logged: bool = False) -> None:
         """Count an error of ours, and log it at most once a minute, unless that is done already."""
         name = reason if reason in self._lost or len(self._lost) < MOST_REASONS else "other"
         self._lost[name] = self._lost.get(name, 0) + 1
@@ -245,8 +245,8 @@ class Recorder:
             held=dict(sender.held),
         )
 
-    def _new_delivery(self) -> Delivery:
-        return Delivery(self._flusher, self.lost, self._flush_interval)
+    def _new_delivery(self) -> FlushThread:
+        return FlushThread(self._flusher, self.count_error, self._flush_interval)
 
     def _crowded(self) -> None:
         if self._delivery is not None:
@@ -272,11 +272,11 @@ class Recorder:
             self._flusher.begin()
             self._gave_up = False
             self._started_in, self._aggregate.awake = os.getpid(), True
-            processes.close_with_this_child()
+            fork.close_with_this_child()
             delivery = self._new_delivery()
             try:
                 delivery.start()
             except RuntimeError:  # No thread at interpreter shutdown: `close` delivers in its own.
-                self.lost("thread")
+                self.count_error("thread")
                 return
             self._delivery = delivery

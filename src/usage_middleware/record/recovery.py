@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from usage_middleware.record.callers import Callers, put
+from usage_middleware.record.attribution import Callers, put
 from usage_middleware.record.journal import Journal
-from usage_middleware.record.left import Left
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.outbox import RETAINED_SECONDS
-from usage_middleware.record.sender import MOST_SILENCES, Lost, Sender
+from usage_middleware.record.sender import MOST_SILENCES, CountError, Sender
 from usage_middleware.record.spool import Spool
+from usage_middleware.record.spool_format import SpoolState
 
 logger = logging.getLogger("usage_middleware")
 
@@ -25,11 +25,11 @@ class Recovery:
         calls: how many calls those are.
     """
 
-    def __init__(self, spool: Spool, new_sender: Callable[[], Sender], callers: Callers, lost: Lost) -> None:
+    def __init__(self, spool: Spool, new_sender: Callable[[], Sender], callers: Callers, count_error: CountError) -> None:
         self._spool = spool
         self._new_sender = new_sender
         self._callers = callers
-        self._lost = lost
+        self._count_error = count_error
         self._left: dict[Path, int] = {}
 
     @property
@@ -63,7 +63,7 @@ class Recovery:
             file = self._spool.claim(path)
             return self._taken(file, into, send=send) if file is not None else self._not_ours(path)
         except OSError:
-            self._lost("spool")
+            self._count_error("spool")
             return True
 
     def _not_ours(self, path: Path) -> bool:
@@ -81,7 +81,7 @@ class Recovery:
         finally:
             self._spool.close(file)
 
-    def _sent(self, left: Left, file: LockedFile, into: Sender) -> bool:
+    def _sent(self, left: SpoolState, file: LockedFile, into: Sender) -> bool:
         now = self._spool.now()
         had_calls = left.holds_calls
         sender, journal = self._new_sender(), Journal(self._spool, left.worker, file)

@@ -6,17 +6,17 @@ import logging
 import secrets
 from collections.abc import Callable, Collection, Iterator
 
-from usage_middleware.record.caps import KnownKeys, Refusals
 from usage_middleware.record.journal import Journal
-from usage_middleware.record.outbox import RETAINED_SECONDS, Box, Outbox
+from usage_middleware.record.outbox import RETAINED_SECONDS, OrgQueue, Outbox
+from usage_middleware.record.overflow import KnownKeys, OverflowCache
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR, OTHER
-from usage_middleware.store.writer import TROUBLES, Answer, Outcome, Writer
+from usage_middleware.store.writer import TROUBLES, Outcome, SendResult, Writer
 
 logger = logging.getLogger("usage_middleware")
 
 #: Counts and logs an error of ours.
-Lost = Callable[[str], None]
+CountError = Callable[[str], None]
 
 #: A chunk that Redis refuses so often for its own sake is set aside.
 MOST_FAULTS = 3
@@ -47,7 +47,7 @@ class Sender:
         writer: Writer,
         *,
         known_keys: KnownKeys,
-        lost: Lost,
+        count_error: CountError,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         wait_replicas: int = 0,
@@ -57,10 +57,10 @@ class Sender:
         self._wait_replicas = wait_replicas
         self._new_journal = new_journal
         self._known_keys = known_keys
-        self._lost = lost
+        self._count_error = count_error
         self._clock = clock
         self._monotonic = monotonic
-        self._refusals = Refusals(monotonic)
+        self._refusals = OverflowCache(monotonic)
         self._tried: set[str] = set()
         self.dropped: dict[str, int] = {}
         self.held: dict[str, str] = {}
@@ -120,7 +120,7 @@ class Sender:
         # The nodes of a cluster that do answer must not wait for the one that doesn't.
         return not down or self._writer.is_cluster
 
-    def _reaches(self, box: Box) -> bool:
+    def _reaches(self, box: OrgQueue) -> bool:
         answer = self._deliver(box)
         if answer.outcome not in (Outcome.AWAY, Outcome.SILENT):
             return True
@@ -129,7 +129,7 @@ class Sender:
         self.trouble = answer.reason
         return False
 
-    def _deliver(self, box: Box) -> Answer:
+    def _deliver(self, box: OrgQueue) -> SendResult:
         """Send a box's chunks in order until one can't be; the last answer."""
         if not box.pending and self.journal is None:
             self.note_drop(box.org, box.seal(int(self._clock())))
@@ -151,9 +151,9 @@ class Sender:
             else:
                 self._failed(box, answer)
                 return answer
-        return Answer(Outcome.COUNTED)
+        return SendResult(Outcome.COUNTED)
 
-    def _failed(self, box: Box, answer: Answer) -> None:
+    def _failed(self, box: OrgQueue, answer: SendResult) -> None:
         self.retries += 1
         self.silent |= answer.outcome is Outcome.SILENT
         self._tried.add(box.org)
@@ -172,7 +172,7 @@ class Sender:
         if self.held.pop(org, None) is not None and not self.held:
             logger.warning("usage: no organisation's calls wait any more")
 
-    def _fault(self, box: Box, reason: str, most: int) -> None:
+    def _fault(self, box: OrgQueue, reason: str, most: int) -> None:
         box.failures += 1
         if box.failures < most:
             return
@@ -180,7 +180,7 @@ class Sender:
         self.note_drop(box.org, calls)
         logger.error("usage: %d calls of %s are dropped, their chunk failed %d times: %s", calls, box.org, most, reason)
 
-    def _is_the_chunk(self, box: Box) -> bool:
+    def _is_the_chunk(self, box: OrgQueue) -> bool:
         """After silence: True when the server does answer something else, so that others may be sent."""
         try:
             last = self._writer.applied(self.worker, [box.org])[box.org]
@@ -190,7 +190,7 @@ class Sender:
             self._fault(box, "no answer", MOST_SILENCES)
         return True
 
-    def _full(self, box: Box, answer: Answer) -> set[str]:
+    def _full(self, box: OrgQueue, answer: SendResult) -> set[str]:
         """Remember what the cap refused; keys of the directory are always let in."""
         exempt = set[str]()
         for dimension, names in answer.refused.items():
@@ -205,7 +205,7 @@ class Sender:
         try:
             return set(self._known_keys(org, names)) & set(names)
         except Exception:  # A directory of the application's own may raise anything.
-            self._lost("known_keys")
+            self._count_error("known_keys")
             return set()
 
     def verify(self) -> bool:
@@ -228,7 +228,7 @@ class Sender:
 
     def confirm(self) -> None:
         """Have replicas confirm what was acknowledged; until enough of them do, it is kept."""
-        nodes: dict[str, list[Box]] = {}
+        nodes: dict[str, list[OrgQueue]] = {}
         for box in self.outbox.boxes():
             if box.confirmed is not None and box.confirmed < box.acked:
                 nodes.setdefault(self._writer.node_of(box.org), []).append(box)
@@ -250,7 +250,7 @@ class Sender:
             if self.journal is not None:
                 self.journal.broken = True
 
-    def _largest(self, bound: int) -> Iterator[Box]:
+    def _largest(self, bound: int) -> Iterator[OrgQueue]:
         """The largest boxes first, as long as all of them take more than the bound."""
         for box in sorted(self.outbox.boxes(), key=lambda box: box.bytes, reverse=True):
             if self.outbox.bytes < bound:

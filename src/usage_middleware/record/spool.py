@@ -31,9 +31,9 @@ from pathlib import Path
 import msgspec
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.record.left import Entry, Head, Left, decode, decode_head, encode
+from usage_middleware.options import Settings
 from usage_middleware.record.locked_file import UNFINISHED, LockedFile
-from usage_middleware.settings import Settings
+from usage_middleware.record.spool_format import SpoolHeader, SpoolRecord, SpoolState, decode, decode_head, encode
 
 SUFFIX = ".calls"
 #: To write a file takes no hour.
@@ -66,10 +66,10 @@ class Spool:
         """Seconds since the epoch."""
         return int(self._clock())
 
-    def create(self, worker: str, entries: Iterable[Entry]) -> LockedFile:
+    def create(self, worker: str, entries: Iterable[SpoolRecord]) -> LockedFile:
         """A worker's file with these entries, in place of the one that it has."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        head = Head(self._settings.namespace, worker, self._settings.dimensions, self._settings.counters)
+        head = SpoolHeader(self._settings.namespace, worker, self._settings.dimensions, self._settings.counters)
         path = self.directory / f"{self._settings.namespace}.{worker}{SUFFIX}"
         file = LockedFile.create(path, map(encode, (head, *entries)))
         self._open.add(file)
@@ -82,7 +82,7 @@ class Spool:
             self._open.add(file)
         return file
 
-    def read(self, file: LockedFile) -> Left | None:
+    def read(self, file: LockedFile) -> SpoolState | None:
         """What a file says; None where it says nothing of ours."""
         records = file.records()
         with suppress(msgspec.MsgspecError):
@@ -91,8 +91,8 @@ class Spool:
                 return self._read(head, records)
         return None
 
-    def _read(self, head: Head, records: Iterator[bytes]) -> Left:
-        left = Left(head, self._settings)
+    def _read(self, head: SpoolHeader, records: Iterator[bytes]) -> SpoolState:
+        left = SpoolState(head, self._settings)
         for record in records:
             left.take(decode(record))
         return left

@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 
 from usage_middleware.errors import QueryError
+from usage_middleware.options import Settings
 from usage_middleware.periods import rfc3339
+from usage_middleware.report.metrics import Tally, board_tally, by_status, series_tally, status_tallies
 from usage_middleware.report.parameters import ByGroupParameters
-from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls, kinds
-from usage_middleware.report.viewer import Scope, Viewer, missing_org, scope_of
+from usage_middleware.report.scoped_reader import Members, ScopedReader, Series, complete_through, dropped_calls, kinds
+from usage_middleware.report.viewer import ReportScope, Viewer, missing_org, report_scope
 from usage_middleware.report.window import Asked, WindowReport, resolve
-from usage_middleware.report.words import Tally, board_tally, by_status, series_tally, status_tallies
-from usage_middleware.settings import Settings
+from usage_middleware.store.read_batch import Deferred
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import OPERATOR, method_of
-from usage_middleware.store.sheet import Answer
 
 #: Groups that every application has, beside the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
@@ -81,10 +81,10 @@ def build(reader: Reader, viewer: Viewer, params: ByGroupParameters, now: int) -
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org, together=reader.settings.operator_tree)
+    scope = report_scope(viewer, params.org, together=reader.settings.operator_tree)
     _check_group(params.group, scope, viewer, reader.settings)
     window = resolve(Asked(params.range, params.start, params.end), now, reader.settings, kinds(scope))
-    source = Source(reader, scope, window.slots(reader.settings.layers), now)
+    source = ScopedReader(reader, scope, window.slots(reader.settings.layers), now)
     series = source.series()
     rows = _rows(source, params.group, series)
     source.read()
@@ -106,7 +106,7 @@ def build(reader: Reader, viewer: Viewer, params: ByGroupParameters, now: int) -
     )
 
 
-def _check_group(group: str, scope: Scope, viewer: Viewer, settings: Settings) -> None:
+def _check_group(group: str, scope: ReportScope, viewer: Viewer, settings: Settings) -> None:
     allowed = allowed_groups(settings, viewer)
     if group not in allowed:
         raise QueryError("invalid_group", f"group must be one of {', '.join(allowed)}", "group")
@@ -120,7 +120,7 @@ def allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
     return (*names, ORG) if viewer.is_operator else tuple(names)
 
 
-def _rows(source: Source, group: str, series: Answer[Series]) -> Answer[dict[str, Tally]]:
+def _rows(source: ScopedReader, group: str, series: Deferred[Series]) -> Deferred[dict[str, Tally]]:
     key = source.scope.key
     if group == STATUS:
         return series.map(lambda found: status_tallies(by_status(found.values())))

@@ -10,16 +10,16 @@ import msgspec
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.labels import distribution
-from usage_middleware.report.page import Keep, Pagination, Paging, forget, page, unpaged
+from usage_middleware.report.metrics import Tally, board_tally, series_tally
+from usage_middleware.report.paging import Keep, Pagination, Paging, forget, page, unpaged
 from usage_middleware.report.parameters import ByKeyParameters
-from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls
-from usage_middleware.report.viewer import Scope, Viewer, missing_org, scope_of
+from usage_middleware.report.scoped_reader import Members, ScopedReader, Series, complete_through, dropped_calls
+from usage_middleware.report.viewer import ReportScope, Viewer, missing_org, report_scope
 from usage_middleware.report.window import CAP, Asked, Window, WindowReport, resolve
-from usage_middleware.report.words import Tally, board_tally, series_tally
 from usage_middleware.store.keys import Directory, KeyInfo
+from usage_middleware.store.read_batch import Deferred
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import CALLS, OPERATOR, is_reserved, key_member
-from usage_middleware.store.sheet import Answer
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
@@ -100,7 +100,7 @@ def build(reader: Reader, viewer: Viewer, params: ByKeyParameters, now: int, kee
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org)
+    scope = report_scope(viewer, params.org)
     if scope.org == OPERATOR:
         raise missing_org()
     asked = Asked(params.period, params.start, params.end)
@@ -126,10 +126,10 @@ def build(reader: Reader, viewer: Viewer, params: ByKeyParameters, now: int, kee
     )
 
 
-def _read(reader: Reader, scope: Scope, window: Window) -> tuple[Series, dict[str, Tally]]:
-    source = Source(reader, scope, window.slots(reader.settings.layers), window.now)
+def _read(reader: Reader, scope: ReportScope, window: Window) -> tuple[Series, dict[str, Tally]]:
+    source = ScopedReader(reader, scope, window.slots(reader.settings.layers), window.now)
     series = source.series()
-    members: Answer[Members] | None = source.members("key", MEASURES) if scope.key is None else None
+    members: Deferred[Members] | None = source.members("key", MEASURES) if scope.key is None else None
     source.read()
     if members is not None:
         return series.value, {name: board_tally(found) for name, found in members.value.items()}
@@ -137,14 +137,14 @@ def _read(reader: Reader, scope: Scope, window: Window) -> tuple[Series, dict[st
     return series.value, {scope.key: series_tally(series.value.values())} if series.value else {}
 
 
-def _known(directory: Directory, scope: Scope) -> dict[str, KeyInfo]:
+def _known(directory: Directory, scope: ReportScope) -> dict[str, KeyInfo]:
     if scope.key is None:
         return {key_member(info.id): info for info in directory.list(scope.org_name, include_revoked=True)}
     info = directory.get(scope.org_name, scope.key_name)
     return {scope.key: info} if info is not None and key_member(info.id) == scope.key else {}
 
 
-def _seen(reader: Reader, scope: Scope, used: Iterable[str], known: Iterable[str], now: int) -> dict[str, int]:
+def _seen(reader: Reader, scope: ReportScope, used: Iterable[str], known: Iterable[str], now: int) -> dict[str, int]:
     sheet = reader.sheet(scope.org, now)
     seen = sheet.seen_of("key", sorted({*used, *known}))
     sheet.read()
@@ -177,7 +177,7 @@ def _name(row: _Row) -> str:
     return row.key if row.info is None else row.info.name
 
 
-def _listed(rows: Sequence[_Row], scope: Scope, params: ByKeyParameters, keep: Keep) -> tuple[Sequence[_Row], int]:
+def _listed(rows: Sequence[_Row], scope: ReportScope, params: ByKeyParameters, keep: Keep) -> tuple[Sequence[_Row], int]:
     """The rows of the page, and how many there are in all."""
     if params.limit is None:
         # Reserved rows are no keys: a dimension that has reached its cap is still listed, with what is beyond it.
@@ -190,7 +190,7 @@ def _listed(rows: Sequence[_Row], scope: Scope, params: ByKeyParameters, keep: K
     return paging.cut(ordered), len(ordered)
 
 
-def _usages(reader: Reader, scope: Scope, window: Window, rows: Sequence[_Row]) -> list[KeyUsage]:
+def _usages(reader: Reader, scope: ReportScope, window: Window, rows: Sequence[_Row]) -> list[KeyUsage]:
     sheet = reader.sheet(scope.org, window.now)
     slots = window.slots(reader.settings.layers)
     boards = {row.key: sheet.key_board(slots, row.key) for row in rows if row.tally.calls}

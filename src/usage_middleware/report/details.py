@@ -8,16 +8,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from usage_middleware.errors import QueryError
+from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import rfc3339, zone
 from usage_middleware.report.granularity import Chooser, Granularity
-from usage_middleware.report.page import Keep, Pagination, Paging, forget, page, unpaged
-from usage_middleware.report.parameters import DetailsParameters
-from usage_middleware.report.ranking import EndpointDetails, Row, listed, ranked
-from usage_middleware.report.source import Series, Source, complete_through, dropped_calls
-from usage_middleware.report.timeline import Timeline, timeline
-from usage_middleware.report.viewer import Scope, Viewer, scope_of
-from usage_middleware.report.window import ALL, PRESETS, Asked, Window, WindowReport, resolve
-from usage_middleware.report.words import (
+from usage_middleware.report.metrics import (
     LatencyReport,
     Tally,
     by_class,
@@ -26,7 +20,13 @@ from usage_middleware.report.words import (
     latency_report,
     series_tally,
 )
-from usage_middleware.settings import Kind, Settings
+from usage_middleware.report.paging import Keep, Pagination, Paging, forget, page, unpaged
+from usage_middleware.report.parameters import DetailsParameters
+from usage_middleware.report.ranking import EndpointDetails, Row, listed, ranked
+from usage_middleware.report.scoped_reader import ScopedReader, Series, complete_through, dropped_calls
+from usage_middleware.report.timeline import Timeline, timeline
+from usage_middleware.report.viewer import ReportScope, Viewer, report_scope
+from usage_middleware.report.window import ALL, PRESETS, Asked, Window, WindowReport, resolve
 from usage_middleware.store.reader import Reader
 
 
@@ -98,7 +98,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
 class _Plan(NamedTuple):
     """What is read for a question: over which window, in which buckets, and whether breakdowns are kept for it."""
 
-    scope: Scope
+    scope: ReportScope
     window: Window
     line: Timeline
     granularity: Granularity
@@ -112,9 +112,9 @@ def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int, k
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org, params.key_id, together=reader.settings.operator_tree)
+    scope = report_scope(viewer, params.org, params.key_id, together=reader.settings.operator_tree)
     plan = _plan(scope, params, now, reader.settings)
-    source = Source(reader, plan.scope, plan.window.slots(reader.settings.layers), now)
+    source = ScopedReader(reader, plan.scope, plan.window.slots(reader.settings.layers), now)
     until = source.slots[-1].end if source.slots else plan.window.start
     series = source.series(plan.line.slots(reader.settings, until))
     endpoints = source.members("endpoint") if plan.breaks_down and params.include_endpoints else None
@@ -139,11 +139,11 @@ def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int, k
     )
 
 
-def _plan(scope: Scope, params: DetailsParameters, now: int, settings: Settings) -> _Plan:
+def _plan(scope: ReportScope, params: DetailsParameters, now: int, settings: Settings) -> _Plan:
     tz = zone(params.timezone)
     asked = Asked(params.timeframe, params.start, params.end, params.timezone)
-    series: tuple[Kind, ...] = ("series",) if scope.key is None else ("key",)
-    boards: tuple[Kind, ...] = ("board",) if scope.key is None else ("key_board",)
+    series: tuple[CounterKind, ...] = ("series",) if scope.key is None else ("key",)
+    boards: tuple[CounterKind, ...] = ("board",) if scope.key is None else ("key_board",)
     wants_boards = params.include_endpoints or params.include_latency
     window = _kept_window(asked, now, settings, series + boards) if wants_boards else None
     everything = resolve(asked, now, settings, series)
@@ -156,7 +156,7 @@ def _plan(scope: Scope, params: DetailsParameters, now: int, settings: Settings)
     return _Plan(scope, window, timeline(window, size, tz), size, breaks_down)
 
 
-def _kept_window(asked: Asked, now: int, settings: Settings, kinds: Sequence[Kind]) -> Window | None:
+def _kept_window(asked: Asked, now: int, settings: Settings, kinds: Sequence[CounterKind]) -> Window | None:
     try:
         return resolve(asked, now, settings, kinds)
     except QueryError as refused:

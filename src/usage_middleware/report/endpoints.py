@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from usage_middleware.errors import QueryError
+from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import midnight, rfc3339, zone
 from usage_middleware.report.labels import label_of, under_label
 from usage_middleware.report.parameters import EndpointsParameters
-from usage_middleware.report.running import RunningSums
-from usage_middleware.report.source import complete_through
+from usage_middleware.report.prefix_sums import PrefixSums
+from usage_middleware.report.scoped_reader import complete_through
 from usage_middleware.report.timeline import Timeline, check_retained, not_kept, timeline, too_wide, trouble, unsupported
-from usage_middleware.report.viewer import Scope, Viewer, scope_of
+from usage_middleware.report.viewer import ReportScope, Viewer, report_scope
 from usage_middleware.report.window import ALL, CUSTOM, Asked, Window, WindowReport, resolve
-from usage_middleware.settings import Kind, Settings
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.replies import latest
 from usage_middleware.store.schema import CALLS, counter_field
@@ -76,9 +76,9 @@ def build(reader: Reader, viewer: Viewer, params: EndpointsParameters, now: int)
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org, together=reader.settings.operator_tree)
+    scope = report_scope(viewer, params.org, together=reader.settings.operator_tree)
     tz = zone(params.timezone)
-    kind: Kind = "endpoint" if scope.key is None else "key_board"
+    kind: CounterKind = "endpoint" if scope.key is None else "key_board"
     window, has_buckets = _window(params, now, reader.settings, kind, tz)
     line = timeline(window, params.bucketing_size, tz) if has_buckets else Timeline([window.start], window, tz)
     _check_edges(line, reader.settings, kind)
@@ -99,8 +99,8 @@ def build(reader: Reader, viewer: Viewer, params: EndpointsParameters, now: int)
     )
 
 
-def _window(params: EndpointsParameters, now: int, settings: Settings, kind: Kind, tz: ZoneInfo) -> tuple[Window, bool]:
-    kinds: tuple[Kind, ...] = (kind,)
+def _window(params: EndpointsParameters, now: int, settings: Settings, kind: CounterKind, tz: ZoneInfo) -> tuple[Window, bool]:
+    kinds: tuple[CounterKind, ...] = (kind,)
     if (params.start_date is None) != (params.end_date is None):
         missing = "start_date" if params.start_date is None else "end_date"
         raise QueryError("invalid_window", "Both start_date and end_date must be provided, or neither.", missing)
@@ -118,7 +118,7 @@ def _window(params: EndpointsParameters, now: int, settings: Settings, kind: Kin
     return Window(start, end, CUSTOM, params.timezone, layers.day if whole_days else layers.middle, now), True
 
 
-def _check_edges(line: Timeline, settings: Settings, kind: Kind) -> None:
+def _check_edges(line: Timeline, settings: Settings, kind: CounterKind) -> None:
     window = line.window
     found = trouble([window.start, *line.cuts, window.end], window.now, settings, kind, minutes=False)
     if found == "unaligned":
@@ -127,14 +127,14 @@ def _check_edges(line: Timeline, settings: Settings, kind: Kind) -> None:
         raise not_kept(line.tz, window.now, settings, kind)
 
 
-def _of_organization(reader: Reader, scope: Scope, line: Timeline) -> dict[str, _Usage]:
+def _of_organization(reader: Reader, scope: ReportScope, line: Timeline) -> dict[str, _Usage]:
     window = line.window
     sheet = reader.sheet(scope.org, window.now)
     seen = sheet.seen("endpoint")
     sheet.read()
     candidates = [name for name, last_ms in seen.value.items() if last_ms >= window.start * 1000]
     measures = [CALLS, *(counter_field(counter) for counter in reader.settings.counters)]
-    sums = RunningSums(line, reader.settings)
+    sums = PrefixSums(line, reader.settings)
     asked = {name: sums.ask(sheet, ("endpoint", name), measures) for name in candidates}
     slots = window.slots(reader.settings.layers)
     in_range = window.end >= window.now
@@ -146,7 +146,7 @@ def _of_organization(reader: Reader, scope: Scope, line: Timeline) -> dict[str, 
     return _by_label(found, reader.settings)
 
 
-def _of_key(reader: Reader, scope: Scope, line: Timeline) -> dict[str, _Usage]:
+def _of_key(reader: Reader, scope: ReportScope, line: Timeline) -> dict[str, _Usage]:
     assert scope.key is not None
     sheet = reader.sheet(scope.org, line.window.now)
     groups = line.grouped(line.window.slots(reader.settings.layers, line.cuts))
@@ -182,7 +182,7 @@ def _unused(reader: Reader, viewer: Viewer, used: Mapping[str, _Usage]) -> list[
     return [label for label in visible if label not in used]
 
 
-def _row(label: str, usage: _Usage, stamps: Sequence[str] | None, scope: Scope, settings: Settings) -> EndpointUsage:
+def _row(label: str, usage: _Usage, stamps: Sequence[str] | None, scope: ReportScope, settings: Settings) -> EndpointUsage:
     total = _sum(usage.sums)
     kept = scope.key is None
     return EndpointUsage(

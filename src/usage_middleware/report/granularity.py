@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from usage_middleware.errors import QueryError
+from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import MINUTE
 from usage_middleware.report.timeline import Trouble, not_kept, timeline, trouble, unsupported
 from usage_middleware.report.window import Window
-from usage_middleware.settings import Kind, Settings
 
 Granularity = Literal["minute", "hour", "day", "week", "month"]
 GRANULARITIES: tuple[Granularity, ...] = ("minute", "hour", "day", "week", "month")
@@ -24,7 +24,7 @@ class Chooser(NamedTuple):
     window: Window
     tz: ZoneInfo
     settings: Settings
-    kind: Kind
+    kind: CounterKind
 
     def choose(self, wanted: Granularity | None) -> Granularity:
         """What was asked for, or the finest from hours on.

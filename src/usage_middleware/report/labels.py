@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
 from usage_middleware.store.schema import CALLS, is_reserved
 
 log = logging.getLogger("usage_middleware")

@@ -10,11 +10,11 @@ import msgspec
 from usage_middleware.latency import merge
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.labels import by_label, under_label
+from usage_middleware.report.metrics import LatencyReport, Tally, board_tally, latency_report
 from usage_middleware.report.parameters import DetailsParameters
-from usage_middleware.report.source import Members
-from usage_middleware.report.viewer import Scope
+from usage_middleware.report.scoped_reader import Members
+from usage_middleware.report.viewer import ReportScope
 from usage_middleware.report.window import Window
-from usage_middleware.report.words import LatencyReport, Tally, board_tally, latency_report
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.replies import latest
 
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     endpoints: Sequence[str]
 
 
-def ranked(reader: Reader, scope: Scope, window: Window, params: DetailsParameters, members: Members) -> list[Row]:
+def ranked(reader: Reader, scope: ReportScope, window: Window, params: DetailsParameters, members: Members) -> list[Row]:
     """Every endpoint that was called in the window, under its label, in the order that was asked for."""
     under = under_label(members, reader.settings)
     tallies = {label: board_tally(found) for label, found in by_label(members, reader.settings).items()}
@@ -50,7 +50,7 @@ def ranked(reader: Reader, scope: Scope, window: Window, params: DetailsParamete
 
 
 def listed(
-    reader: Reader, scope: Scope, window: Window, params: DetailsParameters, rows: Sequence[Row]
+    reader: Reader, scope: ReportScope, window: Window, params: DetailsParameters, rows: Sequence[Row]
 ) -> list[EndpointDetails]:
     """The rows of a page, with their percentiles."""
     bins = _histograms(reader, scope, window, rows) if params.include_latency else {}
@@ -70,7 +70,7 @@ def _rank(tally: Tally, sort_by: str) -> float:
     return tally.last_ms if sort_by == "timestamp" else tally.calls
 
 
-def _last_seen(reader: Reader, scope: Scope, window: Window, under: Mapping[str, Sequence[str]]) -> dict[str, int]:
+def _last_seen(reader: Reader, scope: ReportScope, window: Window, under: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """When each label was last called in the window: the registry tells, unless it was called after the window too."""
     if scope.key is not None:
         return {}
@@ -90,7 +90,7 @@ def _last_seen(reader: Reader, scope: Scope, window: Window, under: Mapping[str,
     return {label: max(last.get(endpoint, 0) for endpoint in endpoints) for label, endpoints in under.items()}
 
 
-def _histograms(reader: Reader, scope: Scope, window: Window, rows: Sequence[Row]) -> dict[str, dict[int, int]]:
+def _histograms(reader: Reader, scope: ReportScope, window: Window, rows: Sequence[Row]) -> dict[str, dict[int, int]]:
     if scope.key is not None:
         return {}
     sheet = reader.sheet(scope.org, window.now)

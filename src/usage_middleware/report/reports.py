@@ -24,7 +24,7 @@ from usage_middleware.report.parameters import (
     SummaryParameters,
 )
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.store.outages import guard
+from usage_middleware.store.driver_errors import guard
 from usage_middleware.store.reader import Reader
 
 P = TypeVar("P", bound=Parameters)

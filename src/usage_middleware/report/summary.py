@@ -8,11 +8,7 @@ from typing import Any
 import msgspec
 
 from usage_middleware.periods import DAY, buckets, rfc3339, zone
-from usage_middleware.report.parameters import SummaryParameters
-from usage_middleware.report.source import Members, Series, Source, complete_through, dropped_calls, kinds
-from usage_middleware.report.viewer import Viewer, scope_of
-from usage_middleware.report.window import CAP, Asked, WindowReport, resolve
-from usage_middleware.report.words import (
+from usage_middleware.report.metrics import (
     LatencyReport,
     Measures,
     Tally,
@@ -22,6 +18,10 @@ from usage_middleware.report.words import (
     latency_report,
     series_tally,
 )
+from usage_middleware.report.parameters import SummaryParameters
+from usage_middleware.report.scoped_reader import Members, ScopedReader, Series, complete_through, dropped_calls, kinds
+from usage_middleware.report.viewer import Viewer, report_scope
+from usage_middleware.report.window import CAP, Asked, WindowReport, resolve
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import CALLS
 
@@ -96,10 +96,10 @@ def build(reader: Reader, viewer: Viewer, params: SummaryParameters, now: int) -
         QueryError: what can't be answered, and why.
         UsageUnavailable: Redis does not answer.
     """
-    scope = scope_of(viewer, params.org, together=reader.settings.operator_tree)
+    scope = report_scope(viewer, params.org, together=reader.settings.operator_tree)
     window = resolve(Asked(params.period, params.start, params.end), now, reader.settings, kinds(scope), CAP)
     days = buckets(window.start, window.end, "day", zone("UTC"))
-    source = Source(reader, scope, window.slots(reader.settings.layers, days), now)
+    source = ScopedReader(reader, scope, window.slots(reader.settings.layers, days), now)
     series, endpoints, latency = source.series(), source.endpoints(), source.latency()
     dimensions = {name: source.tagged(name, series) for name in reader.settings.dimensions}
     source.read()

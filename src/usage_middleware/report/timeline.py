@@ -10,10 +10,10 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from usage_middleware.errors import QueryError
+from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import DAY, HOUR, MINUTE, BucketSize, Slot, buckets, cover, rfc3339, rfc3339_in
+from usage_middleware.report.metrics import Measures
 from usage_middleware.report.window import Window, not_retained, oldest_kept
-from usage_middleware.report.words import Measures
-from usage_middleware.settings import Kind, Settings
 
 MOST_BUCKETS = 10_000
 #: No bucket is longer, clock changes included: what is wider than so many of them need not be counted out.
@@ -104,7 +104,7 @@ def too_wide(why: str) -> QueryError:
     return QueryError("window_too_wide", f"The window is too wide: {why}. Ask for a shorter one, or for wider buckets.")
 
 
-def check_retained(start: int, now: int, settings: Settings, kind: Kind) -> None:
+def check_retained(start: int, now: int, settings: Settings, kind: CounterKind) -> None:
     """Refuse a `start_date` before the oldest day that is kept.
 
     Raises:
@@ -115,7 +115,7 @@ def check_retained(start: int, now: int, settings: Settings, kind: Kind) -> None
         raise not_retained(oldest, "start_date")
 
 
-def trouble(edges: Sequence[int], now: int, settings: Settings, kind: Kind, *, minutes: bool = True) -> Trouble | None:
+def trouble(edges: Sequence[int], now: int, settings: Settings, kind: CounterKind, *, minutes: bool = True) -> Trouble | None:
     """Why slots of a kind can't be cut at these instants, or None if they can. `minutes` says whether minutes are read."""
     minute, middle, day = settings.layers
     oldest_minute = oldest_kept(minute, now, settings.kept(kind, minute.rank)) if minutes else now
@@ -139,7 +139,7 @@ def unsupported(tz: ZoneInfo, settings: Settings) -> QueryError:
     return QueryError("unsupported_timezone", message, "timezone")
 
 
-def not_kept(tz: ZoneInfo, now: int, settings: Settings, kind: Kind) -> QueryError:
+def not_kept(tz: ZoneInfo, now: int, settings: Settings, kind: CounterKind) -> QueryError:
     """Finer slots than UTC days are needed, and gone."""
     oldest = rfc3339(oldest_kept(settings.layers.middle, now, settings.kept(kind, 1)) // DAY * DAY + DAY)
     message = f"Buckets in {tz.key} need slots that are kept from {oldest} on: start there or later, or ask for UTC days."

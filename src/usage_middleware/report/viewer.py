@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from usage_middleware.errors import ConfigurationError, QueryError
-from usage_middleware.settings import DEFAULT_ORG
+from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store.schema import OPERATOR, key_member, listed, name_of, org_member, org_name_of
 
 
@@ -67,7 +67,7 @@ def _named(what: str, name: str) -> str:
     return name
 
 
-class Scope(NamedTuple):
+class ReportScope(NamedTuple):
     """What is looked at: an organisation's tree (`*`: all of them together), or one key in it; and their names."""
 
     org: str
@@ -90,7 +90,7 @@ class Scope(NamedTuple):
         return name_of(self.key or "") if self.names.key is None else self.names.key
 
 
-def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None, *, together: bool = True) -> Scope:
+def report_scope(viewer: Viewer, org: str | None, key_id: str | None = None, *, together: bool = True) -> ReportScope:
     """What a viewer looks at who asks for `org` and `key_id`; `together` says whether all organisations are counted as one.
 
     Raises:
@@ -104,22 +104,22 @@ def scope_of(viewer: Viewer, org: str | None, key_id: str | None = None, *, toge
     if org is not None and viewer.org not in (listed(org), org_member(org)):
         raise QueryError("not_found", "There is no such organisation.", "org")
     if viewer.key_id is None:
-        return Scope(viewer.org, None if key_id is None else listed(key_id), Names(viewer.names.org))
+        return ReportScope(viewer.org, None if key_id is None else listed(key_id), Names(viewer.names.org))
     is_own = key_id is None or viewer.key_id in (listed(key_id), key_member(key_id))
-    return Scope(viewer.org, viewer.key_id if is_own else NOBODY, viewer.names)
+    return ReportScope(viewer.org, viewer.key_id if is_own else NOBODY, viewer.names)
 
 
 #: A key that no call can have: what a key viewer sees of another's key. Members are never empty.
 NOBODY = ""
 
 
-def _operator_scope(org: str | None, key_id: str | None) -> Scope:
+def _operator_scope(org: str | None, key_id: str | None) -> ReportScope:
     if org is None:
         if key_id is not None:
             raise missing_org()
-        return Scope(OPERATOR)
+        return ReportScope(OPERATOR)
     named = listed(org) if org else DEFAULT_ORG
-    return Scope(org_member(org) if named == OPERATOR else named, None if key_id is None else listed(key_id))
+    return ReportScope(org_member(org) if named == OPERATOR else named, None if key_id is None else listed(key_id))
 
 
 def missing_org(why: str = "This view is about the keys of one organisation: say which with org=.") -> QueryError:

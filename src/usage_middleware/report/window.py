@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from usage_middleware.errors import QueryError
+from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import DAY, HOUR, Resolution, Resolutions, Slot, cover, rfc3339
-from usage_middleware.settings import Kind, Settings
 
 CUSTOM = "custom"
 PRESETS = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY, "1y": 365 * DAY}
@@ -80,7 +80,7 @@ def resolve(
     asked: Asked,
     now: int,
     settings: Settings,
-    kinds: Sequence[Kind],
+    kinds: Sequence[CounterKind],
     cap: int | None = None,
     finest: Resolution | None = None,
 ) -> Window:

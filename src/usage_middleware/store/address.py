@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 from usage_middleware.errors import ConfigurationError
 
-Kind = Literal["redis", "cluster", "sentinel", "embedded"]
+ServerKind = Literal["redis", "cluster", "sentinel", "embedded"]
 
 SCHEMES = "redis://, rediss://, unix://, redis+cluster:// and redis+sentinel://"
 _REDIS_PORT = 6379
@@ -37,7 +37,7 @@ class Address:
         options: connection arguments: user name, password, db, time limits, certificates. Not shown.
     """
 
-    kind: Kind
+    kind: ServerKind
     label: str
     nodes: tuple[tuple[str, int], ...] = ()
     path: str | None = None

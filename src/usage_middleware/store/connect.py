@@ -14,7 +14,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.store.address import SCHEMES, Address, Kind, parse
+from usage_middleware.store.address import SCHEMES, Address, ServerKind, parse
 
 #: redis-py's connections carry things of their pool and client that a copy must not share.
 _NOT_COPIED = frozenset(
@@ -39,7 +39,7 @@ class Connector(Protocol):
         label: what to call the server in messages; holds no password.
     """
 
-    kind: Kind
+    kind: ServerKind
     label: str
 
     def connect(self, limits: Limits) -> Any:
@@ -135,7 +135,7 @@ class _OfAddress:
 
 
 class _LikeClient:
-    kind: Kind = "redis"
+    kind: ServerKind = "redis"
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._class = UnixConnection if pool.connection_class is UnixDomainSocketConnection else pool.connection_class
@@ -148,7 +148,7 @@ class _LikeClient:
 
 
 class _LikeSentinel:
-    kind: Kind = "sentinel"
+    kind: ServerKind = "sentinel"
 
     def __init__(self, pool: SentinelConnectionPool) -> None:
         self._pool = pool
@@ -170,7 +170,7 @@ class _LikeSentinel:
 
 
 class _LikeCluster:
-    kind: Kind = "cluster"
+    kind: ServerKind = "cluster"
 
     def __init__(self, client: redis.RedisCluster) -> None:
         manager = client.nodes_manager

@@ -9,9 +9,9 @@ from threading import RLock
 from typing import Any
 from weakref import WeakSet
 
-from usage_middleware.store.address import Kind
+from usage_middleware.store.address import ServerKind
 from usage_middleware.store.connect import Connector, Limits, connector
-from usage_middleware.store.outages import guard, unavailable
+from usage_middleware.store.driver_errors import guard, unavailable
 
 __all__ = ["READ_LIMITS", "WRITE_LIMITS", "Engine", "guard", "unavailable"]
 
@@ -39,7 +39,7 @@ class Engine:
 
     def __init__(self, source: object = None, *, data_dir: str | os.PathLike[str] | None = None) -> None:
         self._connector = _connector(source, data_dir)
-        self.kind: Kind = self._connector.kind
+        self.kind: ServerKind = self._connector.kind
         self._clients: dict[Limits, Any] = {}
         self._lock = RLock()
         _engines.add(self)
@@ -106,7 +106,7 @@ def _connector(source: object, data_dir: str | os.PathLike[str] | None) -> Conne
     if found is not None:
         return connector(found)
     # Needs flock, which Windows has not; with a URL nobody misses it.
-    from usage_middleware.store.embedding import Embedded
+    from usage_middleware.store.embedded.client import Embedded
 
     return Embedded(data_dir)
 

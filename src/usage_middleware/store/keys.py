@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
-from usage_middleware.settings import DEFAULT_ORG
+from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store.key_record import (
     KeyInfo,
     Record,
@@ -25,9 +25,9 @@ from usage_middleware.store.key_record import (
     revoked,
     without,
 )
-from usage_middleware.store.memory import Memory
 from usage_middleware.store.pepper import Connected, Pepper
 from usage_middleware.store.schema import Schema, key_member, org_member
+from usage_middleware.store.ttl_cache import TTLCache
 
 __all__ = ["Directory", "KeyDirectory", "KeyInfo"]
 
@@ -117,7 +117,7 @@ class KeyDirectory:
         self._schema = schema
         self._clock = clock
         self._pepper = Pepper(engine, schema.pepper, pepper, clock)
-        self._memory: Memory[bytes, tuple[str, str, bool]] = Memory(clock, seconds=REMEMBERED_FOR, size=REMEMBERED)
+        self._memory: TTLCache[bytes, tuple[str, str, bool]] = TTLCache(clock, seconds=REMEMBERED_FOR, size=REMEMBERED)
 
     @staticmethod
     def digest(secret: str) -> bytes:

@@ -49,11 +49,11 @@ class Pepper:
     def _kept(self) -> bytes:
         now = self._clock()
         if self._known is None or not 0 <= now - self._checked_at < CHECKED_EVERY:
-            self._known = self._agreed()
+            self._known = self._schema_fits()
             self._checked_at = now
         return self._known
 
-    def _agreed(self) -> bytes:
+    def _schema_fits(self) -> bytes:
         """The one in Redis. Where there is none: ours, unless another process is quicker."""
         found: bytes | None = self._engine.read_client.get(self._redis_key)
         if found is None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from usage_middleware.store.keys import Directory
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema, since_field
-from usage_middleware.store.sheet import Sheet
 
 #: A worker without a sign of life for so long is not waited for, in milliseconds.
 WORKER_GONE_MS = 60_000
@@ -51,9 +51,9 @@ class Reader:
         stored = self._engine.read_client.execute_command("ZRANGE", self.schema.routes, 0, -1)
         return sorted({*self._own_routes(), *(text(name) for name in stored)})
 
-    def sheet(self, org: str, now: int) -> Sheet:
+    def sheet(self, org: str, now: int) -> ReadBatch:
         """An empty sheet about one organisation's tree (`*`: all of them together)."""
-        return Sheet(self._engine.read_client, self.schema, org, now)
+        return ReadBatch(self._engine.read_client, self.schema, org, now)
 
     def since(self, dimensions: Sequence[str]) -> dict[str, int]:
         """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""

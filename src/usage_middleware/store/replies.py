@@ -19,7 +19,7 @@ class KeyBoard(NamedTuple):
     latency: dict[int, int]
 
 
-def series_taker(wanted: Mapping[str, Slot], found: dict[Slot, Measures]) -> Callable[[Any], None]:
+def parse_series(wanted: Mapping[str, Slot], found: dict[Slot, Measures]) -> Callable[[Any], None]:
     """Takes an HGETALL of a block: of the slots that are wanted, by their names in it, every measure."""
 
     def take(reply: Any) -> None:
@@ -38,7 +38,7 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
     return slot_name, measure
 
 
-def named_taker(places: Sequence[tuple[Slot, str]], found: dict[Slot, Measures]) -> Callable[[Any], None]:
+def parse_named(places: Sequence[tuple[Slot, str]], found: dict[Slot, Measures]) -> Callable[[Any], None]:
     """Takes an HMGET of a block, whose fields are these slots and measures."""
 
     def take(reply: Any) -> None:
@@ -49,7 +49,7 @@ def named_taker(places: Sequence[tuple[Slot, str]], found: dict[Slot, Measures])
     return take
 
 
-def board_taker(measure: str, found: dict[str, Measures]) -> Callable[[Any], None]:
+def parse_board(measure: str, found: dict[str, Measures]) -> Callable[[Any], None]:
     """Takes a board of one measure."""
 
     def take(reply: Any) -> None:
@@ -60,7 +60,7 @@ def board_taker(measure: str, found: dict[str, Measures]) -> Callable[[Any], Non
     return take
 
 
-def bins_taker(found: dict[int, int]) -> Callable[[Any], None]:
+def parse_bins(found: dict[int, int]) -> Callable[[Any], None]:
     """Takes a histogram."""
 
     def take(reply: Any) -> None:
@@ -70,7 +70,7 @@ def bins_taker(found: dict[int, int]) -> Callable[[Any], None]:
     return take
 
 
-def key_board_taker(found: KeyBoard) -> Callable[[Any], None]:
+def parse_key_board(found: KeyBoard) -> Callable[[Any], None]:
     """Takes the board of one key."""
 
     def take(reply: Any) -> None:
@@ -85,7 +85,7 @@ def key_board_taker(found: KeyBoard) -> Callable[[Any], None]:
     return take
 
 
-def seen_taker(members: Sequence[str], found: dict[str, int]) -> Callable[[Any], None]:
+def parse_seen(members: Sequence[str], found: dict[str, int]) -> Callable[[Any], None]:
     """Takes a ZMSCORE of these members."""
 
     def take(reply: Any) -> None:

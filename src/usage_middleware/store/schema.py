@@ -10,7 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from zlib import crc32
 
-from usage_middleware.settings import DEFAULT_ORG, NONE, Settings
+from usage_middleware.options import DEFAULT_ORG, NONE, Settings
 
 OTHER = "(other)"
 ANONYMOUS = "(anonymous)"

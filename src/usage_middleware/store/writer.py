@@ -27,12 +27,12 @@ from redis.exceptions import (
 )
 
 from usage_middleware.errors import UsageError
-from usage_middleware.pace import rest
+from usage_middleware.gil import rest
+from usage_middleware.options import NONE
 from usage_middleware.periods import DAY
-from usage_middleware.settings import NONE
 from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.expand import Expansion, expand
+from usage_middleware.store.rollup import Expansion, expand
 from usage_middleware.store.schema import Schema
 
 SCHEMA_VERSION = 1
@@ -84,7 +84,7 @@ class Outcome(Enum):
     """Redis refuses this very chunk."""
 
 
-class Answer(NamedTuple):
+class SendResult(NamedTuple):
     """The outcome of sending one chunk, and what belongs to it.
 
     Attributes:
@@ -101,7 +101,7 @@ class Answer(NamedTuple):
     reason: str = ""
 
 
-class _Entry(msgspec.Struct, array_like=True, gc=False):
+class _KeyIncrements(msgspec.Struct, array_like=True, gc=False):
     """What is added to one Redis key. Nothing here is for the garbage collector to see: a flush makes 100,000 of them."""
 
     key: str
@@ -123,7 +123,7 @@ class Writer:
         self.schema = schema
         self._keep = max(kept["day"] for kept in schema.settings.retention.values())
 
-    def send(self, worker: str, chunk: Chunk, previous: int, now: float, exempt: Collection[str] = ()) -> Answer:
+    def send(self, worker: str, chunk: Chunk, previous: int, now: float, exempt: Collection[str] = ()) -> SendResult:
         """Send a chunk. Never raises for what Redis or the network do.
 
         Args:
@@ -136,7 +136,7 @@ class Writer:
         try:
             payload = self._payload(chunk, previous, now, exempt)
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
-            return Answer(Outcome.FAULT, reason=repr(error))
+            return SendResult(Outcome.FAULT, reason=repr(error))
         key = self.schema.applied(chunk.org, worker)
         try:
             reply = self._run(key, payload)
@@ -164,10 +164,15 @@ class Writer:
                 APPLIED_SECONDS,
                 self._registry(chunk.org, expansion, int(now), exempt),
                 [
-                    _Entry(key, one.expire_at, (*one.sums, *one.greatest), _exact(one.sums, one.greatest), len(one.sums) + 1)
+                    _KeyIncrements(
+                        key, one.expire_at, (*one.sums, *one.greatest), _exact(one.sums, one.greatest), len(one.sums) + 1
+                    )
                     for key, one in expansion.series.items()
                 ],
-                [_Entry(key, one.expire_at, (*one.scores,), (*one.scores.values(),)) for key, one in expansion.boards.items()],
+                [
+                    _KeyIncrements(key, one.expire_at, (*one.scores,), (*one.scores.values(),))
+                    for key, one in expansion.boards.items()
+                ],
             ]
         )
 
@@ -205,7 +210,7 @@ class Writer:
                 pipeline.get(self.schema.applied(org, worker))
             return {org: int(found or 0) for org, found in zip(asked, pipeline.execute(), strict=True)}
 
-    def beat(self, worker: str, facts: dict[str, str | int], now_ms: int) -> None:
+    def heartbeat(self, worker: str, facts: dict[str, str | int], now_ms: int) -> None:
         """Leave the worker's account of itself, for 60 s.
 
         Raises:
@@ -233,7 +238,7 @@ class Writer:
             pipeline.zrem(self.schema.workers, worker)
             pipeline.execute()
 
-    def agree(self, now_ms: int) -> None:
+    def check_schema(self, now_ms: int) -> None:
         """Write down the shape of what is stored, or check that it is ours.
 
         Raises:
@@ -321,31 +326,33 @@ def _exact(*amounts: Mapping[str, int]) -> tuple[int | str, ...]:
     return tuple([value if -_EXACT < value < _EXACT else str(value) for one in amounts for value in one.values()])
 
 
-def _answer(reply: Any) -> Answer:
+def _answer(reply: Any) -> SendResult:
     kind, *rest = reply
     if kind == b"OK":
-        return Answer(Outcome.COUNTED, in_the_way=int(rest[0]))
+        return SendResult(Outcome.COUNTED, in_the_way=int(rest[0]))
     if kind == b"DONE":
-        return Answer(Outcome.COUNTED, last=int(rest[0]))
+        return SendResult(Outcome.COUNTED, last=int(rest[0]))
     if kind == b"GAP":
-        return Answer(Outcome.GAP, last=int(rest[0]))
+        return SendResult(Outcome.GAP, last=int(rest[0]))
     if kind == b"FULL":
         refused = {dimension.decode(): {name.decode() for name in names} for dimension, *names in rest}
-        return Answer(Outcome.FULL, refused=refused)
+        return SendResult(Outcome.FULL, refused=refused)
     return _refusal(rest[0].decode(errors="replace"))
 
 
-def _failure(error: Exception) -> Answer:
+def _failure(error: Exception) -> SendResult:
     text = str(error) or type(error).__name__
     if isinstance(error, _AWAY_ERRORS):
-        return Answer(Outcome.AWAY, reason=text)
+        return SendResult(Outcome.AWAY, reason=text)
     if isinstance(error, _LATER_ERRORS):
-        return Answer(Outcome.LATER, reason=text)
+        return SendResult(Outcome.LATER, reason=text)
     if isinstance(error, ResponseError):
-        return _refusal(text) if _AWAY_WORDS.search(text) or _LATER_WORDS.search(text) else Answer(Outcome.FAULT, reason=text)
+        return (
+            _refusal(text) if _AWAY_WORDS.search(text) or _LATER_WORDS.search(text) else SendResult(Outcome.FAULT, reason=text)
+        )
     later = isinstance(error, ClusterError | RedisClusterException)
-    return Answer(Outcome.LATER if later else Outcome.SILENT, reason=text)
+    return SendResult(Outcome.LATER if later else Outcome.SILENT, reason=text)
 
 
-def _refusal(text: str) -> Answer:
-    return Answer(Outcome.AWAY if _AWAY_WORDS.search(text) else Outcome.LATER, reason=text)
+def _refusal(text: str) -> SendResult:
+    return SendResult(Outcome.AWAY if _AWAY_WORDS.search(text) else Outcome.LATER, reason=text)

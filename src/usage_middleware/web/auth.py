@@ -10,7 +10,7 @@ from usage_middleware import credentials
 from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.keys import Directory, KeyInfo
-from usage_middleware.web.message import Authenticate
+from usage_middleware.web.http import Authenticate
 
 #: Gets the shell's own request: Starlette's Request, Flask's request, or a WSGI environ.
 Auth = Callable[[Any], object]

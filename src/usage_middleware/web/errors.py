@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from usage_middleware.errors import QueryError, UsageUnavailable
-from usage_middleware.web.message import Response, json_response, reason
+from usage_middleware.web.http import Response, json_response, reason
 
 logger = logging.getLogger(__name__)
 

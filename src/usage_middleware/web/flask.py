@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 
-from usage_middleware.marks import leave_out
+from usage_middleware.request_keys import leave_out
 from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.site import Site
+from usage_middleware.web.handler import Handler
 from usage_middleware.web.wsgi import request_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def usage_blueprint(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60,
     Raises:
         ConfigurationError: an argument that can't be.
     """
-    site, asks = Site(usage, cache_seconds), checked(auth)
+    site, asks = Handler(usage, cache_seconds), checked(auth)
     blueprint = flask.Blueprint(name, __name__)
 
     def answer(path: str = "", **_: Any) -> flask.Response:

@@ -9,12 +9,12 @@ import msgspec
 
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.store import vitals
-from usage_middleware.store.outages import guard
+from usage_middleware.store import diagnostics
+from usage_middleware.store.diagnostics import ServerStatus, WorkerStatus
+from usage_middleware.store.driver_errors import guard
 from usage_middleware.store.schema import Schema
-from usage_middleware.store.vitals import ServerVitals, WorkerVitals
 from usage_middleware.web.auth import Forbidden
-from usage_middleware.web.message import Response, json_response
+from usage_middleware.web.http import Response, json_response
 
 if TYPE_CHECKING:
     from usage_middleware.usage import Usage
@@ -44,7 +44,7 @@ class Health(msgspec.Struct, frozen=True):
     status: Literal["ok", "warning", "failing"]
     warnings: list[Warned]
     redis: dict[str, Any]
-    workers: list[WorkerVitals]
+    workers: list[WorkerStatus]
     recorder: Any
 
 
@@ -75,11 +75,11 @@ def health(usage: Usage) -> Health:
     )
 
 
-def _asked(usage: Usage) -> tuple[ServerVitals | None, list[WorkerVitals], str]:
+def _asked(usage: Usage) -> tuple[ServerStatus | None, list[WorkerStatus], str]:
     try:
         with guard():
             client = usage.engine.read_client
-            return vitals.server(client), vitals.workers(client, Schema(usage.settings)), ""
+            return diagnostics.server(client), diagnostics.workers(client, Schema(usage.settings)), ""
     except UsageUnavailable as error:
         return None, [], str(error)
 
@@ -89,7 +89,7 @@ def _recorder(usage: Usage) -> Any:
     return msgspec.to_builtins(stats()) if callable(stats) else None
 
 
-def _of_server(server: ServerVitals | None, trouble: str) -> Iterator[Warned]:
+def _of_server(server: ServerStatus | None, trouble: str) -> Iterator[Warned]:
     if server is None:
         yield Warned("redis_unreachable", trouble, "failing")
         return
@@ -109,7 +109,7 @@ def _of_server(server: ServerVitals | None, trouble: str) -> Iterator[Warned]:
         yield Warned("memory", f"Redis uses {server.used_memory_bytes} of {server.max_memory_bytes} bytes.")
 
 
-def _lost_by_a_restart(server: ServerVitals) -> str:
+def _lost_by_a_restart(server: ServerStatus) -> str:
     if server.snapshots is False:
         return "appendonly is off and there are no snapshots: a Redis that restarts has lost every counter. Set appendonly yes."
     return "appendonly is off: a Redis that restarts has lost all since its last snapshot. Set appendonly yes."
@@ -120,7 +120,7 @@ def _of_recorder(recorder: Any) -> Iterator[Warned]:
         yield Warned("not_writing", f"This process writes nothing now: {recorder.get('reason')}", "failing")
 
 
-def _of_workers(workers: list[WorkerVitals], now: float) -> Iterator[Warned]:
+def _of_workers(workers: list[WorkerStatus], now: float) -> Iterator[Warned]:
     for one in workers:
         name = f"{one.host}:{one.pid}"
         silent_ms = now * 1000 - one.seen_ms

@@ -8,17 +8,17 @@ from typing import Any
 
 import msgspec
 
+from usage_middleware.options import Settings
 from usage_middleware.report.by_group import allowed_groups
 from usage_middleware.report.summary import PROJECT
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.settings import Settings
 from usage_middleware.web.errors import STATUS
 from usage_middleware.web.examples import EXAMPLES
-from usage_middleware.web.message import reason
-from usage_middleware.web.parameters import Kind, Parameter
+from usage_middleware.web.http import reason
+from usage_middleware.web.parameters import Parameter, ParameterKind
 from usage_middleware.web.views import VIEWS, View
 
-Schema = dict[str, Any]
+JSONSchema = dict[str, Any]
 
 #: The version of what goes over the wire, not of the package.
 API_VERSION = "1.0.0"
@@ -38,7 +38,7 @@ _SHARED_CODES = (
 _METHODS = {"get": True, "head": False}
 
 
-def document(settings: Settings, viewer: Viewer, root: str = "") -> Schema:
+def document(settings: Settings, viewer: Viewer, root: str = "") -> JSONSchema:
     """The whole document, as this viewer may use it; `root` is where the usage app is mounted."""
     types, components = msgspec.json.schema_components([view.report for view in VIEWS], ref_template=_COMPONENTS)
     answers = {view.name: answer for view, answer in zip(VIEWS, types, strict=True)}
@@ -57,14 +57,14 @@ def document(settings: Settings, viewer: Viewer, root: str = "") -> Schema:
     }
 
 
-_SECURITY: Schema = {
+_SECURITY: JSONSchema = {
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "apikey": {"type": "apiKey", "in": "header", "name": "apikey"},
     "bearer": {"type": "http", "scheme": "bearer"},
 }
 
 
-def _operations(view: View, answer: Schema, settings: Settings, viewer: Viewer) -> Schema:
+def _operations(view: View, answer: JSONSchema, settings: Settings, viewer: Viewer) -> JSONSchema:
     parameters = [_parameter(parameter, settings, viewer) for parameter in view.parameters]
     return {
         method: {
@@ -77,20 +77,26 @@ def _operations(view: View, answer: Schema, settings: Settings, viewer: Viewer) 
     }
 
 
-def _parameter(parameter: Parameter, settings: Settings, viewer: Viewer) -> Schema:
+def _parameter(parameter: Parameter, settings: Settings, viewer: Viewer) -> JSONSchema:
     schema = {**_SCHEMAS[parameter.kind](parameter)}
     if parameter.name == "group":
         schema["enum"] = list(allowed_groups(settings, viewer))
     if parameter.default is not None:
         schema["default"] = parameter.default
-    found: Schema = {"name": parameter.name, "in": "query", "required": False, "schema": schema, "description": parameter.doc}
+    found: JSONSchema = {
+        "name": parameter.name,
+        "in": "query",
+        "required": False,
+        "schema": schema,
+        "description": parameter.doc,
+    }
     if parameter.example:
         found["example"] = msgspec.json.decode(parameter.example) if parameter.kind in _NOT_TEXT else parameter.example
     return found
 
 
 _NOT_TEXT = ("integer", "boolean")
-_SCHEMAS: Mapping[Kind, Callable[[Parameter], Schema]] = {
+_SCHEMAS: Mapping[ParameterKind, Callable[[Parameter], JSONSchema]] = {
     "choice": lambda parameter: {"type": "string", "enum": list(parameter.choices)},
     "integer": lambda parameter: {"type": "integer", "minimum": parameter.minimum, "maximum": parameter.maximum},
     "boolean": lambda _: {"type": "boolean"},
@@ -101,32 +107,32 @@ _SCHEMAS: Mapping[Kind, Callable[[Parameter], Schema]] = {
 }
 
 
-def _success(view: View, answer: Schema, *, with_body: bool) -> Schema:
+def _success(view: View, answer: JSONSchema, *, with_body: bool) -> JSONSchema:
     said = {"X-Cache": "HIT or MISS: whether the answer was kept.", "X-Request-Id": "Names this request."}
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in said.items()}
-    found: Schema = {"description": view.title, "headers": headers}
+    found: JSONSchema = {"description": view.title, "headers": headers}
     if with_body:
         json = {"schema": answer, "example": EXAMPLES[view.name]}
         found["content"] = {"application/json": json, "text/csv": {"schema": {"type": "string"}}}
     return found
 
 
-def _failures(view: View, *, with_body: bool) -> Schema:
+def _failures(view: View, *, with_body: bool) -> JSONSchema:
     by_status: dict[int, list[str]] = {}
     for code in sorted({*view.codes, *_SHARED_CODES}):
         by_status.setdefault(STATUS[code], []).append(code)
     return {str(status): _failure(status, codes, view, with_body=with_body) for status, codes in sorted(by_status.items())}
 
 
-def _failure(status: int, codes: Iterable[str], view: View, *, with_body: bool) -> Schema:
-    found: Schema = {"description": reason(status)}
+def _failure(status: int, codes: Iterable[str], view: View, *, with_body: bool) -> JSONSchema:
+    found: JSONSchema = {"description": reason(status)}
     if with_body:
         found["content"] = {"application/json": {"schema": _envelope(status, codes, view)}}
     return found
 
 
-def _envelope(status: int, codes: Iterable[str], view: View) -> Schema:
-    properties: Schema = {name: {"const": value} for name, value in view.error_fields.items()}
+def _envelope(status: int, codes: Iterable[str], view: View) -> JSONSchema:
+    properties: JSONSchema = {name: {"const": value} for name, value in view.error_fields.items()}
     properties["error"] = {"const": reason(status)}
     properties["code"] = {"enum": list(codes)}
     properties["message"] = {"type": "string"}
@@ -134,15 +140,15 @@ def _envelope(status: int, codes: Iterable[str], view: View) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _name_of(reference: Schema) -> str:
+def _name_of(reference: JSONSchema) -> str:
     return str(reference["$ref"]).rsplit("/", 1)[-1]
 
 
-def _object(properties: Schema) -> Schema:
+def _object(properties: JSONSchema) -> JSONSchema:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _follow(schema: Schema, settled: Schema, *gone: str) -> None:
+def _follow(schema: JSONSchema, settled: JSONSchema, *gone: str) -> None:
     """Give an object what stands on the wire for the fields that are gone."""
     properties = schema["properties"]
     for name in gone:
@@ -151,7 +157,7 @@ def _follow(schema: Schema, settled: Schema, *gone: str) -> None:
     schema["required"] = list(properties)
 
 
-def _summary_on_the_wire(components: Schema, name: str, settings: Settings) -> None:
+def _summary_on_the_wire(components: JSONSchema, name: str, settings: Settings) -> None:
     rows = {
         f"by_{dimension}": {
             "type": "array",
@@ -162,8 +168,8 @@ def _summary_on_the_wire(components: Schema, name: str, settings: Settings) -> N
     _follow(components[name], rows, "by_dimension")
 
 
-def _endpoints_on_the_wire(components: Schema, name: str, settings: Settings) -> None:
-    text: Schema = {"type": "string"}
+def _endpoints_on_the_wire(components: JSONSchema, name: str, settings: Settings) -> None:
+    text: JSONSchema = {"type": "string"}
     _follow(components[name], {"api_request_id": text, "request_completed_at": text})
     usage = components[_name_of(components[name]["properties"]["results"]["items"])]
     bucket = components[_name_of(usage["properties"]["buckets"]["anyOf"][0]["items"])]
@@ -176,7 +182,7 @@ def _endpoints_on_the_wire(components: Schema, name: str, settings: Settings) ->
 _ATTRIBUTE = re.compile(r"^ {8}(\w+): (.+(?:\n {9,}.+)*)", re.MULTILINE)
 
 
-def _describe(schema: Schema) -> None:
+def _describe(schema: JSONSchema) -> None:
     """Move what a docstring says of its attributes to the properties themselves."""
     summary, _, attributes = schema.get("description", "").partition("\n\n    Attributes:\n")
     schema["description"] = _prose(summary)
@@ -191,7 +197,7 @@ def _prose(text: str) -> str:
 
 
 #: Where the fields on the wire depend on the settings, the schema of the report type is made to follow.
-_ON_THE_WIRE: Mapping[str, Callable[[Schema, str, Settings], None]] = {
+_ON_THE_WIRE: Mapping[str, Callable[[JSONSchema, str, Settings], None]] = {
     "summary": _summary_on_the_wire,
     "endpoints": _endpoints_on_the_wire,
 }

@@ -15,7 +15,7 @@ from usage_middleware import periods
 from usage_middleware.errors import QueryError
 from usage_middleware.report.parameters import FIRST_YEAR, LAST_YEAR, Parameters
 
-Kind = Literal["choice", "integer", "boolean", "time", "date", "text", "zone"]
+ParameterKind = Literal["choice", "integer", "boolean", "time", "date", "text", "zone"]
 
 INVALID = "invalid_parameter"
 WINDOW = "invalid_window"
@@ -33,7 +33,7 @@ class Parameter(NamedTuple):
     """
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     doc: str
     example: str = ""
     default: object = None
@@ -53,7 +53,7 @@ class _Note(NamedTuple):
     doc: str
     example: str = ""
     code: str = INVALID
-    kind: Kind | None = None
+    kind: ParameterKind | None = None
     minimum: int = 0
     maximum: int = 0
 
@@ -106,7 +106,7 @@ def _parameter(name: str, hint: object, default: object) -> Parameter:
     return Parameter(name, note.kind or kind, note.doc, note.example, default, choices, note.minimum, note.maximum, note.code)
 
 
-def _kind(hint: object) -> tuple[Kind, tuple[str, ...]]:
+def _kind(hint: object) -> tuple[ParameterKind, tuple[str, ...]]:
     for part in (hint, *get_args(hint)):
         if get_origin(part) is Literal:
             return "choice", get_args(part)
@@ -116,7 +116,7 @@ def _kind(hint: object) -> tuple[Kind, tuple[str, ...]]:
     raise TypeError(f"a parameter can't be {hint!r}")
 
 
-_PLAIN: tuple[tuple[type, Kind], ...] = ((bool, "boolean"), (int, "integer"), (date, "date"), (str, "text"))
+_PLAIN: tuple[tuple[type, ParameterKind], ...] = ((bool, "boolean"), (int, "integer"), (date, "date"), (str, "text"))
 
 
 def value_of(parameter: Parameter, text: str, zone: ZoneInfo) -> object:
@@ -233,7 +233,7 @@ def _offset(sign: str, hours: int, minutes: int) -> timezone:
     return timezone(-offset if sign == "-" else offset)
 
 
-_READ: Mapping[Kind, Callable[[Parameter, str, ZoneInfo], object]] = MappingProxyType(
+_READ: Mapping[ParameterKind, Callable[[Parameter, str, ZoneInfo], object]] = MappingProxyType(
     {
         "choice": _choice,
         "integer": _integer,

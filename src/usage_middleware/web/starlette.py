@@ -15,10 +15,10 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from usage_middleware.marks import leave_out
+from usage_middleware.request_keys import leave_out
 from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.message import Request
-from usage_middleware.web.site import Site
+from usage_middleware.web.handler import Handler
+from usage_middleware.web.http import Request
 
 if TYPE_CHECKING:
     from usage_middleware.usage import Usage
@@ -38,12 +38,12 @@ def usage_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> St
         ConfigurationError: an argument that can't be.
     """
     app = Starlette()
-    shell = _shell(Site(usage, cache_seconds), checked(auth, may_be_async=True))
+    shell = _shell(Handler(usage, cache_seconds), checked(auth, may_be_async=True))
     app.router = Router(redirect_slashes=False, default=shell)
     return app
 
 
-def _shell(site: Site, auth: Auth) -> ASGIApp:
+def _shell(site: Handler, auth: Auth) -> ASGIApp:
     async def shell(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)

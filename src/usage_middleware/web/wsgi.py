@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from usage_middleware.marks import leave_out
+from usage_middleware.request_keys import leave_out
 from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.message import Request
-from usage_middleware.web.site import Site
+from usage_middleware.web.handler import Handler
+from usage_middleware.web.http import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,7 +30,7 @@ def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) 
     Raises:
         ConfigurationError: an argument that can't be.
     """
-    site, asks = Site(usage, cache_seconds), checked(auth)
+    site, asks = Handler(usage, cache_seconds), checked(auth)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave_out(environ)

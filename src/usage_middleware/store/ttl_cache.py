@@ -12,7 +12,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Memory(Generic[K, V]):
+class TTLCache(Generic[K, V]):
     """Remembers at most `size` answers, each for `seconds`. What was asked for before `clear` is not kept after it."""
 
     def __init__(self, clock: Callable[[], float], *, seconds: float, size: int) -> None:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from usage_middleware.options import Settings
 from usage_middleware.periods import Slot
 from usage_middleware.report.timeline import Timeline
-from usage_middleware.settings import Settings
-from usage_middleware.store.sheet import Answer, Sheet
+from usage_middleware.store.read_batch import Deferred, ReadBatch
 
 Sums = dict[str, int]
 
 
-class RunningSums:
+class PrefixSums:
     """The slots that tell what ran up to each edge of a timeline, and how they add up."""
 
     def __init__(self, line: Timeline, settings: Settings) -> None:
@@ -55,7 +55,7 @@ class RunningSums:
         middle = self._layers.middle
         return [Slot(middle, at) for at in range(start, end, middle.seconds)]
 
-    def ask(self, sheet: Sheet, of: tuple[str, str] | None, measures: Sequence[str]) -> Answer[dict[Slot, Sums]]:
+    def ask(self, sheet: ReadBatch, of: tuple[str, str] | None, measures: Sequence[str]) -> Deferred[dict[Slot, Sums]]:
         """Have the slots of one series read."""
         return sheet.series(self.slots, of, measures)
 

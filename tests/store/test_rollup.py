@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.store.rows import MINUTE, row, rows
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk, Row
-from usage_middleware.store.expand import Board, Expansion, Load, Series, expand, is_late, substitute
+from usage_middleware.store.rollup import Board, Expansion, RollupCost, Series, expand, is_late, substitute
 from usage_middleware.store.schema import Schema
 
 HOUR, DAY = 3600, 86400
@@ -261,7 +261,7 @@ def _flat(found: Expansion) -> Counter[tuple[str, str]]:
 @settings(max_examples=60, deadline=None)
 @given(rows())
 def test_the_load_is_never_less_than_what_is_sent(given_rows: list[Row]) -> None:
-    load = Load(counters=1)
+    load = RollupCost(counters=1)
     mine = [one for one in given_rows if one.org == "acme"]
     for one in mine:
         load.add(one)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from usage_middleware.errors import ConfigurationError, QueryError
-from usage_middleware.report.viewer import Viewer, scope_of
-from usage_middleware.store.outages import guard
+from usage_middleware.report.viewer import Viewer, report_scope
+from usage_middleware.store.driver_errors import guard
 from usage_middleware.store.schema import Schema
 from usage_middleware.web import csv, health, openapi
 from usage_middleware.web.auth import viewer_from
 from usage_middleware.web.cache import Cache
 from usage_middleware.web.errors import error_response
-from usage_middleware.web.message import Authenticate, Request, Response, json_response
+from usage_middleware.web.http import Authenticate, Request, Response, json_response
 from usage_middleware.web.views import CSV, JSON, VIEWS, Question, View, parse
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Page(NamedTuple):
     error_fields: Mapping[str, object] = MappingProxyType({})
 
 
-class Site:
+class Handler:
     """The five views and what stands beside them, over one `Usage`."""
 
     def __init__(self, usage: Usage, cache_seconds: int) -> None:
@@ -123,7 +123,7 @@ def _shape_headers(view: View, shape: str) -> Mapping[str, str]:
 
 def _entry(view: View, viewer: Viewer, question: Question, shape: str, counted: object) -> tuple[str, str]:
     """The organisation that a kept answer belongs to, and its name there: all that the answer depends on but the time."""
-    scope = scope_of(viewer, question.params.org, getattr(question.params, "key_id", None))
+    scope = report_scope(viewer, question.params.org, getattr(question.params, "key_id", None))
     told = (viewer.org, viewer.key_id, scope.org, scope.key, view.name, shape, question.table, question.params, counted)
     return scope.org, _digest(told)
 

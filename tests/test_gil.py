@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import eventually
 from usage_middleware import Usage
-from usage_middleware.pace import REST, WORK, give_way, paced, rest
+from usage_middleware.gil import REST, WORK, rest, set_yielding, yielding
 from usage_middleware.record.aggregate import TOGETHER
 
 
@@ -33,24 +33,24 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Iterator[Time]:
     mine = Time()
-    monkeypatch.setattr("usage_middleware.pace.perf_counter", mine.perf_counter)
-    monkeypatch.setattr("usage_middleware.pace.sleep", mine.sleep)
+    monkeypatch.setattr("usage_middleware.gil.perf_counter", mine.perf_counter)
+    monkeypatch.setattr("usage_middleware.gil.sleep", mine.sleep)
     yield mine
-    give_way(False)
+    set_yielding(False)
 
 
 def test_a_thread_that_does_not_give_way_never_rests(time: Time) -> None:
     items = [1, 2, 3]
-    assert paced(items) is items
+    assert yielding(items) is items
     time.now += 10
     rest()
     assert time.rests == []
 
 
 def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
-    give_way(True)
+    set_yielding(True)
     done = []
-    for item in paced(range(20)):
+    for item in yielding(range(20)):
         done.append(item)
         time.now += WORK / 3.9
     assert done == list(range(20))
@@ -60,17 +60,17 @@ def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
 
 def test_something_else_may_be_done_after_each_rest(time: Time) -> None:
     done: list[int] = []
-    give_way(True, lambda: done.append(len(time.rests)))
-    for _ in paced(range(20)):
+    set_yielding(True, lambda: done.append(len(time.rests)))
+    for _ in yielding(range(20)):
         time.now += WORK / 3.9
     assert done == [1, 2, 3, 4]
 
 
 def test_other_threads_are_not_meant(time: Time) -> None:
-    give_way(True)
+    set_yielding(True)
     seen: list[object] = []
     items = [1]
-    thread = threading.Thread(target=lambda: seen.append(paced(items)))
+    thread = threading.Thread(target=lambda: seen.append(yielding(items)))
     thread.start()
     thread.join()
     assert seen == [items]
@@ -81,8 +81,8 @@ def test_the_thread_that_delivers_gives_way_and_one_that_flushes_by_itself_does_
     make_usage: Callable[..., Usage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resting: list[str] = []
-    monkeypatch.setattr("usage_middleware.pace.WORK", 0)
-    monkeypatch.setattr("usage_middleware.pace.sleep", lambda _: resting.append(threading.current_thread().name))
+    monkeypatch.setattr("usage_middleware.gil.WORK", 0)
+    monkeypatch.setattr("usage_middleware.gil.sleep", lambda _: resting.append(threading.current_thread().name))
     usage = make_usage(flush_interval=0.05)
     usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0)
@@ -108,8 +108,8 @@ def test_what_requests_leave_in_the_course_of_a_flush_is_added_up_in_its_rests(
             for _ in range(TOGETHER):
                 usage.recorder.take([0.0, lambda _: (("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ()), None])
 
-    monkeypatch.setattr("usage_middleware.pace.WORK", 0)
-    monkeypatch.setattr("usage_middleware.pace.sleep", requests_come)
+    monkeypatch.setattr("usage_middleware.gil.WORK", 0)
+    monkeypatch.setattr("usage_middleware.gil.sleep", requests_come)
     usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: len(waiting) > 1 and usage.recorder.stats().backlog_calls == 0)
     assert set(waiting) == {0}
@@ -125,8 +125,8 @@ def test_at_the_end_nobody_rests(make_usage: Callable[..., Usage], monkeypatch: 
         rests.append(delivery._deadline is None)
         delivery.end(monotonic() + 5)
 
-    monkeypatch.setattr("usage_middleware.pace.WORK", 0)
-    monkeypatch.setattr("usage_middleware.pace.sleep", somebody_ends_it)
+    monkeypatch.setattr("usage_middleware.gil.WORK", 0)
+    monkeypatch.setattr("usage_middleware.gil.sleep", somebody_ends_it)
     for number in range(20):
         usage.recorder.add(("acme", "key_1"), f"GET /{number}", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0)

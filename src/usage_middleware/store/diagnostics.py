@@ -15,7 +15,7 @@ from usage_middleware.store.schema import Schema
 MOST_WORKERS = 200
 
 
-class ServerVitals(msgspec.Struct, frozen=True):
+class ServerStatus(msgspec.Struct, frozen=True):
     """What a server says of itself; of a cluster, the worst that a node says. None: it does not tell.
 
     Attributes:
@@ -43,7 +43,7 @@ class ServerVitals(msgspec.Struct, frozen=True):
     replicas: int | None = None
 
 
-class WorkerVitals(msgspec.Struct, frozen=True):
+class WorkerStatus(msgspec.Struct, frozen=True):
     """What a worker last said of itself.
 
     Attributes:
@@ -89,7 +89,7 @@ class WorkerVitals(msgspec.Struct, frozen=True):
     skew_ms: int | None = None
 
 
-def workers(client: Any, schema: Schema) -> list[WorkerVitals]:
+def workers(client: Any, schema: Schema) -> list[WorkerStatus]:
     """The workers that gave a sign of life in the last minute, those heard of last first."""
     names = [_text(name) for name in client.execute_command("ZREVRANGE", schema.workers, 0, MOST_WORKERS - 1)]
     with client.pipeline(transaction=False) as pipe:
@@ -99,24 +99,24 @@ def workers(client: Any, schema: Schema) -> list[WorkerVitals]:
     return [_worker(name, facts) for name, facts in zip(names, found, strict=True) if facts]
 
 
-def _worker(name: str, facts: Mapping[Any, Any]) -> WorkerVitals:
+def _worker(name: str, facts: Mapping[Any, Any]) -> WorkerStatus:
     told = {_text(field): _text(value) for field, value in facts.items()}
     told["seen_ms"] = told.get("beat_ms", "0")
-    known = {field: told[field] for field in WorkerVitals.__struct_fields__ if told.get(field)}
+    known = {field: told[field] for field in WorkerStatus.__struct_fields__ if told.get(field)}
     try:
-        return msgspec.convert({**known, "worker": name}, WorkerVitals, strict=False)
+        return msgspec.convert({**known, "worker": name}, WorkerStatus, strict=False)
     except msgspec.ValidationError:  # A version of this package that says it otherwise.
-        return WorkerVitals(name)
+        return WorkerStatus(name)
 
 
-def server(client: Any) -> ServerVitals:
+def server(client: Any) -> ServerStatus:
     """What the server, or every node of the cluster that takes writes, says of itself.
 
     Managed servers may forbid both INFO and CONFIG: what is not told is None.
     """
     nodes = [client] if not hasattr(client, "get_primaries") else [*map(client.get_redis_connection, client.get_primaries())]
     found = [_node(node) for node in nodes]
-    return ServerVitals(
+    return ServerStatus(
         version=_first(one.version for one in found),
         nodes=len(found),
         eviction_policy=_worst([one.eviction_policy for one in found], "noeviction"),
@@ -130,13 +130,13 @@ def server(client: Any) -> ServerVitals:
     )
 
 
-def _node(client: Any) -> ServerVitals:
+def _node(client: Any) -> ServerStatus:
     info = _told(client.info)
     aof = info.get("aof_enabled")
     append_only = bool(aof) if aof is not None else _is(_config(client, "appendonly"), "yes")
     policy = info.get("maxmemory_policy") or _config(client, "maxmemory-policy")
     save = _config(client, "save")
-    return ServerVitals(
+    return ServerStatus(
         version=_version(info),
         eviction_policy=policy,
         append_only=append_only,

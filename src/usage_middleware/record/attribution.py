@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
-from usage_middleware.pace import paced
-from usage_middleware.record.aggregate import Caller, Cell, CellKey
+from usage_middleware.gil import yielding
+from usage_middleware.options import DEFAULT_ORG
+from usage_middleware.record.aggregate import Caller, CallKey, CallTotals
 from usage_middleware.record.outbox import Outbox, row_of
-from usage_middleware.record.sender import Lost
-from usage_middleware.settings import DEFAULT_ORG
+from usage_middleware.record.sender import CountError
 from usage_middleware.store.schema import ANONYMOUS, UNMATCHED
 from usage_middleware.store.writer import TROUBLES
 
@@ -24,9 +24,9 @@ class Callers:
         trouble: why it could not be asked the last time, if Redis was the reason.
     """
 
-    def __init__(self, resolve: Resolve, lost: Lost) -> None:
+    def __init__(self, resolve: Resolve, count_error: CountError) -> None:
         self._resolve = resolve
-        self._lost = lost
+        self._count_error = count_error
         self.trouble = ""
 
     def find(self, callers: Iterable[Caller]) -> Resolved | None:
@@ -41,14 +41,14 @@ class Callers:
         except TROUBLES as error:
             self.trouble = str(error)
         except Exception:  # A directory of the application's own may raise anything.
-            self._lost("resolve")
+            self._count_error("resolve")
         return None
 
 
-def put(cells: dict[CellKey, Cell], who: Resolved | None, outbox: Outbox) -> dict[CellKey, Cell]:
+def put(cells: dict[CallKey, CallTotals], who: Resolved | None, outbox: Outbox) -> dict[CallKey, CallTotals]:
     """Put the calls of known callers into an outbox; the others."""
     others = {}
-    for key, cell in paced(cells.items()):
+    for key, cell in yielding(cells.items()):
         minute, caller, endpoint, tags, status = key
         if isinstance(caller, bytes):
             if who is None:

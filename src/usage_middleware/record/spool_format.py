@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from usage_middleware.options import NONE, Settings
 from usage_middleware.periods import DAY
-from usage_middleware.record.aggregate import Cell, CellKey
+from usage_middleware.record.aggregate import CallKey, CallTotals
 from usage_middleware.record.outbox import RETAINED_SECONDS, Outbox
-from usage_middleware.settings import NONE, Settings
 from usage_middleware.store.chunk import Chunk, Row
 from usage_middleware.store.schema import OPERATOR
 
@@ -17,7 +17,7 @@ from usage_middleware.store.schema import OPERATOR
 SENT_SECONDS = 7 * DAY
 
 
-class Loose(msgspec.Struct, array_like=True, gc=False):
+class SpooledCell(msgspec.Struct, array_like=True, gc=False):
     """Calls that are alike and have no number yet: a cell of the aggregate with its key."""
 
     minute: int
@@ -33,7 +33,7 @@ class Loose(msgspec.Struct, array_like=True, gc=False):
     bins: dict[int, int]
 
 
-class Head(msgspec.Struct, array_like=True):
+class SpoolHeader(msgspec.Struct, array_like=True):
     """The first record: whose numbers these are, and what the places in `tags` and `counts` mean."""
 
     namespace: str
@@ -42,7 +42,7 @@ class Head(msgspec.Struct, array_like=True):
     counters: tuple[str, ...]
 
 
-class Entry(msgspec.Struct, array_like=True):
+class SpoolRecord(msgspec.Struct, array_like=True):
     """Every other record: one thing that happened.
 
     Attributes:
@@ -58,25 +58,26 @@ class Entry(msgspec.Struct, array_like=True):
     at: int
     replaces: bool = False
     chunks: list[Chunk] = []
-    cells: list[Loose] = []
+    cells: list[SpooledCell] = []
     dropped: dict[str, int] = {}
     acked: dict[str, int] = {}
     sealed: dict[str, int] = {}
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_head = msgspec.msgpack.Decoder(Head).decode
-decode = msgspec.msgpack.Decoder(Entry).decode
+decode_head = msgspec.msgpack.Decoder(SpoolHeader).decode
+decode = msgspec.msgpack.Decoder(SpoolRecord).decode
 
 
-def loose(cells: Mapping[CellKey, Cell]) -> list[Loose]:
+def loose(cells: Mapping[CallKey, CallTotals]) -> list[SpooledCell]:
     """Cells as they are written."""
     return [
-        Loose(*key, cell.calls, cell.latency_us, cell.sent, cell.last_ms, cell.counts, cell.bins) for key, cell in cells.items()
+        SpooledCell(*key, cell.calls, cell.latency_us, cell.sent, cell.last_ms, cell.counts, cell.bins)
+        for key, cell in cells.items()
     ]
 
 
-class Left:
+class SpoolState:
     """What a file says, record by record.
 
     Attributes:
@@ -86,9 +87,9 @@ class Left:
         at: when something was last written, seconds since the epoch.
     """
 
-    def __init__(self, head: Head, settings: Settings) -> None:
+    def __init__(self, head: SpoolHeader, settings: Settings) -> None:
         self.worker = head.worker
-        self.cells: dict[CellKey, Cell] = {}
+        self.cells: dict[CallKey, CallTotals] = {}
         self.dropped: dict[str, int] = {}
         self._fit = _Fit(head, settings)
         self._chunks: dict[str, dict[int, Chunk]] = {}
@@ -96,7 +97,7 @@ class Left:
         self._sealed: dict[str, int] = {}
         self.at = 0
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: SpoolRecord) -> None:
         """Add what happened next."""
         self.at = max(self.at, entry.at)
         if entry.replaces:
@@ -117,8 +118,8 @@ class Left:
     def _seal(self, org: str, number: int) -> None:
         self._sealed[org] = max(self._sealed.get(org, 0), number)
 
-    def _take_loose(self, one: Loose) -> None:
-        cell = Cell(self._fit.counts(one.counts), one.calls, one.latency_us, one.sent, one.last_ms, one.bins)
+    def _take_loose(self, one: SpooledCell) -> None:
+        cell = CallTotals(self._fit.counts(one.counts), one.calls, one.latency_us, one.sent, one.last_ms, one.bins)
         add(self.cells, (one.minute, one.caller, one.endpoint, self._fit.tags(one.tags), one.status), cell)
 
     def pending(self, org: str) -> list[Chunk]:
@@ -176,7 +177,7 @@ def _aged(chunk: Chunk, now: int) -> Chunk:
     return chunk._replace(rows=[], dropped=chunk.dropped + sum(row.calls for row in chunk.rows))
 
 
-def add(cells: dict[CellKey, Cell], key: CellKey, cell: Cell) -> None:
+def add(cells: dict[CallKey, CallTotals], key: CallKey, cell: CallTotals) -> None:
     """Add a cell to others."""
     mine = cells.setdefault(key, cell)
     if mine is not cell:
@@ -186,7 +187,7 @@ def add(cells: dict[CellKey, Cell], key: CellKey, cell: Cell) -> None:
 class _Fit:
     """Puts tags and counters where these settings expect them: the next version of an application may have others."""
 
-    def __init__(self, head: Head, settings: Settings) -> None:
+    def __init__(self, head: SpoolHeader, settings: Settings) -> None:
         self._same_tags = head.dimensions == settings.dimensions
         self._same_counts = head.counters == settings.counters
         self._tags = [(_place(name, head.dimensions), settings.untagged.get(name, NONE)) for name in settings.dimensions]

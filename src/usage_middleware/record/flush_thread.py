@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from usage_middleware.pace import give_way
+from usage_middleware.gil import set_yielding
 from usage_middleware.record.flusher import Flusher
-from usage_middleware.record.sender import Lost
+from usage_middleware.record.sender import CountError
 
 #: So much longer than `shutdown_timeout` the end may take where calls go to disk: a command under way, and a file; seconds.
 LAST_SECONDS = 5.0
@@ -20,7 +20,7 @@ LAST_SECONDS = 5.0
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 
 
-class Alarm:
+class WakeEvent:
     """As `threading.Event`, but for one waiter, and to set it takes no lock.
 
     Every so many requests one sets it; a signal handler or a finaliser that ends in the midst of that sets it too.
@@ -56,7 +56,7 @@ class Alarm:
         return self._is_set
 
 
-class Delivery(threading.Thread):
+class FlushThread(threading.Thread):
     """Flushes every so often, sooner and then later again after a failure, until it is told to end.
 
     Attributes:
@@ -64,14 +64,14 @@ class Delivery(threading.Thread):
         settled: when it has ended, whether everything was acknowledged.
     """
 
-    def __init__(self, flusher: Flusher, lost: Lost, interval: float) -> None:
+    def __init__(self, flusher: Flusher, count_error: CountError, interval: float) -> None:
         super().__init__(name="usage-flusher", daemon=True)
         self._flusher = flusher
-        self._lost = lost
+        self._count_error = count_error
         self._interval = interval
         self._deadline: float | None = None
         self._hurry = False
-        self.wake = Alarm()
+        self.wake = WakeEvent()
         self.settled = False
 
     def hurry(self) -> None:
@@ -87,7 +87,7 @@ class Delivery(threading.Thread):
     def run(self) -> None:
         """Until `end`."""
         failures = 0
-        give_way(True, self._after_rest)
+        set_yielding(True, self._after_rest)
         self._safely(self._flusher.announce)
         self._safely(self._recover)
         while self._deadline is None:
@@ -95,7 +95,7 @@ class Delivery(threading.Thread):
             if self._deadline is None:
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
                 self._safely(self._recover)
-        give_way(False)
+        set_yielding(False)
         self.settled = self.finish(self._deadline)
 
     def _wait(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ class Delivery(threading.Thread):
     def _after_rest(self) -> None:
         """In the course of a flush: there are requests meanwhile, or it is the last one and in a hurry."""
         if self._deadline is not None:
-            give_way(False)
+            set_yielding(False)
         self._add_up()
 
     def _add_up(self) -> None:
@@ -141,7 +141,7 @@ class Delivery(threading.Thread):
         try:
             return step()
         except Exception:  # The thread has to outlive whatever this was.
-            self._lost("flush")
+            self._count_error("flush")
             return None
 
 

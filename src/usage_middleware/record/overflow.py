@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.expand import dimensions_of, substitute
+from usage_middleware.store.rollup import dimensions_of, substitute
 from usage_middleware.store.schema import Schema
 
 #: For so long a member that the cap refused is not asked about again.
@@ -21,7 +21,7 @@ def nobody(org: str, ids: Collection[str]) -> Collection[str]:
     return ()
 
 
-class Refusals:
+class OverflowCache:
     """Members that the cap refused within the last minute. Bounded: past it, Redis is asked once more."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

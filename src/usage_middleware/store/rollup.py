@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from usage_middleware.pace import paced
+from usage_middleware.gil import yielding
+from usage_middleware.options import CounterKind
 from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, names
-from usage_middleware.settings import Kind
 from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk, Row
 from usage_middleware.store.schema import OPERATOR, Schema, key_board_member
@@ -22,8 +22,8 @@ _T = TypeVar("_T")
 _Pairs: TypeAlias = list[tuple[str, _T]]
 #: What will be one Redis key in each slot: its kind, and what else its name says, such as the endpoint.
 _Place: TypeAlias = tuple[str, ...]
-_SERIES: tuple[Kind, ...] = ("series", "endpoint", "key")
-_BOARDS: tuple[Kind, ...] = ("board", "key_board")
+_SERIES: tuple[CounterKind, ...] = ("series", "endpoint", "key")
+_BOARDS: tuple[CounterKind, ...] = ("board", "key_board")
 
 
 class Series(msgspec.Struct, gc=False):
@@ -64,7 +64,7 @@ def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
     minute, no key outlives its retention by more than 32 days.
     """
     found = _Expander(schema, chunk.org, now)
-    for row in paced(chunk.rows):
+    for row in yielding(chunk.rows):
         found.add(row)
     if chunk.dropped:
         found.drop(chunk.dropped)
@@ -109,7 +109,7 @@ def _together(many: list[_Sums]) -> _Sums:
         return many[0]
     total = _Sums()
     for sums in many:
-        for place, amounts in paced(sums.amounts.items()):
+        for place, amounts in yielding(sums.amounts.items()):
             total.add(place, amounts.items())
         for place, last_ms in sums.last_ms.items():
             total.saw(place, last_ms)
@@ -199,7 +199,7 @@ class _Expander:
         ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
         ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
         ends["latency"] = ends["board"]
-        for place, amounts in paced(sums.amounts.items()):
+        for place, amounts in yielding(sums.amounts.items()):
             end = ends[place[0]]
             if end <= self.now:
                 continue
@@ -224,7 +224,7 @@ class _Expander:
             return self.schema.latency_board(self.org, layer.name, at.slot, *rest)
         return self.schema.key_board(self.org, layer.name, at.slot, *rest)
 
-    def _end(self, kind: Kind, layer: Resolution, end: int) -> int:
+    def _end(self, kind: CounterKind, layer: Resolution, end: int) -> int:
         return min(end, self.now + _AHEAD) + self.schema.settings.kept(kind, layer.rank)
 
 
@@ -273,7 +273,7 @@ def _substituted(row: Row, dimensions: tuple[str, ...], refused: Mapping[str, Co
     return changed
 
 
-class Load:
+class RollupCost:
     """Adds up what rows ask of Redis together.
 
     Attributes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.store.rows import row
 from tests.support import Clock
-from usage_middleware.record import caps
-from usage_middleware.record.caps import Refusals
-from usage_middleware.settings import Settings
+from usage_middleware.options import Settings
+from usage_middleware.record import overflow
+from usage_middleware.record.overflow import OverflowCache
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import Schema
 
@@ -15,7 +15,7 @@ SCHEMA = Schema(Settings(dimensions=("project",)))
 
 def test_refusals_are_remembered_for_a_minute() -> None:
     clock = Clock(100.0)
-    refusals = Refusals(clock)
+    refusals = OverflowCache(clock)
     refusals.remember("acme", "key", {"a", "b"})
     clock.advance(59)
     assert refusals.of("acme", "key", {"a", "c"}) == {"a"}
@@ -25,14 +25,14 @@ def test_refusals_are_remembered_for_a_minute() -> None:
 
 
 def test_refusals_are_bounded() -> None:
-    refusals = Refusals(Clock(0.0))
-    for number in range(caps.MOST_REFUSED + 10):
+    refusals = OverflowCache(Clock(0.0))
+    for number in range(overflow.MOST_REFUSED + 10):
         refusals.remember("acme", "key", {str(number)})
-    assert len(refusals._until) <= caps.MOST_REFUSED
+    assert len(refusals._until) <= overflow.MOST_REFUSED
 
 
 def test_what_was_refused_is_other() -> None:
-    refusals = Refusals(Clock(0.0))
+    refusals = OverflowCache(Clock(0.0))
     chunk = Chunk("acme", 1, [row(tags=("x",)), row(key="key_8", tags=("y",))])
     assert refusals.apply(SCHEMA, chunk, ()) is chunk
     refusals.remember("globex", "key", {"key_7"})
@@ -45,7 +45,7 @@ def test_what_was_refused_is_other() -> None:
 
 
 def test_in_the_operators_tree_organisations_are_members() -> None:
-    refusals = Refusals(Clock(0.0))
+    refusals = OverflowCache(Clock(0.0))
     refusals.remember("*", "org", {"acme"})
     changed = refusals.apply(SCHEMA, Chunk("*", 1, [row(tags=("x",)), row(org="globex", tags=("x",))]), ())
     assert [one.org for one in changed.rows] == ["(other)", "globex"]

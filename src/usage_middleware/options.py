@@ -14,7 +14,7 @@ from usage_middleware.errors import ConfigurationError
 from usage_middleware.periods import Resolutions, resolutions
 
 #: What a kind of counter is kept for: series of the organisation, of an endpoint, of a key; boards; the board under a key.
-Kind = Literal["series", "endpoint", "key", "board", "key_board"]
+CounterKind = Literal["series", "endpoint", "key", "board", "key_board"]
 Layer = Literal["minute", "middle", "day"]
 
 NONE = "(none)"
@@ -30,7 +30,7 @@ RESERVED_RATES = frozenset({"endpoint", "total_requests", "last_requested_at", "
 
 _HOURS = 3600
 _DAYS = 24 * _HOURS
-DEFAULT_RETENTION: Mapping[Kind, Mapping[Layer, int]] = MappingProxyType(
+DEFAULT_RETENTION: Mapping[CounterKind, Mapping[Layer, int]] = MappingProxyType(
     {
         "series": {"minute": 48 * _HOURS, "middle": 100 * _DAYS, "day": 800 * _DAYS},
         "endpoint": {"minute": 3 * _HOURS, "middle": 100 * _DAYS, "day": 400 * _DAYS},
@@ -59,7 +59,7 @@ class Settings:
     untagged: Mapping[str, str] = field(default_factory=dict)
     endpoint_label: Callable[[str, str], str] | None = None
     slot_minutes: int = 30
-    retention: Mapping[Kind, Mapping[Layer, int]] = field(default_factory=lambda: DEFAULT_RETENTION)
+    retention: Mapping[CounterKind, Mapping[Layer, int]] = field(default_factory=lambda: DEFAULT_RETENTION)
     max_members: Mapping[str, int] = field(default_factory=lambda: DEFAULT_MAX_MEMBERS)
     shards: Mapping[str, int] = field(default_factory=dict)
     operator_tree: bool = True
@@ -81,7 +81,7 @@ class Settings:
         """The three resolutions that `slot_minutes` asks for."""
         return resolutions(self.slot_minutes)
 
-    def kept(self, kind: Kind, rank: int) -> int:
+    def kept(self, kind: CounterKind, rank: int) -> int:
         """For how many seconds after its slot ended a counter of this kind is kept; `rank` is the resolution's."""
         return self.retention[kind][_LAYERS[rank]]
 
@@ -93,13 +93,13 @@ class Settings:
 _LAYERS: tuple[Layer, Layer, Layer] = ("minute", "middle", "day")
 
 
-def retention(given: Mapping[str, Mapping[str, timedelta | int]] | None) -> Mapping[Kind, Mapping[Layer, int]]:
+def retention(given: Mapping[str, Mapping[str, timedelta | int]] | None) -> Mapping[CounterKind, Mapping[Layer, int]]:
     """The default retention with what the user changed; seconds or `timedelta`.
 
     >>> retention({"board": {"day": timedelta(days=800)}})["board"]["day"] // 86400
     800
     """
-    merged: dict[Kind, dict[Layer, int]] = {kind: dict(kept) for kind, kept in DEFAULT_RETENTION.items()}
+    merged: dict[CounterKind, dict[Layer, int]] = {kind: dict(kept) for kind, kept in DEFAULT_RETENTION.items()}
     for kind, changes in (given or {}).items():
         for layer, kept in changes.items():
             if kind not in merged or layer not in _LAYERS:
@@ -181,7 +181,7 @@ def _check_positive(option: str, given: Mapping[str, int], allowed: tuple[str, .
             raise ConfigurationError(f"{option}: {name!r} must be a whole number of at least 1, not {number!r}")
 
 
-def _check_retention(kept: Mapping[Kind, Mapping[Layer, int]]) -> None:
+def _check_retention(kept: Mapping[CounterKind, Mapping[Layer, int]]) -> None:
     for kind in DEFAULT_RETENTION:
         minute, middle, day = (kept[kind][layer] for layer in _LAYERS)
         if not 3600 <= minute <= middle <= day:

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 MAX_COUNT = 10**12
 
 #: Whom a call is counted for: (organisation, key) as members, or the digest of a credential still to be resolved.
-Member: TypeAlias = tuple[str, str] | bytes
+CallerId: TypeAlias = tuple[str, str] | bytes
 #: caller; `METHOD /template` as a member; a member for each declared dimension; the HTTP status; microseconds to the last
 #: byte of the body; bytes of the body; an amount for each declared counter.
-Finished: TypeAlias = tuple[Member, str, tuple[str, ...], int, int, int, tuple[int, ...]]
+CallEvent: TypeAlias = tuple[CallerId, str, tuple[str, ...], int, int, int, tuple[int, ...]]
 #: What was noted of a call: when it ended, in seconds since the epoch (0 until record says so); what reads it; then
 #: whatever that needs. A list, for one is made within each request: nothing with names is as quick.
-Noted: TypeAlias = list[Any]
+RawCall: TypeAlias = list[Any]
 #: Makes what is counted of what was noted; None of what can't be counted. Never raises.
-Read: TypeAlias = Callable[[Noted], Finished | None]
+Read: TypeAlias = Callable[[RawCall], CallEvent | None]

@@ -30,7 +30,7 @@ def _nothing() -> None:
     pass
 
 
-def give_way(yes: bool, then: Callable[[], object] = _nothing) -> None:
+def set_yielding(yes: bool, then: Callable[[], object] = _nothing) -> None:
     """From now on, this thread rests in `paced` loops, or no longer does. `then` is called after each rest."""
     global _this_thread
     if _this_thread is None:
@@ -39,7 +39,7 @@ def give_way(yes: bool, then: Callable[[], object] = _nothing) -> None:
     _this_thread.then = then
 
 
-def paced(items: Collection[T]) -> Iterable[T]:
+def yielding(items: Collection[T]) -> Iterable[T]:
     """The same items; in a thread that gives way, with rests in between."""
     return items if getattr(_this_thread, "since", None) is None else _with_rests(items)
 

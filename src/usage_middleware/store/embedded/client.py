@@ -9,9 +9,9 @@ from typing import Any
 import redis
 from redis.connection import ConnectionPool
 
-from usage_middleware.store.address import Kind
+from usage_middleware.store.address import ServerKind
 from usage_middleware.store.connect import Limits, UnixConnection, no_retry, ours
-from usage_middleware.store.embedded import EmbeddedServer
+from usage_middleware.store.embedded.server import EmbeddedServer
 
 
 class EmbeddedConnection(UnixConnection):
@@ -33,7 +33,7 @@ class EmbeddedConnection(UnixConnection):
 class Embedded:
     """The connector of the embedded server (see `store.connect.Connector`)."""
 
-    kind: Kind = "embedded"
+    kind: ServerKind = "embedded"
 
     def __init__(self, data_dir: str | os.PathLike[str] | None = None) -> None:
         self._server = EmbeddedServer(data_dir)

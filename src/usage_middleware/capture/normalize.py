@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from usage_middleware.capture.identity import shown_in_headers, shown_in_values
-from usage_middleware.finished import MAX_COUNT, Finished, Member, Noted
+from usage_middleware.events import MAX_COUNT, CallerId, CallEvent, RawCall
 from usage_middleware.store.schema import METHODS, OTHER_METHOD, endpoint_member, member
 
 _MAX_LABELS = 4096
@@ -18,37 +18,37 @@ _BODILESS = frozenset({204, 304})
 _member = lru_cache(maxsize=8192)(member)
 
 
-class Reading:
+class Normalizer:
     """The readers: one for each way in which a call tells who made it.
 
-    None of them raises: a call that can't be read is told of to `lost`.
+    None of them raises: a call that can't be read is reported to `count_error`.
     """
 
     def __init__(
-        self, dimensions: Sequence[str], untagged: Sequence[str], counters: Sequence[str], lost: Callable[[str], None]
+        self, dimensions: Sequence[str], untagged: Sequence[str], counters: Sequence[str], count_error: Callable[[str], None]
     ) -> None:
         self._places = tuple(zip(dimensions, untagged, strict=True))
         self._untagged = tuple(untagged)
         self._counters = tuple(counters)
         self._zeros = (0,) * len(self._counters)
-        self._lost = lost
+        self._count_error = count_error
         self._labels: dict[tuple[str, str], str] = {}
 
     # One of these is the second item of what a shell notes. The others: when, who, and so on as `_finished` takes it apart.
 
-    def known(self, noted: Noted) -> Finished | None:
+    def known(self, noted: RawCall) -> CallEvent | None:
         """Of a call whose caller is known."""
         return self._finished(noted, _as_it_is)
 
-    def headers(self, noted: Noted) -> Finished | None:
+    def headers(self, noted: RawCall) -> CallEvent | None:
         """Of a call that came by ASGI, with its headers."""
         return self._finished(noted, shown_in_headers)
 
-    def values(self, noted: Noted) -> Finished | None:
+    def values(self, noted: RawCall) -> CallEvent | None:
         """Of a call that came by WSGI, with the values of the headers that may hold an API key."""
         return self._finished(noted, shown_in_values)
 
-    def _finished(self, noted: Noted, member_of: Callable[[Any], Member]) -> Finished | None:
+    def _finished(self, noted: RawCall, member_of: Callable[[Any], CallerId]) -> CallEvent | None:
         try:
             _, _, who, method, template, tags, status, latency, sent, counts = noted
             return (
@@ -62,7 +62,7 @@ class Reading:
                 self._zeros if counts is None else tuple([counts.get(name, 0) for name in self._counters]),
             )
         except Exception:
-            self._lost("call unreadable")
+            self._count_error("call unreadable")
             return None
 
     def label(self, method: str, template: str) -> str:
@@ -88,5 +88,5 @@ def _tag(text: str) -> str:
     return _member(text) if 0 < len(text) <= _REMEMBERED else text and member(text)
 
 
-def _as_it_is(member: Member) -> Member:
+def _as_it_is(member: CallerId) -> CallerId:
     return member

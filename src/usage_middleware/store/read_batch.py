@@ -14,14 +14,14 @@ from usage_middleware.periods import Slot, SlotNames, names
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
-    bins_taker,
-    board_taker,
-    key_board_taker,
-    named_taker,
     number,
     pairs,
-    seen_taker,
-    series_taker,
+    parse_bins,
+    parse_board,
+    parse_key_board,
+    parse_named,
+    parse_seen,
+    parse_series,
     text,
 )
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
@@ -46,7 +46,7 @@ class _Asking:
         self.done = False
 
 
-class Answer(Generic[T]):
+class Deferred(Generic[T]):
     """What a question on a sheet will come to."""
 
     def __init__(self, asking: _Asking, get: Callable[[], T]) -> None:
@@ -60,9 +60,9 @@ class Answer(Generic[T]):
             raise UsageError("this sheet was not read yet")
         return self._get()
 
-    def map(self, make: Callable[[T], U]) -> Answer[U]:
+    def map(self, make: Callable[[T], U]) -> Deferred[U]:
         """The same answer, seen otherwise."""
-        return Answer(self._asking, lambda: make(self._get()))
+        return Deferred(self._asking, lambda: make(self._get()))
 
 
 class _Question(NamedTuple):
@@ -82,7 +82,7 @@ class _Part(NamedTuple):
     places: Sequence[tuple[Slot, str]]
 
 
-class Sheet:
+class ReadBatch:
     """Questions about one organisation's tree, asked together."""
 
     def __init__(self, client: Any, schema: Schema, org: str, now: int) -> None:
@@ -95,7 +95,7 @@ class Sheet:
 
     def series(
         self, slots: Iterable[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
-    ) -> Answer[dict[Slot, Measures]]:
+    ) -> Deferred[dict[Slot, Measures]]:
         """How the organisation, or `of` an endpoint or key, went over time: slot -> measure -> number.
 
         Quiet slots are absent. `measures` says which are wanted; else all are.
@@ -104,14 +104,14 @@ class Sheet:
         for part in self._parts(slots, measures):
             key = self._series_key(part.res, part.block, of)
             if part.names:
-                self._ask(("HMGET", key, *part.names), part.is_open, named_taker(part.places, found))
+                self._ask(("HMGET", key, *part.names), part.is_open, parse_named(part.places, found))
             else:
-                self._ask(("HGETALL", key), part.is_open, series_taker(part.slots, found))
+                self._ask(("HGETALL", key), part.is_open, parse_series(part.slots, found))
         return self._answer(found)
 
     def board(
         self, slots: Sequence[Slot], dimension: str, measures: Sequence[str] = BOARD_MEASURES
-    ) -> Answer[dict[str, Measures]]:
+    ) -> Deferred[dict[str, Measures]]:
         """Who did how much: member -> measure -> number."""
         found: dict[str, Measures] = {}
         shards = self._schema.all_shards(dimension)
@@ -120,35 +120,35 @@ class Sheet:
             for measure in measures:
                 for begin in range(0, len(slots), most):
                     some = slots[begin : begin + most]
-                    self._ask_union(some, self._board_key(shard, measure), board_taker(measure, found))
+                    self._ask_union(some, self._board_key(shard, measure), parse_board(measure, found))
         return self._answer(found)
 
-    def latency(self, slots: Sequence[Slot], endpoint: str | None = None) -> Answer[dict[int, int]]:
+    def latency(self, slots: Sequence[Slot], endpoint: str | None = None) -> Deferred[dict[int, int]]:
         """The histogram of the organisation, or of one endpoint: bin -> calls."""
         found: dict[int, int] = {}
-        self._ask_union(slots, lambda res, at: self._schema.latency_board(self._org, res, at.slot, endpoint), bins_taker(found))
+        self._ask_union(slots, lambda res, at: self._schema.latency_board(self._org, res, at.slot, endpoint), parse_bins(found))
         return self._answer(found)
 
-    def key_board(self, slots: Sequence[Slot], key: str) -> Answer[KeyBoard]:
+    def key_board(self, slots: Sequence[Slot], key: str) -> Deferred[KeyBoard]:
         """All that one key did."""
         found = KeyBoard({}, {})
-        self._ask_union(slots, lambda res, at: self._schema.key_board(self._org, res, at.slot, key), key_board_taker(found))
+        self._ask_union(slots, lambda res, at: self._schema.key_board(self._org, res, at.slot, key), parse_key_board(found))
         return self._answer(found)
 
-    def seen(self, dimension: str) -> Answer[dict[str, int]]:
+    def seen(self, dimension: str) -> Deferred[dict[str, int]]:
         """Every member that is known, and when it was last active, in milliseconds since the epoch."""
         found: dict[str, int] = {}
         command = ("ZRANGE", self._schema.seen(self._org, dimension), 0, -1, "WITHSCORES")
         self._ask(command, False, lambda reply: found.update((text(name), number(score)) for name, score in pairs(reply)))
         return self._answer(found)
 
-    def seen_of(self, dimension: str, members: Sequence[str]) -> Answer[dict[str, int]]:
+    def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
         """As `seen`, of some members; those never seen are absent."""
         found: dict[str, int] = {}
         key = self._schema.seen(self._org, dimension)
         for begin in range(0, len(members), _BATCH):
             some = members[begin : begin + _BATCH]
-            self._ask(("ZMSCORE", key, *some), False, seen_taker(some, found))
+            self._ask(("ZMSCORE", key, *some), False, parse_seen(some, found))
         return self._answer(found)
 
     def read(self) -> None:
@@ -179,8 +179,8 @@ class Sheet:
             if keys:
                 self._ask(("ZUNION", len(keys), *keys, "WITHSCORES"), is_open, take)
 
-    def _answer(self, value: T) -> Answer[T]:
-        return Answer(self._asking, lambda: value)
+    def _answer(self, value: T) -> Deferred[T]:
+        return Deferred(self._asking, lambda: value)
 
     def _changes(self, slot: Slot) -> bool:
         return slot.end + STILL_OPEN > self._now

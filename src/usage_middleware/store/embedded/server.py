@@ -28,7 +28,7 @@ from pathlib import Path
 from threading import RLock
 
 from usage_middleware.errors import UsageUnavailable
-from usage_middleware.store.binary import server_binary
+from usage_middleware.store.embedded.binary import server_binary
 
 #: How long another process may take to start or stop the server, and the server to answer; seconds.
 PATIENCE = 20.0
