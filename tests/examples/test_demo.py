@@ -16,7 +16,8 @@ import pytest
 
 from tests.support import eventually, free_port
 
-COMMAND = [sys.executable, "-c", "from usage_middleware.cli import main; main()"]
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "examples.demo"]
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def start(home: Path, *options: str) -> subprocess.Popen[str]:
     output = (home / "output").open("w")
     environment = {**os.environ, "TMPDIR": str(home), "COLUMNS": "120"}
     with output:
-        return subprocess.Popen([*COMMAND, "demo", *options], env=environment, stdout=output, stderr=output, text=True)
+        return subprocess.Popen([*COMMAND, *options], cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
 
 
 def test_demo_counts_all_it_sends_and_ends_in_order(home: Path) -> None:
