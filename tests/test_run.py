@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 RUN = Path(__file__).parents[1] / "run"
 
 
@@ -20,6 +22,7 @@ def test_imports_the_standard_library_alone() -> None:
     assert imported <= sys.stdlib_module_names
 
 
+@pytest.mark.slow
 def test_tells_how_it_is_used() -> None:
     done = subprocess.run([sys.executable, RUN], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -16,6 +16,8 @@ import pytest
 
 from tests.support import eventually, free_port
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "examples.demo"]
 
