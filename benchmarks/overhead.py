@@ -88,13 +88,8 @@ def _measure(name: str, url: str, group: list[str], requests: int, rounds: int) 
     framework = FRAMEWORKS[name]
     with apps.new_usage(url, namespace="overhead", flush_interval=NEVER) as usage:
         made = {BARE: framework.make(None), OURS: framework.make(usage), PLAIN: framework.wrap(framework.make(None), usage)}
-        missing: dict[str, str] = {}
-        for peer in group:
-            try:
-                made[peer] = framework.peers[peer]()
-            except Exception as error:
-                missing[peer] = f"{type(error).__name__}: {error}".splitlines()[0].partition(" (/")[0]
-        samplers = _samplers(framework, made, requests)
+        others, missing = peers.made({peer: framework.peers[peer] for peer in group})
+        samplers = _samplers(framework, made | others, requests)
         in_turns(samplers, 1)
         return Measured(in_turns(samplers, rounds), missing)
 

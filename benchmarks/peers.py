@@ -16,6 +16,18 @@ Make: TypeAlias = Callable[[], Any]
 NOWHERE = "http://127.0.0.1:9"
 
 
+def made(peers: Mapping[str, Make]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The wrapped applications of the peers that run here, and for the others the reason why they don't."""
+    found: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    for name, make in peers.items():
+        try:
+            found[name] = make()
+        except Exception as error:
+            missing[name] = f"{type(error).__name__}: {error}".splitlines()[0].partition(" (/")[0]
+    return found, missing
+
+
 def _metrics() -> Mapping[str, Any]:
     """OpenTelemetry's metrics, aggregated in memory; no spans."""
     sdk, export = import_module("opentelemetry.sdk.metrics"), import_module("opentelemetry.sdk.metrics.export")
