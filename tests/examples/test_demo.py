@@ -19,7 +19,13 @@ from tests.support import eventually, free_port
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "examples.demo"]
+#: As `python -m examples.demo`, with the calls sent at once.
+SCRIPT = """
+from examples.demo import __main__, demo
+demo.TRAFFIC_SECONDS = 0.1
+__main__.demo()
+"""
+COMMAND = [sys.executable, "-c", SCRIPT]
 
 
 @pytest.fixture
