@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 
 from examples.demo import traffic
 from examples.fastapi_app.app import LIVE_KEYS, REVOKED_KEYS, seed
-from tests.serving import Serving, counted, serving_example
+from tests.serving import Serving, counted, request, serving_example
 from tests.support import ServerProcess, eventually
 from usage_middleware import Usage
 
 STOREFRONT, STAGING, OLD_APP, MAPS = "acme-live-storefront", "acme-test-staging", "acme-live-old-app", "globex-live-maps"
+#: One server serves all tests of this module.
+NAMESPACE = f"t{secrets.token_hex(6)}"
 
 
 def as_key(key: str, project: str | None = None, **options: Any) -> dict[str, Any]:
@@ -35,16 +38,16 @@ CALLS: list[tuple[int, tuple[str, str, dict[str, Any]]]] = [
 OF_ACME = 17
 
 
-@pytest.fixture
-def running(server: ServerProcess, namespace: str) -> Any:
-    usage = Usage(server.url, namespace=namespace)
+@pytest.fixture(scope="module")
+def running(server: ServerProcess) -> Iterator[Serving]:
+    usage = Usage(server.url, namespace=NAMESPACE)
     seed(usage)
     usage.close()
-    with serving_example("uvicorn", (), server.url, namespace) as example:
+    with serving_example("uvicorn", (), server.url, NAMESPACE) as example:
         example.call_all([call for count, call in CALLS for _ in range(count)])
         with server.client() as client:
-            eventually(lambda: example.is_counted(client, namespace, "acme", "globex", "default"))
-            assert counted(client, namespace, "acme") == OF_ACME
+            eventually(lambda: example.is_counted(client, NAMESPACE, "acme", "globex", "default"))
+            assert counted(client, NAMESPACE, "acme") == OF_ACME
         yield example
 
 
@@ -92,16 +95,16 @@ def check_by_project(by_group: dict[str, Any]) -> None:
     ]
 
 
-def test_counters_are_in_redis(running: Serving, server: ServerProcess, namespace: str) -> None:
+def test_counters_are_in_redis(running: Serving, server: ServerProcess) -> None:
     with server.client() as client:
-        (series,) = client.keys(f"{namespace}:{{acme}}:series:1d:????-??")
+        (series,) = client.keys(f"{NAMESPACE}:{{acme}}:series:1d:????-??")
         fields = {name.decode().split(" ", 1)[1]: int(number) for name, number in client.hgetall(series).items()}
     assert (fields["c.records"], fields["c.matches"]) == (6 + 2 * 3, 6 + 2 * 2)
 
 
 @pytest.mark.parametrize("key", [None, OLD_APP, "a key nobody knows"])
 def test_usage_is_for_active_keys_only(running: Serving, key: str | None) -> None:
-    answer = httpx2.get(f"http://127.0.0.1:{running.port}/usage/summary", headers={"X-API-Key": key} if key else {})
+    answer = request("GET", running.port, "/usage/summary", headers={"X-API-Key": key} if key else {})
     assert answer.status_code == 401
     assert "WWW-Authenticate" in answer.headers
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from tests.support import ServerProcess, eventually
 from usage_middleware import Usage
 
 CRM, TEST, SEARCH, SCRAPER = "initech-live-crm", "initech-test-crm", "hooli-live-search", "hooli-live-scraper"
+#: One server serves all tests of this module.
+NAMESPACE = f"t{secrets.token_hex(6)}"
 
 
 def as_key(key: str, project: str | None = None, **options: Any) -> dict[str, Any]:
@@ -31,16 +35,16 @@ CALLS: list[tuple[int, tuple[str, str, dict[str, Any]]]] = [
 OF_INITECH = 12
 
 
-@pytest.fixture
-def running(server: ServerProcess, namespace: str) -> Any:
-    usage = Usage(server.url, namespace=namespace)
+@pytest.fixture(scope="module")
+def running(server: ServerProcess) -> Iterator[Serving]:
+    usage = Usage(server.url, namespace=NAMESPACE)
     seed(usage)
     usage.close()
-    with serving_example("gunicorn", (), server.url, namespace) as example:
+    with serving_example("gunicorn", (), server.url, NAMESPACE) as example:
         example.call_all([call for count, call in CALLS for _ in range(count)])
         with server.client() as client:
-            eventually(lambda: example.is_counted(client, namespace, "initech", "hooli", "default"))
-            assert counted(client, namespace, "initech") == OF_INITECH
+            eventually(lambda: example.is_counted(client, NAMESPACE, "initech", "hooli", "default"))
+            assert counted(client, NAMESPACE, "initech") == OF_INITECH
         yield example
 
 
@@ -72,8 +76,8 @@ def check_by_key(by_key: dict[str, Any]) -> None:
     }
 
 
-def test_counters_are_in_redis(running: Serving, server: ServerProcess, namespace: str) -> None:
+def test_counters_are_in_redis(running: Serving, server: ServerProcess) -> None:
     with server.client() as client:
-        (series,) = client.keys(f"{namespace}:{{initech}}:series:1d:????-??")
+        (series,) = client.keys(f"{NAMESPACE}:{{initech}}:series:1d:????-??")
         fields = {name.decode().split(" ", 1)[1]: int(number) for name, number in client.hgetall(series).items()}
     assert (fields["c.records"], fields["c.matches"]) == (6, 3)

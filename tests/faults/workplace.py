@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx2
-
 from tests.faults.harness import put_keys, usage_of
 from tests.faults.ledger import Ledger, assert_equal, differences
 from tests.faults.proxy import Proxy
 from tests.faults.webserver import command, environment
-from tests.serving import Serving, serving
+from tests.serving import Serving, request, serving
 from tests.support import ServerProcess, eventually, free_port
 
 
@@ -57,5 +55,5 @@ class Workplace:
 
 def settled(running: Serving) -> bool:
     """Have a server deliver now; whether it could."""
-    found: bool = httpx2.get(f"http://127.0.0.1:{running.port}/control/flush", timeout=20).json()
+    found: bool = request("GET", running.port, "/control/flush").json()
     return found
