@@ -14,11 +14,9 @@ from starlette.routing import Route
 
 from tests.faults.harness import IMPATIENT, application, usage_of
 from usage_middleware import UsageMiddleware, WSGIUsageMiddleware
-from usage_middleware.record import flusher
 from usage_middleware.store import engine
 
 engine.WRITE_LIMITS = IMPATIENT
-flusher.RECOVER_EVERY = 1.0
 
 usage = usage_of(
     os.environ["USAGE_REDIS_URL"],
