@@ -1,10 +1,10 @@
-"""Where Redis is: a URL, taken apart and checked, before anything is connected."""
+"""Where Redis is: a URL, taken apart and checked before anything is connected, and how long to wait for it."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from usage_middleware.errors import ConfigurationError
@@ -21,6 +21,13 @@ _TEXTS = frozenset(
     | {"ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"}
 )
 _BOOLEANS = frozenset({"ssl_check_hostname", "socket_keepalive"})
+
+
+class Limits(NamedTuple):
+    """How long a client waits, in seconds: for a connection, and for an answer."""
+
+    connect: float
+    answer: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,8 +95,8 @@ def parse_seen(members: Sequence[str], found: dict[str, int]) -> Callable[[Any],
 
 
 def text(raw: bytes | str) -> str:
-    """A name as Redis gave it, whatever the client decodes."""
-    return raw.decode() if isinstance(raw, bytes) else raw
+    """A name in a reply, decoded by the client or not."""
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
 
 
 def number(score: bytes | str | float) -> int:
