@@ -1,4 +1,4 @@
-"""A cache whose entries expire."""
+"""What was found out lately, for a while."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 
 class TTLCache(Generic[K, V]):
-    """At most `size` values, each kept for `seconds`. What was looked up before a `clear` is not kept after it."""
+    """Remembers at most `size` answers, each for `seconds`. What was asked for before `clear` is not kept after it."""
 
     def __init__(self, clock: Callable[[], float], *, seconds: float, size: int) -> None:
         self._clock = clock
@@ -25,13 +25,13 @@ class TTLCache(Generic[K, V]):
         self.generation = 0
 
     def known(self, wanted: Iterable[K]) -> dict[K, V]:
-        """The values of these keys, where they are known and not too old."""
+        """What is remembered of these, and not too old."""
         now = self._clock()
         found = ((key, self._kept.get(key)) for key in wanted)
         return {key: kept[1] for key, kept in found if kept is not None and 0 <= now - kept[0] < self._seconds}
 
     def keep(self, found: Mapping[K, V], asked_at: int) -> None:
-        """Keep values that were looked up when `generation` was `asked_at`."""
+        """Remember answers that were asked for when `generation` was `asked_at`."""
         now = self._clock()
         with self._own_lock():
             if asked_at != self.generation:
