@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import RLock
 from typing import Any
-from weakref import WeakSet
 
+from usage_middleware import fork
 from usage_middleware.store.address import ServerKind
 from usage_middleware.store.connect import Connector, Limits, connector
 from usage_middleware.store.driver_errors import guard, unavailable
@@ -42,7 +42,7 @@ class Engine:
         self.kind: ServerKind = self._connector.kind
         self._clients: dict[Limits, Any] = {}
         self._lock = RLock()
-        _engines.add(self)
+        fork.engines.add(self)
 
     @property
     def client(self) -> Any:
@@ -95,7 +95,8 @@ class Engine:
         with self.guard():
             return self._connector.connect(limits)
 
-    def _forget(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Put the parent's connections aside: new ones are made on the next use."""
         _inherited.append(self._clients)
         self._clients = {}
         self._lock = RLock()
@@ -111,15 +112,6 @@ def _connector(source: object, data_dir: str | os.PathLike[str] | None) -> Conne
     return Embedded(data_dir)
 
 
-_engines: WeakSet[Engine] = WeakSet()
-#: A parent's clients, in its child: to close one could wait for ever for a lock that a thread of the parent holds.
+#: A parent's clients, in its child. They are kept and never closed: closing one could wait forever for a lock that a thread
+#: of the parent held.
 _inherited: list[dict[Limits, Any]] = []
-
-
-def _forget_all() -> None:
-    for engine in list(_engines):
-        engine._forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

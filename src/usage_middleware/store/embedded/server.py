@@ -23,12 +23,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
-from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import RLock
+from typing import TYPE_CHECKING
 
+from usage_middleware import fork
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.store.embedded.binary import server_binary
+
+if TYPE_CHECKING:
+    from multiprocessing.util import Finalize
 
 #: How long another process may take to start or stop the server, and the server to answer; seconds.
 PATIENCE = 20.0
@@ -38,8 +42,6 @@ PAUSE = 5.0
 _PATH_BYTES = 100
 _LOG_LINES = 8
 _LOG_BYTES = 1_000_000
-#: At the end of the process after everybody else's finalizers; in a worker of `multiprocessing` too, where atexit is not run.
-_LAST = -100
 
 _log = logging.getLogger("usage_middleware")
 
@@ -72,6 +74,7 @@ class EmbeddedServer:
         self._users: int | None = None
         self._at_exit: Finalize | None = None
         self._failed: tuple[float, UsageUnavailable] | None = None
+        fork.servers.add(self)
 
     @property
     def log(self) -> Path:
@@ -87,12 +90,11 @@ class EmbeddedServer:
         with self._lock:
             if self._users is not None:
                 return
-            _active.add(self)
             with self._alone():
                 users = self._open("users.lock")
                 fcntl.flock(users, fcntl.LOCK_SH)
                 self._users = users
-                self._at_exit = Finalize(None, self.leave, exitpriority=_LAST)
+                self._at_exit = fork.leave_at_exit(self.leave)
                 self._have_it_running()
 
     def revive(self) -> None:
@@ -120,10 +122,9 @@ class EmbeddedServer:
                 _log.warning("usage: %s", error)
             finally:
                 self._close(users)
-                _active.discard(self)
 
-    def forget(self) -> None:
-        """After a fork, in the child: what is open belongs to the parent. Closing our copies does not release its locks."""
+    def after_fork_in_child(self) -> None:
+        """Close our copies of the parent's lock files, which does not release its locks."""
         self._lock = RLock()
         self._users = None
         for file in self._files:
@@ -258,18 +259,6 @@ class EmbeddedServer:
 
     def _failure(self, text: str) -> UsageUnavailable:
         return UsageUnavailable(f"the embedded server in {self.data_dir}: {text}")
-
-
-#: Those of this process that have, or had, a file open.
-_active: set[EmbeddedServer] = set()
-
-
-def _forget_all() -> None:
-    while _active:
-        _active.pop().forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
 
 
 def _socket_path(data_dir: Path) -> Path:
