@@ -15,7 +15,7 @@ ROOT = Path(usage_middleware.__file__).parent
 PACKAGE = "usage_middleware"
 
 #: What every room may know.
-SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials"}
+SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials", "fork"}
 #: The part of the store that both halves stand on.
 MEETING = {"store.schema", "store.engine", "store.keys", "store.driver_errors"}
 WRITE_STORE = {"store.chunk", "store.rollup", "store.writer"}

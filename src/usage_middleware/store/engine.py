@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
+from usage_middleware import fork
 from usage_middleware.store.address import Address, Limits, ServerKind, parse
 from usage_middleware.store.driver_errors import guard
 
@@ -48,7 +48,7 @@ class Engine:
         self.label = self._source.label
         self._clients: dict[Limits, Any] = {}
         self._lock = RLock()
-        _engines.add(self)
+        fork.engines.add(self)
 
     @property
     def client(self) -> Any:
@@ -92,13 +92,14 @@ class Engine:
         return found
 
     def _connect(self, limits: Limits) -> Any:
-        with _importing:
+        with fork.importing:
             from usage_middleware.store.connect import connect
         # A cluster's client asks for the nodes at once: what fails there fails as any command would.
         with self.guard():
             return connect(self._source, limits)
 
-    def _forget(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Put the parent's connections aside: new ones are made on the next use."""
         _inherited.append(self._clients)
         self._clients = {}
         self._lock = RLock()
@@ -117,27 +118,6 @@ def _source(given: object, data_dir: str | os.PathLike[str] | None) -> Address |
     return EmbeddedServer(data_dir)
 
 
-_engines: WeakSet[Engine] = WeakSet()
-#: A parent's clients, in its child: to close one could wait for ever for a lock that a thread of the parent holds.
+#: A parent's clients, in its child. They are kept and never closed: closing one could wait forever for a lock that a thread
+#: of the parent held.
 _inherited: list[dict[Limits, Any]] = []
-#: Held while a thread imports redis-py. A fork waits for it: the child would wait for ever for that thread's import.
-_importing = RLock()
-
-
-def _before_fork() -> None:
-    _importing.acquire()
-
-
-def _after_fork_in_parent() -> None:
-    _importing.release()
-
-
-def _after_fork_in_child() -> None:
-    global _importing
-    _importing = RLock()
-    for engine in list(_engines):
-        engine._forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -61,7 +61,7 @@ class DataDirectory:
         return file
 
     def close(self, file: int) -> None:
-        """Close a lock file, unless `forget` did so after a fork."""
+        """Close a lock file, unless a fork in between did."""
         if file in self._files:
             self._files.discard(file)
             os.close(file)
@@ -75,8 +75,8 @@ class DataDirectory:
         finally:
             self.close(file)
 
-    def forget(self) -> None:
-        """After a fork, in the child: close its copies of the parent's files. The parent's locks stay."""
+    def close_all(self) -> None:
+        """Close all lock files of this process, as after a fork."""
         for file in self._files:
             os.close(file)
         self._files.clear()

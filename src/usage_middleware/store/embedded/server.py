@@ -21,22 +21,23 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import RLock
+from typing import TYPE_CHECKING
 
+from usage_middleware import fork
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.store.address import ServerKind
 from usage_middleware.store.embedded.binary import server_binary
 from usage_middleware.store.embedded.data_directory import DataDirectory, try_lock
 
+if TYPE_CHECKING:
+    from multiprocessing.util import Finalize
+
 #: How long to wait for another process to start or stop the server, and for the server to answer, in seconds.
 PATIENCE = 20.0
 #: How long after a failed start this process tries again, in seconds: views must not start processes at every request.
 PAUSE = 5.0
-#: Runs after all other finalizers of the process; also in a worker of `multiprocessing`, which doesn't run atexit handlers.
-_LAST = -100
-
 _log = logging.getLogger("usage_middleware")
 
 
@@ -65,6 +66,7 @@ class EmbeddedServer:
         self._users: int | None = None
         self._at_exit: Finalize | None = None
         self._failed: tuple[float, UsageUnavailable] | None = None
+        fork.servers.add(self)
 
     def join(self) -> None:
         """Take a share in the server, and start it if it does not run. Does nothing if this process has a share.
@@ -75,12 +77,11 @@ class EmbeddedServer:
         with self._lock:
             if self._users is not None:
                 return
-            _active.add(self)
             with self._alone():
                 users = self._directory.open("users.lock")
                 fcntl.flock(users, fcntl.LOCK_SH)
                 self._users = users
-                self._at_exit = Finalize(None, self.leave, exitpriority=_LAST)
+                self._at_exit = fork.leave_at_exit(self.leave)
                 self._ensure_running()
 
     def revive(self) -> None:
@@ -108,13 +109,12 @@ class EmbeddedServer:
                 _log.warning("usage: %s", error)
             finally:
                 self._directory.close(users)
-                _active.discard(self)
 
-    def forget(self) -> None:
-        """After a fork, in the child: the share is the parent's."""
+    def after_fork_in_child(self) -> None:
+        """Close our copies of the parent's lock files, which does not release its locks."""
         self._lock = RLock()
         self._users = None
-        self._directory.forget()
+        self._directory.close_all()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -196,18 +196,6 @@ class EmbeddedServer:
                 _terminate(int(self._directory.pid_file.read_text()))
         if not _eventually(lambda: not self._is_alive()):
             raise self._directory.failure(f"it does not end; its process is in {self._directory.pid_file}")
-
-
-#: Those of this process that have, or had, a lock file open.
-_active: set[EmbeddedServer] = set()
-
-
-def _forget_all() -> None:
-    while _active:
-        _active.pop().forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
 
 
 def _eventually(condition: Callable[[], bool]) -> bool:
