@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from usage_middleware.store.connect import GivenClient
     from usage_middleware.store.embedded.server import EmbeddedServer
 
-#: The writer waits rather long: a chunk that was not acknowledged has to be sent again.
+#: The writer waits rather long: a chunk that is not acknowledged has to be sent again.
 WRITE_LIMITS = Limits(connect=1.0, answer=3.0)
-#: A view must say within two seconds that Redis is away.
+#: A view must answer within two seconds that Redis is away.
 READ_LIMITS = Limits(connect=0.6, answer=1.2)
 
 
 class Engine:
     """Redis, wherever it is.
 
-    `source` is a URL (see `store.address.parse` for its shapes), a synchronous redis-py client (`Redis`, `RedisCluster`, or one
+    `source` is a URL (see `store.address.parse` for its forms), a synchronous redis-py client (`Redis`, `RedisCluster`, or one
     that a `Sentinel` made), or None: `$USAGE_REDIS_URL`, else the embedded server. A client only shows where Redis is and how
     to log in: ours are made like it, with our own time limits, without retries, and return bytes.
 
-    The constructor connects to nothing and starts nothing. redis-py is imported by the first connection. After a fork the
-    child makes its own connections.
+    The constructor connects to nothing and starts nothing. The first connection imports redis-py. After a fork the child makes
+    connections of its own.
 
     Attributes:
         kind: `redis`, `cluster`, `sentinel` or `embedded`.
@@ -62,7 +62,7 @@ class Engine:
 
     @property
     def embedded_data_dir(self) -> Path | None:
-        """Where the embedded server has its data; None of any other."""
+        """Where the embedded server keeps its data; None for any other Redis."""
         return getattr(self._source, "data_dir", None)
 
     def guard(self) -> AbstractContextManager[None]:

@@ -60,7 +60,7 @@ class Directory(Protocol):
         """The key with this secret, revoked or not; None if there is none."""
 
     def resolve(self, digests: Collection[bytes]) -> Resolved:
-        """The keys of these credentials, by their digests (see `KeyDirectory.digest`); unknown ones are left out."""
+        """The keys of credentials, given by `KeyDirectory.digest`: organisation, key id and True. Unknown ones are left out."""
 
 
 def require_directory(keys: Directory) -> Directory:

@@ -51,7 +51,7 @@ class EmbeddedServer:
         socket: the path of its unix socket.
 
     Raises:
-        ConfigurationError: there is no program to run; names what to do.
+        ConfigurationError: there is no program to run; says what to do.
     """
 
     kind: ServerKind = "embedded"
