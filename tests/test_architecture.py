@@ -15,7 +15,7 @@ ROOT = Path(usage_middleware.__file__).parent
 PACKAGE = "usage_middleware"
 
 #: What every room may know.
-SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials"}
+SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials", "fork"}
 #: The part of the store that both halves stand on.
 MEETING = {"store.schema", "store.engine", "store.keys", "store.driver_errors"}
 WRITE_STORE = {"store.chunk", "store.rollup", "store.writer"}
@@ -103,9 +103,15 @@ def test_only_the_shells_know_a_framework(name: str) -> None:
     assert not imports(name, own=False) & FRAMEWORKS
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"web.cache", *in_rooms("store")}))
-def test_only_the_store_and_the_cache_know_the_driver(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(MODULES) - set(in_rooms("store"))))
+def test_only_the_store_knows_the_driver(name: str) -> None:
     assert "redis" not in imports(name, own=False)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"store.connect"}))
+def test_only_the_connection_imports_the_driver_at_the_top(name: str) -> None:
+    at_the_top = [ast.unparse(node) for node in MODULES[name].body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert not [line for line in at_the_top if line.split()[1].split(".")[0] == "redis"]
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - MAY_BE_ASYNC))

@@ -14,7 +14,8 @@ from starlette.routing import Mount, Route
 from tests.web.hosts import over_asgi
 from usage_middleware import KeyInfo, UsageMiddleware, Viewer
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.store.keys import Directory, KeyDirectory
+from usage_middleware.store.key_directory import KeyDirectory
+from usage_middleware.store.keys import Directory
 from usage_middleware.web import KeyAuth, usage_app
 
 if TYPE_CHECKING:

@@ -1,16 +1,16 @@
-"""What a request shows of its caller: where an API key stands in the headers, and the digest that replaces it at once."""
+"""API keys in requests: the headers that hold one, and the digest that takes its place at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
 
-#: Where a key is looked for, in this order. `authorization` counts with the scheme Bearer only.
+#: The headers that may hold a key, in this order; `authorization` only with the scheme Bearer.
 HEADERS = ("x-api-key", "apikey", "authorization")
 
 
 def credential_digest(secret: str) -> bytes:
-    """BLAKE2b-256 of a secret, without a key: 32 bytes. What is stored of it is hashed again, with the pepper.
+    """BLAKE2b-256 of a secret, without a key: 32 bytes. It is hashed again, with the pepper, before it is stored.
 
     >>> len(credential_digest("sk_live_1")), credential_digest("a") == credential_digest("b")
     (32, False)
@@ -20,9 +20,9 @@ def credential_digest(secret: str) -> bytes:
 
 
 def from_headers(get: Callable[[str], str | None]) -> str | None:
-    """The API key of a request, from `x-api-key`, `apikey` or `Authorization: Bearer`; None where there is none.
+    """The API key of a request, from `x-api-key`, `apikey` or `Authorization: Bearer`; None if there is none.
 
-    `get` answers a header's value by its name in lower case.
+    `get` returns the value of a header by its name in lower case.
 
     >>> from_headers({"authorization": "bearer sk_1"}.get), from_headers({"authorization": "Basic dTpw"}.get)
     ('sk_1', None)

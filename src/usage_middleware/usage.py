@@ -17,8 +17,8 @@ from usage_middleware.options import NONE, Settings, check_plain_function, reten
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
-from usage_middleware.store.given_keys import checked, resolved
-from usage_middleware.store.keys import KeyDirectory
+from usage_middleware.store.key_directory import KeyDirectory
+from usage_middleware.store.keys import require_directory, resolve_members
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import Schema, endpoint_member, key_member, name_of, org_name_of
 from usage_middleware.store.writer import Writer
@@ -136,11 +136,11 @@ class Usage:
         self.engine = Engine(redis, data_dir=data_dir)
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
         #: Typed as ours; another one may lack what is no part of `Directory`, such as `put`.
-        self.keys = own if keys is None else cast(KeyDirectory, checked(keys))
+        self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         self.recorder = Recorder(
             Writer(lambda: self.engine.client, schema),
             self.settings,
-            resolve=own.resolve if keys is None else partial(resolved, keys),
+            resolve=self.keys.resolve if isinstance(self.keys, KeyDirectory) else partial(resolve_members, self.keys),
             known_keys=self._known_keys,
             clock=clock,
             flush_interval=flush_interval,

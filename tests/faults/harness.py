@@ -20,7 +20,7 @@ from tests.faults.ledger import Call, Ledger, assert_equal
 from tests.faults.proxy import Proxy
 from tests.support import ServerProcess, eventually
 from usage_middleware import Caller, KeyInfo, Usage, UsageMiddleware
-from usage_middleware.store.connect import Limits
+from usage_middleware.store.address import Limits
 
 #: Set it to 1 for outages as long as the documentation says; a run takes minutes then.
 FULL = os.environ.get("USAGE_FULL_FAULTS") == "1"

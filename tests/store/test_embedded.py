@@ -19,6 +19,7 @@ import pytest
 from tests.support import eventually, server_binary
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.store.embedded import binary, server
+from usage_middleware.store.embedded.data_directory import default_data_dir
 from usage_middleware.store.embedded.server import EmbeddedServer
 from usage_middleware.store.engine import Engine
 
@@ -345,11 +346,11 @@ def test_the_last_one_out_does_not_wait_for_ever_for_a_server_that_hangs(
 def test_the_data_directory_is_the_users_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("USAGE_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
-    assert server.default_data_dir() == Path("/somewhere/usage-middleware")
+    assert default_data_dir() == Path("/somewhere/usage-middleware")
     monkeypatch.delenv("XDG_DATA_HOME")
-    assert server.default_data_dir() == Path("~/.local/share/usage-middleware").expanduser()
+    assert default_data_dir() == Path("~/.local/share/usage-middleware").expanduser()
     monkeypatch.setenv("USAGE_DATA_DIR", "/elsewhere")
-    assert server.default_data_dir() == Path("/elsewhere")
+    assert default_data_dir() == Path("/elsewhere")
 
 
 def test_without_a_server_to_embed_the_three_fixes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from redis import exceptions as driver
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.sentinel import Sentinel
 
 from tests.support import ClusterProcess, ServerProcess, eventually, free_port
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.store.address import parse
-from usage_middleware.store.engine import Engine, guard, unavailable
+from usage_middleware.store.engine import Engine
 
 PASSWORD = "hunter2/secret"
 QUOTED = "hunter2%2Fsecret"
@@ -137,6 +136,25 @@ def test_a_client_shows_where_redis_is(server: ServerProcess, namespace: str, by
         assert kept["retry"].get_retries() == 0
         round_trip(engine, namespace)
         assert client.ping(), "the given client is not closed"
+
+
+class RegionalConnection(redis.SSLConnection):
+    """A connection class of an application's own, with an argument of its own."""
+
+    def __init__(self, *, region: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.region = region
+
+
+def test_a_client_shows_how_to_log_in_and_over_which_tls() -> None:
+    options: dict[str, Any] = {"username": "app", "password": PASSWORD, "ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False}
+    pool = redis.ConnectionPool(
+        connection_class=RegionalConnection, host="one", region="eu", health_check_interval=9, **options
+    )
+    found = Engine(redis.Redis(connection_pool=pool)).client.connection_pool.make_connection()
+    assert (found.host, found.region, found.ca_certs, found.check_hostname) == ("one", "eu", "/ca.pem", False)
+    assert (found.username, found.password) == ("app", PASSWORD)
+    assert found.health_check_interval == 0, "what is no place and no login is ours"
 
 
 def test_a_client_of_a_url_with_a_password(protected: ServerProcess, namespace: str) -> None:
@@ -316,48 +334,3 @@ def test_a_forked_child_makes_its_own_connections(kind: str, server: ServerProce
     assert engine.client is inherited
     assert engine.client.get(name) == b"parent"
     engine.close()
-
-
-NOT_NOW = [
-    driver.ConnectionError("x"),
-    driver.TimeoutError("x"),
-    driver.BusyLoadingError("x"),
-    driver.AuthenticationError("x"),
-    driver.MaxConnectionsError("x"),
-    driver.ReadOnlyError("x"),
-    driver.NoPermissionError("x"),
-    driver.OutOfMemoryError("x"),
-    driver.ClusterDownError("x"),
-    driver.MasterDownError("x"),
-    driver.TryAgainError("x"),
-    driver.SlotNotCoveredError("x"),
-    driver.RedisClusterException("Redis Cluster cannot be connected"),
-    driver.ResponseError("BUSY a script"),
-    driver.ResponseError("MISCONF disk"),
-    driver.ResponseError("NOREPLICAS few"),
-    MasterNotFoundError("x"),
-    ConnectionResetError("x"),
-    UsageUnavailable("x"),
-]
-MISTAKES = [
-    driver.ResponseError("WRONGTYPE x"),
-    driver.ResponseError("ERR x"),
-    driver.NoScriptError("x"),
-    driver.DataError("x"),
-    driver.CrossSlotTransactionError("x"),
-    ValueError("x"),
-]
-
-
-@pytest.mark.parametrize("error", NOT_NOW, ids=repr)
-def test_what_may_succeed_later(error: Exception) -> None:
-    assert unavailable(error)
-    with pytest.raises(UsageUnavailable), guard():
-        raise error
-
-
-@pytest.mark.parametrize("error", MISTAKES, ids=repr)
-def test_mistakes_stay_what_they_are(error: Exception) -> None:
-    assert not unavailable(error)
-    with pytest.raises(type(error)), guard():
-        raise error

@@ -15,7 +15,8 @@ from tests.support import Clock, ClusterProcess, ServerProcess
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.options import Settings
 from usage_middleware.store.engine import Engine
-from usage_middleware.store.keys import KeyDirectory, KeyInfo
+from usage_middleware.store.key_directory import KeyDirectory
+from usage_middleware.store.keys import KeyInfo
 from usage_middleware.store.schema import Schema, key_member, org_member
 
 HOSTILE = [
@@ -305,7 +306,7 @@ def test_resolve_asks_redis_twice_for_many_and_then_remembers_for_a_minute(
 def test_what_resolve_remembers_is_bounded(keys: KeyDirectory) -> None:
     for begin in range(0, 12_000, 4_000):
         keys.resolve([number.to_bytes(32) for number in range(begin, begin + 4_000)])
-    assert len(keys._memory) == 10_000
+    assert len(keys._remembered) == 10_000
 
 
 def test_two_that_start_at_once_agree_on_the_pepper(engine: Engine, schema: Schema, clock: Clock) -> None:

@@ -9,8 +9,8 @@ from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.record.aggregate import Caller, CallKey, CallTotals
 from usage_middleware.record.outbox import Outbox, row_of
 from usage_middleware.record.sender import CountError
+from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.schema import ANONYMOUS, UNMATCHED
-from usage_middleware.store.writer import TROUBLES
 
 #: digest -> (organisation, key, whether the directory knows it)
 Resolved = dict[bytes, tuple[str, str, bool]]
@@ -38,7 +38,7 @@ class Callers:
         try:
             found = self._resolve(digests)
             return {digest: found.get(digest, (DEFAULT_ORG, ANONYMOUS, False)) for digest in digests}
-        except TROUBLES as error:
+        except redis_errors() as error:
             self.trouble = str(error)
         except Exception:  # A directory of the application's own may raise anything.
             self._count_error("resolve")

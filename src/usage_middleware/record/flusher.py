@@ -19,7 +19,8 @@ from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import CountError, Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.record.spool_format import add
-from usage_middleware.store.writer import SCRIPT_SHA, TROUBLES, Disagreement, Writer
+from usage_middleware.store.driver_errors import redis_errors
+from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 
 logger = logging.getLogger("usage_middleware")
 
@@ -193,7 +194,7 @@ class Flusher:
         except Disagreement as error:
             self._refuse(str(error))
             return False
-        except TROUBLES as error:
+        except redis_errors() as error:
             self.sender.trouble = str(error)
             self._gone(self.sender.trouble)
             # In a cluster the node of `{*}` may be away alone; what is there was agreed before.
@@ -366,7 +367,7 @@ class Flusher:
             labels = list(self._routes())[:MOST_ROUTES]
             if labels:
                 self._writer.publish_routes(labels, int(self._clock() * 1000))
-        except TROUBLES as error:
+        except redis_errors() as error:
             logger.debug("usage: the routes are not told of: %s", error)
         except Exception:  # An application's routes may be anything.
             self._count_error("routes")
@@ -397,7 +398,7 @@ class Flusher:
         try:
             self._writer.heartbeat(self.sender.worker, self._facts(now_ms), now_ms)
             self._beaten = True
-        except TROUBLES as error:
+        except redis_errors() as error:
             self._gone(str(error))
 
     def _facts(self, now_ms: int) -> dict[str, str | int]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from usage_middleware import fork
 from usage_middleware.options import Settings
-from usage_middleware.record import fork
 from usage_middleware.record.aggregate import Aggregate, Caller
 from usage_middleware.record.attribution import Resolve
 from usage_middleware.record.flush_thread import LAST_SECONDS, FlushThread
@@ -129,7 +129,7 @@ class Recorder:
             routes=routes,
         )
         self._reset()
-        fork.register(self)
+        fork.recorders.add(self)
 
     def _reset(self) -> None:
         self._starting = threading.RLock()
@@ -272,7 +272,7 @@ class Recorder:
             self._flusher.begin()
             self._gave_up = False
             self._started_in, self._aggregate.awake = os.getpid(), True
-            fork.close_with_this_child()
+            fork.close_at_exit_of_this_child()
             delivery = self._new_delivery()
             try:
                 delivery.start()

@@ -10,8 +10,9 @@ from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import RETAINED_SECONDS, OrgQueue, Outbox
 from usage_middleware.record.overflow import KnownKeys, OverflowCache
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.schema import OPERATOR, OTHER
-from usage_middleware.store.writer import TROUBLES, Outcome, SendResult, Writer
+from usage_middleware.store.writer import Outcome, SendResult, Writer
 
 logger = logging.getLogger("usage_middleware")
 
@@ -184,7 +185,7 @@ class Sender:
         """After silence: True when the server does answer something else, so that others may be sent."""
         try:
             last = self._writer.applied(self.worker, [box.org])[box.org]
-        except TROUBLES:
+        except redis_errors():
             return False
         if box.pending and last < box.pending[0].number:
             self._fault(box, "no answer", MOST_SILENCES)
@@ -216,7 +217,7 @@ class Sender:
             return True
         try:
             found = self._writer.applied(self.worker, boxes)
-        except TROUBLES as error:
+        except redis_errors() as error:
             self.trouble = str(error)
             return False
         for org, last in found.items():

@@ -1,5 +1,1 @@
-"""Room 3: Redis. What the keys are called, how rows are written, how slots are read, where the server is."""
-
-# What is registered first for the end of the process runs last. The embedded server gives back its share by way of this
-# module: after the recorder, which imports this room, has delivered what was left.
-import multiprocessing.util  # noqa: F401
+"""Redis: the names of its keys, writing, reading, the key directory, and the connection."""

@@ -1,10 +1,10 @@
-"""Where Redis is: a URL, taken apart and checked, before anything is connected."""
+"""Where Redis is: parses and checks a URL, before anything is connected."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from usage_middleware.errors import ConfigurationError
@@ -23,16 +23,23 @@ _TEXTS = frozenset(
 _BOOLEANS = frozenset({"ssl_check_hostname", "socket_keepalive"})
 
 
+class Limits(NamedTuple):
+    """How long a client waits, in seconds: for a connection, and for an answer."""
+
+    connect: float
+    answer: float
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says.
+    """The parts of a URL.
 
     Attributes:
         kind: one server, a cluster, or sentinels that know where the server is.
-        label: the URL without user, password and options, fit to be shown.
+        label: the URL without user, password and options, for messages.
         nodes: (host, port); of a unix socket none.
-        path: of a unix socket.
-        service: what the sentinels call the server.
+        path: the path of a unix socket; None of a server with nodes.
+        service: the name under which sentinels know the server.
         tls: True for `rediss`.
         options: connection arguments: user name, password, db, time limits, certificates. Not shown.
     """
@@ -47,7 +54,7 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Take a Redis URL apart.
+    """Parse a Redis URL.
 
     - `redis://[user:password@]host[:port][/db]`, `rediss://` the same over TLS
     - `unix://[user:password@]/path/to/socket[?db=0]`
@@ -63,7 +70,7 @@ def parse(url: str) -> Address:
 path=None, service='orders', tls=False)
 
     Raises:
-        ConfigurationError: it has none of these shapes. The message never repeats the user, the password or the options.
+        ConfigurationError: it has none of these forms. The message never repeats the user, the password or the options.
     """
     scheme, found, rest = url.partition("://")
     if not found or scheme.lower() not in _READERS:
@@ -112,7 +119,7 @@ def _server(scheme: str, nodes: str, path: str, options: dict[str, Any]) -> Addr
         raise ConfigurationError(f"{scheme}:// names one server; for several use redis+cluster:// or redis+sentinel://")
     if path.strip("/"):
         options = {"db": _database(scheme, path.strip("/")), **options}
-    return Address("redis", f"{scheme}://{_listed(found)}{path}", found, tls=scheme == "rediss", options=options)
+    return Address("redis", f"{scheme}://{_joined(found)}{path}", found, tls=scheme == "rediss", options=options)
 
 
 def _unix(scheme: str, nodes: str, path: str, options: dict[str, Any]) -> Address:
@@ -125,7 +132,7 @@ def _cluster(scheme: str, nodes: str, path: str, options: dict[str, Any]) -> Add
     found = _nodes(scheme, nodes, _REDIS_PORT)
     if path.strip("/") not in ("", "0") or options.pop("db", 0) != 0:
         raise ConfigurationError(f"a {scheme}:// URL ends after its nodes: a cluster has database 0 alone")
-    return Address("cluster", f"{scheme}://{_listed(found)}", found, tls=scheme.startswith("rediss"), options=options)
+    return Address("cluster", f"{scheme}://{_joined(found)}", found, tls=scheme.startswith("rediss"), options=options)
 
 
 def _sentinel(scheme: str, nodes: str, path: str, options: dict[str, Any]) -> Address:
@@ -135,7 +142,7 @@ def _sentinel(scheme: str, nodes: str, path: str, options: dict[str, Any]) -> Ad
         raise ConfigurationError(f"a {scheme}:// URL names the service: {scheme}://host:port[,host:port]/service[/db]")
     if database:
         options = {"db": _database(scheme, database), **options}
-    label = f"{scheme}://{_listed(found)}{path}"
+    label = f"{scheme}://{_joined(found)}{path}"
     return Address("sentinel", label, found, service=service, tls=scheme.startswith("rediss"), options=options)
 
 
@@ -162,7 +169,7 @@ def _node(scheme: str, text: str, default_port: int) -> tuple[str, int]:
     return unquote(found["host"]).strip("[]") or "localhost", port
 
 
-def _listed(nodes: tuple[tuple[str, int], ...]) -> str:
+def _joined(nodes: tuple[tuple[str, int], ...]) -> str:
     return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in nodes)
 
 

@@ -1,70 +1,69 @@
-"""Makes synchronous redis-py clients of our own: for an address, or like a client that the user has."""
+"""Makes synchronous redis-py clients of our own: for a URL, like a client of the application's, for the embedded server.
+
+Only this module imports redis-py at the top, and only `store.engine` imports this module, when it first connects.
+"""
 
 from __future__ import annotations
 
 import socket
-from typing import Any, NamedTuple, Protocol
+from inspect import signature
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.store.address import SCHEMES, Address, ServerKind, parse
+from usage_middleware.store.address import SCHEMES, Address, Limits, ServerKind
 
-#: redis-py's connections carry things of their pool and client that a copy must not share.
-_NOT_COPIED = frozenset(
-    {"connection_pool", "parser_class", "retry_on_timeout", "retry_on_error", "cache", "cache_config", "cache_factory"}
-    | {"event_dispatcher", "himport_registry", "redis_connect_func", "himport_fieldsets", "legacy_responses"}
-)
-_NOT_COPIED_PREFIXES = ("maint", "orig_", "oss_cluster")
+if TYPE_CHECKING:
+    from usage_middleware.store.embedded.server import EmbeddedServer
 
-
-class Limits(NamedTuple):
-    """How long a client waits, in seconds: for a connection, and for an answer."""
-
-    connect: float
-    answer: float
+#: Of the arguments that every connection of redis-py takes, those that say how to log in, and to which database.
+_LOGIN = frozenset({"db", "username", "password", "credential_provider", "client_name"})
 
 
-class Connector(Protocol):
-    """Makes clients of one server.
+class GivenClient:
+    """A client of the application's. It shows where Redis is and how to log in, and is never used itself.
 
     Attributes:
-        kind: one server, a cluster, sentinels, or the embedded server.
+        kind: one server, a cluster or sentinels.
         label: what to call the server in messages; holds no password.
-    """
-
-    kind: ServerKind
-    label: str
-
-    def connect(self, limits: Limits) -> Any:
-        """A new client with a pool of its own. That of a cluster asks for the nodes at once; others do no I/O."""
-
-
-def connector(source: object) -> Connector:
-    """What makes clients for a URL, or like the redis-py client that is given.
 
     Raises:
-        ConfigurationError: it is neither.
+        ConfigurationError: it is no synchronous redis-py client.
     """
-    if isinstance(source, str):
-        return _OfAddress(parse(source))
-    if isinstance(source, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
-        raise ConfigurationError("an asyncio client can't be used: pass a synchronous redis.Redis, or a URL")
-    if isinstance(source, redis.RedisCluster):
-        return _LikeCluster(source)
-    if isinstance(source, redis.Redis):
-        if isinstance(source.connection_pool, SentinelConnectionPool):
-            return _LikeSentinel(source.connection_pool)
-        return _LikeClient(source.connection_pool)
-    if isinstance(source, Sentinel):
-        raise ConfigurationError('pass the client that the sentinels lead to: sentinel.master_for("service")')
-    raise ConfigurationError(f"Redis is given as a URL ({SCHEMES}) or a redis-py client, not as {type(source).__name__}")
+
+    def __init__(self, client: object) -> None:
+        self.kind: ServerKind = "redis"
+        if isinstance(client, redis.RedisCluster):
+            self.kind, self.label = "cluster", "the given client's cluster"
+        elif not isinstance(client, redis.Redis):
+            raise ConfigurationError(_why_not(client))
+        elif isinstance(client.connection_pool, SentinelConnectionPool):
+            self.kind, self.label = "sentinel", f"the given client's service {client.connection_pool.service_name}"
+        else:
+            options = client.connection_pool.connection_kwargs
+            place = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+            self.label = f"the given client's {place}"
+        self.client: Any = client
+
+
+def connect(source: Address | GivenClient | EmbeddedServer, limits: Limits) -> Any:
+    """A new client with a pool of its own. That of a cluster asks for the nodes at once; others do no I/O."""
+    if isinstance(source, Address):
+        return _connect_to(source, limits)
+    if not isinstance(source, GivenClient):
+        return _client(EmbeddedConnection, {**_common(limits), "embedded": source})
+    if source.kind == "cluster":
+        return _cluster_like(source.client, limits)
+    pool = source.client.connection_pool
+    return _sentinel_like(pool, limits) if source.kind == "sentinel" else _client_like(pool, limits)
 
 
 class UnixConnection(UnixDomainSocketConnection):
@@ -78,10 +77,83 @@ class UnixConnection(UnixDomainSocketConnection):
         return found
 
 
-def ours(limits: Limits) -> dict[str, Any]:
-    """The connection arguments that are the same everywhere.
+class EmbeddedConnection(UnixConnection):
+    """Starts the embedded server before it connects, and again where it is gone."""
 
-    A retry of the driver's counts a call twice, hence none; the recorder's chunks are numbered and sent again by itself.
+    def __init__(self, *, embedded: EmbeddedServer, **options: Any) -> None:
+        super().__init__(path=str(embedded.socket), **options)  # type: ignore[no-untyped-call]
+        self._embedded = embedded
+
+    def _connect(self) -> socket.socket:
+        self._embedded.join()
+        try:
+            return super()._connect()
+        except OSError:
+            self._embedded.revive()
+            return super()._connect()
+
+
+def _connect_to(address: Address, limits: Limits) -> Any:
+    options = {**_common(limits), **address.options}
+    if address.kind == "cluster":
+        return _cluster(address.nodes, {**options, "ssl": address.tls})
+    if address.kind == "sentinel":
+        login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+        tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+        sentinel = _sentinel(address.nodes, {**login, **tls, "ssl": address.tls}, limits)
+        return _of_service(sentinel, address.service, {**options, "ssl": address.tls})
+    if address.path is not None:
+        return _client(UnixConnection, {**options, "path": address.path})
+    host, port = address.nodes[0]
+    return _client(SSLConnection if address.tls else Connection, {**options, "host": host, "port": port})
+
+
+def _client_like(pool: ConnectionPool, limits: Limits) -> Any:
+    known = pool.connection_class
+    options = {**_shown(pool.connection_kwargs, known), **_common(limits)}
+    return _client(UnixConnection if known is UnixDomainSocketConnection else known, options)
+
+
+def _cluster_like(client: redis.RedisCluster, limits: Limits) -> Any:
+    manager = client.nodes_manager
+    nodes = tuple((node.host, node.port) for node in manager.startup_nodes.values())
+    options = {**_shown(manager.connection_kwargs), **_common(limits)}
+    return _cluster(nodes, {**options, "address_remap": getattr(manager, "address_remap", None)})
+
+
+def _sentinel_like(pool: SentinelConnectionPool, limits: Limits) -> Any:
+    given = pool.sentinel_manager
+    peers = [peer.connection_pool.connection_kwargs for peer in given.sentinels]
+    nodes = tuple((peer["host"], peer["port"]) for peer in peers)
+    sentinel = _sentinel(nodes, _shown(given.sentinel_kwargs), limits, given.min_other_sentinels)
+    options = {**_shown(pool.connection_kwargs, pool.connection_class), **_common(limits)}
+    how = {"connection_class": pool.connection_class, "is_master": pool.is_master}
+    return _of_service(sentinel, pool.service_name, {**options, **how})
+
+
+def _client(connection_class: type, options: dict[str, Any]) -> Any:
+    return redis.Redis.from_pool(ConnectionPool(connection_class=connection_class, **options))
+
+
+def _cluster(nodes: tuple[tuple[str, int], ...], options: dict[str, Any]) -> Any:
+    startup = [ClusterNode(host, port) for host, port in nodes]  # type: ignore[no-untyped-call]
+    return redis.RedisCluster(startup_nodes=startup, **options)
+
+
+def _sentinel(nodes: tuple[tuple[str, int], ...], options: dict[str, Any], limits: Limits, others: int = 0) -> Sentinel:
+    # Several sentinels may have to be asked before one answers.
+    shorter = Limits(limits.connect / 2, limits.answer / 2)
+    return Sentinel(nodes, others, {**options, **_common(shorter)})  # type: ignore[no-untyped-call]
+
+
+def _of_service(sentinel: Sentinel, service: str | None, options: dict[str, Any]) -> Any:
+    return redis.Redis.from_pool(SentinelConnectionPool(service, sentinel, **options))  # type: ignore[no-untyped-call]
+
+
+def _common(limits: Limits) -> dict[str, Any]:
+    """The arguments of every connection.
+
+    Without retries: one of redis-py's would count a call twice. Chunks are numbered, and the recorder sends them again.
     """
     return {
         "socket_connect_timeout": limits.connect,
@@ -90,115 +162,24 @@ def ours(limits: Limits) -> dict[str, Any]:
         "decode_responses": False,
         "encoding": "utf-8",
         "encoding_errors": "strict",
+        "retry": Retry(NoBackoff(), 0),
     }
 
 
-def no_retry() -> Retry:
-    """A command is sent once."""
-    return Retry(NoBackoff(), 0)
+def _shown(options: dict[str, Any], connection_class: type = SSLConnection) -> dict[str, Any]:
+    """The arguments of a client that say where Redis is, over which TLS, and how to log in.
+
+    Those are what a connection class takes beyond all connections. The rest is the client's own affair: its decoding, its
+    cache, and what its pool adds, which a second pool must not share.
+    """
+    own = takewhile(lambda base: base is not AbstractConnection, connection_class.__mro__)
+    names = {"ssl", *_LOGIN}.union(*(signature(base).parameters for base in own))
+    return {name: value for name, value in options.items() if name in names}
 
 
-class _OfAddress:
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self.kind = address.kind
-        self.label = address.label
-
-    def connect(self, limits: Limits) -> Any:
-        options = {**ours(limits), **self._address.options}
-        if self.kind == "cluster":
-            return _cluster(self._address.nodes, {**options, "ssl": self._address.tls})
-        if self.kind == "sentinel":
-            return self._behind_sentinels(limits, options)
-        return _client(self._connection_class(), {**options, **self._place()})
-
-    def _connection_class(self) -> type:
-        if self._address.path is not None:
-            return UnixConnection
-        return SSLConnection if self._address.tls else Connection
-
-    def _place(self) -> dict[str, Any]:
-        if self._address.path is not None:
-            return {"path": self._address.path}
-        host, port = self._address.nodes[0]
-        return {"host": host, "port": port}
-
-    def _behind_sentinels(self, limits: Limits, options: dict[str, Any]) -> Any:
-        login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-        tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
-        asking = {**ours(_shorter(limits)), **login, **tls, "ssl": self._address.tls, "retry": no_retry()}
-        sentinel = Sentinel(self._address.nodes, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-        pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
-            self._address.service, sentinel, **options, ssl=self._address.tls, retry=no_retry()
-        )
-        return redis.Redis.from_pool(pool)
-
-
-class _LikeClient:
-    kind: ServerKind = "redis"
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._class = UnixConnection if pool.connection_class is UnixDomainSocketConnection else pool.connection_class
-        self._options = _copied(pool.connection_kwargs)
-        place = self._options.get("path") or f"{self._options.get('host')}:{self._options.get('port')}"
-        self.label = f"the given client's {place}"
-
-    def connect(self, limits: Limits) -> Any:
-        return _client(self._class, {**self._options, **ours(limits)})
-
-
-class _LikeSentinel:
-    kind: ServerKind = "sentinel"
-
-    def __init__(self, pool: SentinelConnectionPool) -> None:
-        self._pool = pool
-        self._options = _copied(pool.connection_kwargs)
-        self.label = f"the given client's service {pool.service_name}"
-
-    def connect(self, limits: Limits) -> Any:
-        given = self._pool.sentinel_manager
-        asking = {**_copied(given.sentinel_kwargs), **ours(_shorter(limits)), "retry": no_retry()}
-        places = [peer.connection_pool.connection_kwargs for peer in given.sentinels]
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
-            [(place["host"], place["port"]) for place in places], given.min_other_sentinels, asking
-        )
-        pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
-            self._pool.service_name, sentinel, connection_class=self._pool.connection_class,
-            is_master=self._pool.is_master, **{**self._options, **ours(limits), "retry": no_retry()},
-        )  # fmt: skip
-        return redis.Redis.from_pool(pool)
-
-
-class _LikeCluster:
-    kind: ServerKind = "cluster"
-
-    def __init__(self, client: redis.RedisCluster) -> None:
-        manager = client.nodes_manager
-        self._nodes = tuple((node.host, node.port) for node in manager.startup_nodes.values())
-        self._options = _copied(manager.connection_kwargs)
-        self._address_remap = getattr(manager, "address_remap", None)
-        self.label = "the given client's cluster"
-
-    def connect(self, limits: Limits) -> Any:
-        return _cluster(self._nodes, {**self._options, **ours(limits)}, address_remap=self._address_remap)
-
-
-def _client(connection_class: type, options: dict[str, Any]) -> Any:
-    pool = ConnectionPool(connection_class=connection_class, **{**options, "retry": no_retry()})
-    return redis.Redis.from_pool(pool)
-
-
-def _cluster(nodes: tuple[tuple[str, int], ...], options: dict[str, Any], **cluster: Any) -> Any:
-    startup = [ClusterNode(host, port) for host, port in nodes]  # type: ignore[no-untyped-call]
-    return redis.RedisCluster(startup_nodes=startup, retry=no_retry(), **cluster, **options)
-
-
-def _copied(options: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value for name, value in options.items() if name not in _NOT_COPIED and not name.startswith(_NOT_COPIED_PREFIXES)
-    }
-
-
-def _shorter(limits: Limits) -> Limits:
-    # Several sentinels may have to be asked before one answers.
-    return Limits(limits.connect / 2, limits.answer / 2)
+def _why_not(given: object) -> str:
+    if isinstance(given, (redis.asyncio.Redis, redis.asyncio.RedisCluster)):
+        return "an asyncio client can't be used: pass a synchronous redis.Redis, or a URL"
+    if isinstance(given, Sentinel):
+        return 'pass the client that the sentinels lead to: sentinel.master_for("service")'
+    return f"Redis is given as a URL ({SCHEMES}) or a redis-py client, not as {type(given).__name__}"

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoPermissionError, ResponseError
 
+from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
 #: So many workers are listed, those heard of last first.
@@ -91,7 +91,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 def workers(client: Any, schema: Schema) -> list[WorkerStatus]:
     """The workers that gave a sign of life in the last minute, those heard of last first."""
-    names = [_text(name) for name in client.execute_command("ZREVRANGE", schema.workers, 0, MOST_WORKERS - 1)]
+    names = [text(name) for name in client.execute_command("ZREVRANGE", schema.workers, 0, MOST_WORKERS - 1)]
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hgetall(schema.worker(name))
@@ -100,7 +100,7 @@ def workers(client: Any, schema: Schema) -> list[WorkerStatus]:
 
 
 def _worker(name: str, facts: Mapping[Any, Any]) -> WorkerStatus:
-    told = {_text(field): _text(value) for field, value in facts.items()}
+    told = {text(field): text(value) for field, value in facts.items()}
     told["seen_ms"] = told.get("beat_ms", "0")
     known = {field: told[field] for field in WorkerStatus.__struct_fields__ if told.get(field)}
     try:
@@ -150,14 +150,16 @@ def _node(client: Any) -> ServerStatus:
 
 
 def _told(ask: Any, *arguments: Any) -> Mapping[str, Any]:
-    with suppress(NoPermissionError, ResponseError):
-        return {_text(name): value for name, value in dict(ask(*arguments)).items()}
+    from redis.exceptions import ResponseError  # Whoever has a client has loaded redis-py.
+
+    with suppress(ResponseError):
+        return {text(name): value for name, value in dict(ask(*arguments)).items()}
     return {}
 
 
 def _config(client: Any, name: str) -> str | None:
     value = _told(client.config_get, name).get(name)
-    return None if value is None else _text(value)
+    return None if value is None else text(value)
 
 
 def _version(info: Mapping[str, Any]) -> str | None:
@@ -192,7 +194,3 @@ def _all(values: Collection[bool | None]) -> bool | None:
 
 def _sum(values: Collection[int | None]) -> int | None:
     return None if None in values else sum(value or 0 for value in values)
-
-
-def _text(raw: bytes | str) -> str:
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)

@@ -1,87 +1,140 @@
-"""Which errors of the driver mean that Redis can't serve now, and what a person can do about each."""
+"""What an error of redis-py means: what the writer does about it, and what a person can do about it.
+
+Nothing here imports redis-py before one of its errors can have been raised: errors are known by the names of their types.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, NamedTuple
 
-from redis import exceptions as driver
-from redis.sentinel import MasterNotFoundError, SlaveNotFoundError
+from usage_middleware.errors import UsageError, UsageUnavailable
 
-from usage_middleware.errors import UsageUnavailable
-
-#: The first type that fits says what to do next. Programming errors are not here: they stay what they are.
-_ADVICE: tuple[tuple[type[Exception], str], ...] = (
-    (driver.BusyLoadingError, "it is loading its data; wait until it is done"),
-    (driver.AuthenticationError, "it refuses the user name or password; check those of the URL"),
-    (driver.AuthorizationError, "it refuses this user; check the URL and the server's ACL"),
-    (driver.MaxConnectionsError, "all connections of this process are in use; try again"),
-    (MasterNotFoundError, "no sentinel names a primary for the service; check the service's name and the sentinels"),
-    (SlaveNotFoundError, "no sentinel names a replica for the service; check the service's name and the sentinels"),
-    (driver.MasterDownError, "the replica has lost its primary; bring the primary back or fail over"),
-    (driver.ClusterDownError, "the cluster is down; check `CLUSTER INFO` for slots without a node"),
-    (driver.TryAgainError, "a slot of the cluster is on the move; try again"),
-    (driver.SlotNotCoveredError, "a slot of the cluster has no node; check `CLUSTER INFO`"),
-    (driver.ClusterError, "the cluster did not settle; check `CLUSTER INFO`"),
-    (driver.ReadOnlyError, "it is a read-only replica; use the URL of the primary"),
-    (driver.NoPermissionError, "its ACL does not let this user do that; give it the commands and the namespace's keys"),
-    (driver.OutOfMemoryError, "it is out of memory; raise maxmemory or shorten the retention"),
-    (driver.ConnectionError, "can't connect, or the connection broke; check that it runs and that the URL is right"),
-    (driver.TimeoutError, "it did not answer in time; check that it runs and is not overloaded"),
-    (OSError, "can't connect, or the connection broke; check that it runs and that the URL is right"),
-)
-#: Errors for which the driver has no type of its own, by their first word.
-_ADVICE_BY_WORD = {
-    "LOADING": "it is loading its data; wait until it is done",
-    "BUSY": "it is busy with a script; wait, or `SCRIPT KILL`",
-    "MASTERDOWN": "the replica has lost its primary; bring the primary back or fail over",
-    "CLUSTERDOWN": "the cluster is down; check `CLUSTER INFO` for slots without a node",
-    "TRYAGAIN": "a slot of the cluster is on the move; try again",
-    "MISCONF": "it can't write its data to disk; check its log and the disk",
-    "NOREPLICAS": "too few replicas are connected; see min-replicas-to-write",
-    "NOAUTH": "it asks for a password; put one into the URL",
-    "WRONGPASS": "it refuses the user name or password; check those of the URL",
-}
-#: Their text may hold what the driver knows of its connections, passwords included.
-_TALKATIVE = (MasterNotFoundError, SlaveNotFoundError)
+#: What a failed chunk means to the writer. `away`: the server takes no writes now. `later`: it can't write this chunk's
+#: organisation now. `silent`: nobody knows whether it was written. `fault`: it refuses this very chunk.
+Effect = Literal["away", "later", "silent", "fault"]
 
 
-def unavailable(error: BaseException) -> bool:
-    """True where the same request may succeed later: Redis is away, busy, full, or not the node to ask."""
-    return isinstance(error, UsageUnavailable) or _advice(error) is not None
+class _Kind(NamedTuple):
+    """One kind of error.
+
+    Attributes:
+        types: the types of redis-py that mean it; a subclass that has a row of its own goes by that.
+        words: what an error reply says that means it, as a regular expression.
+        effect: what it means to the writer.
+        advice: what a person can do. Empty: it is a mistake in this package, and is raised as it is.
+    """
+
+    types: str
+    words: str
+    effect: Effect
+    advice: str
+
+
+#: The first row whose words are found in a reply counts.
+_KINDS = (
+    _Kind("BusyLoadingError", "LOADING", "away", "it is loading its data; wait until it is done"),
+    _Kind("", "BUSY", "away", "it is busy with a script; wait, or `SCRIPT KILL`"),
+    _Kind("MasterDownError", "MASTERDOWN", "away", "the replica has lost its primary; bring the primary back or fail over"),
+    _Kind("ClusterDownError", "CLUSTERDOWN", "away", "the cluster is down; check `CLUSTER INFO` for slots without a node"),
+    _Kind("ReadOnlyError", "READONLY", "away", "it is a read-only replica; use the URL of the primary"),
+    _Kind("OutOfMemoryError", "OOM", "away", "it is out of memory; raise maxmemory or shorten the retention"),
+    _Kind("", "MISCONF", "away", "it can't write its data to disk; check its log and the disk"),
+    _Kind("", "NOREPLICAS", "away", "too few replicas are connected; see min-replicas-to-write"),
+    _Kind("", "NOAUTH", "away", "it asks for a password; put one into the URL"),
+    _Kind(
+        "AuthenticationError AuthenticationWrongNumberOfArgsError", "WRONGPASS", "away",
+        "it refuses the user name or password; check those of the URL",
+    ),
+    _Kind("", "unknown command", "away", "it lacks a command; Redis 6.2 or later, or Valkey, is needed"),
+    _Kind("AuthorizationError", "", "silent", "it refuses this user; check the URL and the server's ACL"),
+    _Kind(
+        "NoPermissionError", "NOPERM|permissions?", "later",
+        "its ACL does not let this user do that; give it the commands and the namespace's keys",
+    ),
+    _Kind("TryAgainError", "TRYAGAIN|non local key", "later", "a slot of the cluster is on the move; try again"),
+    _Kind("AskError", "MOVED|ASK", "later", "another node of the cluster has this key; use a redis+cluster:// URL"),
+    _Kind("SlotNotCoveredError", "", "later", "a slot of the cluster has no node; check `CLUSTER INFO`"),
+    _Kind("ClusterError", "", "later", "the cluster did not settle; check `CLUSTER INFO`"),
+    _Kind("CrossSlotTransactionError InvalidPipelineStack", "", "later", ""),
+    _Kind(
+        "RedisClusterException", "", "later",
+        "no node of the cluster can be reached; check the nodes of the URL, and that cluster mode is on",
+    ),
+    _Kind("MaxConnectionsError", "", "silent", "all connections of this process are in use; try again"),
+    _Kind(
+        "MasterNotFoundError", "", "silent",
+        "no sentinel names a primary for the service; check the service's name and the sentinels",
+    ),
+    _Kind(
+        "SlaveNotFoundError", "", "silent",
+        "no sentinel names a replica for the service; check the service's name and the sentinels",
+    ),
+    _Kind("TimeoutError", "", "silent", "it did not answer in time; check that it runs and is not overloaded"),
+    _Kind(
+        "ConnectionError OSError", "", "silent",
+        "can't connect, or the connection broke; check that it runs and that the URL is right",
+    ),
+    _Kind("ResponseError", "", "fault", ""),
+)  # fmt: skip
+_BY_TYPE = {name: kind for kind in _KINDS for name in kind.types.split()}
+_BY_WORDS = [(re.compile(rf"\b({kind.words})\b"), kind) for kind in _KINDS if kind.words]
+_MODULES = frozenset({"redis.exceptions", "redis.sentinel", "builtins"})
+_OTHER = _Kind("", "", "silent", "")
+#: The texts of these may hold what redis-py knows of its connections, passwords included.
+_SECRET = ("MasterNotFoundError", "SlaveNotFoundError")
+
+
+def redis_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What redis-py, the network and the engine may raise, and `more`: the types for an `except` clause."""
+    from redis.exceptions import RedisClusterException, RedisError
+
+    return RedisError, RedisClusterException, OSError, UsageError, *more
+
+
+def effect(error: Exception) -> Effect:
+    """What one of `redis_errors` means to the writer."""
+    return _kind(error).effect
+
+
+def effect_of_reply(text: str) -> Effect:
+    """What the script's refusal means to the writer: `later`, unless it is known to be something else."""
+    kind = _kind_of_reply(text)
+    return kind.effect if kind else "later"
 
 
 @contextmanager
 def guard(server: str = "Redis") -> Iterator[None]:
-    """Turn errors of the driver that mean "not now" into `UsageUnavailable`; `server` is what the message calls it.
+    """Turn errors that mean "not now" into `UsageUnavailable`. Mistakes in this package are raised as they are.
+
+    Args:
+        server: what the message calls the server.
 
     Raises:
         UsageUnavailable: says what to do next. Never holds a password.
     """
     try:
         yield
-    except UsageUnavailable:
-        raise
     except Exception as error:
-        advice = _advice(error)
-        if advice is None:
+        advice = _kind(error).advice
+        if not advice:
             raise
-        # `from None`: a traceback of the driver may show its connection's arguments.
+        # `from None`: a traceback of redis-py may show its connection's arguments.
         raise UsageUnavailable(f"{server} can't serve now: {advice}.{_details(error)}") from None
 
 
-def _advice(error: BaseException) -> str | None:
-    for kind, advice in _ADVICE:
-        if isinstance(error, kind):
-            return advice
-    if isinstance(error, driver.ResponseError):
-        return _ADVICE_BY_WORD.get(str(error).split(" ", 1)[0])
-    # Subclasses are mistakes of the caller; the class itself says that no node of the cluster could be asked.
-    if type(error) is driver.RedisClusterException:
-        return "no node of the cluster can be reached; check the nodes of the URL, and that cluster mode is on"
-    return None
+def _kind(error: Exception) -> _Kind:
+    names = (base.__name__ for base in type(error).__mro__ if base.__module__ in _MODULES)
+    kind = next((_BY_TYPE[name] for name in names if name in _BY_TYPE), _OTHER)
+    return (_kind_of_reply(str(error)) or kind) if kind is _BY_TYPE["ResponseError"] else kind
+
+
+def _kind_of_reply(text: str) -> _Kind | None:
+    return next((kind for words, kind in _BY_WORDS if words.search(text)), None)
 
 
 def _details(error: Exception) -> str:
-    text = "" if isinstance(error, _TALKATIVE) else str(error).strip().rstrip(".")
+    text = "" if type(error).__name__ in _SECRET else str(error).strip().rstrip(".")
     return f" ({text})" if text else ""

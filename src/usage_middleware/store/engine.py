@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+# redis-py needs this module, which can't be imported any more when the interpreter ends. The last flush may be the first one.
+import concurrent.futures.thread  # noqa: F401
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import RLock
-from typing import Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any
 
-from usage_middleware.store.address import ServerKind
-from usage_middleware.store.connect import Connector, Limits, connector
-from usage_middleware.store.driver_errors import guard, unavailable
+from usage_middleware import fork
+from usage_middleware.store.address import Address, Limits, ServerKind, parse
+from usage_middleware.store.driver_errors import guard
 
-__all__ = ["READ_LIMITS", "WRITE_LIMITS", "Engine", "guard", "unavailable"]
+if TYPE_CHECKING:
+    from usage_middleware.store.connect import GivenClient
+    from usage_middleware.store.embedded.server import EmbeddedServer
 
-#: The writer waits rather long: a chunk that was not acknowledged has to be sent again.
+#: The writer waits rather long: a chunk that is not acknowledged has to be sent again.
 WRITE_LIMITS = Limits(connect=1.0, answer=3.0)
-#: A view must say within two seconds that Redis is away.
+#: A view must answer within two seconds that Redis is away.
 READ_LIMITS = Limits(connect=0.6, answer=1.2)
 
 
 class Engine:
     """Redis, wherever it is.
 
-    `source` is a URL (see `store.address.parse` for its shapes), a synchronous redis-py client (`Redis`, `RedisCluster`, or one
+    `source` is a URL (see `store.address.parse` for its forms), a synchronous redis-py client (`Redis`, `RedisCluster`, or one
     that a `Sentinel` made), or None: `$USAGE_REDIS_URL`, else the embedded server. A client only shows where Redis is and how
     to log in: ours are made like it, with our own time limits, without retries, and return bytes.
 
-    The constructor connects to nothing and starts nothing. After a fork the child makes its own connections.
+    The constructor connects to nothing and starts nothing. The first connection imports redis-py. After a fork the child makes
+    connections of its own.
 
     Attributes:
         kind: `redis`, `cluster`, `sentinel` or `embedded`.
+        label: where Redis is, for messages. Holds no password.
 
     Raises:
         ConfigurationError: `source` is not one of these, or there is nothing to embed; says what to do.
     """
 
     def __init__(self, source: object = None, *, data_dir: str | os.PathLike[str] | None = None) -> None:
-        self._connector = _connector(source, data_dir)
-        self.kind: ServerKind = self._connector.kind
+        self._source = _source(source if source is not None else os.environ.get("USAGE_REDIS_URL") or None, data_dir)
+        self.kind: ServerKind = self._source.kind
+        self.label = self._source.label
         self._clients: dict[Limits, Any] = {}
         self._lock = RLock()
-        _engines.add(self)
+        fork.engines.add(self)
 
     @property
     def client(self) -> Any:
@@ -56,16 +62,11 @@ class Engine:
 
     @property
     def embedded_data_dir(self) -> Path | None:
-        """Where the embedded server has its data; None of any other."""
-        return getattr(self._connector, "data_dir", None)
-
-    @property
-    def label(self) -> str:
-        """Where Redis is, for messages. Holds no password."""
-        return self._connector.label
+        """Where the embedded server keeps its data; None for any other Redis."""
+        return getattr(self._source, "data_dir", None)
 
     def guard(self) -> AbstractContextManager[None]:
-        """Inside it, errors of the driver that mean "not now" are raised as `UsageUnavailable`, which says what to do next."""
+        """Inside it, errors of redis-py that mean "not now" are raised as `UsageUnavailable`, which says what to do next."""
         return guard(f"Redis ({self.label})")
 
     def close(self) -> None:
@@ -74,7 +75,7 @@ class Engine:
             clients, self._clients = self._clients, {}
             for client in clients.values():
                 client.close()
-            leave = getattr(self._connector, "leave", None)
+            leave = getattr(self._source, "leave", None)
             if leave is not None:
                 leave()
 
@@ -91,35 +92,32 @@ class Engine:
         return found
 
     def _connect(self, limits: Limits) -> Any:
+        with fork.importing:
+            from usage_middleware.store.connect import connect
         # A cluster's client asks for the nodes at once: what fails there fails as any command would.
         with self.guard():
-            return self._connector.connect(limits)
+            return connect(self._source, limits)
 
-    def _forget(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Put the parent's connections aside: new ones are made on the next use."""
         _inherited.append(self._clients)
         self._clients = {}
         self._lock = RLock()
 
 
-def _connector(source: object, data_dir: str | os.PathLike[str] | None) -> Connector:
-    found = source if source is not None else os.environ.get("USAGE_REDIS_URL") or None
-    if found is not None:
-        return connector(found)
-    # Needs flock, which Windows has not; with a URL nobody misses it.
-    from usage_middleware.store.embedded.client import Embedded
+def _source(given: object, data_dir: str | os.PathLike[str] | None) -> Address | GivenClient | EmbeddedServer:
+    if isinstance(given, str):
+        return parse(given)
+    if given is not None:
+        from usage_middleware.store.connect import GivenClient
 
-    return Embedded(data_dir)
+        return GivenClient(given)
+    # Needs flock, which Windows does not have.
+    from usage_middleware.store.embedded.server import EmbeddedServer
+
+    return EmbeddedServer(data_dir)
 
 
-_engines: WeakSet[Engine] = WeakSet()
-#: A parent's clients, in its child: to close one could wait for ever for a lock that a thread of the parent holds.
+#: A parent's clients, in its child. They are kept and never closed: closing one could wait forever for a lock that a thread
+#: of the parent held.
 _inherited: list[dict[Limits, Any]] = []
-
-
-def _forget_all() -> None:
-    for engine in list(_engines):
-        engine._forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

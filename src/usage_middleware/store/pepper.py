@@ -1,4 +1,4 @@
-"""The pepper: what keys the hash of credentials, so that nobody who reads Redis can try out guessed keys against it."""
+"""The pepper: the key of the hash of credentials. Without it, who can read Redis can't check guessed API keys."""
 
 from __future__ import annotations
 
@@ -6,63 +6,51 @@ import os
 import secrets
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Protocol
 
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.store.engine import Engine
 
-#: How often a pepper that is kept in Redis is looked at again, in seconds: it may have been lost, or made anew by another.
+#: How often a pepper in Redis is read again, in seconds: Redis may have lost it, and another process made a new one.
 CHECKED_EVERY = 60.0
 _BYTES = 32
 
 
-class Connected(Protocol):
-    """What a pepper needs of an engine."""
-
-    @property
-    def client(self) -> Any:
-        """The synchronous Redis client to write with."""
-
-    @property
-    def read_client(self) -> Any:
-        """The synchronous Redis client to read with."""
-
-
 class Pepper:
-    """Hides digests of credentials. `given` by the user or in `$USAGE_PEPPER`, else 32 random bytes, kept once in Redis.
+    """Hashes credentials. The key of the hash is `given`, else `$USAGE_PEPPER`, else 32 random bytes that are kept in Redis.
 
     Raises:
         ConfigurationError: an empty one was given.
     """
 
-    def __init__(self, engine: Connected, redis_key: str, given: bytes | str | None, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, redis_key: str, given: bytes | str | None, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._redis_key = redis_key
         self._clock = clock
-        self._given = _checked(given)
+        self._given = _given_pepper(given)
         self._known: bytes | None = None
         self._checked_at = float("-inf")
 
     def hide(self, digest: bytes) -> str:
-        """The name under which a credential stands in Redis: 64 hex digits. Asks Redis once a minute at most."""
-        return blake2b(digest, key=self._given or self._kept(), digest_size=32).hexdigest()
+        """The peppered hash of a digest, under which Redis holds a credential: 64 hex digits. Reads Redis once a minute."""
+        return blake2b(digest, key=self._given or self._from_redis(), digest_size=32).hexdigest()
 
-    def _kept(self) -> bytes:
+    def _from_redis(self) -> bytes:
         now = self._clock()
         if self._known is None or not 0 <= now - self._checked_at < CHECKED_EVERY:
-            self._known = self._schema_fits()
+            self._known = self._load_or_create()
             self._checked_at = now
         return self._known
 
-    def _schema_fits(self) -> bytes:
-        """The one in Redis. Where there is none: ours, unless another process is quicker."""
+    def _load_or_create(self) -> bytes:
         found: bytes | None = self._engine.read_client.get(self._redis_key)
         if found is None:
+            # Another process may be quicker: then its pepper counts.
             self._engine.client.set(self._redis_key, self._known or secrets.token_bytes(_BYTES), nx=True)
             found = self._engine.client.get(self._redis_key)
         return _as_key(found or b"")
 
 
-def _checked(given: bytes | str | None) -> bytes | None:
+def _given_pepper(given: bytes | str | None) -> bytes | None:
     if given is None:
         given = os.environ.get("USAGE_PEPPER") or None
     if given is None:

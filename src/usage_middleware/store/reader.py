@@ -1,38 +1,31 @@
-"""What reports read with: sheets of questions, the application's routes, and how far the numbers are complete."""
+"""What reports read with: batches of reads, the application's routes, and how far the numbers are complete."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema, since_field
 
-#: A worker without a sign of life for so long is not waited for, in milliseconds.
+#: How long the numbers wait for a worker that has gone silent, in milliseconds.
 WORKER_GONE_MS = 60_000
 
 
-class Connected(Protocol):
-    """What the reader needs of an engine."""
-
-    @property
-    def read_client(self) -> Any:
-        """The synchronous Redis client that views read with."""
-
-
 class Reader:
-    """Opens sheets, and tells how far the numbers are complete.
+    """Reads what is stored, of any organisation.
 
     Attributes:
-        directory: who the API keys belong to, for names and for keys without calls.
+        directory: whose the API keys are: their names, and keys without calls.
         visible: narrows the unused endpoints that a viewer is shown: (viewer, labels) -> labels.
     """
 
     def __init__(
         self,
-        engine: Connected,
+        engine: Engine,
         schema: Schema,
         directory: Directory,
         *,
@@ -52,7 +45,7 @@ class Reader:
         return sorted({*self._own_routes(), *(text(name) for name in stored)})
 
     def sheet(self, org: str, now: int) -> ReadBatch:
-        """An empty sheet about one organisation's tree (`*`: all of them together)."""
+        """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
         return ReadBatch(self._engine.read_client, self.schema, org, now)
 
     def since(self, dimensions: Sequence[str]) -> dict[str, int]:
@@ -64,7 +57,7 @@ class Reader:
         return {name: int(ms) // 1000 for name, ms in zip(dimensions, found, strict=True) if ms is not None}
 
     def complete_through(self, now: int) -> int | None:
-        """All calls finished before it, on workers that are alive, are in: ms since the epoch; None without workers."""
+        """The time, in milliseconds since the epoch, up to which the calls of all live workers are in; None without workers."""
         client = self._engine.read_client
         alive = client.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
         if not alive:

