@@ -9,12 +9,11 @@ from typing import Any, TypeAlias
 
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Capture, Captured, capture_of
+from usage_middleware.capture.frameworks import ASGI, TemplateFinder
 from usage_middleware.capture.identity import Caller, Scope, ScopeRequest, checked_caller, is_preflight
-from usage_middleware.capture.scope_endpoint import ScopeTemplates
 from usage_middleware.capture.templates import relative_path
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.request_keys import CALL, EXCLUDE
-from usage_middleware.store.schema import UNKNOWN
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -41,7 +40,7 @@ class UsageMiddleware:
             raise ConfigurationError("UsageMiddleware is for ASGI; around a WSGI application use WSGIUsageMiddleware")
         self.app = app
         self.capture = capture_of(usage)
-        self._templates = ScopeTemplates()
+        self.templates = TemplateFinder(ASGI, app, self.capture.count_error)
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(app)
 
@@ -103,17 +102,6 @@ class UsageMiddleware:
                 await asyncio.to_thread(flush)
         except Exception:
             self.capture.count_error("flush at shutdown failed")
-
-    def template(self, call: _ScopeCall) -> str:
-        """The template under which a call is counted, or the reserved word for none."""
-        try:
-            template = self._templates.template(call.notes, call.path, call.status)
-            if template is None:
-                template = self.capture.unplaced(call.status, "router" in call.notes, self.app)
-        except Exception:
-            self.capture.count_error("template unreadable")
-            template = UNKNOWN
-        return template
 
 
 class _ScopeCall(Call):
@@ -232,7 +220,8 @@ class _ScopeCall(Call):
                 read, who = capture.reading.known, self.caller.member
             if self._left:
                 self.status = CLIENT_LEFT
-            template = self._shell.template(self)
+            templates = self._shell.templates
+            template = templates.find(self) or templates.fallback(self)
             capture.take([0.0, read, who, self.method, template, self.tags, self.status, latency, self.sent, self.counts])
         except Exception:
             capture.count_error("call not recorded")

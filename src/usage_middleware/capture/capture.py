@@ -10,13 +10,12 @@ from typing import Any, Protocol
 
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.exclude import Exclude, Exclusion
+from usage_middleware.capture.frameworks import routes
 from usage_middleware.capture.identity import Identify, Request
 from usage_middleware.capture.normalize import Normalizer
-from usage_middleware.capture.routes import has_routes, routes
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import EXCLUDE
-from usage_middleware.store.schema import UNKNOWN, UNMATCHED
 
 log = logging.getLogger("usage_middleware.capture")
 
@@ -72,7 +71,6 @@ class Capture:
         self.timer = timer
         self.at_shutdown = recorder.flush if at_shutdown is None else at_shutdown
         self.apps: list[Any] = []
-        self._warned = False
         self._named: set[tuple[str, str | None]] = set()
         #: What finishes calls whose response was dropped; see `abandon`.
         self.abandoned: deque[Callable[[], None]] = deque()
@@ -118,26 +116,6 @@ class Capture:
                 self.abandoned.popleft()()
             except IndexError:
                 return
-
-    def unplaced(self, status: int, routed: bool, app: Any) -> str:
-        """What stands for the template where none was found.
-
-        `(unmatched)` where no route was reached. `(unknown)` where one was, of an application that has routes, and a
-        middleware in between works on a copy of the scope or environ, so that nothing of the match can be seen.
-        """
-        if routed or 300 <= status < 500 or not has_routes(app):
-            return UNMATCHED
-        if status < 300:
-            self._warn_unknown()
-        return UNKNOWN
-
-    def _warn_unknown(self) -> None:
-        if not self._warned:
-            self._warned = True
-            log.warning(
-                "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
-                "hands on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
-            )
 
     def is_excluded(self, call: Call, request: Callable[[], Request]) -> bool:
         """True for a request that is not to be counted after all."""

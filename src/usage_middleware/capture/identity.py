@@ -15,6 +15,8 @@ from usage_middleware.store.schema import ANONYMOUS, key_member, org_member
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
+#: The scope or the environ of a request.
+Notes: TypeAlias = Scope
 
 NOBODY: CallerId = (DEFAULT_ORG, ANONYMOUS)
 

@@ -10,12 +10,12 @@ from wsgiref.types import StartResponse, WSGIApplication
 
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Capture, Captured, capture_of
-from usage_middleware.capture.environ_endpoint import deployment_prefix, environ_template, traceback_template, wsgi_text
+from usage_middleware.capture.frameworks import WSGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Environ, EnvironRequest, checked_caller, is_async, values_in_environ
+from usage_middleware.capture.templates import wsgi_text
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import CallerId
 from usage_middleware.request_keys import CALL, EXCLUDE
-from usage_middleware.store.schema import UNKNOWN
 
 
 class WSGIUsageMiddleware:
@@ -33,7 +33,7 @@ class WSGIUsageMiddleware:
         if self.capture.asks_who is not None and is_async(self.capture.asks_who):
             raise ConfigurationError("identify: an async function can't be awaited under WSGI; give a plain one")
         self._excludes_paths = self.capture.exclusion.has_paths
-        self.deployment = deployment_prefix()
+        self.templates = TemplateFinder(WSGI, app, self.capture.count_error)
         self.capture.wraps(app)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -108,7 +108,7 @@ class _EnvironCall(Call):
         self._headers = headers
         try:
             self.status = int(status[:3])
-            self._template = environ_template(cast(Environ, self.notes), self._shell.deployment)
+            self._template = self._shell.templates.find(self)
         except Exception:
             self.capture.count_error("response unreadable")
         return self.write
@@ -130,14 +130,10 @@ class _EnvironCall(Call):
 
     def failed(self, error: BaseException) -> None:
         """The application raised: 500, unless bytes of its response are out already."""
-        try:
-            if not self.began:
-                self.status = 500
-            if self._template is None:
-                seen = cast(Environ, self.notes), self._shell.deployment
-                self._template = environ_template(*seen) or traceback_template(error, *seen)
-        except Exception:
-            self.capture.count_error("response unreadable")
+        if not self.began:
+            self.status = 500
+        if self._template is None:
+            self._template = self._shell.templates.find(self, error)
 
     def respond(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """What the server gets in place of the application's response; a file of the server's own kind is its own."""
@@ -188,20 +184,12 @@ class _EnvironCall(Call):
                     read, who = capture.reading.values, values_in_environ(notes)
                 else:
                     read, who = capture.reading.known, self._identified(capture.asks_who)
-                template = self._template or self._unplaced()
+                template = self._template or self._shell.templates.fallback(self)
                 capture.take([0.0, read, who, self.method, template, self.tags, self.status, latency, self.sent, self.counts])
         except Exception:
             capture.count_error("call not recorded")
         # The environ would keep the call alive, and the call the environ.
         notes.pop(CALL, None)
-
-    def _unplaced(self) -> str:
-        try:
-            framework = "werkzeug.request" in self.notes or "bottle.route" in self.notes
-            return self.capture.unplaced(self.status, framework, self._shell.app)
-        except Exception:
-            self.capture.count_error("template unreadable")
-            return UNKNOWN
 
     def _identified(self, identify: Callable[[Any], Any]) -> CallerId:
         try:
