@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from usage_middleware.events import RawCall
 from usage_middleware.record.recorder import Recorder
 
 STATUSES = ((200, 940), (201, 20), (304, 10), (404, 15), (422, 10), (500, 5))
@@ -70,9 +71,9 @@ def _picks(chance: random.Random, members: int, skew: float, count: int) -> Sequ
 
 
 def record(recorder: Recorder, org: str, request: Request, calls: int = 1) -> None:
-    """Record a call."""
+    """Hand a call to a recorder, as a middleware does."""
+    method, template = request.endpoint.split(" ", 1)
+    tags, counts, latency = {"project": request.project}, {"records": request.records}, request.latency_us / 1e6
     who = (org, request.key)
     for _ in range(calls):
-        recorder.add(
-            who, request.endpoint, (request.project,), request.status, request.latency_us, request.sent, (request.records,)
-        )
+        recorder.take(RawCall(0.0, who, (), None, method, template, tags, request.status, latency, request.sent, counts))

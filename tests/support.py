@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -17,6 +17,10 @@ from typing import Any, Self, TypeVar
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from usage_middleware.events import CallerId, RawCall
+from usage_middleware.record.normalizer import Normalizer
+from usage_middleware.record.recorder import Recorder
 
 T = TypeVar("T")
 
@@ -40,6 +44,37 @@ class Clock:
     def set(self, now: float) -> None:
         """Set the clock."""
         self.now = now
+
+
+def record_call(
+    recorder: Recorder,
+    caller: CallerId = ("acme", "key_7"),
+    endpoint: str = "GET /a",
+    tags: Sequence[str] = (),
+    status: int = 200,
+    latency_us: int = 1000,
+    sent: int = 50,
+    counts: Sequence[int] = (),
+) -> None:
+    """Let a request finish, as a middleware hands it over. A tag that begins with `(` is one that the request lacks."""
+    recorder.take(raw_call(recorder._aggregate._normalizer, caller, endpoint, tags, status, latency_us, sent, counts))
+
+
+def raw_call(
+    normalizer: Normalizer,
+    caller: CallerId = ("acme", "key_7"),
+    endpoint: str = "GET /a",
+    tags: Sequence[str] = (),
+    status: int = 200,
+    latency_us: int = 1000,
+    sent: int = 50,
+    counts: Sequence[int] = (),
+) -> RawCall:
+    """What a middleware hands over of a request, with the tags and counts in the order in which they are declared."""
+    method, template = endpoint.split(" ", 1)
+    tagged = {name: tag for name, tag in zip(normalizer.dimensions, tags, strict=True) if not tag.startswith("(")}
+    counted = dict(zip(normalizer.counters, counts, strict=True))
+    return RawCall(0.0, caller, (), None, method, template, tagged, status, (latency_us + 0.5) / 1e6, sent, counted)
 
 
 def eventually(condition: Callable[[], T], seconds: float = 10) -> T:

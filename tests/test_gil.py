@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 
-from tests.support import eventually
+from tests.support import eventually, record_call
 from usage_middleware import Usage
 from usage_middleware.gil import REST, WORK, rest, set_yielding, yielding
 from usage_middleware.record.aggregate import TOGETHER
@@ -84,13 +84,13 @@ def test_the_thread_that_delivers_gives_way_and_one_that_flushes_by_itself_does_
     monkeypatch.setattr("usage_middleware.gil.WORK", 0)
     monkeypatch.setattr("usage_middleware.gil.sleep", lambda _: resting.append(threading.current_thread().name))
     usage = make_usage(flush_interval=0.05)
-    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0)
     assert set(resting) == {"usage-flusher"}
     usage.recorder._flush_interval = 1000
     usage.recorder.close()
     resting.clear()
-    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     assert usage.flush()
     assert threading.current_thread().name not in resting
 
@@ -106,11 +106,11 @@ def test_what_requests_leave_in_the_course_of_a_flush_is_added_up_in_its_rests(
         waiting.append(len(aggregate._waiting))
         if len(waiting) == 1:
             for _ in range(TOGETHER):
-                usage.recorder.take([0.0, lambda _: (("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ()), None])
+                record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
 
     monkeypatch.setattr("usage_middleware.gil.WORK", 0)
     monkeypatch.setattr("usage_middleware.gil.sleep", requests_come)
-    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: len(waiting) > 1 and usage.recorder.stats().backlog_calls == 0)
     assert set(waiting) == {0}
 
@@ -128,7 +128,7 @@ def test_at_the_end_nobody_rests(make_usage: Callable[..., Usage], monkeypatch: 
     monkeypatch.setattr("usage_middleware.gil.WORK", 0)
     monkeypatch.setattr("usage_middleware.gil.sleep", somebody_ends_it)
     for number in range(20):
-        usage.recorder.add(("acme", "key_1"), f"GET /{number}", (), 200, 1_000, 10, ())
+        record_call(usage.recorder, ("acme", "key_1"), f"GET /{number}", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0)
     assert rests == [True]
 
@@ -146,5 +146,5 @@ def test_requests_that_come_faster_than_they_are_added_up_do_not_keep_it_from_de
             delivery.wake.set()
 
     monkeypatch.setattr(usage.recorder._aggregate, "sum", never_done)
-    usage.recorder.add(("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
+    record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0, 3)

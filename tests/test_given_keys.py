@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from tests.support import record_call
 from tests.web.hosts import over_asgi
 from usage_middleware import KeyInfo, UsageMiddleware, Viewer
 from usage_middleware.errors import ConfigurationError
@@ -74,7 +75,7 @@ def test_customers_of_another_directory_see_their_own_calls(make_usage: Callable
 @pytest.mark.parametrize("org", ["*", "", "a" * 1000, "a:{b}\0", "(other)", "\udce9"])
 def test_no_organisation_that_it_names_is_the_operators(make_usage: Callable[..., Usage], org: str) -> None:
     usage = make_usage(keys=Table(org, "(key)"), operator_tree=False)
-    usage.recorder.add(KeyDirectory.digest(SECRET), "GET /", (), 200, 1_000, 1, ())
+    record_call(usage.recorder, KeyDirectory.digest(SECRET), "GET /", (), 200, 1_000, 1, ())
     assert usage.flush()
     assert not list(usage.engine.client.scan_iter(match=f"{usage.settings.namespace}:{{[*]}}:[bs][oe]*"))
     assert usage.reader.summary(Viewer.organization(org or "default")).total_calls == 1

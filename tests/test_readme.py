@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.support import record_call
 from usage_middleware import KeyInfo, Usage
 from usage_middleware.web import usage_app
 from usage_middleware.web.views import VIEWS
@@ -78,8 +79,8 @@ def test_flask_quick_start_shows_a_customer_its_calls(run: Any) -> None:
 def test_a_months_bill_by_a_program(redis_url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
     with Usage(redis_url, namespace=namespace) as usage:
         usage.keys.put("acme", KeyInfo(id="key_7", name="Search backend"))
-        usage.recorder.add(("acme", "key_7"), "GET /v1/items", (), 200, 1_000, 10, ())
-        usage.recorder.add(("acme", "key_7"), "GET /v1/items", (), 500, 1_000, 10, ())
+        record_call(usage.recorder, ("acme", "key_7"), "GET /v1/items", (), 200, 1_000, 10, ())
+        record_call(usage.recorder, ("acme", "key_7"), "GET /v1/items", (), 500, 1_000, 10, ())
         assert usage.flush()
     today = datetime.now(UTC)
     after = (today.replace(day=1) + timedelta(days=32)).replace(day=1)

@@ -1,16 +1,24 @@
-"""API keys in requests: the headers that hold one, and the digest that takes its place at once."""
+"""API keys in the headers of a request, and the digest that replaces a key at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
+from typing import Any, TypeAlias
 
 #: The headers that may hold a key, in this order; `authorization` only with the scheme Bearer.
 HEADERS = ("x-api-key", "apikey", "authorization")
 
+#: The headers of an ASGI scope, names in lower case.
+RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
+#: The values of `HEADERS` in a request.
+HeaderValues: TypeAlias = tuple[str | None, str | None, str | None]
+
+_RAW_HEADERS = frozenset(name.encode() for name in HEADERS)
+
 
 def credential_digest(secret: str) -> bytes:
-    """BLAKE2b-256 of a secret, without a key: 32 bytes. It is hashed again, with the pepper, before it is stored.
+    """BLAKE2b-256 of a secret, without a key: 32 bytes. Before it is stored it is hashed again, with the pepper.
 
     >>> len(credential_digest("sk_live_1")), credential_digest("a") == credential_digest("b")
     (32, False)
@@ -27,13 +35,35 @@ def from_headers(get: Callable[[str], str | None]) -> str | None:
     >>> from_headers({"authorization": "bearer sk_1"}.get), from_headers({"authorization": "Basic dTpw"}.get)
     ('sk_1', None)
     """
-    return shown(*map(get, HEADERS))
+    return from_values((get("x-api-key"), get("apikey"), get("authorization")))
 
 
-def shown(x_api_key: str | None, apikey: str | None, authorization: str | None) -> str | None:
-    """As `from_headers`, of the values of `HEADERS`."""
+def from_raw_headers(headers: RawHeaders) -> str | None:
+    """As `from_headers`, from the headers of an ASGI scope."""
+    found: dict[bytes, str] | None = None
+    for name, value in headers:
+        if name in _RAW_HEADERS:
+            if found is None:
+                found = {name: value.decode("latin-1")}
+            elif name not in found:
+                found[name] = value.decode("latin-1")
+    if found is None:
+        return None
+    get = found.get
+    return from_values((get(b"x-api-key"), get(b"apikey"), get(b"authorization")))
+
+
+def from_values(values: HeaderValues) -> str | None:
+    """As `from_headers`, from the values of `HEADERS`."""
+    x_api_key, apikey, authorization = values
     key = (x_api_key and x_api_key.strip()) or (apikey and apikey.strip())
     if key:
         return key
     scheme, _, token = (authorization or "").strip().partition(" ")
     return (token.strip() or None) if scheme.lower() == "bearer" else None
+
+
+def values_in_environ(environ: Mapping[str, Any]) -> HeaderValues:
+    """The values of `HEADERS` in a WSGI environ."""
+    get = environ.get
+    return get("HTTP_X_API_KEY"), get("HTTP_APIKEY"), get("HTTP_AUTHORIZATION")

@@ -156,7 +156,6 @@ class Usage:
             identify=identify,
             exclude=exclude,
             dimensions=self.settings.dimensions,
-            untagged=[self.settings.untagged.get(name, NONE) for name in self.settings.dimensions],
             counters=self.settings.counters,
             strict=_is_strict(strict),
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.

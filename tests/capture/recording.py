@@ -4,36 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from usage_middleware.capture.capture import Capture
-from usage_middleware.events import RawCall
+from usage_middleware.events import CallEvent, RawCall
+from usage_middleware.options import Settings
+from usage_middleware.record.normalizer import Normalizer
 
-
-class Seen(NamedTuple):
-    """One call as the recorder gets it."""
-
-    caller: tuple[str, str] | bytes
-    endpoint: str
-    tags: tuple[str, ...]
-    status: int
-    latency_us: int
-    sent: int
-    counts: tuple[int, ...]
+SETTINGS = Settings(dimensions=("project", "region"), untagged={"region": "home"}, counters=("records",))
 
 
 @dataclass
 class Recording:
     """A recorder in a list."""
 
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[CallEvent] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     flushes: int = 0
+    normalizer: Normalizer = field(default_factory=lambda: Normalizer(SETTINGS))
 
-    def take(self, noted: RawCall) -> None:
-        finished = noted[1](noted)
-        if finished is not None:
-            self.seen.append(Seen(*finished))
+    def take(self, raw: RawCall) -> None:
+        try:
+            self.seen.append(self.normalizer.event(raw))
+        except Exception:
+            self.count_error("call unreadable")
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
         self.reasons[reason] += 1
@@ -43,7 +37,7 @@ class Recording:
         return True
 
     @property
-    def only(self) -> Seen:
+    def only(self) -> CallEvent:
         """The one call that was seen, without anything going wrong."""
         assert not self.reasons, self.reasons
         assert len(self.seen) == 1, self.seen
@@ -53,7 +47,7 @@ class Recording:
 class Broken(Recording):
     """A recorder that can't even say so."""
 
-    def take(self, noted: RawCall) -> None:
+    def take(self, raw: RawCall) -> None:
         raise RuntimeError("take")
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
@@ -82,11 +76,11 @@ class Usage:
     def __init__(self, recording: Recording | None = None, **options: Any) -> None:
         self.recording = recording or Recording()
         self.timer = Timer()
-        options = {"dimensions": ("project", "region"), "untagged": ("(none)", "home"), "counters": ("records",)} | options
-        self.capture = Capture(self.recording, timer=self.timer, **options)
+        declared: dict[str, Any] = {"dimensions": SETTINGS.dimensions, "counters": SETTINGS.counters}
+        self.capture = Capture(self.recording, timer=self.timer, **declared, **options)
 
     @property
-    def only(self) -> Seen:
+    def only(self) -> CallEvent:
         return self.recording.only
 
     @property

@@ -25,8 +25,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from tests.capture.recording import Usage
 from tests.capture.shells import Boom, ask_asgi, ask_wsgi
 from usage_middleware.capture.asgi import UsageMiddleware
-from usage_middleware.capture.scope_endpoint import RouteIndex
-from usage_middleware.capture.templates import bottle_template, template_of
+from usage_middleware.capture.frameworks.bottle import bottle_template
+from usage_middleware.capture.frameworks.starlette import RouteIndex
+from usage_middleware.capture.templates import template_of
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 
 #: Before 1.7 Starlette left no route in the scope: nothing of what a mount hides can be seen.

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.capture.recording import Broken, Recording, Seen, Usage
+from tests.capture.recording import Broken, Recording, Usage
 from tests.capture.shells import ASGI_SHELLS, SHELLS, WSGI_SHELLS, Answer, Ask, Boom, nothing
+from usage_middleware.capture.call import Call
 from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.track import track
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError, UndeclaredName
-from usage_middleware.events import RawCall
+from usage_middleware.events import CallEvent, RawCall
 
 NOBODY = ("default", "(anonymous)")
 
@@ -38,7 +39,7 @@ def ask(shell: Any, usage: Usage) -> Ask:
 
 def test_an_ordinary_call(ask: Ask, usage: Usage) -> None:
     assert ask("GET", "/items/5") == Answer(200, b"hello")
-    assert usage.only == Seen(NOBODY, "GET /items/{id}", ("(none)", "home"), 200, 0, 5, (0,))
+    assert usage.only == CallEvent(NOBODY, "GET /items/{id}", ("(none)", "home"), 200, 0, 5, (0,))
 
 
 def test_each_request_is_one_call(ask: Ask, usage: Usage) -> None:
@@ -66,7 +67,7 @@ def test_an_exception_is_a_500(ask: Ask, usage: Usage) -> None:
 @pytest.mark.parametrize(("code", "sent"), [(201, 2), (404, 2), (418, 2), (503, 2), (204, 0), (304, 0)])
 def test_status_and_bytes(ask: Ask, usage: Usage, code: int, sent: int) -> None:
     assert ask("GET", f"/status/{code}").status == code
-    assert usage.only == Seen(NOBODY, "GET /status/{code}", ("(none)", "home"), code, 0, sent, (0,))
+    assert usage.only == CallEvent(NOBODY, "GET /status/{code}", ("(none)", "home"), code, 0, sent, (0,))
 
 
 def test_head_sends_no_body(ask: Ask, usage: Usage) -> None:
@@ -197,7 +198,7 @@ def test_tags_and_counters(shell: Any, usage: Usage) -> None:
         track(request).count(records=4)
 
     shell(usage, act)("GET", "/track")
-    assert usage.only == Seen(("acme", "key_7"), "GET /track", ("search", "home"), 200, 0, 2, (7,))
+    assert usage.only == CallEvent(("acme", "key_7"), "GET /track", ("search", "home"), 200, 0, 2, (7,))
 
 
 @pytest.mark.parametrize(
@@ -359,18 +360,31 @@ def test_the_shells_are_those_of_the_house() -> None:
     nothing(None)
 
 
+def test_each_middleware_sets_every_field_of_a_call(shell: Any, usage: Usage) -> None:
+    found: list[dict[str, Any]] = []
+
+    def act(request: Any) -> None:
+        call = track(request)
+        found.append({name: getattr(call, name) for name in Call.__slots__})
+
+    begun = {"method": "GET", "path": "/track", "status": 0, "sent": 0, "done": False, "started": usage.timer()}
+    shell(usage, act)("GET", "/track")
+    assert isinstance(found[0].pop("notes"), dict)
+    assert found == [begun | {"capture": usage.capture, "caller": None, "tags": None, "counts": None}]
+
+
 # --- what waits to be counted
 
 
 class Keeping(Recording):
-    """A recorder that has not yet read what was noted."""
+    """A recorder that has counted nothing yet."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: list[RawCall] = []
 
-    def take(self, noted: RawCall) -> None:
-        self.waiting.append(noted)
+    def take(self, raw: RawCall) -> None:
+        self.waiting.append(raw)
 
 
 class Thing:
@@ -392,5 +406,6 @@ def test_what_waits_keeps_no_request_alive(shell: Any) -> None:
     shell(Usage(recording), act)("GET", "/track", {"x-api-key": "sk_1"})
     gc.collect()
     assert (len(left), left[0]()) == (1, None)
-    (noted,) = recording.waiting
-    assert noted[1](noted)[:3] == (credential_digest("sk_1"), "GET /track", ("search", "home"))
+    (raw,) = recording.waiting
+    event = recording.normalizer.event(raw)
+    assert (event.caller, event.endpoint, event.tags) == (credential_digest("sk_1"), "GET /track", ("search", "home"))

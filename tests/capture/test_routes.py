@@ -18,7 +18,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tests.capture.recording import Usage
 from usage_middleware.capture.asgi import UsageMiddleware
-from usage_middleware.capture.routes import routes
+from usage_middleware.capture.frameworks import routes
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 
 

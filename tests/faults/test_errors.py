@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.conftest import MakeWorld
 from tests.faults.proxy import Loss
-from tests.support import eventually
+from tests.support import eventually, record_call
 
 #: As servers write them; those that hold only while something else does are also brought about, in the other files.
 NOT_NOW = (
@@ -70,7 +70,7 @@ def test_what_may_be_its_own_fault_is_set_aside_and_counted_as_dropped(make_worl
             pass
         world.proxy.lose(Loss.ANSWER, times=1_000, data=f"-{error}\r\n".encode())
         for _ in range(7):
-            world.usage.recorder.add(("acme", "key_1"), "GET /items/{item}", (), 200, 1000, 1, ())
+            record_call(world.usage.recorder, ("acme", "key_1"), "GET /items/{item}", (), 200, 1000, 1, ())
         for _ in range(3):
             assert not world.usage.flush()
         world.proxy.forgive()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.ledger import Call, Ledger, assert_equal
-from tests.support import ServerProcess
+from tests.support import ServerProcess, record_call
 from usage_middleware import Usage
 
 CALLS = (
@@ -21,7 +21,7 @@ CALLS = (
 def counted(make_usage: Callable[..., Usage]) -> Ledger:
     usage, ledger = make_usage(), Ledger()
     for call in CALLS:
-        usage.recorder.add((call.org, call.key), call.endpoint, (), call.status, 1000, 5, ())
+        record_call(usage.recorder, (call.org, call.key), call.endpoint, (), call.status, 1000, 5, ())
         ledger.add(call)
     assert usage.flush()
     return ledger

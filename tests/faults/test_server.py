@@ -15,7 +15,7 @@ from tests.faults.harness import World
 from tests.faults.proxy import Loss
 from tests.faults.resp import encoded
 from tests.store.rows import MINUTE, row
-from tests.support import ServerProcess, eventually, free_port
+from tests.support import ServerProcess, eventually, free_port, record_call
 from usage_middleware.options import Settings
 from usage_middleware.record import outbox
 from usage_middleware.record.sender import MOST_SILENCES
@@ -244,7 +244,7 @@ def test_a_payload_that_is_too_large(make_world: MakeWorld, monkeypatch: pytest.
         with monkeypatch.context() as unlimited:
             unlimited.setattr(outbox, "CHUNK_WORK", 10**9)
             for number in range(TOO_MANY):
-                world.usage.recorder.add(("acme", "key_1"), f"GET /{number:0120}", (), 200, 1000, 1, ())
+                record_call(world.usage.recorder, ("acme", "key_1"), f"GET /{number:0120}", (), 200, 1000, 1, ())
             assert not world.usage.flush()
     for _ in range(MOST_SILENCES):
         world.usage.flush()

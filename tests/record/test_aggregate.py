@@ -8,29 +8,44 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tests.support import START, Clock
-from usage_middleware.events import CallEvent, RawCall, Read
-from usage_middleware.record.aggregate import BIN_BYTES, TOGETHER, Aggregate, Batch, Caller, folded, size_of
+from tests.support import START, Clock, raw_call
+from usage_middleware.events import CallerId, CallEvent, RawCall
+from usage_middleware.options import Settings
+from usage_middleware.record.aggregate import BIN_BYTES, TOGETHER, Aggregate, Batch, folded, size_of
+from usage_middleware.record.normalizer import Normalizer
 
 ACME = ("acme", "key_7")
 MINUTE = int(START) // 60 * 60
 
 
-def aggregate(clock: Clock, limit: int = 10**9, counters: int = 0, crowded: list[int] | None = None) -> Aggregate:
-    return Aggregate(counters, limit, clock, lambda: None if crowded is None else crowded.append(1))
+def aggregate(clock: Clock, limit: int = 10**9, crowded: list[int] | None = None, **declared: Any) -> Aggregate:
+    normalizer = Normalizer(Settings(**declared))
+    return Aggregate(normalizer, lambda _: None, limit, clock, lambda: None if crowded is None else crowded.append(1))
 
 
-def add(to: Aggregate, caller: Caller = ACME, endpoint: str = "GET /a", status: int = 200, latency_us: int = 1000) -> None:
-    to.add(caller, endpoint, (), status, latency_us, 50, ())
+def add(
+    to: Aggregate,
+    caller: CallerId = ACME,
+    endpoint: str = "GET /a",
+    status: int = 200,
+    latency_us: int = 1000,
+    tags: tuple[str, ...] = (),
+    counts: tuple[int, ...] = (),
+) -> None:
+    """Take a call, and add up at once."""
+    to.take(raw_call(to._normalizer, caller, endpoint, tags, status, latency_us, 50, counts))
+    to.sum()
 
 
 def test_calls_that_are_alike_are_one_cell(clock: Clock) -> None:
-    mine = aggregate(clock, counters=2)
+    mine = aggregate(clock, dimensions=("project",), counters=("records", "matches"))
     for latency in 1000, 1000, 5:
-        mine.add(ACME, "GET /a", ("x",), 200, latency, 50, (3, 0))
+        add(mine, latency_us=latency, tags=("x",), counts=(3, 0))
         clock.advance(0.5)
     batch = mine.drain()
     ((key, cell),) = batch.cells.items()
@@ -196,32 +211,56 @@ def test_the_child_of_a_fork_begins_empty_with_a_lock_of_its_own(clock: Clock) -
 # --- what waits
 
 
-def noted(endpoint: str = "GET /a", read: Read | None = None) -> RawCall:
-    """What a request leaves; read as it is."""
+PLAIN = Normalizer(Settings())
 
-    def as_it_is(one: RawCall) -> CallEvent:
-        return ACME, one[2], (), 200, 1000, 50, ()
 
-    return [0.0, read or as_it_is, endpoint]
+def raw(endpoint: str = "GET /a") -> RawCall:
+    """What a middleware hands over."""
+    return raw_call(PLAIN, endpoint=endpoint)
+
+
+class Interrupting(Normalizer):
+    """A normalizer that does something else for one call, as a signal handler or a finaliser may at any time."""
+
+    def __init__(self, at: RawCall, act: Callable[[], None]) -> None:
+        super().__init__(Settings())
+        self._at = at
+        self._act = act
+
+    def event(self, raw: RawCall) -> CallEvent:
+        if raw is self._at:
+            self._act()
+        return super().event(raw)
+
+
+def interrupted(clock: Clock, at: RawCall, act: Callable[[], None]) -> tuple[Aggregate, list[str]]:
+    """An aggregate, and the errors that it counts."""
+    errors: list[str] = []
+    return Aggregate(Interrupting(at, act), errors.append, 10**9, clock, lambda: None), errors
+
+
+def endpoint_of(raw: RawCall) -> str:
+    return f"{raw.method} {raw.template}"
 
 
 def counted(batch: Batch) -> dict[str, int]:
     return {key[2]: cell.calls for key, cell in batch.cells.items()}
 
 
-def test_a_request_only_leaves_what_was_noted(clock: Clock) -> None:
-    mine = aggregate(clock)
-
-    def unread(_: RawCall) -> CallEvent:
+def test_a_request_only_leaves_its_raw_call(clock: Clock) -> None:
+    def read() -> None:
         raise AssertionError("read within the request")
 
-    mine.take(noted(read=unread))
+    call = raw()
+    mine, errors = interrupted(clock, call, read)
+    mine.take(call)
+    assert not errors
     assert (mine.calls, mine.has_news, mine.has_sums, mine.bytes) == (1, True, False, 0)
 
 
 def test_when_a_call_ended_is_when_it_was_taken(clock: Clock) -> None:
     mine = aggregate(clock)
-    mine.take(noted())
+    mine.take(raw())
     clock.advance(120)
     batch = mine.drain()
     ((key, cell),) = batch.cells.items()
@@ -230,20 +269,20 @@ def test_when_a_call_ended_is_when_it_was_taken(clock: Clock) -> None:
 
 def test_the_last_call_is_the_last_in_whatever_order_they_are_read(clock: Clock) -> None:
     mine = aggregate(clock)
-    late, early = noted(), noted()
+    late, early = raw(), raw()
     mine.take(early)
     clock.advance(1)
     mine.take(late)
-    early[0], late[0] = late[0], early[0]
+    early.ended, late.ended = late.ended, early.ended
     ((_, cell),) = mine.drain().cells.items()
     assert cell.last_ms == int((START + 1) * 1000)
 
 
 def test_it_tells_when_some_are_together(clock: Clock) -> None:
     told: list[int] = []
-    mine = Aggregate(0, 10**9, clock, lambda: None, full=lambda: told.append(mine.calls))
+    mine = Aggregate(PLAIN, lambda _: None, 10**9, clock, lambda: None, full=lambda: told.append(mine.calls))
     for _ in range(3 * TOGETHER):
-        mine.take(noted())
+        mine.take(raw())
     assert told == [TOGETHER, 2 * TOGETHER, 3 * TOGETHER]
 
 
@@ -251,7 +290,7 @@ def test_requests_do_the_work_where_nobody_else_does(clock: Clock, monkeypatch: 
     monkeypatch.setattr("usage_middleware.record.aggregate.MOST_WAITING", 2 * TOGETHER)
     mine = aggregate(clock)
     for _ in range(10 * TOGETHER):
-        mine.take(noted())
+        mine.take(raw())
     assert len(mine._waiting) == TOGETHER
     assert mine.calls == 10 * TOGETHER == sum(counted(mine.drain()).values())
 
@@ -270,14 +309,16 @@ def test_a_drain_in_the_midst_of_a_request_leaves_nothing_behind_that_ended_befo
         return now
 
     inside: list[int] = []
-    mine = Aggregate(0, 10**9, draining, lambda: None, wake=lambda: batches.append(mine.drain()), full=lambda: None)
+    mine = Aggregate(
+        PLAIN, lambda _: None, 10**9, draining, lambda: None, wake=lambda: batches.append(mine.drain()), full=lambda: None
+    )
     for number in range(5):
-        call = noted(f"GET /{number}")
+        call = raw(f"GET /{number}")
         mine.take(call)
         so_far: set[str] = set()
         for batch in batches:
             so_far |= set(counted(batch))
-            assert call[2] in so_far or call[0] * 1000 >= batch.until_ms
+            assert endpoint_of(call) in so_far or call.ended * 1000 >= batch.until_ms
     batches.append(mine.drain())
     total: Counter[str] = Counter()
     for batch in batches:
@@ -286,22 +327,26 @@ def test_a_drain_in_the_midst_of_a_request_leaves_nothing_behind_that_ended_befo
 
 
 def test_what_can_not_be_read_is_not_counted_and_keeps_nothing_back(clock: Clock) -> None:
-    mine = aggregate(clock)
-    mine.take(noted())
-    mine.take(noted(read=lambda _: None))
-    mine.take(noted())
+    def unreadable() -> None:
+        raise ValueError
+
+    second = raw()
+    mine, errors = interrupted(clock, second, unreadable)
+    for call in raw(), second, raw():
+        mine.take(call)
     assert counted(mine.drain()) == {"GET /a": 2}
     assert not mine.has_news
+    assert errors == ["call unreadable"]
 
 
 def test_an_interrupt_while_adding_up_leaves_the_rest_for_the_next_time(clock: Clock) -> None:
-    mine = aggregate(clock)
-
-    def interrupted(_: RawCall) -> CallEvent:
+    def interrupt() -> None:
         raise KeyboardInterrupt
 
-    for one in noted(), noted(read=interrupted), noted("GET /b"), noted("GET /c"):
-        mine.take(one)
+    second = raw()
+    mine, _ = interrupted(clock, second, interrupt)
+    for call in raw(), second, raw("GET /b"), raw("GET /c"):
+        mine.take(call)
     with pytest.raises(KeyboardInterrupt):
         mine.sum()
     assert counted(mine.drain()) == {"GET /a": 1, "GET /b": 1, "GET /c": 1}
@@ -309,20 +354,20 @@ def test_an_interrupt_while_adding_up_leaves_the_rest_for_the_next_time(clock: C
 
 def test_a_request_that_ends_while_another_is_read_is_counted_once(clock: Clock) -> None:
     """A finaliser may run anywhere, and end a request or flush."""
-    mine = aggregate(clock)
 
-    def finalising(_: RawCall) -> CallEvent:
-        mine.take(noted("GET /b"))
+    def finalise() -> None:
+        mine.take(raw("GET /b"))
         mine.sum()
-        return ACME, "GET /a", (), 200, 1000, 50, ()
 
-    mine.take(noted(read=finalising))
+    first = raw()
+    mine, _ = interrupted(clock, first, finalise)
+    mine.take(first)
     mine.sum()
     assert counted(mine.drain()) == {"GET /a": 1, "GET /b": 1}
 
 
 def test_no_call_is_lost_or_late_between_threads() -> None:
-    mine = Aggregate(0, 10**9, time.time, lambda: None)
+    mine = Aggregate(PLAIN, lambda _: None, 10**9, time.time, lambda: None)
     batches: list[Batch] = []
     done = threading.Event()
     left: list[RawCall] = []
@@ -333,7 +378,7 @@ def test_no_call_is_lost_or_late_between_threads() -> None:
 
     def many(number: int) -> None:
         for turn in range(2000):
-            call = noted(f"GET /{number}/{turn}")
+            call = raw(f"GET /{number}/{turn}")
             mine.take(call)
             left.append(call)
 
@@ -355,5 +400,5 @@ def test_no_call_is_lost_or_late_between_threads() -> None:
     assert sum(sum(counted(batch).values()) for batch in batches) == len(drained) == 8000
     before = [0, *(batch.until_ms for batch in batches)]
     earlier = {batch.until_ms: last for last, batch in zip(before, batches, strict=False)}
-    late = [call for call in left if call[0] * 1000 < earlier[drained[call[2]]] - 1]
+    late = [call for call in left if call.ended * 1000 < earlier[drained[endpoint_of(call)]] - 1]
     assert not late

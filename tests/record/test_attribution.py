@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 import pytest
 
+from tests.support import record_call
 from usage_middleware import Usage
 
 
@@ -25,7 +26,7 @@ def test_a_scanner_that_makes_up_credentials_leaves_one_row(
 ) -> None:
     usage = make_usage()
     for number in range(50):
-        usage.recorder.add(blake2b(b"%d" % number, digest_size=32).digest(), endpoint, (), status, 1_000, 0, ())
+        record_call(usage.recorder, blake2b(b"%d" % number, digest_size=32).digest(), endpoint, (), status, 1_000, 0, ())
     assert usage.flush()
     keys = usage.reader.by_key(org="default", period="24h").keys
     assert sum(key.request_count for key in keys) == 50

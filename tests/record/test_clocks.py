@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.record.conftest import MakeRecorder
-from tests.support import START, Clock, ClusterProcess, ServerProcess
+from tests.support import START, Clock, ClusterProcess, ServerProcess, record_call
 from usage_middleware.record.recorder import Recorder
 
 DAY = 86_400
@@ -18,7 +18,7 @@ LONGEST = 800 * DAY + 64 * DAY
 
 def add(recorder: Recorder, n: int = 1) -> None:
     for _ in range(n):
-        recorder.add(("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
+        record_call(recorder, ("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
 
 
 def days(client: Any, namespace: str) -> dict[str, int]:

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as Silent
 
 from tests.record.conftest import FaultyWriter, MakeRecorder
-from tests.support import START, Clock, ServerProcess, quick_client
+from tests.support import START, Clock, ServerProcess, quick_client, record_call
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.record.sender import MOST_SILENCES
 
@@ -25,7 +25,7 @@ def add(
     recorder: Recorder, caller: tuple[str, str] | bytes = ACME, endpoint: str = "GET /a", status: int = 200, n: int = 1
 ) -> None:
     for _ in range(n):
-        recorder.add(caller, endpoint, (), status, 1000, 50, ())
+        record_call(recorder, caller, endpoint, (), status, 1000, 50, ())
 
 
 def writer_of(recorder: Recorder) -> FaultyWriter:
@@ -257,6 +257,7 @@ def test_a_long_outage_is_folded_then_dropped_and_told(
     for minute in range(100):
         for endpoint in "GET /a", "GET /b", "GET /c":
             add(recorder, endpoint=endpoint)
+        recorder._flusher.add_up()
         if minute % 2:
             recorder.flush()
         clock.advance(60)
@@ -425,8 +426,15 @@ def test_the_workers_account_of_itself(make_recorder: MakeRecorder, client: Any,
 def test_the_operators_tree_is_the_sum_of_the_organisations(make_recorder: MakeRecorder, client: Any, namespace: str) -> None:
     recorder = make_recorder(dimensions=("project",), shards={"org": 4})
     for number in range(60):
-        recorder.add(
-            (f"org{number % 7}", f"k{number}"), f"GET /{number % 5}", (f"p{number % 3}",), 200 + number % 2 * 300, number, 9, ()
+        record_call(
+            recorder,
+            (f"org{number % 7}", f"k{number}"),
+            f"GET /{number % 5}",
+            (f"p{number % 3}",),
+            200 + number % 2 * 300,
+            number,
+            9,
+            (),
         )
     assert recorder.flush()
     for board in "endpoint:calls", "endpoint:latency_us", "endpoint:5xx", "project:calls", "latency":

@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as Unreachable
 
 from tests.record.conftest import FaultyWriter, MakeRecorder
 from tests.record.test_spool import ACME, DIGEST, GLOBEX, NOWHERE, STRANGER, add, days, recover, resolve, worker
-from tests.support import Clock, ServerProcess, eventually, quick_client
+from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
 from usage_middleware import Usage
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import Settings
@@ -274,7 +274,7 @@ def test_it_needs_a_directory(redis_url: str) -> None:
 @pytest.mark.slow
 def test_it_stands_beside_the_embedded_servers_data(tmp_path: Path) -> None:
     with Usage(data_dir=tmp_path, journal=True, namespace="beside") as usage:
-        usage.recorder.add(ACME, "GET /a", (), 200, 1, 1, ())
+        record_call(usage.recorder, ACME, "GET /a", (), 200, 1, 1, ())
         assert usage.flush()
         assert len(list((tmp_path / "spool").iterdir())) == 1
     assert list((tmp_path / "spool").iterdir()) == []

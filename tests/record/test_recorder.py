@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.record.conftest import MakeRecorder
-from tests.support import Clock, ServerProcess, eventually, quick_client
+from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
 from usage_middleware.record.aggregate import TOGETHER
 from usage_middleware.record.flush_thread import WakeEvent
 from usage_middleware.record.recorder import Recorder
@@ -25,7 +25,7 @@ Counted = Callable[..., int]
 
 def add(recorder: Recorder, n: int = 1) -> None:
     for _ in range(n):
-        recorder.add(("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
+        record_call(recorder, ("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
 
 
 def flushers() -> list[threading.Thread]:
@@ -55,7 +55,8 @@ def test_the_thread_delivers_by_itself(make_recorder: MakeRecorder, counted: Cou
 def test_a_crowded_aggregate_is_delivered_early(make_recorder: MakeRecorder, counted: Counted) -> None:
     recorder = make_recorder(backlog_bytes=20_000)
     for number in range(16):
-        recorder.add(("acme", f"key_{number}"), "GET /a", (), 200, 1000, 50, ())
+        record_call(recorder, ("acme", f"key_{number}"), "GET /a", (), 200, 1000, 50, ())
+    recorder._flusher.add_up()
     eventually(lambda: counted() > 0)
 
 
@@ -172,6 +173,7 @@ def test_errors_of_ours_are_counted_and_logged_once_a_minute(
 _CHILD = """
     import os, sys, threading, time
     import redis
+    from tests.support import record_call
     from usage_middleware.record.recorder import Recorder
     from usage_middleware.options import Settings
     from usage_middleware.store.schema import Schema
@@ -190,7 +192,7 @@ _CHILD = """
 
     def add(n):
         for _ in range(n):
-            recorder.add(("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
+            record_call(recorder, ("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
 """
 
 
@@ -330,7 +332,7 @@ def test_the_thread_adds_up_what_requests_leave_before_it_is_time_to_deliver(mak
     recorder = make_recorder()
     recorder._flush_interval = 1000
     for _ in range(2 * TOGETHER):
-        recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+        record_call(recorder)
     aggregate = recorder._aggregate
     eventually(lambda: not aggregate._waiting)
     assert (aggregate.calls, aggregate.has_sums, recorder.stats().backlog_calls) == (2 * TOGETHER, True, 2 * TOGETHER)
@@ -343,7 +345,7 @@ def test_without_a_thread_requests_add_up(make_recorder: MakeRecorder, monkeypat
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     recorder = make_recorder()
     for _ in range(TOGETHER):
-        recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+        record_call(recorder)
     assert (len(recorder._aggregate._waiting), recorder._aggregate.calls) == (0, TOGETHER)
     assert recorder.close()
 
@@ -353,7 +355,7 @@ def test_a_request_after_the_end_wakes_it_again(make_recorder: MakeRecorder, cou
     recorder._flush_interval = 0.01
     for _ in range(2):
         before = counted()
-        recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+        record_call(recorder)
         eventually(lambda before=before: counted() == before + 1)  # type: ignore[misc]
         assert recorder.close()
 
@@ -366,7 +368,7 @@ def test_a_child_that_python_was_not_told_of_delivers_by_itself(make_recorder: M
     theirs = recorder._delivery
     assert theirs is not None
     recorder._started_in = -1
-    recorder.take([0.0, lambda _: (("acme", "key_7"), "GET /a", (), 200, 1000, 50, ()), None])
+    record_call(recorder)
     assert recorder.close()
     assert counted() == 2
     assert theirs.is_alive()

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.record.conftest import MakeRecorder
-from tests.support import Clock, ClusterProcess, ServerProcess, eventually
+from tests.support import Clock, ClusterProcess, ServerProcess, eventually, record_call
 from usage_middleware.record.outbox import RETAINED_SECONDS
 from usage_middleware.record.recorder import Recorder
 
 
 def add(recorder: Recorder, org: str = "acme", n: int = 1) -> None:
     for _ in range(n):
-        recorder.add((org, "key_7"), "GET /a", (), 200, 1000, 50, ())
+        record_call(recorder, (org, "key_7"), "GET /a", (), 200, 1000, 50, ())
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_failover_that_loses_what_was_not_confirmed(
 def test_memory_stays_within_its_bound(make_recorder: MakeRecorder, counted: Callable[..., int]) -> None:
     recorder = make_recorder(wait_replicas=1, backlog_bytes=20_000)
     for number in range(30):
-        recorder.add(("acme", "key_7"), f"GET /{number}", (), 200, 1000, 50, ())
+        record_call(recorder, ("acme", "key_7"), f"GET /{number}", (), 200, 1000, 50, ())
         assert recorder.flush()
     assert recorder.stats().backlog_bytes <= 20_000
     assert recorder.stats().dropped == {}

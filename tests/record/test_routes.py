@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.record.conftest import MakeRecorder
-from tests.support import Clock
+from tests.support import Clock, record_call
 from usage_middleware import UsageMiddleware, Viewer
 from usage_middleware.record.flusher import ROUTES_EVERY
 from usage_middleware.record.recorder import Recorder
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def add(recorder: Recorder) -> None:
-    recorder.add(("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
+    record_call(recorder, ("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
 
 
 def test_a_process_that_only_serves_views_knows_unused_endpoints(make_usage: Callable[..., Usage]) -> None:

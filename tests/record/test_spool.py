@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.record.conftest import FaultyWriter, MakeRecorder
-from tests.support import Clock, ServerProcess, eventually, quick_client
+from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
 from usage_middleware.options import Settings
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.recorder import Recorder
@@ -37,7 +37,7 @@ def resolve(digests: Collection[bytes]) -> dict[bytes, tuple[str, str, bool]]:
 def add(recorder: Recorder, caller: tuple[str, str] | bytes = ACME, endpoint: str = "GET /a", status: int = 200, n: int = 1,
         tags: tuple[str, ...] = (), counts: tuple[int, ...] = ()) -> None:  # fmt: skip
     for _ in range(n):
-        recorder.add(caller, endpoint, tags, status, 1000, 50, counts)
+        record_call(recorder, caller, endpoint, tags, status, 1000, 50, counts)
 
 
 @pytest.fixture
@@ -399,6 +399,7 @@ def test_it_counts_what_waits_while_redis_is_away(make_away: MakeRecorder) -> No
 
 _WORKER = """
     import sys
+    from tests.support import record_call
     from usage_middleware import Usage
 
     url, namespace, spool, calls, *rest = sys.argv[1:]
@@ -407,7 +408,7 @@ _WORKER = """
 
     def add(n, caller=("acme", "key_7"), endpoint="GET /a"):
         for _ in range(n):
-            usage.recorder.add(caller, endpoint, (), 200, 1000, 50, ())
+            record_call(usage.recorder, caller, endpoint, (), 200, 1000, 50, ())
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.report.world import OPTIONS, Call, World
-from tests.support import START, Clock
+from tests.support import START, Clock, record_call
 from usage_middleware import Usage, Viewer
 
 
@@ -14,7 +14,7 @@ def test_calls_from_before_a_dimension_was_declared_are_without_a_value(redis_ur
     clock = Clock(START - 7200)
     with Usage(redis_url, namespace=namespace, clock=clock, flush_interval=3600, counters=OPTIONS["counters"]) as before:
         for status in (200, 200, 404):
-            before.recorder.add(("acme", "key_1"), "GET /v1/items", (), status, 10_000, 1, (0, 0))
+            record_call(before.recorder, ("acme", "key_1"), "GET /v1/items", (), status, 10_000, 1, (0, 0))
         assert before.flush()
     clock.set(START - 60)
     with Usage(redis_url, namespace=namespace, clock=clock, flush_interval=3600, **OPTIONS) as after:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import record_call
 from usage_middleware import Viewer
 from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.store.schema import key_member
@@ -47,7 +48,7 @@ def usage(make_usage: Callable[..., Usage]) -> Usage:
 
 def with_calls(usage: Usage) -> Usage:
     for org, status in (("acme", 200), ("acme", 404), ("default", 200)):
-        usage.recorder.add((org, "key_1"), "GET /v1/items", (), status, 8_000, 100, ())
+        record_call(usage.recorder, (org, "key_1"), "GET /v1/items", (), status, 8_000, 100, ())
     assert usage.flush()
     return usage
 
@@ -76,7 +77,7 @@ def test_without_the_operators_tree_all_together_is_refused(make_usage: Callable
 @pytest.mark.parametrize("key", ["key_1", "(key)", "%28key)", "k" * 500])
 def test_a_key_may_name_itself_as_the_application_does(make_usage: Callable[..., Usage], key: str) -> None:
     usage = make_usage()
-    usage.recorder.add(("acme", key_member(key)), "GET /v1/items", (), 200, 8_000, 100, ())
+    record_call(usage.recorder, ("acme", key_member(key)), "GET /v1/items", (), 200, 8_000, 100, ())
     assert usage.flush()
     asked = {name: usage.reader.details(Viewer.key("acme", key), key_id=name).usage.requests for name in (None, key, "other")}
     assert asked == {None: 1, key: 1, "other": 0}

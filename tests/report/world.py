@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-from tests.support import Clock
+from tests.support import Clock, record_call
 from usage_middleware import Usage
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind
@@ -72,7 +72,8 @@ class World:
     def record(self, call: Call) -> None:
         """One call, now."""
         self.calls.append(call)
-        self.usage.recorder.add(
+        record_call(
+            self.usage.recorder,
             (call.org, call.key),
             call.endpoint,
             (call.project,),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tests.support import Clock
+from tests.support import Clock, record_call
 from tests.web.hosts import HOSTS, Api
 from usage_middleware.web import KeyAuth
 
@@ -48,7 +48,7 @@ class Traffic:
         counts = tuple(int(more.pop(name, 0)) for name in self._counters)
         assert not more, f"undeclared: {more}"
         for _ in range(times):
-            self.usage.recorder.add((org, key), endpoint, tags, status, round(ms * 1000), sent, counts)
+            record_call(self.usage.recorder, (org, key), endpoint, tags, status, round(ms * 1000), sent, counts)
         assert self.usage.flush()
 
     def reach(self, now: str = NOW) -> None:

@@ -389,9 +389,10 @@ def test_what_is_left_at_the_end_of_a_process_is_delivered_before_the_server_sto
         data_dir,
         """
         import sys
+        from tests.support import record_call
         from usage_middleware import Usage
         usage = Usage(data_dir=sys.argv[1], flush_interval=3600)
-        usage.recorder.add(("acme", "key_7"), "GET /", (), 200, 1000, 10, ())
+        record_call(usage.recorder, ("acme", "key_7"), "GET /", (), 200, 1000, 10, ())
         sys.stdin.readline()
         """,
     )
@@ -410,10 +411,11 @@ def test_uvicorn_leaves_no_server_behind(data_dir: Path, sent: signal.Signals) -
         """
         import sys, uvicorn
         from starlette.applications import Starlette
+        from tests.support import record_call
         from usage_middleware import Usage, UsageMiddleware
         usage = Usage(data_dir=sys.argv[1], flush_interval=3600)
         async def ready(app):
-            usage.recorder.add(("acme", "key_7"), "GET /", (), 200, 1000, 10, ())
+            record_call(usage.recorder, ("acme", "key_7"), "GET /", (), 200, 1000, 10, ())
             usage.engine.client.ping()
             print(1, flush=True)
             yield {}

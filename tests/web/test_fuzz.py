@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support import record_call
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey
 from tests.web.hosts import HOSTS, Api, Host
 from usage_middleware.web.errors import STATUS
@@ -48,7 +49,7 @@ hosts = [HOSTS[0], HOSTS[4], HOSTS[6]]
 @pytest.mark.parametrize("host", hosts, ids=str)
 @pytest.mark.parametrize("key", [ACME, OPERATOR], ids=["organisation", "operator"])
 def test_random_queries(host: Host, usage: Usage, key: str) -> None:
-    usage.recorder.add(("acme", "key_1"), "GET /v1/items", ("search", "(none)"), 200, 8_000, 100, (10, 8, 6))
+    record_call(usage.recorder, ("acme", "key_1"), "GET /v1/items", ("search", "(none)"), 200, 8_000, 100, (10, 8, 6))
     usage.flush()
     api = Api(host, host.make(usage, auth=OperatorOrKey(usage.keys)), key)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import START, Clock, ClusterProcess, ServerProcess
+from tests.support import START, Clock, ClusterProcess, ServerProcess, record_call
 from usage_middleware.web.health import Health, health
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MakeUsage = Callable[..., "Usage"]
 
 def add(usage: Usage, n: int = 1) -> None:
     for _ in range(n):
-        usage.recorder.add(("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
+        record_call(usage.recorder, ("acme", "key_7"), "GET /a", (), 200, 1000, 50, ())
 
 
 def codes(found: Health) -> set[str]:

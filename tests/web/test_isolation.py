@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support import record_call
 from tests.web.hosts import HOSTS, Api
 from usage_middleware import KeyInfo, Viewer
 from usage_middleware.store.schema import endpoint_member, key_member, org_member
@@ -75,9 +76,9 @@ def calls_of(number: int) -> int:
 
 def record(usage: Usage, org: str, key: str, endpoint: str, project: str, times: int) -> None:
     caller = org_member(org), key_member(key)
-    usage.recorder.add(caller, endpoint_member("GET", endpoint), (project,), 200, 8_000, times, (times,))
+    record_call(usage.recorder, caller, endpoint_member("GET", endpoint), (project,), 200, 8_000, times, (times,))
     for _ in range(times - 1):
-        usage.recorder.add(caller, endpoint_member("GET", endpoint), (project,), 200, 8_000, 0, (0,))
+        record_call(usage.recorder, caller, endpoint_member("GET", endpoint), (project,), 200, 8_000, 0, (0,))
 
 
 @pytest.fixture(params=[None, {"key": 4, "endpoint": 3, "project": 2}], ids=["whole boards", "sharded boards"])

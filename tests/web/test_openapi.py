@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import record_call
 from tests.web.conftest import OPERATOR
 from tests.web.hosts import Api
 from tests.web.schema import violations
@@ -62,7 +63,7 @@ def test_examples_fit_their_schemas(view: View) -> None:
 @BY_VIEW
 def test_answers_fit_their_schemas(one_api: Api, usage: Usage, view: View) -> None:
     for key in ("key_1", "key_2"):
-        usage.recorder.add(("acme", key), "GET /v1/items", ("search", "eth"), 404, 8_000, 100, (10, 8, 6))
+        record_call(usage.recorder, ("acme", key), "GET /v1/items", ("search", "eth"), 404, 8_000, 100, (10, 8, 6))
     usage.flush()
     spec = one_api.get("/openapi.json").json
     days = "?start_date=2026-11-01&end_date=2026-11-20" if view.name == "endpoints" else ""

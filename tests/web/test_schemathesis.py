@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from tests.support import Clock, ServerProcess
+from tests.support import Clock, ServerProcess, record_call
 from tests.web.conftest import ACME, put_keys
 from usage_middleware import Usage
 from usage_middleware.web import KeyAuth, usage_app, usage_wsgi_app
@@ -25,7 +25,7 @@ def counted(server: ServerProcess) -> Iterator[Usage]:
     options: dict[str, Any] = {"dimensions": ("project",), "counters": ("records",)}
     with Usage(server.url, namespace="tschemathesis", clock=Clock(), **options) as usage:
         put_keys(usage)
-        usage.recorder.add(("acme", "key_1"), "GET /v1/items", ("search",), 200, 8_000, 100, (10,))
+        record_call(usage.recorder, ("acme", "key_1"), "GET /v1/items", ("search",), 200, 8_000, 100, (10,))
         usage.flush()
         yield usage
 

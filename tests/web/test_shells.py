@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import record_call
 from tests.web.conftest import ACME, ACME_REVOKED, ACME_TEST, OPERATOR
 from tests.web.hosts import Api, Host
 from usage_middleware import Usage, Viewer
@@ -21,7 +22,7 @@ NAMES = [view.name for view in VIEWS]
 
 def record(usage: Usage, org: str = "acme", key: str = "key_1", status: int = 200, calls: int = 1) -> None:
     for _ in range(calls):
-        usage.recorder.add((org, key), "GET /v1/items", ("search", "(none)"), status, 8_000, 100, (10, 8, 6))
+        record_call(usage.recorder, (org, key), "GET /v1/items", ("search", "(none)"), status, 8_000, 100, (10, 8, 6))
     assert usage.flush()
 
 

@@ -8,22 +8,21 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.capture import Capture, Captured, capture_of
-from usage_middleware.capture.identity import Caller, Scope, ScopeRequest, checked_caller, is_preflight
-from usage_middleware.capture.scope_endpoint import ScopeTemplates
+from usage_middleware.capture.capture import HasCapture, capture_of
+from usage_middleware.capture.frameworks import ASGI, TemplateFinder
+from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, is_preflight, require_caller
 from usage_middleware.capture.templates import relative_path
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.events import RawCall
 from usage_middleware.request_keys import CALL, EXCLUDE
-from usage_middleware.store.schema import UNKNOWN
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: What a client that left before the response began is counted as.
+#: The status of a call whose client left before the response began.
 CLIENT_LEFT = 499
-_NOBODY = Caller()
 _LEAVING = frozenset({"CancelledError", "Cancelled", "ClientDisconnect"})
 
 
@@ -36,20 +35,20 @@ class UsageMiddleware:
         ConfigurationError: if `app` is a WSGI application, or `usage` is no `Usage`.
     """
 
-    def __init__(self, app: ASGIApp, usage: Captured) -> None:
+    def __init__(self, app: ASGIApp, usage: HasCapture) -> None:
         if any(hasattr(one, "wsgi_app") and not hasattr(one, "asgi_app") for one in (app, getattr(app, "__self__", None))):
             raise ConfigurationError("UsageMiddleware is for ASGI; around a WSGI application use WSGIUsageMiddleware")
         self.app = app
         self.capture = capture_of(usage)
-        self._templates = ScopeTemplates()
+        self.templates = TemplateFinder(ASGI, app, self.capture.count_error)
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the wrapped application."""
         try:
-            # Nothing is called here that need not be: after an application has had the processor's caches, each call of a
-            # function takes two to three times as long as it does in a loop.
+            # As few functions as possible are called here: after an application has had the processor's caches, a function
+            # call takes two to three times as long as in a loop.
             if scope["type"] == "http" and CALL not in scope and scope["method"] != "OPTIONS" and not self._excludes_paths:
                 call: _ScopeCall | None = _ScopeCall(self, scope, receive, send)
             else:
@@ -75,7 +74,7 @@ class UsageMiddleware:
             scope.pop(CALL, None)
 
     def _begin(self, scope: Scope, receive: Receive, send: Send) -> _ScopeCall | None:
-        """The call to record; None for what is not counted, or already is by a middleware further out."""
+        """The call to record; None for what is not counted, or is already by a middleware further out."""
         if scope["type"] != "http" or (CALL in scope and not scope[CALL].done):
             return None
         if self._excludes_paths and self.capture.exclusion.covers(relative_path(scope["path"], scope.get("root_path", ""))):
@@ -97,35 +96,21 @@ class UsageMiddleware:
         try:
             try:
                 asyncio.get_running_loop()
-            except RuntimeError:  # another event loop than asyncio's, at its end: it may wait
+            except RuntimeError:  # another event loop than asyncio's: it is ending, and may be blocked
                 flush()
             else:
                 await asyncio.to_thread(flush)
         except Exception:
             self.capture.count_error("flush at shutdown failed")
 
-    def template(self, call: _ScopeCall) -> str:
-        """The template under which a call is counted, or the reserved word for none."""
-        try:
-            template = self._templates.template(call.notes, call.path, call.status)
-            if template is None:
-                template = self.capture.unplaced(call.status, "router" in call.notes, self.app)
-        except Exception:
-            self.capture.count_error("template unreadable")
-            template = UNKNOWN
-        return template
-
 
 class _ScopeCall(Call):
-    """A request on its way through: stands between the application and the server's `receive` and `send`."""
+    """A request being answered: stands between the application and the server's `receive` and `send`."""
 
-    __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_shell")
+    __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_templates")
 
-    capture: Capture
-
-    def __init__(self, shell: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
-        # All of `Call.__init__` here: a second call for each request is worth avoiding.
-        capture = self.capture = shell.capture
+    def __init__(self, middleware: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        capture = self.capture = middleware.capture
         self.notes = scope
         self.method = scope["method"]
         self.path = scope["path"]
@@ -135,7 +120,7 @@ class _ScopeCall(Call):
         self.tags = None
         self.counts = None
         self.done = False
-        self._shell = shell
+        self._templates = middleware.templates
         self._receive = receive
         self._send = send
         #: As it was before the application ran: mounts add to it.
@@ -146,7 +131,7 @@ class _ScopeCall(Call):
         self.started = capture.timer()
 
     async def receive(self) -> Message:
-        """The server's next message, noticing a client that leaves before the response began."""
+        """The server's next message. Takes note of a client that leaves before the response began."""
         message = await self._receive()
         try:
             if message["type"] == "http.disconnect" and not self.status:
@@ -157,7 +142,8 @@ class _ScopeCall(Call):
 
     def send(self, message: Message) -> Awaitable[None]:
         """Hand a message to the server, and finish the call after the last one with a body."""
-        # Read before it is sent: a middleware further out may change it. No coroutine of its own but for the last message.
+        # It is read before it is sent: a middleware further out may change it. Only the last message costs a coroutine of
+        # its own.
         try:
             kind = message["type"]
             if kind == "http.response.body":
@@ -178,13 +164,13 @@ class _ScopeCall(Call):
 
     async def _send_last(self, message: Message) -> None:
         await self._send(message)
-        if self.capture.asks_who is None:
+        if self.capture.identify is None:
             self._finish()
         else:
             await self._ask()
 
     def _saw_file(self, kind: str, message: Message) -> bool:
-        """Count the bytes of a file that the server sends by itself; True for the last message of a response."""
+        """Count the bytes of a file that the server sends by itself. True for the last message of a response."""
         if kind == "http.response.pathsend":
             self.sent += self._content_length()
             return True
@@ -201,24 +187,24 @@ class _ScopeCall(Call):
         return 0
 
     async def failed(self, error: BaseException) -> None:
-        """The application raised: 500, or 499 if it was because the client left; what was sent already stands."""
+        """The application raised: 500, or 499 if it did because the client left. A status that was sent stays."""
         if not self.status:
             self.status = CLIENT_LEFT if _is_leaving(error) else 500
         try:
             await self._ask()
         except asyncio.CancelledError:
-            # Cancelled once more while `identify` was asked: then the application's own cancellation goes on.
+            # Cancelled once more while `identify` ran: the application's own cancellation goes on.
             if not isinstance(error, asyncio.CancelledError):
                 raise
 
     async def ended(self) -> None:
-        """The application returned without a last body: to a client that left, or by mistake."""
+        """The application returned without a last message: its client left, or it made a mistake."""
         if not self.status:
             self.status = 500
         await self._ask()
 
     def _finish(self, latency: float | None = None) -> None:
-        """Leave the call to the recorder; `latency` in seconds, of a call that has been found not to be excluded."""
+        """Hand the call to the recorder. With a `latency`, in seconds, it has been found not to be excluded."""
         capture = self.capture
         self.done = True
         try:
@@ -226,20 +212,22 @@ class _ScopeCall(Call):
                 latency = capture.timer() - self.started
                 if (EXCLUDE in self.notes or capture.exclusion.asks is not None) and self._is_excluded():
                     return
+            who, headers = None, ()
             if self.caller is None:
-                read, who = capture.reading.headers, self.notes["headers"]
+                headers = self.notes["headers"]
             else:
-                read, who = capture.reading.known, self.caller.member
+                who = self.caller.member
             if self._left:
                 self.status = CLIENT_LEFT
-            template = self._shell.template(self)
-            capture.take([0.0, read, who, self.method, template, self.tags, self.status, latency, self.sent, self.counts])
+            template = self._templates.find(self) or self._templates.fallback(self)
+            tags, counts = self.tags, self.counts
+            capture.take(RawCall(0.0, who, headers, None, self.method, template, tags, self.status, latency, self.sent, counts))
         except Exception:
             capture.count_error("call not recorded")
 
     async def _ask(self) -> None:
-        """Leave the call to the recorder, after `identify` has said who called."""
-        identify = self.capture.asks_who
+        """Hand the call to the recorder, after `identify` has said who called."""
+        identify = self.capture.identify
         if self.done:
             return
         if identify is None or self.caller is not None:
@@ -249,20 +237,20 @@ class _ScopeCall(Call):
         latency = self.capture.timer() - self.started
         if self._is_excluded():
             return
-        self.caller = _NOBODY
+        self.caller = NOBODY
         try:
             found = identify(self._request())
             if found is not None and not isinstance(found, Caller) and inspect.isawaitable(found):
                 found = await found
             if found is not None:
-                self.caller = checked_caller(found)
+                self.caller = require_caller(found)
         except Exception:
             self.capture.count_error("identify raised")
         finally:
             self._finish(latency)
 
     def _is_excluded(self) -> bool:
-        return self.capture.is_excluded(self, self._request)
+        return self.capture.is_excluded(self.notes, self._request)
 
     def _request(self) -> ScopeRequest:
         return ScopeRequest(self.notes, self.method, relative_path(self.path, self._root))

@@ -1,73 +1,70 @@
-"""The request being recorded: what is noted of it while it runs."""
+"""The request being recorded: what is known of it while it runs."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Protocol, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
 
-from usage_middleware.capture.identity import Caller
+from usage_middleware.capture.identity import Caller, Notes
 from usage_middleware.capture.track import Track
 from usage_middleware.errors import ConfigurationError, UndeclaredName
 from usage_middleware.events import MAX_COUNT
 
-
-class Rules(Protocol):
-    """What the application declared, and who is told what can't be taken."""
-
-    dimensions: tuple[str, ...]
-    counters: tuple[str, ...]
-    strict: bool
-    timer: Callable[[], float]
-
-    def count_error(self, reason: str, *, logged: bool = False) -> None:
-        """Count an error of ours, and log it unless that is done already. Never raises."""
-
-    def refused(self, error: Exception, action: str, name: str | None) -> None:
-        """Drop what the application said of a call and we can't take: logged once for each name, and counted."""
+if TYPE_CHECKING:
+    from usage_middleware.capture.capture import Capture
 
 
 class Call(Track):
-    """One request while it is being answered. The shells (asgi.py, wsgi.py) note what they see of it here.
+    """One request while it is being answered.
 
-    `tag` and `count` look twice only at what is no plain string or number of a declared name: they run within the request.
+    It has no constructor: the middlewares (asgi.py, wsgi.py) set each field by themselves, for a second call within each
+    request costs too much. For the same reason `tag` and `count` check one by one only what is no plain string or number
+    of a declared name.
+
+    Attributes:
+        notes: the scope or the environ.
+        path: as it was before the application ran; some frameworks change it.
+        status: 0 until the response starts.
+        sent: bytes of the body so far.
+        caller: who called, as the application said.
+        tags: what the application said, by dimension.
+        counts: what the application counted, by counter.
+        done: True once the call is recorded.
+        started: when, on the capture's timer.
     """
 
     __slots__ = ("caller", "capture", "counts", "done", "method", "notes", "path", "sent", "started", "status", "tags")
 
-    def __init__(self, capture: Rules, notes: MutableMapping[str, Any], method: str, path: str) -> None:
-        self.capture = capture
-        #: The scope or the environ.
-        self.notes = notes
-        self.method = method
-        #: As it was before the application ran: some frameworks change it.
-        self.path = path
-        #: 0 until the response starts.
-        self.status = 0
-        self.sent = 0
-        self.caller: Caller | None = None
-        self.tags: Mapping[str, str] | None = None
-        self.counts: Mapping[str, int] | None = None
-        self.done = False
-        self.started = capture.timer()
+    capture: Capture
+    notes: Notes
+    method: str
+    path: str
+    status: int
+    sent: int
+    caller: Caller | None
+    tags: Mapping[str, str] | None
+    counts: Mapping[str, int] | None
+    done: bool
+    started: float
 
     @property
     def strict(self) -> bool:
-        """True where a mistake in the application's use of us shall be an error: while it is being developed."""
+        """True where a mistake in the application's use of us is an error: while it is being developed."""
         return self.capture.strict or getattr(self.notes.get("app"), "debug", False) is True
 
     def identify(self, caller: Caller | None = None, *, org: object = None, key: object = None) -> Self:
         """As `Track.identify`."""
-        if self._open("identify") and (caller is not None or org is not None or key is not None):
+        if self._is_open("identify") and (caller is not None or org is not None or key is not None):
             try:
-                self.caller = _checked_caller(caller, org, key)
+                self.caller = _caller_of(caller, org, key)
             except Exception as error:
                 self._refuse(error, "identify", None)
         return self
 
     def tag(self, **tags: object) -> Self:
         """As `Track.tag`."""
-        if self.done and not self._open("tag"):
+        if self.done and not self._is_open("tag"):
             return self
         declared = self.capture.dimensions
         for name, value in tags.items():
@@ -79,7 +76,7 @@ class Call(Track):
 
     def count(self, **counts: int) -> Self:
         """As `Track.count`."""
-        if self.done and not self._open("count"):
+        if self.done and not self._is_open("count"):
             return self
         if self.counts is None:
             declared = self.capture.counters
@@ -89,32 +86,32 @@ class Call(Track):
             else:
                 self.counts = counts
                 return self
-        self.counts = self._counted(counts)
+        self.counts = self._add_up(counts)
         return self
 
     def _taggable(self, tags: Mapping[str, object]) -> dict[str, object]:
-        """The tags that can be taken, as text."""
+        """The tags in declared dimensions, as text."""
         found: dict[str, object] = {}
         for name, value in tags.items():
             try:
-                _check_declared(name, self.capture.dimensions, "dimensions")
+                _require_declared(name, self.capture.dimensions, "dimensions")
                 found[name] = "" if value is None else str(value)
             except Exception as error:
                 self._refuse(error, "tag", name)
         return found
 
-    def _counted(self, counts: Mapping[str, object]) -> dict[str, int]:
-        """What is counted so far, with those of these counts that can be taken."""
+    def _add_up(self, counts: Mapping[str, object]) -> dict[str, int]:
+        """The counts so far, with the valid ones of these added."""
         found = dict(self.counts or {})
         for name, value in counts.items():
             try:
-                _check_declared(name, self.capture.counters, "counters")
-                found[name] = _checked_sum(name, found.get(name, 0), value)
+                _require_declared(name, self.capture.counters, "counters")
+                found[name] = found.get(name, 0) + _require_amount(name, value, MAX_COUNT - found.get(name, 0))
             except Exception as error:
                 self._refuse(error, "count", name)
         return found
 
-    def _open(self, action: str) -> bool:
+    def _is_open(self, action: str) -> bool:
         if self.done:
             self.capture.count_error(f"{action} after the last byte of the response")
         return not self.done
@@ -122,10 +119,10 @@ class Call(Track):
     def _refuse(self, error: Exception, action: str, name: str | None) -> None:
         if self.strict:
             raise error
-        self.capture.refused(error, action, name)
+        self.capture.refuse(error, action, name)
 
 
-def _checked_caller(caller: object, org: object, key: object) -> Caller:
+def _caller_of(caller: object, org: object, key: object) -> Caller:
     if caller is None:
         return Caller(org, key)
     if not isinstance(caller, Caller) or org is not None or key is not None:
@@ -133,14 +130,14 @@ def _checked_caller(caller: object, org: object, key: object) -> Caller:
     return caller
 
 
-def _check_declared(name: str, declared: tuple[str, ...], option: str) -> None:
+def _require_declared(name: str, declared: tuple[str, ...], option: str) -> None:
     if name not in declared:
         known = ", ".join(declared) or "none"
         raise UndeclaredName(f"{name!r} is not declared; Usage({option}=...) has {known}")
 
 
-def _checked_sum(name: str, before: int, value: object) -> int:
+def _require_amount(name: str, value: object, most: int) -> int:
     number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    if number < 0 or before + number > MAX_COUNT:
+    if not 0 <= number <= most:
         raise ConfigurationError(f"count: {name!r} takes whole numbers from 0 to 10**12, not {value!r}")
-    return before + number
+    return number

@@ -8,15 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from usage_middleware.capture.call import Call
 from usage_middleware.capture.exclude import Exclude, Exclusion
-from usage_middleware.capture.identity import Identify, Request
-from usage_middleware.capture.normalize import Normalizer
-from usage_middleware.capture.routes import has_routes, routes
+from usage_middleware.capture.frameworks import routes
+from usage_middleware.capture.identity import Identify, Notes, SeenRequest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import EXCLUDE
-from usage_middleware.store.schema import UNKNOWN, UNMATCHED
 
 log = logging.getLogger("usage_middleware.capture")
 
@@ -24,23 +21,23 @@ _MAX_APPS = 16
 _MAX_NAMES = 64
 
 
-class Recording(Protocol):
-    """Where finished calls go. The recorder is one; a list in a test is another."""
+class TakesCalls(Protocol):
+    """Where finished calls go: the recorder, or a list in a test."""
 
-    def take(self, noted: RawCall) -> None:
-        """Keep what was noted of a finished call, to be counted soon."""
+    def take(self, raw: RawCall) -> None:
+        """Keep a finished call, to be counted soon."""
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
-        """Count something that went wrong on our side, and log it unless that is done already; never raises."""
+        """Count an error of ours, and log it unless that is done already. Never raises."""
 
     def flush(self) -> bool:
-        """Send what was added; False if it could not be sent in time."""
+        """Send what was counted. False if it could not be sent in time."""
 
 
 class Capture:
     """What the middlewares need of a `Usage`: how to read a request, and where a finished call goes.
 
-    `at_shutdown` is run when the application has shut down (ASGI); else the recorder is flushed.
+    `at_shutdown` runs when the application has shut down (ASGI); without it, the recorder is flushed.
 
     Raises:
         ConfigurationError: if `identify` is not callable, or `exclude` names no path.
@@ -48,12 +45,11 @@ class Capture:
 
     def __init__(
         self,
-        recorder: Recording,
+        recorder: TakesCalls,
         *,
         identify: Identify | None = None,
         exclude: Exclude = None,
         dimensions: Sequence[str] = (),
-        untagged: Sequence[str] = (),
         counters: Sequence[str] = (),
         strict: bool = False,
         timer: Callable[[], float] = time.perf_counter,
@@ -63,8 +59,7 @@ class Capture:
             raise ConfigurationError(f"identify must be callable, not {identify!r}")
         self.recorder = recorder
         self.take = recorder.take
-        self.reading = Normalizer(dimensions, untagged, counters, self.count_error)
-        self.asks_who = identify
+        self.identify = identify
         self.exclusion = Exclusion(exclude)
         self.dimensions = tuple(dimensions)
         self.counters = tuple(counters)
@@ -72,9 +67,8 @@ class Capture:
         self.timer = timer
         self.at_shutdown = recorder.flush if at_shutdown is None else at_shutdown
         self.apps: list[Any] = []
-        self._warned = False
-        self._named: set[tuple[str, str | None]] = set()
-        #: What finishes calls whose response was dropped; see `abandon`.
+        self._refused: set[tuple[str, str | None]] = set()
+        #: What finishes the calls whose response was dropped; see `abandon`.
         self.abandoned: deque[Callable[[], None]] = deque()
 
     def wraps(self, app: Any) -> None:
@@ -92,22 +86,22 @@ class Capture:
         try:
             self.recorder.count_error(reason, logged=logged)
         except Exception:
-            log.debug("the recorder could not note a loss: %s", reason, exc_info=True)
+            log.debug("the recorder could not count an error: %s", reason, exc_info=True)
 
-    def refused(self, error: Exception, action: str, name: str | None) -> None:
-        """Drop what the application said of a call and we can't take: logged once for each name, and counted."""
-        is_new = (action, name) not in self._named
-        if is_new and len(self._named) < _MAX_NAMES:
-            self._named.add((action, name))
+    def refuse(self, error: Exception, action: str, name: str | None) -> None:
+        """Drop something that the application said of a call: counted each time, logged once for each name."""
+        is_new = (action, name) not in self._refused
+        if is_new and len(self._refused) < _MAX_NAMES:
+            self._refused.add((action, name))
             log.warning("track(...).%s: %s; dropped here, an error in development", action, error)
             is_new = False
         self.count_error(f"{action} refused", logged=not is_new)
 
     def abandon(self, finish: Callable[[], None]) -> None:
-        """Leave a call that nobody finished to whoever comes next.
+        """Leave a call that nobody finished to the next request.
 
-        Called while an object is being collected, which may be in the midst of anything, the recorder's lock included:
-        so it must do no more than this.
+        Called while an object is being collected, which may happen anywhere, also while the recorder's lock is held. So it
+        does no more than this.
         """
         self.abandoned.append(finish)
 
@@ -119,29 +113,9 @@ class Capture:
             except IndexError:
                 return
 
-    def unplaced(self, status: int, routed: bool, app: Any) -> str:
-        """What stands for the template where none was found.
-
-        `(unmatched)` where no route was reached. `(unknown)` where one was, of an application that has routes, and a
-        middleware in between works on a copy of the scope or environ, so that nothing of the match can be seen.
-        """
-        if routed or 300 <= status < 500 or not has_routes(app):
-            return UNMATCHED
-        if status < 300:
-            self._warn_unknown()
-        return UNKNOWN
-
-    def _warn_unknown(self) -> None:
-        if not self._warned:
-            self._warned = True
-            log.warning(
-                "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
-                "hands on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
-            )
-
-    def is_excluded(self, call: Call, request: Callable[[], Request]) -> bool:
-        """True for a request that is not to be counted after all."""
-        if call.notes.get(EXCLUDE):
+    def is_excluded(self, notes: Notes, request: Callable[[], SeenRequest]) -> bool:
+        """True for a request that is not counted after all."""
+        if notes.get(EXCLUDE):
             return True
         if self.exclusion.asks is None:
             return False
@@ -152,11 +126,19 @@ class Capture:
             return False
 
 
-def capture_of(usage: Captured) -> Capture:
-    """What a middleware was given, checked.
+class HasCapture(Protocol):
+    """What a middleware needs of a `Usage`."""
+
+    @property
+    def capture(self) -> Capture:
+        """How to read a request, and where a finished call goes."""
+
+
+def capture_of(usage: HasCapture) -> Capture:
+    """The capture of what a middleware was given.
 
     Raises:
-        ConfigurationError: it is no `Usage`.
+        ConfigurationError: if that is no `Usage`.
     """
     found: object = getattr(usage, "capture", None)
     if not isinstance(found, Capture):
@@ -164,11 +146,3 @@ def capture_of(usage: Captured) -> Capture:
             f"usage must be a Usage, as in usage=Usage('redis://localhost:6379/0'), not {type(usage).__name__}"
         )
     return found
-
-
-class Captured(Protocol):
-    """What a middleware needs of a `Usage`."""
-
-    @property
-    def capture(self) -> Capture:
-        """How to read a request, and where a finished call goes."""

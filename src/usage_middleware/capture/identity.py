@@ -1,38 +1,34 @@
-"""Who called: what an application says (`Caller`), what it is asked with (a small request), what the headers show."""
+"""Who called, as an application says it (`Caller`), and the small request that it is asked about."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from usage_middleware.credentials import HEADERS, credential_digest, shown
+from usage_middleware.credentials import RawHeaders, credential_digest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import CallerId
-from usage_middleware.options import DEFAULT_ORG
-from usage_middleware.store.schema import ANONYMOUS, key_member, org_member
+from usage_middleware.store.schema import key_member, org_member
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
+#: The scope or the environ of a request.
+Notes: TypeAlias = Scope
 
-NOBODY: CallerId = (DEFAULT_ORG, ANONYMOUS)
+#: Longer names are not cached: hardly anybody sends one twice, and they would fill the memory.
+_MAX_CACHED = 256
 
-_RAW_HEADERS = frozenset(name.encode() for name in HEADERS)
-#: The values of `credentials.HEADERS` in a request.
-Shown: TypeAlias = tuple[str | None, str | None, str | None]
-#: Longer names are not worth remembering: nobody sends them twice, and they would fill the memory.
-_REMEMBERED = 256
-
-_org_member = lru_cache(maxsize=8192)(org_member)
-_key_member = lru_cache(maxsize=8192)(key_member)
+_cached_org_member = lru_cache(maxsize=8192)(org_member)
+_cached_key_member = lru_cache(maxsize=8192)(key_member)
 
 
 class Caller:
     """Who called: an organisation and the id of one of its keys, or the credential that was shown.
 
-    Without `key` the call counts under `(anonymous)`, without `org` under `default`. A `credential` is hashed here and
-    now and looked up in the key directory later, never during the request.
+    Without `key` the call counts under `(anonymous)`, without `org` under `default`. A `credential` is hashed at once, and
+    looked up in the key directory later, never during the request.
 
     Raises:
         ConfigurationError: if a credential comes together with `org` or `key`.
@@ -52,7 +48,11 @@ class Caller:
         """Whom the call is counted for."""
         if self.digest is not None:
             return self.digest
-        return _remembered(_org_member, org_member, self.org), _remembered(_key_member, key_member, self.key)
+        org, key = self.org, self.key
+        return (
+            _cached_org_member(org) if org is None or len(org) <= _MAX_CACHED else org_member(org),
+            _cached_key_member(key) if key is None or len(key) <= _MAX_CACHED else key_member(key),
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Caller) and self.member == other.member
@@ -64,18 +64,18 @@ class Caller:
         return "Caller(credential=...)" if self.digest is not None else f"Caller(org={self.org!r}, key={self.key!r})"
 
 
-def _remembered(cached: Callable[[str | None], str], plain: Callable[[str | None], str], name: str | None) -> str:
-    return cached(name) if name is None or len(name) <= _REMEMBERED else plain(name)
+#: A caller of whom nothing is known.
+NOBODY = Caller()
 
 
-def checked_caller(found: object) -> Caller:
-    """What `identify` answered, if it is a caller.
+def require_caller(found: object) -> Caller:
+    """What `identify` returned.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: if that is no caller.
     """
     if not isinstance(found, Caller):
-        raise ConfigurationError(f"identify must answer a Caller or None, not {type(found).__name__}")
+        raise ConfigurationError(f"identify must return a Caller or None, not {type(found).__name__}")
     return found
 
 
@@ -84,7 +84,7 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_raw",)
 
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, raw: RawHeaders) -> None:
         self._raw = raw
 
     def __getitem__(self, name: str) -> str:
@@ -139,20 +139,35 @@ class State:
         return getattr(self._left, name)
 
 
-class ScopeRequest:
-    """What `identify` and `exclude` get of a request that came by ASGI."""
+class SeenRequest:
+    """What `identify` and `exclude` are called with.
 
-    __slots__ = ("method", "path", "scope")
+    Attributes:
+        method: the HTTP method.
+        path: as the application sees it, without the prefix of its deployment.
+        headers: by name in any case.
+        state: what the application left on its request.
+    """
+
+    __slots__ = ("method", "path")
+
+    def __init__(self, method: str, path: str) -> None:
+        self.method = method
+        self.path = path
+
+
+class ScopeRequest(SeenRequest):
+    """A request that came by ASGI. Its state is `request.state`."""
+
+    __slots__ = ("scope",)
 
     def __init__(self, scope: Scope, method: str, path: str) -> None:
+        super().__init__(method, path)
         self.scope = scope
-        self.method = method
-        #: As the application sees it, without the prefix of its deployment.
-        self.path = path
 
     @property
     def headers(self) -> Headers:
-        """The request's headers by name in any case."""
+        """The headers by name in any case; of a repeated one the first value."""
         return Headers(self.scope["headers"])
 
     @property
@@ -161,58 +176,28 @@ class ScopeRequest:
         return State(self.scope.get("state", {}))
 
 
-class EnvironRequest:
-    """What `identify` and `exclude` get of a request that came by WSGI."""
+class EnvironRequest(SeenRequest):
+    """A request that came by WSGI. Its state is `environ["usage.state"]`: WSGI has no place of its own for it."""
 
-    __slots__ = ("environ", "method", "path")
+    __slots__ = ("environ",)
 
     def __init__(self, environ: Environ, method: str, path: str) -> None:
+        super().__init__(method, path)
         self.environ = environ
-        self.method = method
-        #: As the application sees it, without the prefix of its deployment.
-        self.path = path
 
     @property
     def headers(self) -> EnvironHeaders:
-        """The request's headers by name in any case."""
+        """The headers by name in any case."""
         return EnvironHeaders(self.environ)
 
     @property
     def state(self) -> State:
-        """What the application left in `environ["usage.state"]`: WSGI has no place of its own for it."""
+        """What the application left in `environ["usage.state"]`."""
         return State(self.environ.get("usage.state", {}))
 
 
-Request: TypeAlias = ScopeRequest | EnvironRequest
 #: What `Usage(identify=...)` takes. The awaitable is for ASGI alone.
 Identify: TypeAlias = Callable[[Any], Caller | Awaitable[Caller | None] | None]
-
-
-def shown_in_headers(headers: Iterable[tuple[bytes, bytes]]) -> CallerId:
-    """The digest of the API key in the headers of an ASGI scope; nobody where there is none."""
-    found: dict[bytes, str] | None = None
-    for name, value in headers:
-        if name in _RAW_HEADERS:
-            if found is None:
-                found = {name: value.decode("latin-1")}
-            elif name not in found:
-                found[name] = value.decode("latin-1")
-    if found is None:
-        return NOBODY
-    get = found.get
-    return shown_in_values((get(b"x-api-key"), get(b"apikey"), get(b"authorization")))
-
-
-def values_in_environ(environ: Mapping[str, Any]) -> Shown:
-    """What a WSGI environ has of the headers that may hold an API key, to be read later."""
-    get = environ.get
-    return get("HTTP_X_API_KEY"), get("HTTP_APIKEY"), get("HTTP_AUTHORIZATION")
-
-
-def shown_in_values(values: Shown) -> CallerId:
-    """The digest of the API key in the values of the headers that may hold one; nobody where there is none."""
-    secret = shown(*values)
-    return NOBODY if secret is None else credential_digest(secret)
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -221,6 +206,6 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def is_preflight(scope: Scope) -> bool:
-    """True for the question a browser asks before a request across origins."""
+    """True for the request that a browser sends before one to another origin."""
     names = {name for name, _ in scope["headers"]}
     return b"origin" in names and b"access-control-request-method" in names

@@ -1,4 +1,4 @@
-"""The syntax of templates: a route's rule as we write it, whatever its framework, and which template a path fits."""
+"""Templates and paths: a route's rule in our syntax, the template that a path fits, a path without its prefix."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from functools import lru_cache
 
 _BRACED = re.compile(r"\{\s*([^{}:]+?)\s*(?::[^{}]*)?\}")
 _ANGLED = re.compile(r"<(?:[^<>]*:)?\s*(\w+)\s*>")
-_BOTTLED = re.compile(r"<(\w*)(?::[^<>]*)?>")
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 
 
 @lru_cache(maxsize=4096)
 def template_of(rule: str) -> str:
-    """A route's rule as we write it, whatever its framework's syntax.
+    """A route's rule in our syntax, whatever that of its framework.
 
     >>> template_of("/items/<int:id>"), template_of("items/{id:int}"), template_of("^items/(?P<id>[0-9]+)/$")
     ('/items/{id}', '/items/{id}', '/items/{id}/')
@@ -23,12 +22,6 @@ def template_of(rule: str) -> str:
         rule = _without_groups(rule)
     rule = _ANGLED.sub(r"{\1}", _BRACED.sub(r"{\1}", rule))
     return rule if rule.startswith("/") else "/" + rule
-
-
-@lru_cache(maxsize=1024)
-def bottle_template(rule: str) -> str:
-    """A rule of Bottle, which writes `<name:filter>` where others write `<converter:name>`."""
-    return template_of(_BOTTLED.sub(r"{\1}", rule))
 
 
 def _without_groups(pattern: str) -> str:
@@ -40,7 +33,7 @@ def _without_groups(pattern: str) -> str:
 
 
 def _closing(text: str) -> int:
-    """Where the group ends that is open at the beginning of `text`."""
+    """Where the group ends inside which `text` begins."""
     depth, escaped = 1, False
     for position, character in enumerate(text):
         if not escaped:
@@ -53,12 +46,12 @@ def _closing(text: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _pattern(template: str, value: str) -> re.Pattern[str]:
-    """What a concrete path of this template looks like, if parameters look like `value`."""
+    """A pattern for the paths of this template, whose parameters match `value`."""
     return re.compile(value.join(re.escape(part) for part in _PARAMETER.split(template)))
 
 
 def best(templates: Sequence[str], path: str) -> str | None:
-    """The first of these templates that the path fits. Only asked where there are several."""
+    """The first of these templates that the path fits."""
     for value in ("[^/]+", ".*"):
         for template in templates:
             if _pattern(template, value).fullmatch(path):
@@ -76,3 +69,8 @@ def relative_path(path: str, root: str) -> str:
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         return path[len(root) :] or "/"
     return path
+
+
+def wsgi_text(value: str) -> str:
+    """A string of an environ, which carries bytes as Latin-1, read as UTF-8."""
+    return value if value.isascii() else value.encode("latin-1", "replace").decode("utf-8", "replace")

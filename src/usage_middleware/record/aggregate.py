@@ -6,13 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from operator import add
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from usage_middleware.events import CallerId, CallEvent, RawCall
 from usage_middleware.latency import bin_of_whole
 from usage_middleware.options import DEFAULT_ORG
+from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.store.schema import OPERATOR
 
 #: Whom a call is counted for; a digest is resolved by the flusher.
@@ -74,11 +75,12 @@ class Batch(NamedTuple):
 class Aggregate:
     """Calls added up by minute, caller, endpoint, tags and status, within a bound of bytes.
 
-    A finished request only leaves what was noted of it (`take`). It is read and added up when some are together: by `sum`,
-    by `drain`, or by a request when too many wait.
+    A finished request only leaves its `RawCall` here (`take`). Calls are normalized and added up when some are together: by
+    `sum`, by `drain`, or by a request when too many wait.
 
     Args:
-        counters: how many counters are declared.
+        normalizer: makes what is counted of each call.
+        count_error: is told of a call that can't be normalized.
         limit: how much it may take in memory, bytes.
         clock: seconds since the epoch.
         crowded: called once after each drain, when half of the bound is used.
@@ -91,14 +93,17 @@ class Aggregate:
 
     def __init__(
         self,
-        counters: int,
+        normalizer: Normalizer,
+        count_error: Callable[[str], None],
         limit: int,
         clock: Callable[[], float],
         crowded: Callable[[], None],
         wake: Callable[[], None] = lambda: None,
         full: Callable[[], None] = lambda: None,
     ) -> None:
-        self._zeros = (0,) * counters
+        self._normalizer = normalizer
+        self._count_error = count_error
+        self._zeros = normalizer.zeros
         self._clock = clock
         self._crowded = crowded
         self._wake = wake
@@ -121,14 +126,14 @@ class Aggregate:
         #: What the flusher holds of the same bound.
         self.elsewhere = 0
 
-    def take(self, noted: RawCall) -> None:
-        """Keep what was noted of a finished request. Takes no lock: to append to a deque is one step."""
+    def take(self, raw: RawCall) -> None:
+        """Keep a finished request, to be counted soon. Takes no lock: to append to a deque is one step."""
         waiting = self._waiting
-        waiting.append(noted)
+        waiting.append(raw)
         if not self.awake:
             self._wake()
         # Only now, so that a drain has every call that ended before its `until_ms`: such a call was here before.
-        noted[0] = self._clock()
+        raw.ended = self._clock()
         if len(waiting) % TOGETHER == 0:
             if len(waiting) < MOST_WAITING:
                 self._full()
@@ -142,52 +147,41 @@ class Aggregate:
             finally:
                 self._lock.release()
 
-    def add(self, *finished: Any) -> None:
-        """Count one finished request: the parts of a `Finished`."""
-        self.take([0.0, _second, finished])
-        self.sum()
-
     def sum(self) -> None:
-        """Read what waits, and add it up."""
+        """Add up the calls that wait."""
         with self._lock:
             self._sum(len(self._waiting))
 
     def _sum(self, many: int) -> None:
-        if self._busy:  # A finaliser or a signal handler in the midst of it.
+        if self._busy:  # A finaliser or a signal handler, in the middle of this.
             return
         try:
             self._busy = True
-            waiting = self._waiting
+            waiting, event_of = self._waiting, self._normalizer.event
             for _ in range(min(many, len(waiting))):
-                noted = waiting.popleft()
-                finished: CallEvent | None = noted[1](noted)
-                if finished is not None:
-                    self._count(noted[0] or self._clock(), *finished)
+                raw = waiting.popleft()
+                try:
+                    event = event_of(raw)
+                except Exception:
+                    self._count_error("call unreadable")
+                else:
+                    self._count(raw.ended or self._clock(), event)
         finally:
             self._busy = False
 
-    def _count(
-        self,
-        now: float,
-        caller: Caller,
-        endpoint: str,
-        tags: tuple[str, ...],
-        status: int,
-        latency_us: int,
-        sent: int,
-        counts: tuple[int, ...],
-    ) -> None:
+    def _count(self, now: float, event: CallEvent) -> None:
         second = int(now)
-        key = (second - second % 60, caller, endpoint, tags, status)
+        key = (second - second % 60, event.caller, event.endpoint, event.tags, event.status)
         cell = self._cells.get(key) or self._open(key)
         if cell is None:
             return
-        if counts != self._zeros:
-            cell.counts = tuple(map(add, cell.counts, counts))
+        if event.counts != self._zeros:
+            cell.counts = tuple(map(add, cell.counts, event.counts))
         self._calls += 1
         cell.calls += 1
+        latency_us = event.latency_us
         cell.latency_us += latency_us
-        cell.sent += sent
+        cell.sent += event.sent
         now_ms = int(now * 1000)
         if now_ms > cell.last_ms:
             cell.last_ms = now_ms
@@ -264,11 +258,6 @@ class Aggregate:
         else:
             self.bytes -= cell.size(key)
             mine.merge(cell)
-
-
-def _second(noted: RawCall) -> CallEvent:
-    finished: CallEvent = noted[2]
-    return finished
 
 
 def folded(cells: dict[CallKey, CallTotals], slot_seconds: int, now: int) -> dict[CallKey, CallTotals]:

@@ -14,10 +14,11 @@ import msgspec
 
 from usage_middleware import fork
 from usage_middleware.options import Settings
-from usage_middleware.record.aggregate import Aggregate, Caller
+from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Resolve
 from usage_middleware.record.flush_thread import LAST_SECONDS, FlushThread
 from usage_middleware.record.flusher import Flusher
+from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.record.overflow import KnownKeys, nobody
 from usage_middleware.record.spool import Spool
 from usage_middleware.store.writer import SCRIPT_SHA, Writer
@@ -74,7 +75,7 @@ class Recorder:
     """Counts finished requests in memory and delivers them in the background.
 
     The thread begins with the first request, in whichever process that is: nothing has to be started or configured for
-    servers that fork. `add` never does I/O and never raises for what Redis does.
+    servers that fork. `take` never does I/O and never raises for what Redis does.
 
     Args:
         writer: where it goes.
@@ -112,8 +113,10 @@ class Recorder:
         self._flush_interval = flush_interval
         self._shutdown_timeout = shutdown_timeout
         self._monotonic = monotonic
-        self._aggregate = Aggregate(len(settings.counters), backlog_bytes, clock, self._crowded, self._start, self._full)
-        #: `take(noted)`: keep what was noted of a finished request, to be counted soon.
+        self._aggregate = Aggregate(
+            Normalizer(settings), self.count_error, backlog_bytes, clock, self._crowded, self._start, self._full
+        )
+        #: `take(raw)`: keep a finished request, to be counted soon.
         self.take = self._aggregate.take
         self._flusher = Flusher(
             writer,
@@ -152,31 +155,6 @@ class Recorder:
         self._aggregate.reset()
         self._flusher.reset()
         self._reset()
-
-    def add(
-        self,
-        caller: Caller,
-        endpoint: str,
-        tags: tuple[str, ...],
-        status: int,
-        latency_us: int,
-        sent: int,
-        counts: tuple[int, ...],
-    ) -> None:
-        """Count one finished request.
-
-        Args:
-            caller: (organisation, key) as members, or the digest of a credential.
-            endpoint: `METHOD /template`, as a member.
-            tags: a member for each declared dimension.
-            status: the HTTP status.
-            latency_us: microseconds to the last body byte.
-            sent: response body bytes.
-            counts: an amount for each declared counter.
-        """
-        if self._started_in != os.getpid():
-            self._start()
-        self._aggregate.add(caller, endpoint, tags, status, latency_us, sent, counts)
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
         """Count an error of ours, and log it at most once a minute, unless that is done already."""

@@ -1,0 +1,93 @@
+"""The frameworks that are understood. A new one is a file in this package, and a line in `ASGI` or in `WSGI`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from usage_middleware.capture.call import Call
+from usage_middleware.capture.frameworks.bottle import Bottle
+from usage_middleware.capture.frameworks.fastapi import FastAPI
+from usage_middleware.capture.frameworks.flask import Flask
+from usage_middleware.capture.frameworks.framework import Framework, Route
+from usage_middleware.capture.frameworks.litestar import Litestar
+from usage_middleware.capture.templates import template_of
+from usage_middleware.request_keys import ROUTE
+from usage_middleware.store.schema import UNKNOWN, UNMATCHED
+
+#: For each protocol, in the order in which they are asked. FastAPI answers for Starlette too.
+ASGI: Sequence[type[Framework]] = (FastAPI, Litestar)
+WSGI: Sequence[type[Framework]] = (Flask, Bottle)
+
+log = logging.getLogger("usage_middleware.capture")
+
+_ALL = tuple(framework() for framework in (*ASGI, *WSGI))
+
+
+def routes(app: Any) -> list[Route]:
+    """The application's own public routes as (method, template), in the order in which it declares them.
+
+    Those in its public schema: without hidden ones, without the HEAD and OPTIONS that frameworks add, without files and
+    the usage app. No request has to be made first.
+    """
+    return list(dict.fromkeys(route for framework in _ALL for route in framework.routes(app)))
+
+
+def has_routes(app: Any) -> bool:
+    """True for an application, under any middlewares, that has routes, public or not."""
+    return any(framework.has_routes(app) for framework in _ALL)
+
+
+class TemplateFinder:
+    """Finds the template of each call that a middleware counts.
+
+    Args:
+        frameworks: `ASGI` or `WSGI`.
+        app: what the middleware wraps.
+        count_error: is told of a scope or environ that can't be read.
+    """
+
+    def __init__(self, frameworks: Sequence[type[Framework]], app: Any, count_error: Callable[[str], None]) -> None:
+        self._frameworks = tuple(framework() for framework in frameworks)
+        self._app = app
+        self._count_error = count_error
+        self._warned = False
+
+    def find(self, call: Call, error: BaseException | None = None) -> str | None:
+        """The template under which a call was answered; None if no route is seen, `(unknown)` if the call can't be read."""
+        notes = call.notes
+        try:
+            given = notes.get(ROUTE)
+            if given is not None:
+                return template_of(given)
+            for framework in self._frameworks:
+                if framework.routed_key in notes:
+                    return framework.template(call, error)
+        except Exception:
+            self._count_error("template unreadable")
+            return UNKNOWN
+        return None
+
+    def fallback(self, call: Call) -> str:
+        """What stands for the template where none was found.
+
+        `(unmatched)` if no route was reached. `(unknown)` if one was, of an application that has routes, and a middleware
+        in between works on a copy of the scope or environ, so that nothing of the match can be seen.
+        """
+        try:
+            if 300 <= call.status < 500 or self._was_routed(call) or not has_routes(self._app):
+                return UNMATCHED
+        except Exception:
+            self._count_error("template unreadable")
+            return UNKNOWN
+        if call.status < 300 and not self._warned:
+            self._warned = True
+            log.warning(
+                "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
+                "passes on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
+            )
+        return UNKNOWN
+
+    def _was_routed(self, call: Call) -> bool:
+        return any(framework.routed_key in call.notes for framework in self._frameworks)

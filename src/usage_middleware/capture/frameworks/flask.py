@@ -1,0 +1,95 @@
+"""Flask, also under Werkzeug's DispatcherMiddleware and ProxyFix: the rule of its request in the environ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any
+
+from usage_middleware.capture.call import Call
+from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, Route, declared
+from usage_middleware.capture.identity import Notes
+from usage_middleware.capture.templates import template_of, wsgi_text
+
+
+class Flask(Framework):
+    """Flask. Its template has to be read when the response starts: Flask empties the environ at the end."""
+
+    routed_key = "werkzeug.request"
+
+    def __init__(self) -> None:
+        #: The prefix that the process was deployed under. gunicorn takes it from its own environment.
+        self._deployment = os.environ.get("SCRIPT_NAME", "").rstrip("/")
+
+    def template(self, call: Call, error: BaseException | None = None) -> str | None:
+        """See `Framework.template`."""
+        notes = call.notes
+        rule = getattr(notes["werkzeug.request"], "url_rule", None)
+        if rule is None and error is not None:
+            rule = _rule_in(error.__traceback__, notes)
+        return None if rule is None else self._mounted_at(notes) + template_of(rule.rule)
+
+    def routes(self, app: Any) -> Iterable[Route]:
+        """The rules of the application, and of those mounted beside it with DispatcherMiddleware."""
+        for flask, prefix in _flasks(app):
+            for rule in flask.url_map.iter_rules():
+                automatic = ("OPTIONS",) if getattr(rule, "provide_automatic_options", False) else ()
+                for method in declared(rule.methods, automatic) if _is_public(flask, rule) else ():
+                    yield method, prefix + template_of(rule.rule)
+
+    def has_routes(self, app: Any) -> bool:
+        """See `Framework.has_routes`."""
+        return any(True for _ in _flasks(app))
+
+    def _mounted_at(self, notes: Notes) -> str:
+        """Where the application is mounted (DispatcherMiddleware): `SCRIPT_NAME` as it is now, less the deployment's prefix.
+
+        The deployment's prefix is `SCRIPT_NAME` of the process, and what `ProxyFix` took from `X-Forwarded-Prefix`. Any
+        other looks like a mount.
+        """
+        script = wsgi_text(notes.get("SCRIPT_NAME", ""))
+        if not script:
+            return ""
+        forwarded = notes.get("HTTP_X_FORWARDED_PREFIX", "") if "werkzeug.proxy_fix.orig" in notes else ""
+        for prefix in (self._deployment, *forwarded.split(",")):
+            script = _without(script, prefix.strip().rstrip("/"))
+        return script.rstrip("/")
+
+
+def _without(path: str, prefix: str) -> str:
+    return path[len(prefix) :] if prefix and (path == prefix or path.startswith(prefix + "/")) else path
+
+
+def _rule_in(traceback: TracebackType | None, notes: Notes) -> Any:
+    """The rule of a request whose exception Flask let through (PROPAGATE_EXCEPTIONS).
+
+    No response has started, and the environ is empty already. The frame of Flask's `wsgi_app` still holds the request.
+    """
+    while traceback is not None:
+        request = getattr(traceback.tb_frame.f_locals.get("ctx"), "request", None)
+        rule = getattr(request, "url_rule", None)
+        if rule is not None and getattr(request, "environ", None) is notes:
+            return rule
+        traceback = traceback.tb_next
+    return None
+
+
+def _is_public(flask: Any, rule: Any) -> bool:
+    """Flask has no schema: every view is public, but for files, and views with the attribute `include_in_schema = False`."""
+    if rule.build_only or rule.websocket or str(rule.endpoint).rpartition(".")[2] == "static":
+        return False
+    return bool(getattr(flask.view_functions.get(rule.endpoint), "include_in_schema", True))
+
+
+def _flasks(app: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[Any, str]]:
+    """The Flask applications under middlewares (`.app`), `wsgi_app` methods and DispatcherMiddleware, with their prefixes."""
+    if app is None or depth > MAX_DEPTH:
+        return
+    if hasattr(app, "url_map"):
+        yield app, prefix
+        return
+    yield from _flasks(getattr(app, "app", None) or getattr(app, "__self__", None), prefix, depth + 1)
+    mounts = getattr(app, "mounts", None)
+    for path, mounted in mounts.items() if isinstance(mounts, dict) else ():
+        yield from _flasks(mounted, prefix + path, depth + 1)
