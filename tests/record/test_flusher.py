@@ -334,6 +334,26 @@ def test_while_the_directory_fails_the_others_are_counted(make_recorder: MakeRec
     assert counted("acme") == 3
 
 
+def test_calls_dropped_in_an_outage_are_those_of_whoever_called(
+    make_recorder: MakeRecorder, counted: Counted, client: Any
+) -> None:
+    way: list[Any] = [quick_client(unix_socket_path="/nowhere/at/all")]
+    recorder = make_recorder(
+        client=lambda: way[0], backlog_bytes=20_000, resolve=resolver({b"d" * 32: ("acme", "key_7", True)})
+    )
+    for number in range(60):
+        add(recorder, b"d" * 32, f"GET /{number}")
+        if number % 20 == 0:
+            assert not recorder.flush()
+    kept = recorder.stats().backlog_calls
+    assert kept < 60
+    way[0].close()
+    way[0] = client
+    assert recorder.flush()
+    assert (counted("acme"), counted("acme", "dropped"), counted("default", "dropped")) == (kept, 60 - kept, 0)
+    assert recorder.stats().dropped == {"acme": 60 - kept}
+
+
 # Caps
 
 

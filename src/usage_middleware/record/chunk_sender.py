@@ -73,7 +73,7 @@ class ChunkSender:
                 error = self._send(queue)
                 if error:
                     down[node] = error
-        return next(reversed(down.values()), "")
+        return next(iter(down.values()), "")
 
     def _send(self, queue: OrgQueue) -> str:
         """Send an organisation's chunks; why its node can't be written, if it can't."""

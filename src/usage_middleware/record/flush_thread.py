@@ -130,10 +130,10 @@ class FlushThread(threading.Thread):
             failures += 1
             left = deadline - time.monotonic()
             if left <= 0:
-                self._safely(partial(self._flusher.leave, LAST_SECONDS))
+                self._safely(partial(self._flusher.hand_over, LAST_SECONDS))
                 return False
             time.sleep(min(left, _backoff(failures)))
-        self._safely(self._flusher.finish)
+        self._safely(self._flusher.retire)
         return True
 
     def _safely(self, step: Callable[[], bool | None]) -> bool | None:

@@ -114,7 +114,7 @@ class Flusher:
             self._park()
             return False
         batch = self._aggregate.drain()
-        self.sender.take(batch)
+        self.sender.accept(batch)
         self._measure()
         if not self.sender.flush():
             return False
@@ -141,19 +141,19 @@ class Flusher:
             if not going_on():
                 return
             with self._lock:
-                sending = self._recovery.take(path, self.status, sending=sending) and sending
+                sending = self._recovery.recover(path, self.status, sending=sending) and sending
 
     # The end
 
-    def finish(self) -> None:
+    def retire(self) -> None:
         """Leave nothing behind in Redis, and go on as a new worker if more comes. Call it when all is settled."""
         with self._lock:
-            if self._announced == self.status.worker and self.sender.finish():
+            if self._announced == self.status.worker and self.sender.retire():
                 self._renew()
                 self._measure()
 
-    def leave(self, timeout: float) -> bool:
-        """Leave what is not acknowledged on disk, for the next process. False if it can't be.
+    def hand_over(self, timeout: float) -> bool:
+        """Put what is not acknowledged on disk, for the next process. False if it can't be.
 
         Args:
             timeout: how long to wait for a flush under way, seconds.
@@ -161,11 +161,11 @@ class Flusher:
         if self.spool is None or not self._lock.acquire(timeout=timeout):
             return False
         try:
-            left = self.sender.leave(self.spool, self._aggregate.drain())
-            if left:
+            is_on_disk = self.sender.hand_over(self.spool, self._aggregate.drain())
+            if is_on_disk:
                 self._renew()
             self._measure()
-            return left
+            return is_on_disk
         finally:
             self._lock.release()
 

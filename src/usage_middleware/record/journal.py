@@ -66,7 +66,7 @@ class Journal:
         """Write everything that is not acknowledged to a new file."""
         self._create(_entries(outbox, cells, self._spool.now()))
 
-    def leave(self, outbox: Outbox, cells: Mapping[CallKey, CallTotals]) -> int:
+    def hand_over(self, outbox: Outbox, cells: Mapping[CallKey, CallTotals]) -> int:
         """Write everything that is not acknowledged, and release the file for the next process.
 
         Returns how many calls the directory had no room for. They are noted as dropped.

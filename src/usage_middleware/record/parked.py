@@ -31,7 +31,7 @@ class Parked:
         for caller, calls in dropped.items():
             add_drops(self.dropped, caller, calls)
 
-    def take(self) -> Batch:
+    def drain(self) -> Batch:
         """Take everything out."""
         batch = Batch(self.cells, self.dropped, 0)
         self.cells, self.dropped = {}, {}

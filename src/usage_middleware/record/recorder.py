@@ -23,6 +23,16 @@ logger = logging.getLogger("usage_middleware")
 
 MOST_REASONS = 64
 LOG_EVERY = 60.0
+#: What the log says of errors that `stats().lost` counts under one word.
+_MEANINGS = {
+    "flush": "a flush failed, and is tried again",
+    "journal": "the journal can't be written; check the disk",
+    "known_keys": "the key directory can't tell which keys are its own",
+    "resolve": "the key directory can't tell whose credentials these are; their calls wait",
+    "routes": "the application's routes can't be listed",
+    "spool": "a file in the spool can't be read or written; check the disk",
+    "thread": "no thread can be started; calls are delivered when the recorder is closed",
+}
 
 
 class Recorder:
@@ -114,7 +124,10 @@ class Recorder:
         now = self._options.monotonic()
         if not logged and now - self._logged.get(name, -LOG_EVERY) >= LOG_EVERY:
             self._logged[name] = now
-            logger.warning("usage: %s (%d so far); the request was not affected", name, lost[name], exc_info=sys.exc_info()[1])
+            times, error = lost[name], sys.exc_info()[1]
+            logger.warning(
+                "usage: %s (%d times so far); requests are not affected", _MEANINGS.get(name, name), times, exc_info=error
+            )
 
     def flush(self) -> bool:
         """Deliver now, in this thread; True when everything recorded before the call is acknowledged."""

@@ -47,7 +47,7 @@ class Recovery:
         self._left = {path: calls for path, calls in self._left.items() if path in paths}
         return paths
 
-    def take(self, path: Path, into: OwnStatus, *, sending: bool) -> bool:
+    def recover(self, path: Path, into: OwnStatus, *, sending: bool) -> bool:
         """Send a file's calls, or only count them; False if it is no use to send more.
 
         Args:
@@ -60,13 +60,13 @@ class Recovery:
         try:
             file = self._spool.claim(path)
             if file is not None:
-                return self._take(file, into, sending=sending)
+                return self._recover(file, into, sending=sending)
             self._left.pop(path, None)
         except OSError:
             self._count_error("spool")
         return True
 
-    def _take(self, file: LockedFile, into: OwnStatus, *, sending: bool) -> bool:
+    def _recover(self, file: LockedFile, into: OwnStatus, *, sending: bool) -> bool:
         try:
             left = self._spool.read(file)
             if left is not None and sending:
@@ -84,7 +84,7 @@ class Recovery:
         sender = self._new_sender(status, journal)
         too_old = left.outbox(sender.outbox, now)
         sender.parked.park(left.cells, {})
-        sender.take(Batch({}, {}, 0))
+        sender.accept(Batch({}, {}, 0))
         # A full disk raises here, and nothing is sent: without the numbers on disk it would be counted again.
         sender.write_ahead(journal)
         done = sender.deliver() and not sender.parked

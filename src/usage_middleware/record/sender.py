@@ -22,7 +22,7 @@ logger = logging.getLogger("usage_middleware")
 class Sender:
     """Numbers one worker's calls, writes them to the journal, sends them, and keeps them until Redis has them.
 
-    Calls are numbered only once: after `take` they are parked or in the outbox, and they leave it when Redis has acknowledged
+    Calls are numbered only once: after `accept` they are parked or in the outbox, and they leave it when Redis has acknowledged
     them. Used under the flusher's lock.
 
     Attributes:
@@ -69,7 +69,7 @@ class Sender:
         self.error = error or self.error
         return not error or self._writer.is_cluster
 
-    def take(self, batch: Batch, *, asking: bool = True) -> None:
+    def accept(self, batch: Batch, *, asking: bool = True) -> None:
         """Put calls and the parked ones into the outbox. Calls of unknown callers stay parked.
 
         Args:
@@ -78,7 +78,7 @@ class Sender:
         """
         self._has_new_calls = bool(batch.cells)
         self.parked.park(batch.cells, batch.dropped)
-        cells, dropped, _ = self.parked.take()
+        cells, dropped, _ = self.parked.drain()
         who = None
         if asking:
             who = self._callers.find({key[1] for key in cells} | set(dropped))
@@ -97,7 +97,7 @@ class Sender:
             self.drop(org, calls)
 
     def flush(self) -> bool:
-        """Send what was taken; True when Redis has acknowledged everything."""
+        """Send what was accepted; True when Redis has acknowledged everything."""
         if self._journal is not None:
             self._on_disk(self.write_ahead)
             if not self._repair_journal():
@@ -113,7 +113,7 @@ class Sender:
         return True
 
     def deliver(self) -> bool:
-        """Send what was taken in as many rounds as help; True when Redis has everything, and enough replicas too."""
+        """Send what was accepted in as many rounds as help; True when Redis has everything, and enough replicas too."""
         for _ in range(MOST_SILENCES):
             before = self._chunks.progress
             self.begin()
@@ -133,17 +133,20 @@ class Sender:
             dropped = {}
         self.parked.park(cells, dropped)
         slot_seconds = self._writer.schema.layers.middle.seconds
-        if self.parked.fold(self._options.backlog_bytes // 2, slot_seconds, int(self._options.clock())) and self._journal:
+        if (
+            self.parked.fold(self._options.backlog_bytes // 2, slot_seconds, int(self._options.clock()))
+            and self._journal is not None
+        ):
             self._journal.broken = True
 
-    def leave(self, spool: Spool, batch: Batch) -> bool:
-        """At the end: leave everything that is not acknowledged on disk, for the next process. False if the disk fails."""
-        self.take(batch, asking=False)
+    def hand_over(self, spool: Spool, batch: Batch) -> bool:
+        """At the end: put everything that is not acknowledged on disk, for the next process. False if the disk fails."""
+        self.accept(batch, asking=False)
         self._chunks.seal()
         calls = self.calls
         try:
             journal = self._journal or Journal(spool, self._status.worker)
-            lost = journal.leave(self.outbox, self.parked.cells)
+            lost = journal.hand_over(self.outbox, self.parked.cells)
         except OSError:
             self._count_error("spool")
             return False
@@ -152,7 +155,7 @@ class Sender:
             logger.error("usage: %d calls are dropped, because the spool is full; see the option backlog_bytes", lost)
         return True
 
-    def finish(self) -> bool:
+    def retire(self) -> bool:
         """Leave nothing in Redis and on disk. Call it when all is settled. False if the journal can't be removed."""
         if not self._remove_journal():
             return False
