@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from time import monotonic
 
@@ -87,7 +88,7 @@ def test_the_thread_that_delivers_gives_way_and_one_that_flushes_by_itself_does_
     record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0)
     assert set(resting) == {"usage-flusher"}
-    usage.recorder._flush_interval = 1000
+    usage.recorder._options = replace(usage.recorder._options, flush_interval=1000)
     usage.recorder.close()
     resting.clear()
     record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
@@ -120,7 +121,7 @@ def test_at_the_end_nobody_rests(make_usage: Callable[..., Usage], monkeypatch: 
     rests: list[bool] = []
 
     def somebody_ends_it(_: float) -> None:
-        delivery = usage.recorder._delivery
+        delivery = usage.recorder._thread
         assert delivery is not None
         rests.append(delivery._deadline is None)
         delivery.end(monotonic() + 5)
@@ -141,7 +142,7 @@ def test_requests_that_come_faster_than_they_are_added_up_do_not_keep_it_from_de
 
     def never_done() -> None:
         plain()
-        delivery = usage.recorder._delivery
+        delivery = usage.recorder._thread
         if delivery is not None:
             delivery.wake.set()
 

@@ -1,12 +1,15 @@
-"""`Settings`: every option that both halves must agree on, checked once."""
+"""The options, checked once: `Settings`, on which both halves must agree, and `DeliveryOptions` for the recorder."""
 
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -88,6 +91,58 @@ class Settings:
     def member_limit(self, dimension: str) -> int:
         """How many members of a dimension an organisation may have before the rest is `(other)`."""
         return self.max_members.get(dimension, DEFAULT_MAX_MEMBERS.get(dimension, MAX_MEMBERS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOptions:
+    """How calls get from this process to Redis.
+
+    Attributes:
+        flush_interval: how old an unsent call may get, seconds.
+        backlog_bytes: how much memory unsent calls may take, and how much disk in `spool`.
+        shutdown_timeout: how long the last delivery may take, seconds.
+        spool: the directory for calls that can't be delivered at shutdown; None: they are lost.
+        journal: whether calls are written to `spool` before they are sent.
+        wait_replicas: how many replicas have to confirm a flush before its calls leave the memory.
+        clock: seconds since the epoch.
+        monotonic: seconds that never jump.
+
+    Raises:
+        ConfigurationError: naming the option and what is allowed.
+    """
+
+    flush_interval: float = 5.0
+    backlog_bytes: int = 64_000_000
+    shutdown_timeout: float = 5.0
+    spool: Path | None = None
+    journal: bool = False
+    wait_replicas: int = 0
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        for option in ("flush_interval", "backlog_bytes", "shutdown_timeout"):
+            number = getattr(self, option)
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
+                raise ConfigurationError(f"{option} must be a number greater than 0, not {number!r}")
+        replicas = self.wait_replicas
+        if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
+            raise ConfigurationError(f"wait_replicas must be a whole number, 0 or more, not {replicas!r}")
+        if self.journal and self.spool is None:
+            raise ConfigurationError("journal=True needs a directory to write to: spool=...")
+
+
+def spool_directory(given: str | os.PathLike[str] | Literal[False] | None, data_dir: Path | None) -> Path | None:
+    """The directory that the option `spool` means; `data_dir` is the embedded server's.
+
+    Raises:
+        ConfigurationError: it is neither a directory nor None nor False.
+    """
+    if given is None or given is False:
+        return data_dir / "spool" if data_dir is not None and given is None else None
+    if isinstance(given, str | os.PathLike) and os.fspath(given):
+        return Path(given).expanduser().absolute()
+    raise ConfigurationError(f"spool must be a directory, None or False, not {given!r}")
 
 
 _LAYERS: tuple[Layer, Layer, Layer] = ("minute", "middle", "day")

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from usage_middleware.capture.capture import Capture
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import NONE, Settings, check_plain_function, retention
+from usage_middleware.options import NONE, DeliveryOptions, Settings, check_plain_function, retention, spool_directory
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
@@ -130,7 +129,6 @@ class Usage:
             shards=shards,
             operator_tree=operator_tree,
         )
-        _check_positive(flush_interval=flush_interval, backlog_bytes=backlog_bytes, shutdown_timeout=shutdown_timeout)
         check_plain_function("endpoints", endpoints)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
@@ -139,16 +137,17 @@ class Usage:
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         self.recorder = Recorder(
             Writer(lambda: self.engine.client, schema),
-            self.settings,
+            DeliveryOptions(
+                flush_interval=flush_interval,
+                backlog_bytes=backlog_bytes,
+                shutdown_timeout=shutdown_timeout,
+                spool=spool_directory(spool, self.engine.embedded_data_dir),
+                journal=journal,
+                wait_replicas=wait_replicas,
+                clock=clock,
+            ),
             resolve=self.keys.resolve if isinstance(self.keys, KeyDirectory) else partial(resolve_members, self.keys),
             known_keys=self._known_keys,
-            clock=clock,
-            flush_interval=flush_interval,
-            backlog_bytes=backlog_bytes,
-            shutdown_timeout=shutdown_timeout,
-            spool=_spool(spool, journal, self.engine.embedded_data_dir),
-            journal=journal,
-            wait_replicas=_count("wait_replicas", wait_replicas),
             routes=self.routes,
         )
         self.capture = Capture(
@@ -219,30 +218,6 @@ def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         raise ConfigurationError(f'{option} must be a list or tuple of names, for instance ("{given}",)')
     return tuple(given)
-
-
-def _check_positive(**given: float) -> None:
-    for option, number in given.items():
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
-            raise ConfigurationError(f"{option} must be a number greater than 0, not {number!r}")
-
-
-def _count(option: str, number: int) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise ConfigurationError(f"{option} must be a whole number, 0 or more, not {number!r}")
-    return number
-
-
-def _spool(given: str | os.PathLike[str] | Literal[False] | None, journal: bool, data_dir: Path | None) -> Path | None:
-    if given is None or given is False:
-        found = data_dir / "spool" if data_dir is not None and given is None else None
-    elif isinstance(given, str | os.PathLike) and os.fspath(given):
-        found = Path(given).expanduser().absolute()
-    else:
-        raise ConfigurationError(f"spool must be a directory, None or False, not {given!r}")
-    if journal and found is None:
-        raise ConfigurationError("journal=True needs a directory to write to: spool=...")
-    return found
 
 
 def _is_strict(strict: bool | None) -> bool:

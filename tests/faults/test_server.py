@@ -18,7 +18,7 @@ from tests.store.rows import MINUTE, row
 from tests.support import ServerProcess, eventually, free_port, record_call
 from usage_middleware.options import Settings
 from usage_middleware.record import outbox
-from usage_middleware.record.sender import MOST_SILENCES
+from usage_middleware.record.chunk_sender import MOST_SILENCES
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 from usage_middleware.web.health import health
@@ -216,11 +216,11 @@ def test_rights_to_one_organisation_are_taken_away(make_world: MakeWorld) -> Non
         eventually(lambda: world.usage.recorder.stats().retries > 3)
         world.traffic.go_on()
         assert world.state == "ok"
-        (held,) = eventually(lambda: [one for one in health(world.usage).warnings if one.code == "held"])
-        assert "permission" in held.message
+        (blocked,) = eventually(lambda: [one for one in health(world.usage).warnings if one.code == "blocked"])
+        assert "permission" in blocked.message
         admin.execute_command("ACL", "SETUSER", "default", "allkeys")
     world.check()
-    assert not world.usage.recorder.stats().held
+    assert not world.usage.recorder.stats().blocked
 
 
 def test_the_password_changes(make_world: MakeWorld) -> None:
@@ -273,17 +273,17 @@ def test_no_chunk_is_too_large_for_any_server() -> None:
     assert 100_000 < max(sizes) < 1_048_576
 
 
-def test_a_key_of_the_wrong_type_is_in_the_way(make_world: MakeWorld) -> None:
+def test_a_key_of_the_wrong_type_is_skipped(make_world: MakeWorld) -> None:
     world = make_world()
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    in_the_way = [
+    wrong_type = [
         f"{world.namespace}:{{acme}}:board:1d:{day}:endpoint:calls",
         f"{world.namespace}:{{globex}}:series:1d:{day[:7]}:key:key_1",
     ]
     with world.admin() as admin:
-        for key in in_the_way:
+        for key in wrong_type:
             admin.delete(key)
             admin.set(key, "mine")
-        eventually(lambda: world.usage.recorder.stats().in_the_way > 3)
-        world.check(without=tuple(in_the_way))
-        assert [admin.get(key) for key in in_the_way] == [b"mine", b"mine"]
+        eventually(lambda: world.usage.recorder.stats().wrong_type > 3)
+        world.check(without=tuple(wrong_type))
+        assert [admin.get(key) for key in wrong_type] == [b"mine", b"mine"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from tests.support import Clock, ServerProcess
-from usage_middleware.options import Settings
+from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 
-OWN_OPTIONS = ("clock", "known_keys", "backlog_bytes", "shutdown_timeout", "spool", "journal", "wait_replicas", "routes")
+DELIVERY = {field.name for field in fields(DeliveryOptions)}
+#: As long as it takes to try once.
+AT_ONCE = 1e-9
 MakeRecorder = Callable[..., Recorder]
 
 
@@ -52,7 +55,7 @@ def client(server: ServerProcess) -> Iterator[Any]:
 
 @pytest.fixture
 def make_recorder(client: Any, namespace: str, clock: Clock) -> Iterator[MakeRecorder]:
-    """`make_recorder(**options)`: options of `Settings` and of `Recorder`; flushes only when told to."""
+    """`make_recorder(**options)`: options of `Settings`, `DeliveryOptions` and `Recorder`; flushes only when told to."""
     made: list[Recorder] = []
 
     def make(
@@ -63,17 +66,12 @@ def make_recorder(client: Any, namespace: str, clock: Clock) -> Iterator[MakeRec
         writer: type[Writer] = FaultyWriter,
         **options: Any,
     ) -> Recorder:
-        own = {name: options.pop(name) for name in OWN_OPTIONS if name in options}
-        settings = Settings(**{"namespace": namespace, **options})
+        own = {name: options.pop(name) for name in ("known_keys", "routes") if name in options}
+        told = {name: options.pop(name) for name in DELIVERY if name in options}
+        usual = {"flush_interval": 3600, "clock": clock, "monotonic": monotonic or Clock(1000.0)}
+        schema = Schema(Settings(**{"namespace": namespace, **options}))
         source = client if callable(client) else lambda: client
-        recorder = Recorder(
-            writer(source, Schema(settings)),
-            settings,
-            resolve=resolve,
-            flush_interval=3600,
-            **{"clock": clock, **own},
-            monotonic=monotonic or Clock(1000.0),
-        )
+        recorder = Recorder(writer(source, schema), DeliveryOptions(**{**usual, **told}), resolve=resolve, **own)
         made.append(recorder)
         return recorder
 

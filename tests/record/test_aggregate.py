@@ -136,20 +136,6 @@ def test_drops_are_told_apart_for_a_bounded_number_of_callers(clock: Clock, monk
     assert mine.drain().dropped == {("org0", "k"): 1, ("org1", "k"): 1, ("*", ""): 3}
 
 
-def test_what_is_put_back_is_added_to_what_came_meanwhile(clock: Clock) -> None:
-    mine = aggregate(clock)
-    add(mine)
-    add(mine, endpoint="GET /b")
-    used = mine.bytes
-    batch = mine.drain()
-    add(mine)
-    mine.put_back(batch.cells, {ACME: 4})
-    assert (mine.bytes, mine.calls) == (used, 3)
-    again = mine.drain()
-    assert {key[2]: cell.calls for key, cell in again.cells.items()} == {"GET /a": 2, "GET /b": 1}
-    assert again.dropped == {ACME: 4}
-
-
 def test_folding_keeps_the_sums_of_half_hours(clock: Clock) -> None:
     mine = aggregate(clock)
     for _ in range(40):  # 13:45 to 14:24

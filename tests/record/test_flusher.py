@@ -11,10 +11,11 @@ from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as Silent
 
-from tests.record.conftest import FaultyWriter, MakeRecorder
+from tests.record.conftest import AT_ONCE, FaultyWriter, MakeRecorder
 from tests.support import START, Clock, ServerProcess, quick_client, record_call
+from usage_middleware.errors import UsageUnavailable
+from usage_middleware.record.chunk_sender import MOST_SILENCES
 from usage_middleware.record.recorder import Recorder
-from usage_middleware.record.sender import MOST_SILENCES
 
 Counted = Callable[..., int]
 ACME = ("acme", "key_7")
@@ -230,7 +231,7 @@ def test_a_server_that_stops_and_comes_back(make_recorder: MakeRecorder, caplog:
         key = f"{recorder._flusher._writer.schema.tree('acme')}:series:1d:2026-11"
         assert own.hget(key, "20 calls") == b"9"
         assert [record.getMessage().split(":")[1] for record in caplog.records] == [
-            " Redis can't be written, calls are kept in memory meanwhile",
+            " Redis can't be written, and calls are kept until it can",
             " Redis is written again",
         ]
         recorder.close()
@@ -238,7 +239,7 @@ def test_a_server_that_stops_and_comes_back(make_recorder: MakeRecorder, caplog:
 
 
 def test_while_redis_is_away_memory_grows_with_members_not_with_traffic(make_recorder: MakeRecorder) -> None:
-    recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=0.0)
+    recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=AT_ONCE)
     sizes = []
     for _ in range(3):
         add(recorder, n=100)
@@ -246,7 +247,7 @@ def test_while_redis_is_away_memory_grows_with_members_not_with_traffic(make_rec
         sizes.append(recorder.stats().backlog_bytes)
     assert len(set(sizes)) == 1
     assert recorder.stats().backlog_calls == 300
-    recorder._aggregate.drain()
+    recorder.after_fork_in_child()
 
 
 def test_a_long_outage_is_folded_then_dropped_and_told(
@@ -334,6 +335,26 @@ def test_while_the_directory_fails_the_others_are_counted(make_recorder: MakeRec
     assert counted("acme") == 3
 
 
+def test_calls_dropped_in_an_outage_are_those_of_whoever_called(
+    make_recorder: MakeRecorder, counted: Counted, client: Any
+) -> None:
+    way: list[Any] = [quick_client(unix_socket_path="/nowhere/at/all")]
+    recorder = make_recorder(
+        client=lambda: way[0], backlog_bytes=20_000, resolve=resolver({b"d" * 32: ("acme", "key_7", True)})
+    )
+    for number in range(60):
+        add(recorder, b"d" * 32, f"GET /{number}")
+        if number % 20 == 0:
+            assert not recorder.flush()
+    kept = recorder.stats().backlog_calls
+    assert kept < 60
+    way[0].close()
+    way[0] = client
+    assert recorder.flush()
+    assert (counted("acme"), counted("acme", "dropped"), counted("default", "dropped")) == (kept, 60 - kept, 0)
+    assert recorder.stats().dropped == {"acme": 60 - kept}
+
+
 # Caps
 
 
@@ -396,7 +417,7 @@ def test_a_recorder_of_another_shape_refuses_and_says_so(
     make_recorder: MakeRecorder, counted: Counted, client: Any, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert make_recorder().flush()
-    other = make_recorder(slot_minutes=15, shutdown_timeout=0.0)
+    other = make_recorder(slot_minutes=15, shutdown_timeout=AT_ONCE)
     add(other)
     for _ in range(2):
         assert not other.flush()
@@ -417,10 +438,26 @@ def test_the_workers_account_of_itself(make_recorder: MakeRecorder, client: Any,
     facts = {name.decode(): value.decode() for name, value in client.hgetall(f"{namespace}:{{*}}:worker:{worker}").items()}
     now_ms = str(int(START * 1000))
     assert {"flushed_through_ms": now_ms, "beat_ms": now_ms, "backlog_calls": "0", "dropped": "0"}.items() <= facts.items()
+    assert set(facts) == {
+        "flushed_through_ms", "backlog_calls", "backlog_bytes", "dropped", "retries", "refused", "wrong_type", "unreplicated",
+        "blocked", "blocked_reason", "spool_files", "spool_calls", "skew_ms", "script", "beat_ms", "pid", "host", "version",
+    }  # fmt: skip
     assert client.zscore(f"{namespace}:{{*}}:workers", worker) == int(START * 1000)
     clock.advance(5)
     recorder.flush()
     assert client.zscore(f"{namespace}:{{*}}:workers", worker) == int(START * 1000) + 5_000
+
+
+def test_a_server_that_can_not_be_started_is_away(make_recorder: MakeRecorder) -> None:
+    def client() -> Any:
+        raise UsageUnavailable("the embedded server does not start")
+
+    recorder = make_recorder(client=client, shutdown_timeout=AT_ONCE)
+    add(recorder)
+    assert not recorder.flush()
+    assert (recorder.stats().state, recorder.stats().backlog_calls) == ("away", 1)
+    assert "does not start" in recorder.stats().reason
+    recorder.after_fork_in_child()
 
 
 def test_the_operators_tree_is_the_sum_of_the_organisations(make_recorder: MakeRecorder, client: Any, namespace: str) -> None:

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as Unreachable
 
-from tests.record.conftest import FaultyWriter, MakeRecorder
+from tests.record.conftest import AT_ONCE, FaultyWriter, MakeRecorder
 from tests.record.test_spool import ACME, DIGEST, GLOBEX, NOWHERE, STRANGER, add, days, recover, resolve, worker
 from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
 from usage_middleware import Usage
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import Settings
+from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.store.schema import Schema
 
@@ -30,7 +30,7 @@ MakeJournaled = Callable[..., Recorder]
 @pytest.fixture
 def make_journaled(make_recorder: MakeRecorder, tmp_path: Path) -> MakeJournaled:
     def make(**options: Any) -> Recorder:
-        given = {"spool": tmp_path / "spool", "journal": True, "resolve": resolve, "shutdown_timeout": 0.0}
+        given = {"spool": tmp_path / "spool", "journal": True, "resolve": resolve, "shutdown_timeout": AT_ONCE}
         return without_thread(make_recorder(**{**given, **options}))
 
     return make
@@ -184,12 +184,12 @@ class Play:
         self.one = self.make()
 
     def make(self) -> Recorder:
-        config = Settings(namespace=self.namespace)
-        recorder = Recorder(
-            FaultyWriter(lambda: self.way, Schema(config)), config, resolve=self.resolve, flush_interval=3600,
-            shutdown_timeout=0.0, clock=Clock(), monotonic=Clock(1000.0), spool=self.spool, journal=self.journal,
+        options = DeliveryOptions(
+            flush_interval=3600, shutdown_timeout=AT_ONCE, clock=Clock(), monotonic=Clock(1000.0),
+            spool=self.spool, journal=self.journal,
         )  # fmt: skip
-        return without_thread(recorder)
+        writer = FaultyWriter(lambda: self.way, Schema(Settings(namespace=self.namespace)))
+        return without_thread(Recorder(writer, options, resolve=self.resolve))
 
     def resolve(self, digests: Any) -> Any:
         if self.way is self.nowhere:
@@ -287,7 +287,6 @@ def ready(process: Any) -> None:
 def test_sigkill(server: ServerProcess, client: Any, namespace: str, tmp_path: Path) -> None:
     """One worker while Redis is away, one while it is not; each had flushed, and had more."""
     script = """
-        usage.recorder._flush_interval = 3600
         add(40)
         add(2, b"d" * 32)
         usage.flush()
@@ -295,7 +294,7 @@ def test_sigkill(server: ServerProcess, client: Any, namespace: str, tmp_path: P
         print("ready", flush=True)
         sys.stdin.read()
     """
-    processes = [worker(url, namespace, tmp_path, script, "journal") for url in (NOWHERE, server.url)]
+    processes = [worker(url, namespace, tmp_path, script, "journal", "slow") for url in (NOWHERE, server.url)]
     for process in processes:
         ready(process)
         process.send_signal(signal.SIGKILL)

@@ -10,15 +10,19 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.record.conftest import MakeRecorder
+from tests.record.conftest import AT_ONCE, MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
+from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.aggregate import TOGETHER
 from usage_middleware.record.flush_thread import WakeEvent
 from usage_middleware.record.recorder import Recorder
+from usage_middleware.store.schema import Schema
+from usage_middleware.store.writer import Writer
 
 Counted = Callable[..., int]
 
@@ -44,8 +48,7 @@ def test_the_thread_begins_with_the_first_request(make_recorder: MakeRecorder) -
 
 
 def test_the_thread_delivers_by_itself(make_recorder: MakeRecorder, counted: Counted) -> None:
-    recorder = make_recorder()
-    recorder._flush_interval = 0.01
+    recorder = make_recorder(flush_interval=0.01)
     add(recorder, 3)
     eventually(lambda: counted() == 3)
     add(recorder, 2)
@@ -101,32 +104,28 @@ def test_closing_a_recorder_that_never_recorded_asks_nothing_of_redis() -> None:
     def client() -> Any:
         raise AssertionError("nothing to say to Redis")
 
-    from usage_middleware.options import Settings
-    from usage_middleware.store.schema import Schema
-    from usage_middleware.store.writer import Writer
-
-    settings = Settings()
-    assert Recorder(Writer(client, Schema(settings)), settings, resolve=lambda digests: {}).close()
+    writer = Writer(client, Schema(Settings()))
+    assert Recorder(writer, DeliveryOptions(), resolve=lambda digests: {}).close()
 
 
 def test_closing_is_bounded_and_says_what_is_lost(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
-    recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=0.0)
+    recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=AT_ONCE)
     add(recorder, 3)
     assert not recorder.close()
     assert "3 calls could not be delivered; they are lost if the process ends now" in caplog.text
-    recorder._aggregate.drain()
+    recorder.after_fork_in_child()
 
 
 def test_closing_again_does_not_wait_again(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
     recorder = make_recorder(client=quick_client(unix_socket_path="/nowhere/at/all"), shutdown_timeout=0.2)
     add(recorder, 3)
     assert not recorder.close()
-    recorder._shutdown_timeout = 60.0
+    recorder._options = replace(recorder._options, shutdown_timeout=60.0)
     before = time.monotonic()
     assert not recorder.close()
     assert time.monotonic() - before < 30
     assert caplog.text.count("could not be delivered") == 1
-    recorder._aggregate.drain()
+    recorder.after_fork_in_child()
 
 
 def test_what_is_logged_already_is_only_counted(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,8 +136,7 @@ def test_what_is_logged_already_is_only_counted(make_recorder: MakeRecorder, cap
 
 
 def test_threads_that_add_at_once(make_recorder: MakeRecorder, counted: Counted) -> None:
-    recorder = make_recorder()
-    recorder._flush_interval = 0.001
+    recorder = make_recorder(flush_interval=0.001)
     threads = [threading.Thread(target=add, args=(recorder, 2_000)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -175,7 +173,7 @@ _CHILD = """
     import redis
     from tests.support import record_call
     from usage_middleware.record.recorder import Recorder
-    from usage_middleware.options import Settings
+    from usage_middleware.options import DeliveryOptions, Settings
     from usage_middleware.store.schema import Schema
     from usage_middleware.store.writer import Writer
 
@@ -187,8 +185,8 @@ _CHILD = """
             pools[os.getpid()] = redis.Redis.from_url(url, protocol=2)
         return pools[os.getpid()]
 
-    settings = Settings(namespace=namespace)
-    recorder = Recorder(Writer(client, Schema(settings)), settings, resolve=lambda digests: {}, flush_interval=0.01)
+    writer = Writer(client, Schema(Settings(namespace=namespace)))
+    recorder = Recorder(writer, DeliveryOptions(flush_interval=0.01), resolve=lambda digests: {})
 
     def add(n):
         for _ in range(n):
@@ -330,7 +328,6 @@ def test_a_signal_in_the_middle_of_adding(server: ServerProcess, client: Any, na
 
 def test_the_thread_adds_up_what_requests_leave_before_it_is_time_to_deliver(make_recorder: MakeRecorder) -> None:
     recorder = make_recorder()
-    recorder._flush_interval = 1000
     for _ in range(2 * TOGETHER):
         record_call(recorder)
     aggregate = recorder._aggregate
@@ -351,8 +348,7 @@ def test_without_a_thread_requests_add_up(make_recorder: MakeRecorder, monkeypat
 
 
 def test_a_request_after_the_end_wakes_it_again(make_recorder: MakeRecorder, counted: Counted) -> None:
-    recorder = make_recorder()
-    recorder._flush_interval = 0.01
+    recorder = make_recorder(flush_interval=0.01)
     for _ in range(2):
         before = counted()
         record_call(recorder)
@@ -365,7 +361,7 @@ def test_a_child_that_python_was_not_told_of_delivers_by_itself(make_recorder: M
     recorder = make_recorder()
     add(recorder)
     assert recorder.flush()
-    theirs = recorder._delivery
+    theirs = recorder._thread
     assert theirs is not None
     recorder._started_in = -1
     record_call(recorder)
@@ -374,7 +370,7 @@ def test_a_child_that_python_was_not_told_of_delivers_by_itself(make_recorder: M
     assert theirs.is_alive()
     recorder._started_in = -1
     add(recorder)
-    assert recorder._delivery not in (None, theirs)
+    assert recorder._thread not in (None, theirs)
     theirs.end(time.monotonic())
     theirs.join(5)
 

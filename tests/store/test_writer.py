@@ -191,7 +191,7 @@ def test_a_key_of_another_type_is_passed_by_and_counted(client: Any, writer: Wri
     client.set(f"{tree}:{DAY_KEY}", "mine")
     client.set(f"{tree}:board:1d:2026-11-20:key:calls", "mine")
     client.set(f"{tree}:seen:key", "mine")
-    assert send(writer, 1) == SendResult(Outcome.COUNTED, in_the_way=3)
+    assert send(writer, 1) == SendResult(Outcome.COUNTED, wrong_type=3)
     assert client.hget(f"{tree}:{DAY_KEY}:key:key_7", "20 calls") == b"1"
     assert client.zscore(f"{tree}:board:1d:2026-11-20:endpoint:calls", "GET /v1/items") == 1
     assert client.get(f"{tree}:{DAY_KEY}") == b"mine"
@@ -200,7 +200,7 @@ def test_a_key_of_another_type_is_passed_by_and_counted(client: Any, writer: Wri
 def test_a_field_that_is_no_number_is_passed_by(client: Any, writer: Writer) -> None:
     key = f"{writer.schema.tree('acme')}:{DAY_KEY}"
     client.hset(key, "20 calls", "many")
-    assert send(writer, 1).in_the_way == 1
+    assert send(writer, 1).wrong_type == 1
     assert client.hgetall(key)[b"20 calls"] == b"many"
     assert client.hget(key, "20 bytes") == b"50"
 
@@ -353,7 +353,14 @@ def test_the_shape_is_written_down_once(client: Any, make_writer: Callable[..., 
         b"since:endpoint": b"1000",
         b"since:key": b"1000",
         b"since:project": b"2000",
+        b"features": b"",
     }
+
+
+def test_what_a_later_version_writes_beyond_the_base_layout_stays_written_down(client: Any, writer: Writer) -> None:
+    client.hset(writer.schema.meta, "features", "packed")
+    writer.check_schema(1_000)
+    assert client.hget(writer.schema.meta, "features") == b"packed"
 
 
 def test_another_shape_is_a_disagreement(client: Any, make_writer: Callable[..., Writer]) -> None:

@@ -110,7 +110,7 @@ def test_a_recorder_that_refuses(make_usage: MakeUsage) -> None:
 
 def test_dropped_calls_and_a_clock_that_is_off(make_usage: MakeUsage, clock: Clock) -> None:
     usage = make_usage()
-    usage.recorder._flusher.sender.note_drop("acme", 4)
+    usage.recorder._flusher.status.drop("acme", 4)
     add(usage)
     assert usage.flush()
     found = health(usage)
@@ -136,7 +136,7 @@ def test_what_waits_in_the_spool(make_usage: MakeUsage, tmp_path: Path) -> None:
     usage = make_usage(spool=tmp_path)
     usage.recorder._started_in = os.getpid()  # no thread of its own: it would send what is to be seen waiting
     add(usage)
-    usage.recorder._flusher.state = "away"
+    usage.recorder._flusher.status.state = "away"
     usage.recorder._flusher.recover(lambda: True, now=True)
     assert usage.flush()
     found = health(usage)
@@ -159,6 +159,19 @@ def test_a_worker_of_another_version(make_usage: MakeUsage) -> None:
     key = f"{usage.settings.namespace}:{{*}}:worker:{usage.recorder.stats().worker}"
     usage.engine.client.hset(key, "pid", "none of your business")
     assert [worker.pid for worker in health(usage).workers] == [0]
+
+
+def test_a_worker_of_an_older_version_is_read(make_usage: MakeUsage) -> None:
+    """Version 0.1 called three fields differently."""
+    add(usage := make_usage())
+    assert usage.flush()
+    key = f"{usage.settings.namespace}:{{*}}:worker:{usage.recorder.stats().worker}"
+    usage.engine.client.hdel(key, "wrong_type", "blocked", "blocked_reason")
+    usage.engine.client.hset(key, mapping={"in_the_way": 3, "held": 2, "held_reason": "NOPERM"})
+    found = health(make_usage())
+    (worker,) = found.workers
+    assert (worker.wrong_type, worker.blocked, worker.blocked_reason) == (3, 2, "NOPERM")
+    assert {"wrong_type", "blocked"} <= codes(found)
 
 
 def test_a_cluster(make_usage: MakeUsage, cluster: ClusterProcess) -> None:

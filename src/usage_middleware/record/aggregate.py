@@ -196,7 +196,7 @@ class Aggregate:
     def _open(self, key: CallKey) -> CallTotals | None:
         used = self.bytes + self.elsewhere
         if used >= self.limit:
-            self._drop(key[1], 1)
+            add_drops(self._dropped, key[1], 1)
             return None
         if used >= self.limit // 2 and not self._alarmed:
             self._alarmed = True
@@ -204,11 +204,6 @@ class Aggregate:
         cell = self._cells[key] = CallTotals(self._zeros)
         self.bytes += size_of(key[2], key[3])
         return cell
-
-    def _drop(self, caller: Caller, calls: int) -> None:
-        known = caller in self._dropped or len(self._dropped) < MOST_DROPPERS
-        who = caller if known else (OPERATOR, "")
-        self._dropped[who] = self._dropped.get(who, 0) + calls
 
     @property
     def has_news(self) -> bool:
@@ -237,27 +232,12 @@ class Aggregate:
             self._alarmed = False
         return batch
 
-    def put_back(self, cells: dict[CallKey, CallTotals], dropped: dict[Caller, int]) -> None:
-        """Add again what was taken out and could not be sent. It has its room already: nothing is dropped."""
-        size = sum(cell.size(key) for key, cell in cells.items())
-        calls = sum(cell.calls for cell in cells.values())
-        with self._lock:
-            # What came in meanwhile is the smaller part, so that is what is moved.
-            newer, self._cells = self._cells, cells
-            self.bytes += size
-            self._calls += calls
-            for key, cell in newer.items():
-                self._move(key, cell)
-            for caller, lost in dropped.items():
-                self._drop(caller, lost)
 
-    def _move(self, key: CallKey, cell: CallTotals) -> None:
-        mine = self._cells.get(key)
-        if mine is None:
-            self._cells[key] = cell
-        else:
-            self.bytes -= cell.size(key)
-            mine.merge(cell)
+def add_drops(dropped: dict[Caller, int], caller: Caller, calls: int) -> None:
+    """Add a caller's dropped calls to those of others."""
+    known = caller in dropped or len(dropped) < MOST_DROPPERS
+    who = caller if known else (OPERATOR, "")
+    dropped[who] = dropped.get(who, 0) + calls
 
 
 def folded(cells: dict[CallKey, CallTotals], slot_seconds: int, now: int) -> dict[CallKey, CallTotals]:

@@ -8,8 +8,8 @@ from usage_middleware.gil import yielding
 from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.record.aggregate import Caller, CallKey, CallTotals
 from usage_middleware.record.outbox import Outbox, row_of
-from usage_middleware.record.sender import CountError
-from usage_middleware.store.driver_errors import redis_errors
+from usage_middleware.record.overflow import KnownKeys
+from usage_middleware.store.driver_errors import reason, redis_errors
 from usage_middleware.store.schema import ANONYMOUS, UNMATCHED
 
 #: digest -> (organisation, key, whether the directory knows it)
@@ -17,21 +17,26 @@ Resolved = dict[bytes, tuple[str, str, bool]]
 Resolve = Callable[[Collection[bytes]], Resolved]
 
 
+#: Counts and logs an error of this package, by its reason.
+CountError = Callable[[str], None]
+
+
 class Callers:
-    """Asks the key directory.
+    """Asks the key directory. It may be the application's own, and raise anything.
 
     Attributes:
-        trouble: why it could not be asked the last time, if Redis was the reason.
+        error: why it could not be asked the last time, if Redis was the reason.
     """
 
-    def __init__(self, resolve: Resolve, count_error: CountError) -> None:
+    def __init__(self, resolve: Resolve, known_keys: KnownKeys, count_error: CountError) -> None:
         self._resolve = resolve
+        self._known_keys = known_keys
         self._count_error = count_error
-        self.trouble = ""
+        self.error = ""
 
     def find(self, callers: Iterable[Caller]) -> Resolved | None:
-        """Whose the digests among these are; None where the directory can't tell now."""
-        self.trouble = ""
+        """Whose the digests among these callers are; None if the directory can't answer now."""
+        self.error = ""
         digests = {caller for caller in callers if isinstance(caller, bytes)}
         if not digests:
             return {}
@@ -39,10 +44,18 @@ class Callers:
             found = self._resolve(digests)
             return {digest: found.get(digest, (DEFAULT_ORG, ANONYMOUS, False)) for digest in digests}
         except redis_errors() as error:
-            self.trouble = str(error)
-        except Exception:  # A directory of the application's own may raise anything.
+            self.error = reason(error)
+        except Exception:
             self._count_error("resolve")
         return None
+
+    def known_keys(self, org: str, ids: Collection[str]) -> set[str]:
+        """Which of these ids are keys of an organisation in the directory; none if it can't answer now."""
+        try:
+            return set(self._known_keys(org, ids)) & set(ids)
+        except Exception:
+            self._count_error("known_keys")
+            return set()
 
 
 def put(cells: dict[CallKey, CallTotals], who: Resolved | None, outbox: Outbox) -> dict[CallKey, CallTotals]:

@@ -1,4 +1,4 @@
-"""The thread that adds up what requests have left, and delivers it."""
+"""The thread that adds up finished calls and delivers them."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from contextlib import suppress
 from functools import partial
 
 from usage_middleware.gil import set_yielding
+from usage_middleware.record.attribution import CountError
 from usage_middleware.record.flusher import Flusher
-from usage_middleware.record.sender import CountError
 
-#: So much longer than `shutdown_timeout` the end may take where calls go to disk: a command under way, and a file; seconds.
+#: How much longer than `shutdown_timeout` the end may take if calls go to disk, seconds: a command under way, then a file.
 LAST_SECONDS = 5.0
-#: How long after a failure it is tried again: doubling from the first to the last, in seconds.
+#: The first and the longest pause after a failure, seconds. Each is twice the one before.
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 
 
 class WakeEvent:
-    """As `threading.Event`, but for one waiter, and to set it takes no lock.
+    """Like `threading.Event`, but for one waiter, and setting it takes no lock.
 
-    Every so many requests one sets it; a signal handler or a finaliser that ends in the midst of that sets it too.
+    Requests set it. A signal handler or a finaliser may interrupt one that does, and set it too.
     """
 
     def __init__(self) -> None:
-        # Not imported by name: a server may put greenlets in place of threads after this module was imported.
-        self._rings: queue.SimpleQueue[None] = queue.SimpleQueue()
+        # Not imported by name: a server may replace threads by greenlets after this module was imported.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_set = False
 
     def is_set(self) -> bool:
-        """True from `set` to `clear`."""
+        """True between `set` and `clear`."""
         return self._is_set
 
     def set(self) -> None:
         """Wake the waiter."""
         if not self._is_set:
             self._is_set = True
-            self._rings.put(None)
+            self._wakes.put(None)
 
     def clear(self) -> None:
-        """Begin anew. Whoever sets it at this moment may not be heard: look at what it was set for afterwards."""
+        """Reset it. A `set` at the same moment may be lost, so look for work after this, not before."""
         self._is_set = False
         with suppress(queue.Empty):
             while True:
-                self._rings.get_nowait()
+                self._wakes.get_nowait()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is set, but no longer than that; whether it is."""
+        """Wait until it is set, at most for `seconds`; whether it is set."""
         if not self._is_set:
             with suppress(queue.Empty):
-                self._rings.get(timeout=seconds)
+                self._wakes.get(timeout=seconds)
         return self._is_set
 
 
 class FlushThread(threading.Thread):
-    """Flushes every so often, sooner and then later again after a failure, until it is told to end.
+    """Flushes every `interval` seconds, and with growing pauses after a failure, until `end`.
 
     Attributes:
-        wake: set it to have added up what waits.
-        settled: when it has ended, whether everything was acknowledged.
+        wake: set it to have waiting calls added up.
+        settled: once it has ended, whether everything was acknowledged.
     """
 
     def __init__(self, flusher: Flusher, count_error: CountError, interval: float) -> None:
@@ -75,17 +75,17 @@ class FlushThread(threading.Thread):
         self.settled = False
 
     def hurry(self) -> None:
-        """Have it flush now."""
+        """Flush now."""
         self._hurry = True
         self.wake.set()
 
     def end(self, deadline: float) -> None:
-        """Deliver what is left before the deadline (of `time.monotonic`), then end."""
+        """Deliver what is left, until the deadline (of `time.monotonic`), then end."""
         self._deadline = deadline
         self.wake.set()
 
     def run(self) -> None:
-        """Until `end`."""
+        """Flush until `end`."""
         failures = 0
         set_yielding(True, self._after_rest)
         self._safely(self._flusher.announce)
@@ -99,7 +99,7 @@ class FlushThread(threading.Thread):
         self.settled = self.finish(self._deadline)
 
     def _wait(self, seconds: float) -> None:
-        """Add up what comes in, until the time is over or somebody is in a hurry."""
+        """Add up what comes in, until the time is over, or `hurry` or `end`."""
         over = time.monotonic() + seconds
         while self._deadline is None and not self._hurry:
             left = over - time.monotonic()
@@ -110,13 +110,12 @@ class FlushThread(threading.Thread):
         self._hurry = False
 
     def _after_rest(self) -> None:
-        """In the course of a flush: there are requests meanwhile, or it is the last one and in a hurry."""
+        """During a flush: add up the calls of the meantime, and stop resting if the process ends."""
         if self._deadline is not None:
             set_yielding(False)
         self._add_up()
 
     def _add_up(self) -> None:
-        """Read what requests have left, if there is much."""
         if self.wake.is_set():
             self.wake.clear()
             self._safely(self._flusher.add_up)
@@ -125,26 +124,26 @@ class FlushThread(threading.Thread):
         self._flusher.recover(lambda: self._deadline is None)
 
     def finish(self, deadline: float) -> bool:
-        """Deliver all there is before the deadline, if it can be, and leave nothing else in Redis; else put it on disk."""
+        """Deliver everything until the deadline, and remove this worker from Redis. What can't be delivered goes to disk."""
         failures = 0
         while self._flusher.has_news and not self._safely(self._flusher.flush):
             failures += 1
             left = deadline - time.monotonic()
             if left <= 0:
-                self._safely(partial(self._flusher.put_aside, LAST_SECONDS))
+                self._safely(partial(self._flusher.hand_over, LAST_SECONDS))
                 return False
             time.sleep(min(left, _backoff(failures)))
-        self._safely(self._flusher.finish)
+        self._safely(self._flusher.retire)
         return True
 
     def _safely(self, step: Callable[[], bool | None]) -> bool | None:
         try:
             return step()
-        except Exception:  # The thread has to outlive whatever this was.
+        except Exception:  # Whatever it was, the thread must go on.
             self._count_error("flush")
             return None
 
 
 def _backoff(failures: int) -> float:
-    longest: float = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 10))
+    longest = min(LAST_RETRY, FIRST_RETRY * 2.0 ** min(failures - 1, 10))
     return longest * random.uniform(0.5, 1.0)

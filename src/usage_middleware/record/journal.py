@@ -1,9 +1,8 @@
-"""A worker's own file in the spool: written before anything is sent, or once at its end."""
+"""A worker's own file in the spool: with a journal written before anything is sent, else once at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from usage_middleware.record.aggregate import CallKey, CallTotals, organisation
 from usage_middleware.record.locked_file import LockedFile
@@ -13,17 +12,17 @@ from usage_middleware.record.spool_format import SpoolRecord, encode, loose
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR
 
-#: A file is written anew when it is so much larger than what it has to say.
+#: A file is rewritten when it has grown by so much more than it held.
 SLACK_BYTES = 1_000_000
-#: So many chunks go into one record when a file is written anew: less is lost with a torn one.
+#: So many chunks go into one record when a file is rewritten: less is lost with a torn record.
 CHUNKS_A_RECORD = 100
 
 
 class Journal:
-    """One worker's file. Every method raises OSError where the disk does not do its part; the file is then as it was.
+    """One worker's file. Methods raise OSError if the disk fails; the file is then as it was before.
 
     Attributes:
-        broken: something is missing in it: it has to be written anew.
+        broken: True if something is missing in the file. Then it has to be rewritten.
     """
 
     def __init__(self, spool: Spool, worker: str, file: LockedFile | None = None) -> None:
@@ -35,19 +34,21 @@ class Journal:
         self.broken = False
 
     @property
-    def path(self) -> Path | None:
-        """Where it is; None while there is nothing in it."""
-        return self._file.path if self._file else None
-
-    @property
     def needs_rewriting(self) -> bool:
-        """True when most of it is about what is long acknowledged."""
+        """True if something is missing, or most of it was acknowledged long ago."""
         return self.broken or (self._file is not None and self._file.size > 2 * self._written + SLACK_BYTES)
 
     def note(
         self, chunks: list[Chunk], cells: Mapping[CallKey, CallTotals], dropped: Mapping[str, int], *, replaces: bool
     ) -> None:
-        """Have this on disk."""
+        """Write calls to disk.
+
+        Args:
+            chunks: calls that have got a number now.
+            cells: calls without a number.
+            dropped: calls without a number that will never be counted, by organisation.
+            replaces: whether all this stands for every call without a number that was noted before.
+        """
         entry = SpoolRecord(self._spool.now(), replaces, chunks, loose(cells), dict(dropped))
         if self._file is None:
             self._create([entry])
@@ -55,24 +56,24 @@ class Journal:
             self._append(entry, durable=True)
 
     def note_acks(self, outbox: Outbox) -> None:
-        """Write down what was acknowledged since. Not worth waiting for the disk: a chunk may be sent twice."""
-        acked = {box.org: box.acked for box in outbox.boxes() if self._acked.get(box.org, 0) != box.acked}
+        """Note what was acknowledged since. It does not wait for the disk, for a chunk may be sent twice."""
+        acked = {queue.org: queue.acked for queue in outbox.boxes() if self._acked.get(queue.org, 0) != queue.acked}
         if acked and self._file is not None:
             self._append(SpoolRecord(self._spool.now(), acked=acked), durable=False)
             self._acked.update(acked)
 
     def rewrite(self, outbox: Outbox, cells: Mapping[CallKey, CallTotals]) -> None:
-        """Write all there is to say anew, and nothing else."""
+        """Write everything that is not acknowledged to a new file."""
         self._create(_entries(outbox, cells, self._spool.now()))
 
-    def leave(self, outbox: Outbox, cells: Mapping[CallKey, CallTotals]) -> int:
-        """Write all there is to say and leave it to whoever comes next; how many calls the directory had no room for.
+    def hand_over(self, outbox: Outbox, cells: Mapping[CallKey, CallTotals]) -> int:
+        """Write everything that is not acknowledged, and release the file for the next process.
 
-        Those are written down as dropped.
+        Returns how many calls the directory had no room for. They are noted as dropped.
         """
         room = _Room(self._spool.room() + (self._file.size if self._file else 0))
         self._create(room.fitting(_entries(outbox, cells, self._spool.now())))
-        self.release()
+        self._release()
         return room.lost
 
     def _create(self, entries: Iterable[SpoolRecord]) -> None:
@@ -85,28 +86,27 @@ class Journal:
             self._spool.close(before)
 
     def _append(self, entry: SpoolRecord, *, durable: bool) -> None:
-        assert self._file is not None, "nothing was noted yet"
+        assert self._file is not None, "the file was not created"
         try:
             self._file.append(encode(entry), durable=durable)
         except OSError:
             self.broken = True
             raise
 
-    def release(self) -> None:
-        """Leave it to whoever comes next."""
+    def _release(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             self._spool.close(file)
 
     def remove(self) -> None:
-        """Everything is in Redis. Call it before the worker's marks are deleted there."""
+        """Delete the file, when everything in it is in Redis. Call it before the worker's marks are deleted there."""
         file, self._file = self._file, None
         if file is not None:
             self._spool.remove(file)
 
 
 class _Room:
-    """Lets entries pass while there is room; of the rest, how many calls it were."""
+    """Lets records pass while there is room, and counts the calls in the others."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -137,14 +137,14 @@ def _calls(entry: SpoolRecord) -> Iterator[tuple[str, int]]:
 
 
 def _entries(outbox: Outbox, cells: Mapping[CallKey, CallTotals], now: int) -> Iterator[SpoolRecord]:
-    """All that an outbox holds. Nothing in it may wait for a number but drops."""
-    boxes = outbox.boxes()
-    dropped = {box.org: box.dropped for box in boxes if box.dropped}
-    retained = [chunk for box in boxes for _, chunk in box.retained]
+    """All that an outbox and these cells hold. Everything in the outbox has a number, except drops."""
+    queues = outbox.boxes()
+    dropped = {queue.org: queue.dropped for queue in queues if queue.dropped}
+    retained = [chunk for queue in queues for _, chunk in queue.retained]
     numbers = outbox.numbers()
     yield SpoolRecord(now, chunks=retained, sealed=numbers)
-    yield SpoolRecord(now, acked={**numbers, **{box.org: box.acked for box in boxes}})
-    pending = [chunk for box in boxes for chunk in box.pending]
+    yield SpoolRecord(now, acked={**numbers, **{queue.org: queue.acked for queue in queues}})
+    pending = [chunk for queue in queues for chunk in queue.pending]
     for begin in range(0, len(pending), CHUNKS_A_RECORD):
         yield SpoolRecord(now, chunks=pending[begin : begin + CHUNKS_A_RECORD])
     yield SpoolRecord(now, cells=loose(cells), dropped=dropped)

@@ -1,4 +1,4 @@
-"""A file of checksummed records that one process at a time has: the kernel releases its lock when that process dies."""
+"""A file of checksummed records with one owner: the kernel releases its lock when the owner's process dies."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if sys.platform != "win32":
     import fcntl
 
 MAGIC = b"usage-middleware calls 1\n"
-#: How a file is called while it is written anew.
+#: The end of a file's name while it is being written.
 UNFINISHED = ".new"
 _FRAME = struct.Struct("<II")
 
 
 class LockedFile:
-    """One file, open and locked. Every method raises OSError where the disk does not do its part.
+    """One open and locked file. Methods raise OSError if the disk fails.
 
-    A record is its length, its CRC-32 and its bytes. A process or a machine that dies may leave the last one torn: readers
+    A record is its length, its CRC-32 and its bytes. If a process or a machine dies, the last record may be torn; readers
     stop before it. The directory must be on a local disk.
 
     Attributes:
-        path: where it is.
+        path: where the file is.
         size: how many bytes of it are whole records.
     """
 
@@ -38,7 +38,7 @@ class LockedFile:
 
     @classmethod
     def create(cls, path: Path, records: Iterable[bytes]) -> Self:
-        """A new file with these records, on disk before it has its name; in place of the one of this name."""
+        """Write a new file, have it on disk, then give it its name, in place of the file of that name."""
         unfinished = path.with_name(path.name + UNFINISHED)
         file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         made = cls(path, file)
@@ -52,21 +52,21 @@ class LockedFile:
                 unfinished.unlink()
             made.close()
             raise
-        # From here on the file is in its place: whatever fails now, the lock must stay.
+        # The file is in its place now: whatever fails from here on, the lock must stay.
         with suppress(OSError):
             sync_directory(path.parent)
         return made
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """The file, if nobody else has it; None too where it is gone."""
+        """Open and lock a file; None if another process has it, or it is gone."""
         try:
             file = os.open(path, os.O_RDWR)
         except FileNotFoundError:
             return None
         try:
             _lock(file)
-            # Whoever had it until now may have removed it, or put another in its place.
+            # The last owner may have removed it, or put another in its place.
             if os.path.samestat(os.fstat(file), path.stat()):
                 return cls(path, file)
         except (BlockingIOError, FileNotFoundError):
@@ -75,22 +75,22 @@ class LockedFile:
         return None
 
     def records(self) -> Iterator[bytes]:
-        """Its records up to the first that is not whole; what comes after that is written over."""
-        held = os.pread(self._file, os.fstat(self._file).st_size, 0)
-        if not held.startswith(MAGIC):
+        """The records up to the first torn one. What comes after them is overwritten."""
+        content = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        if not content.startswith(MAGIC):
             return
         self.size = len(MAGIC)
-        while self.size + _FRAME.size <= len(held):
-            length, checksum = _FRAME.unpack_from(held, self.size)
+        while self.size + _FRAME.size <= len(content):
+            length, checksum = _FRAME.unpack_from(content, self.size)
             begin = self.size + _FRAME.size
-            record = held[begin : begin + length]
+            record = content[begin : begin + length]
             if not length or len(record) < length or crc32(record) != checksum:
                 return
             self.size = begin + length
             yield record
 
     def append(self, record: bytes, *, durable: bool) -> None:
-        """Add a record; durable: it survives the machine's end, not only the process's."""
+        """Add a record. A durable one survives a crash of the machine, not only of the process."""
         self._write(_framed(record))
         if durable:
             _sync(self._file)
@@ -101,14 +101,14 @@ class LockedFile:
             while done < len(content):
                 done += os.pwrite(self._file, content[done:], self.size + done)
         except OSError:
-            # A torn record would hide all that follow.
+            # A torn record would hide all that follow it.
             with suppress(OSError):
                 os.ftruncate(self._file, self.size)
             raise
         self.size += len(content)
 
     def remove(self) -> None:
-        """Delete it for good, then let go of it."""
+        """Delete the file, then close it."""
         try:
             self.path.unlink(missing_ok=True)
             sync_directory(self.path.parent)
@@ -116,14 +116,14 @@ class LockedFile:
             self.close()
 
     def close(self) -> None:
-        """Let go of it. In the child of a fork that closes the copy alone: the parent keeps its lock."""
+        """Close it, which releases the lock. In the child of a fork only the copy is closed: the parent keeps its lock."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
 
 
 def sync_directory(path: Path) -> None:
-    """Have a new or a removed name survive the machine's end."""
+    """Make sure that new and removed names in a directory survive a crash of the machine."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

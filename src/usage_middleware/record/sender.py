@@ -1,266 +1,227 @@
-"""Sends what is in the outbox until Redis has acknowledged it; what one organisation lacks, the others don't feel."""
+"""All that one worker has on its way to Redis: parked calls, the outbox, and with a journal the same on disk."""
 
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 
+from usage_middleware.options import DeliveryOptions
+from usage_middleware.record.aggregate import Batch, Caller, organisation
+from usage_middleware.record.attribution import Callers, CountError, Resolved, put
+from usage_middleware.record.chunk_sender import MOST_SILENCES, ChunkSender
 from usage_middleware.record.journal import Journal
-from usage_middleware.record.outbox import RETAINED_SECONDS, OrgQueue, Outbox
-from usage_middleware.record.overflow import KnownKeys, OverflowCache
-from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.driver_errors import redis_errors
-from usage_middleware.store.schema import OPERATOR, OTHER
-from usage_middleware.store.writer import Outcome, SendResult, Writer
+from usage_middleware.record.outbox import Outbox
+from usage_middleware.record.parked import Parked
+from usage_middleware.record.spool import Spool
+from usage_middleware.store.worker_status import OwnStatus
+from usage_middleware.store.writer import Writer
 
 logger = logging.getLogger("usage_middleware")
 
-#: Counts and logs an error of ours.
-CountError = Callable[[str], None]
-
-#: A chunk that Redis refuses so often for its own sake is set aside.
-MOST_FAULTS = 3
-#: One that gets no answer so often, while the same server answers something else, too: it must be the chunk.
-MOST_SILENCES = 30
-#: For so many organisations dropped calls are told apart in `dropped`.
-MOST_ORGANISATIONS = 1_000
-
 
 class Sender:
-    """One worker's outbox and its numbers. Only the flusher touches it, under its lock.
+    """Numbers one worker's calls, writes them to the journal, sends them, and keeps them until Redis has them.
+
+    Calls are numbered only once: after `accept` they are parked or in the outbox, and they leave it when Redis has acknowledged
+    them. Used under the flusher's lock.
 
     Attributes:
-        worker: 128 random bits.
-        trouble: why the server could not be written in this round, if it could not.
-        dropped: calls that will never be counted, by organisation.
-        retries: how often a chunk was not taken.
-        refused: members that a cap turned into `(other)`.
-        in_the_way: keys of another type that were skipped.
-        held: organisations that can't be written now while others can, and why.
-        unreplicated: how often fewer replicas than asked for had it in time.
-        silent: True once a chunk got no answer: it may still be on its way.
-        journal: where everything is on disk before it is sent; None: nowhere.
+        outbox: calls with a number, or about to get one.
+        parked: calls without a number.
+        error: why Redis could not be written in this round, if it could not.
+        journal_error: why the journal could be neither written nor removed, if it could not. Nothing is sent then.
     """
 
     def __init__(
         self,
         writer: Writer,
-        *,
-        known_keys: KnownKeys,
+        options: DeliveryOptions,
+        callers: Callers,
         count_error: CountError,
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
-        wait_replicas: int = 0,
-        new_journal: Callable[[str], Journal | None] = lambda worker: None,
+        status: OwnStatus,
+        journal: Journal | None = None,
     ) -> None:
         self._writer = writer
-        self._wait_replicas = wait_replicas
-        self._new_journal = new_journal
-        self._known_keys = known_keys
+        self._options = options
+        self._callers = callers
         self._count_error = count_error
-        self._clock = clock
-        self._monotonic = monotonic
-        self._refusals = OverflowCache(monotonic)
-        self._tried: set[str] = set()
-        self.dropped: dict[str, int] = {}
-        self.held: dict[str, str] = {}
-        self.retries = self.refused = self.in_the_way = self.unreplicated = 0
-        self.trouble = ""
-        self.renew()
+        self._status = status
+        self._journal = journal
+        self.outbox = Outbox(writer.schema, replicated=options.wait_replicas > 0)
+        self._chunks = ChunkSender(writer, options, callers, self.outbox, status)
+        self.parked = Parked()
+        self._has_new_calls = False
+        self.error = self.journal_error = ""
 
-    def renew(self) -> None:
-        """Go on as a new worker with nothing on its way."""
-        worker = secrets.token_hex(16)
-        self.adopt(worker, self._new_journal(worker))
+    def begin(self) -> bool:
+        """Begin a round; False if nothing may be sent, because the journal lacks something."""
+        self.error = self.journal_error = ""
+        self._chunks.begin()
+        return self._repair_journal()
 
-    def adopt(self, worker: str, journal: Journal | None) -> None:
-        """Go on as this worker, whose outbox is yet to be filled."""
-        self.worker = worker
-        self.outbox = Outbox(self._writer.schema, replicated=self._wait_replicas > 0)
-        self.journal = journal
-        self.silent = False
+    def resend(self) -> bool:
+        """Send again what Redis has lost and what it has not acknowledged; False if it is no use to go on."""
+        self.error = self._chunks.verify() or self.error
+        return self._send()
 
-    def take_counts(self, other: Sender) -> None:
-        """Add what went wrong with another one."""
-        self.retries += other.retries
-        self.refused += other.refused
-        self.in_the_way += other.in_the_way
-        self.unreplicated += other.unreplicated
-        for org, calls in other.dropped.items():
-            self.note_drop(org, calls)
+    def _send(self) -> bool:
+        error = self._chunks.send(sealing=self._journal is None)
+        self.error = error or self.error
+        return not error or self._writer.is_cluster
 
-    def begin(self) -> None:
-        """A new round: what failed in the last one may be tried again, once."""
-        self.trouble = ""
-        self._tried = set()
+    def accept(self, batch: Batch, *, asking: bool = True) -> None:
+        """Put calls and the parked ones into the outbox. Calls of unknown callers stay parked.
 
-    def seal(self) -> list[Chunk]:
-        """Cut all that waits into chunks; those."""
-        chunks: list[Chunk] = []
-        for box in self.outbox.boxes():
-            before = len(box.pending)
-            self.note_drop(box.org, box.seal(int(self._clock())))
-            chunks += list(box.pending)[before:]
-        return chunks
+        Args:
+            batch: calls that the aggregate held.
+            asking: False does not ask the key directory who called.
+        """
+        self._has_new_calls = bool(batch.cells)
+        self.parked.park(batch.cells, batch.dropped)
+        cells, dropped, _ = self.parked.drain()
+        who = None
+        if asking:
+            who = self._callers.find({key[1] for key in cells} | set(dropped))
+            self.error = self._callers.error or self.error
+        self.parked.park(put(cells, who, self.outbox), {})
+        self._drop(dropped, who or {})
 
-    @property
-    def faults(self) -> tuple[int, int]:
-        """Changes as long as chunks that are refused for their own sake are tried again or set aside."""
-        return sum(box.failures for box in self.outbox.boxes()), sum(self.dropped.values())
+    def drop(self, org: str, calls: int) -> None:
+        """Note in the status that calls will never be counted."""
+        self._chunks.drop(org, calls)
 
-    def send(self) -> bool:
-        """Send all chunks; False when it is no use to go on."""
-        down: set[str] = set()
-        for box in self.outbox.boxes():
-            if not box.has_news or box.org in self._tried:
-                continue
-            node = self._writer.node_of(box.org)
-            if node not in down and not self._reaches(box):
-                down.add(node)
-        # The nodes of a cluster that do answer must not wait for the one that doesn't.
-        return not down or self._writer.is_cluster
+    def _drop(self, dropped: dict[Caller, int], who: Resolved) -> None:
+        for caller, calls in dropped.items():
+            org = who[caller][0] if isinstance(caller, bytes) and caller in who else organisation(caller)
+            self.outbox.drop(org, calls)
+            self.drop(org, calls)
 
-    def _reaches(self, box: OrgQueue) -> bool:
-        answer = self._deliver(box)
-        if answer.outcome not in (Outcome.AWAY, Outcome.SILENT):
+    def flush(self) -> bool:
+        """Send what was accepted; True when Redis has acknowledged everything."""
+        if self._journal is not None:
+            self._on_disk(self.write_ahead)
+            if not self._repair_journal():
+                return False
+        self._send()
+        self._chunks.confirm()
+        if self._chunks.make_room(dropping=not self.error or self._writer.is_cluster) and self._journal is not None:
+            self._journal.broken = True
+        self.note_acks()
+        if not self.is_settled:
+            return False
+        self.outbox.tidy()
+        return True
+
+    def deliver(self) -> bool:
+        """Send what was accepted in as many rounds as help; True when Redis has everything, and enough replicas too."""
+        for _ in range(MOST_SILENCES):
+            before = self._chunks.progress
+            self.begin()
+            self.resend()
+            if self.outbox.settled or self.error or self._chunks.progress == before:
+                break
+        self._chunks.confirm()
+        return self.outbox.settled and self.outbox.confirmed
+
+    def park(self, batch: Batch) -> None:
+        """Keep calls while Redis is away: on disk with a journal, and in less memory if it runs short."""
+        cells, dropped, _ = batch
+        if self._journal is not None and (cells or dropped):
+            self._drop(dropped, {})
+            unsent = {queue.org: queue.dropped for queue in self.outbox.boxes() if queue.dropped}
+            self._on_disk(lambda journal: journal.note([], cells, unsent, replaces=False))
+            dropped = {}
+        self.parked.park(cells, dropped)
+        slot_seconds = self._writer.schema.layers.middle.seconds
+        if (
+            self.parked.fold(self._options.backlog_bytes // 2, slot_seconds, int(self._options.clock()))
+            and self._journal is not None
+        ):
+            self._journal.broken = True
+
+    def hand_over(self, spool: Spool, batch: Batch) -> bool:
+        """At the end: put everything that is not acknowledged on disk, for the next process. False if the disk fails."""
+        self.accept(batch, asking=False)
+        self._chunks.seal()
+        calls = self.calls
+        try:
+            journal = self._journal or Journal(spool, self._status.worker)
+            lost = journal.hand_over(self.outbox, self.parked.cells)
+        except OSError:
+            self._count_error("spool")
+            return False
+        logger.warning("usage: Redis is away; %d calls are left to the next process, in %s", calls - lost, spool.directory)
+        if lost:
+            logger.error("usage: %d calls are dropped, because the spool is full; see the option backlog_bytes", lost)
+        return True
+
+    def retire(self) -> bool:
+        """Leave nothing in Redis and on disk. Call it when all is settled. False if the journal can't be removed."""
+        if not self._remove_journal():
+            return False
+        # A chunk without an answer may still arrive, and must then find this worker's mark.
+        marks = [] if self._chunks.silent else self.outbox.organisations()
+        try:
+            self._writer.forget(self._status.worker, marks)
+        except Exception as error:  # A client that is closed meanwhile may raise anything.
+            logger.debug("usage: this worker's marks stay in Redis until they expire: %s", error)
+        return True
+
+    # The journal
+
+    def write_ahead(self, journal: Journal) -> None:
+        """Number everything, and have it on disk before any of it is sent.
+
+        Raises:
+            OSError: it is not on disk, and must not be sent.
+        """
+        chunks = self._chunks.seal()
+        if journal.needs_rewriting:
+            self._rewrite(journal)
+        elif chunks or self._has_new_calls:
+            journal.note(chunks, self.parked.cells, {}, replaces=True)
+
+    def _repair_journal(self) -> bool:
+        """Rewrite a journal that lacks something, or remove it: with it, calls could be counted twice."""
+        if self._journal is None or not self._journal.broken:
             return True
-        if answer.outcome is Outcome.SILENT and self._is_the_chunk(box):
+        return self._on_disk(self._rewrite) or self._remove_journal()
+
+    def _rewrite(self, journal: Journal) -> None:
+        journal.rewrite(self.outbox, self.parked.cells)
+
+    def note_acks(self) -> None:
+        """Write down what Redis has acknowledged."""
+        self._on_disk(lambda journal: journal.note_acks(self.outbox))
+
+    def _remove_journal(self) -> bool:
+        if self._on_disk(Journal.remove):
             return True
-        self.trouble = answer.reason
+        self.journal_error = f"the journal in {self._options.spool} can be neither written nor removed"
         return False
 
-    def _deliver(self, box: OrgQueue) -> SendResult:
-        """Send a box's chunks in order until one can't be; the last answer."""
-        if not box.pending and self.journal is None:
-            self.note_drop(box.org, box.seal(int(self._clock())))
-        exempt: set[str] = set()
-        for _ in range(2 * len(box.pending) + 2 * len(box.retained) + 8):
-            if not box.pending:
-                break
-            chunk = self._refusals.apply(self._writer.schema, box.pending[0], exempt)
-            box.change(chunk)
-            answer = self._writer.send(self.worker, chunk, box.acked, self._clock(), exempt)
-            if answer.outcome is Outcome.COUNTED:
-                self.in_the_way += answer.in_the_way
-                box.acknowledge(self._monotonic())
-                self._release(box.org)
-            elif answer.outcome is Outcome.GAP:
-                box.rewind(answer.last)
-            elif answer.outcome is Outcome.FULL:
-                exempt |= self._full(box, answer)
-            else:
-                self._failed(box, answer)
-                return answer
-        return SendResult(Outcome.COUNTED)
-
-    def _failed(self, box: OrgQueue, answer: SendResult) -> None:
-        self.retries += 1
-        self.silent |= answer.outcome is Outcome.SILENT
-        self._tried.add(box.org)
-        if answer.outcome is Outcome.FAULT:
-            self._fault(box, answer.reason, MOST_FAULTS)
-        elif answer.outcome is Outcome.LATER:
-            self._hold(box.org, answer.reason)
-
-    def _hold(self, org: str, reason: str) -> None:
-        if not self.held:
-            logger.warning("usage: the calls of %s wait, and perhaps of others: %s", org, reason)
-        if org in self.held or len(self.held) < MOST_ORGANISATIONS:
-            self.held[org] = reason
-
-    def _release(self, org: str) -> None:
-        if self.held.pop(org, None) is not None and not self.held:
-            logger.warning("usage: no organisation's calls wait any more")
-
-    def _fault(self, box: OrgQueue, reason: str, most: int) -> None:
-        box.failures += 1
-        if box.failures < most:
-            return
-        calls = box.give_up()
-        self.note_drop(box.org, calls)
-        logger.error("usage: %d calls of %s are dropped, their chunk failed %d times: %s", calls, box.org, most, reason)
-
-    def _is_the_chunk(self, box: OrgQueue) -> bool:
-        """After silence: True when the server does answer something else, so that others may be sent."""
+    def _on_disk(self, step: Callable[[Journal], None]) -> bool:
         try:
-            last = self._writer.applied(self.worker, [box.org])[box.org]
-        except redis_errors():
+            if self._journal is not None:
+                step(self._journal)
+        except OSError:
+            self._count_error("journal")
             return False
-        if box.pending and last < box.pending[0].number:
-            self._fault(box, "no answer", MOST_SILENCES)
         return True
 
-    def _full(self, box: OrgQueue, answer: SendResult) -> set[str]:
-        """Remember what the cap refused; keys of the directory are always let in."""
-        exempt = set[str]()
-        for dimension, names in answer.refused.items():
-            known = self._known(box.org, names) if dimension == "key" else set[str]()
-            exempt |= known
-            refused = set(names) - known
-            self.refused += len(refused)
-            self._refusals.remember(box.org, dimension, refused)
-        return exempt
+    # What is left
 
-    def _known(self, org: str, names: Collection[str]) -> set[str]:
-        try:
-            return set(self._known_keys(org, names)) & set(names)
-        except Exception:  # A directory of the application's own may raise anything.
-            self._count_error("known_keys")
-            return set()
+    @property
+    def is_settled(self) -> bool:
+        """True when Redis has acknowledged everything, drops included."""
+        return not self.parked and self.outbox.settled
 
-    def verify(self) -> bool:
-        """Before acknowledged chunks are let go: does Redis still have them? False if it can't tell."""
-        old = self._monotonic() - RETAINED_SECONDS
-        boxes = {box.org: box for box in self.outbox.boxes() if box.retained and box.retained[0][0] <= old}
-        if not boxes:
-            return True
-        try:
-            found = self._writer.applied(self.worker, boxes)
-        except redis_errors() as error:
-            self.trouble = str(error)
-            return False
-        for org, last in found.items():
-            if last < boxes[org].acked:
-                boxes[org].rewind(last)
-            else:
-                boxes[org].release(self._monotonic())
-        return True
+    @property
+    def calls(self) -> int:
+        """How many calls are not acknowledged."""
+        return self.outbox.calls + self.parked.calls
 
-    def confirm(self) -> None:
-        """Have replicas confirm what was acknowledged; until enough of them do, it is kept."""
-        nodes: dict[str, list[OrgQueue]] = {}
-        for box in self.outbox.boxes():
-            if box.confirmed is not None and box.confirmed < box.acked:
-                nodes.setdefault(self._writer.node_of(box.org), []).append(box)
-        for boxes in nodes.values():
-            if not self._writer.replicated(self.worker, boxes[0].org, self._wait_replicas):
-                self.unreplicated += 1
-                continue
-            for box in boxes:
-                box.confirmed = box.acked
-
-    def make_room(self, bound: int) -> None:
-        """What can't be written, while the rest can, must not take the room of all; what is only kept for safety goes first."""
-        for box in self._largest(bound):
-            box.forget()
-        if self.trouble and not self._writer.is_cluster:
-            return
-        for box in self._largest(bound):
-            self.note_drop(box.org, box.shed())
-            if self.journal is not None:
-                self.journal.broken = True
-
-    def _largest(self, bound: int) -> Iterator[OrgQueue]:
-        """The largest boxes first, as long as all of them take more than the bound."""
-        for box in sorted(self.outbox.boxes(), key=lambda box: box.bytes, reverse=True):
-            if self.outbox.bytes < bound:
-                return
-            yield box
-
-    def note_drop(self, org: str, calls: int) -> None:
-        """Calls that will never be counted. What the operator's tree lacks, it lacks for an organisation too."""
-        if not calls or (org == OPERATOR and self._writer.schema.settings.operator_tree):
-            return
-        name = org if org in self.dropped or len(self.dropped) < MOST_ORGANISATIONS else OTHER
-        self.dropped[name] = self.dropped.get(name, 0) + calls
+    @property
+    def bytes(self) -> int:
+        """About how much memory they take, with what is kept for a Redis that loses it."""
+        return self.outbox.bytes + self.parked.bytes

@@ -1,73 +1,75 @@
-"""The spool: calls on disk that Redis has not acknowledged, one file a worker, each call counted once whoever sends it.
+"""The spool: calls on disk that Redis has not acknowledged, in one file for each worker. Each call is counted once.
 
-A worker's file says what the worker's memory says: chunks under their numbers, the last number of each organisation, the last
-number that was acknowledged, and calls that have no number yet (their credentials could not be resolved, or Redis was away).
-Whoever has the file *is* that worker: it sends the chunks under the worker's name and numbers, and the script in Redis applies
-no number twice. So it does not matter how often a sender dies, or when.
+A worker's file holds what the worker has in memory: chunks with their numbers, the last number of each organisation, the last
+number that Redis acknowledged, and calls without a number (the key directory or Redis did not answer). A process that takes
+over the file acts as that worker: it sends the chunks under the worker's name and numbers, and the script in Redis applies no
+number twice. So a sender may die at any moment, any number of times.
 
-- A file has one owner. A living worker keeps its file locked (`flock`); the kernel releases the lock when the process dies, and
-  of all that wait for the file one gets it. Marks in Redis are deleted by a worker that ends in good order, after its file.
-- A chunk is on disk before it is sent, or was never sent at all: no number on disk is ever given to other calls. New numbers
-  go on after the last one that the file knows.
-- Calls get numbers in one step: a single record both adds the chunks and takes away the calls without numbers that are in them.
-  It is whole, then they are in the chunks; or torn, then they have no numbers and were not sent. Which organisation a
-  credential belongs to is asked before that step, by whoever makes it.
-- Redis keeps a worker's mark for 8 days after its last chunk. A chunk that is older than 7 days is not sent: nobody
-  could tell any more whether it was counted. Its calls are counted as dropped. Calls without a number have no such end.
-- Acknowledged chunks of the last 10 seconds stay in the file: a Redis that lost them with its machine gets them again.
+- A file has one owner. A living worker keeps its file locked (`flock`). When the process dies, the kernel releases the lock,
+  and one of the processes that want the file gets it. A worker that ends normally deletes its file, then its marks in Redis.
+- A chunk is on disk before it is sent. So no number that Redis may know is ever given to other calls. New numbers follow the
+  last one in the file.
+- One record both adds numbered chunks and removes the calls without a number that went into them. If the record is whole, the
+  calls have numbers; if it is torn, they have none and were not sent. Credentials are resolved before it is written.
+- Redis keeps a worker's mark for 8 days after its last chunk. A chunk older than 7 days is not sent, since nobody could tell
+  whether it was counted already: its calls are counted as dropped. Calls without a number don't expire.
+- Chunks that were acknowledged within the last 10 seconds stay in the file, for a Redis that loses them in a crash.
 
-A file holds no secrets: callers are names, or the BLAKE2b digest of a credential, without the pepper. Whoever can guess a
-credential can recognise its digest; so the directory's mode is 700 and the files' is 600.
+A file holds no API keys. Callers are names, or the BLAKE2b digest of a credential without the pepper. Somebody who guesses a
+credential could recognise its digest, so the directory has mode 700 and the files have mode 600.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import Settings
+from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.locked_file import UNFINISHED, LockedFile
 from usage_middleware.record.spool_format import SpoolHeader, SpoolRecord, SpoolState, decode, decode_head, encode
 
 SUFFIX = ".calls"
-#: To write a file takes no hour.
+#: A file that is being written for so long was abandoned.
 UNFINISHED_SECONDS = 3600
 
 
 class Spool:
-    """A directory of such files, for the processes of one machine that count into one Redis.
+    """A directory of these files, for the processes of one machine that write to one Redis.
+
+    Attributes:
+        directory: where the files are.
 
     Raises:
         ConfigurationError: this system has no `flock`.
     """
 
-    def __init__(self, directory: Path, settings: Settings, *, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, options: DeliveryOptions, settings: Settings) -> None:
         if sys.platform == "win32":
             raise ConfigurationError("spool and journal need flock, which Windows does not have")
-        self.directory = directory
-        self.limit = limit
+        assert options.spool is not None
+        self.directory = options.spool
+        self._options = options
         self._settings = settings
-        self._clock = clock
         self._open: set[LockedFile] = set()
 
-    def forget(self) -> None:
-        """In the child of a fork: close what is the parent's."""
+    def after_fork_in_child(self) -> None:
+        """Close our copies of the parent's files, which does not release its locks."""
         for file in list(self._open):
             file.close()
         self._open.clear()
 
     def now(self) -> int:
         """Seconds since the epoch."""
-        return int(self._clock())
+        return int(self._options.clock())
 
     def create(self, worker: str, entries: Iterable[SpoolRecord]) -> LockedFile:
-        """A worker's file with these entries, in place of the one that it has."""
+        """Write a worker's file, in place of the one it has."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         head = SpoolHeader(self._settings.namespace, worker, self._settings.dimensions, self._settings.counters)
         path = self.directory / f"{self._settings.namespace}.{worker}{SUFFIX}"
@@ -76,14 +78,14 @@ class Spool:
         return file
 
     def claim(self, path: Path) -> LockedFile | None:
-        """A file of a worker that is no more; None where another has it."""
+        """Take over the file of a worker that has ended; None if another process has it."""
         file = LockedFile.claim(path)
         if file is not None:
             self._open.add(file)
         return file
 
     def read(self, file: LockedFile) -> SpoolState | None:
-        """What a file says; None where it says nothing of ours."""
+        """Read a file; None if it is not of this namespace."""
         records = file.records()
         with suppress(msgspec.MsgspecError):
             head = decode_head(next(records, b""))
@@ -98,36 +100,36 @@ class Spool:
         return left
 
     def close(self, file: LockedFile) -> None:
-        """Leave a file to whoever comes next."""
+        """Release a file, for the next process."""
         self._open.discard(file)
         file.close()
 
     def remove(self, file: LockedFile) -> None:
-        """Delete a file of which everything is in Redis."""
+        """Delete a file when everything in it is in Redis."""
         self._open.discard(file)
         file.remove()
 
     def paths(self) -> list[Path]:
-        """Every file of this namespace, whoever has it."""
-        return self._found("")
+        """Every file of this namespace, including those of living processes."""
+        return self._files("")
 
     def sweep(self) -> None:
-        """Delete what processes left that died while they wrote a file anew."""
-        for path in self._found(UNFINISHED):
+        """Delete half-written files of processes that died while they wrote them."""
+        for path in self._files(UNFINISHED):
             with suppress(OSError):
                 if path.stat().st_mtime < time.time() - UNFINISHED_SECONDS:
                     path.unlink()
 
-    def _found(self, ending: str) -> list[Path]:
+    def _files(self, ending: str) -> list[Path]:
         try:
             return sorted(self.directory.glob(f"{self._settings.namespace}.{'[0-9a-f]' * 32}{SUFFIX}{ending}"))
         except OSError:
             return []
 
     def room(self) -> int:
-        """How many more bytes may be put into the directory."""
+        """How many more bytes may be written to the directory."""
         used = 0
         for path in self.paths():
             with suppress(OSError):
                 used += path.stat().st_size
-        return self.limit - used
+        return self._options.backlog_bytes - used

@@ -83,7 +83,7 @@ local function forbidden()
   end
 end
 
-local in_the_way = 0
+local wrong_type = 0
 
 local function expire(key, at)
   redis.pcall('PEXPIRE', key, integer(at * 1000 - now_ms))
@@ -136,7 +136,7 @@ end
 local function add_all(entries, add)
   for _, entry in ipairs(entries) do
     if not add(entry) then
-      in_the_way = in_the_way + 1
+      wrong_type = wrong_type + 1
     elseif entry.ttl < 0 then
       expire(entry[1], entry[2])
     end
@@ -150,7 +150,7 @@ local function register(entry)
     set[#set + 1] = member
   end
   if type(redis.pcall('ZADD', key, 'GT', unpack(set))) == 'table' then
-    in_the_way = in_the_way + 1
+    wrong_type = wrong_type + 1
     return
   end
   redis.pcall('ZREMRANGEBYSCORE', key, '-inf', '(' .. integer(now_ms - entry[4]))
@@ -174,4 +174,4 @@ if claimed.err then return {'RETRY', claimed.err} end
 add_all(series, add_series)
 add_all(boards, add_board)
 for _, entry in ipairs(registry) do register(entry) end
-return {'OK', in_the_way}
+return {'OK', wrong_type}

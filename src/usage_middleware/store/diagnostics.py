@@ -1,4 +1,4 @@
-"""How Redis and the workers are doing, as far as Redis tells: for `/health`."""
+"""How Redis is doing, and the workers that write to it, for `/health`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import msgspec
 
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
+from usage_middleware.store.worker_status import SeenStatus
 
-#: So many workers are listed, those heard of last first.
+#: At most so many workers are listed.
 MOST_WORKERS = 200
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
-    """What a server says of itself; of a cluster, the worst that a node says. None: it does not tell.
+    """What a server says of itself. For a cluster, the worst of its nodes. None: the server does not say.
 
     Attributes:
-        version: `valkey 9.1.0`.
-        nodes: how many nodes take writes.
+        version: such as `valkey 9.1.0`.
+        nodes: how many nodes accept writes.
         eviction_policy: what happens when the memory is full; anything but `noeviction` deletes counters.
-        append_only: whether every write goes to disk, so that a restart loses a second at most.
-        snapshots: whether it saves snapshots, where it is known.
-        persistence_error: what its last write to disk failed with.
-        used_memory_bytes: what it uses, of all nodes.
-        max_memory_bytes: what it may use, of all nodes; 0: all there is.
-        is_replica: True where it can't be written.
-        replicas: how many replicas are connected, of the node that has the fewest.
+        append_only: whether every write goes to disk, so that a restart loses at most a second.
+        snapshots: whether it saves snapshots.
+        persistence_error: why its last write to disk failed.
+        used_memory_bytes: the memory in use, all nodes together.
+        max_memory_bytes: the memory it may use, all nodes together; 0: no limit.
+        is_replica: True if it can't be written to.
+        replicas: how many replicas are connected, for the node that has the fewest.
     """
 
     version: str | None = None
@@ -43,76 +44,21 @@ class ServerStatus(msgspec.Struct, frozen=True):
     replicas: int | None = None
 
 
-class WorkerStatus(msgspec.Struct, frozen=True):
-    """What a worker last said of itself.
-
-    Attributes:
-        worker: its name in Redis.
-        host: the name of its machine.
-        pid: its process there.
-        version: of this package.
-        script: the version of the script that it runs.
-        seen_ms: when it said so, milliseconds since the epoch by its own clock.
-        flushed_through_ms: all calls that finished there before then are counted.
-        backlog_calls: recorded and not acknowledged.
-        backlog_bytes: about what they take in memory.
-        retries: how often a chunk had to be sent again.
-        dropped: calls that will never be counted.
-        refused: members that a cap turned into `(other)`.
-        in_the_way: keys of another type that were skipped.
-        unreplicated: how often fewer replicas than asked for had a flush in time.
-        held: how many organisations it can't write now while it can write others.
-        held_reason: what Redis says of one of them.
-        spool_files: files of processes that are gone which it found on its machine, yet to be sent.
-        spool_calls: how many calls those are.
-        skew_ms: how far its clock is ahead of Redis'; None if Redis does not tell.
-    """
-
-    worker: str
-    host: str = ""
-    pid: int = 0
-    version: str = ""
-    script: str = ""
-    seen_ms: int = 0
-    flushed_through_ms: int = 0
-    backlog_calls: int = 0
-    backlog_bytes: int = 0
-    retries: int = 0
-    dropped: int = 0
-    refused: int = 0
-    in_the_way: int = 0
-    unreplicated: int = 0
-    held: int = 0
-    held_reason: str = ""
-    spool_files: int = 0
-    spool_calls: int = 0
-    skew_ms: int | None = None
-
-
-def workers(client: Any, schema: Schema) -> list[WorkerStatus]:
-    """The workers that gave a sign of life in the last minute, those heard of last first."""
+def workers(client: Any, schema: Schema) -> list[SeenStatus]:
+    """The workers that wrote their status within the last minute, the latest first."""
     names = [text(name) for name in client.execute_command("ZREVRANGE", schema.workers, 0, MOST_WORKERS - 1)]
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hgetall(schema.worker(name))
         found = pipe.execute()
-    return [_worker(name, facts) for name, facts in zip(names, found, strict=True) if facts]
-
-
-def _worker(name: str, facts: Mapping[Any, Any]) -> WorkerStatus:
-    told = {text(field): text(value) for field, value in facts.items()}
-    told["seen_ms"] = told.get("beat_ms", "0")
-    known = {field: told[field] for field in WorkerStatus.__struct_fields__ if told.get(field)}
-    try:
-        return msgspec.convert({**known, "worker": name}, WorkerStatus, strict=False)
-    except msgspec.ValidationError:  # A version of this package that says it otherwise.
-        return WorkerStatus(name)
+    told = ({text(field): text(value) for field, value in fields.items()} for fields in found)
+    return [SeenStatus.parse(name, fields) for name, fields in zip(names, told, strict=True) if fields]
 
 
 def server(client: Any) -> ServerStatus:
-    """What the server, or every node of the cluster that takes writes, says of itself.
+    """What the server, or every node of the cluster that accepts writes, says of itself.
 
-    Managed servers may forbid both INFO and CONFIG: what is not told is None.
+    Managed servers may forbid INFO and CONFIG; then the fields are None.
     """
     nodes = [client] if not hasattr(client, "get_primaries") else [*map(client.get_redis_connection, client.get_primaries())]
     found = [_node(node) for node in nodes]

@@ -94,6 +94,11 @@ def redis_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     return RedisError, RedisClusterException, OSError, UsageError, *more
 
 
+def reason(error: Exception) -> str:
+    """What an error says, or its type if it says nothing."""
+    return str(error) or type(error).__name__
+
+
 def effect(error: Exception) -> Effect:
     """What one of `redis_errors` means to the writer."""
     return _kind(error).effect

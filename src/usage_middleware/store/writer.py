@@ -15,11 +15,13 @@ from usage_middleware.options import NONE
 from usage_middleware.periods import DAY
 from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.driver_errors import effect, effect_of_reply, redis_errors
+from usage_middleware.store.driver_errors import effect, effect_of_reply, reason, redis_errors
 from usage_middleware.store.rollup import Expansion, expand
 from usage_middleware.store.schema import Schema
 
 SCHEMA_VERSION = 1
+#: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
+FEATURES = ""
 #: How long a worker's mark outlives its last chunk: a day more than a spooled chunk is sent for.
 APPLIED_SECONDS = 8 * DAY
 WORKER_SECONDS = 60
@@ -65,14 +67,14 @@ class SendResult(NamedTuple):
     Attributes:
         last: of COUNTED and GAP, the number of the last chunk that Redis has.
         refused: of FULL, the members over the cap by dimension.
-        in_the_way: how many keys of another type were skipped.
+        wrong_type: how many keys were skipped because they hold another type.
         reason: of the rest, what was said.
     """
 
     outcome: Outcome
     last: int = 0
     refused: Mapping[str, Collection[str]] = {}
-    in_the_way: int = 0
+    wrong_type: int = 0
     reason: str = ""
 
 
@@ -187,15 +189,15 @@ class Writer:
                 pipeline.get(self.schema.applied(org, worker))
             return {org: int(found or 0) for org, found in zip(asked, pipeline.execute(), strict=True)}
 
-    def heartbeat(self, worker: str, facts: dict[str, str | int], now_ms: int) -> None:
-        """Leave the worker's account of itself, for 60 s.
+    def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int) -> None:
+        """Write the worker's status, for 60 s.
 
         Raises:
             redis_errors(): as the client does.
         """
         key, workers = self.schema.worker(worker), self.schema.workers
         with self._client().pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, mapping=cast(Any, facts))
+            pipeline.hset(key, mapping=cast(Any, fields))
             pipeline.expire(key, WORKER_SECONDS)
             pipeline.zadd(workers, {worker: now_ms})
             pipeline.zremrangebyscore(workers, "-inf", f"({now_ms - WORKER_SECONDS * 1000}")
@@ -224,9 +226,11 @@ class Writer:
         """
         settings = self.schema.settings
         ours = {"schema": SCHEMA_VERSION, "slot_minutes": settings.slot_minutes}
-        since = {words.since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)}
+        since: dict[str, str | int] = {
+            words.since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)
+        }
         with self._client().pipeline(transaction=True) as pipeline:
-            for name, value in {**ours, **since}.items():
+            for name, value in {**ours, **since, "features": FEATURES}.items():
                 pipeline.hsetnx(self.schema.meta, name, value)
             pipeline.hmget(self.schema.meta, *ours)
             *_, found = pipeline.execute()
@@ -282,8 +286,11 @@ class Writer:
 
     @property
     def is_cluster(self) -> bool:
-        """True when organisations are spread over nodes."""
-        return _is_cluster(self._client())
+        """True when organisations are spread over nodes, and some may be reached while others are not."""
+        try:
+            return _is_cluster(self._client())
+        except redis_errors():
+            return False
 
     def node_of(self, org: str) -> str:
         """The name of the node that holds an organisation; the same for all unless Redis is a cluster."""
@@ -305,7 +312,7 @@ def _exact(*amounts: Mapping[str, int]) -> tuple[int | str, ...]:
 def _answer(reply: Any) -> SendResult:
     kind, *rest = reply
     if kind == b"OK":
-        return SendResult(Outcome.COUNTED, in_the_way=int(rest[0]))
+        return SendResult(Outcome.COUNTED, wrong_type=int(rest[0]))
     if kind == b"DONE":
         return SendResult(Outcome.COUNTED, last=int(rest[0]))
     if kind == b"GAP":
@@ -318,4 +325,4 @@ def _answer(reply: Any) -> SendResult:
 
 
 def _failure(error: Exception) -> SendResult:
-    return SendResult(Outcome(effect(error)), reason=str(error) or type(error).__name__)
+    return SendResult(Outcome(effect(error)), reason=reason(error))

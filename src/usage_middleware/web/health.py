@@ -10,9 +10,10 @@ import msgspec
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import diagnostics
-from usage_middleware.store.diagnostics import ServerStatus, WorkerStatus
+from usage_middleware.store.diagnostics import ServerStatus
 from usage_middleware.store.driver_errors import guard
 from usage_middleware.store.schema import Schema
+from usage_middleware.store.worker_status import SeenStatus
 from usage_middleware.web.auth import Forbidden
 from usage_middleware.web.http import Response, json_response
 
@@ -44,7 +45,7 @@ class Health(msgspec.Struct, frozen=True):
     status: Literal["ok", "warning", "failing"]
     warnings: list[Warned]
     redis: dict[str, Any]
-    workers: list[WorkerStatus]
+    workers: list[SeenStatus]
     recorder: Any
 
 
@@ -75,7 +76,7 @@ def health(usage: Usage) -> Health:
     )
 
 
-def _asked(usage: Usage) -> tuple[ServerStatus | None, list[WorkerStatus], str]:
+def _asked(usage: Usage) -> tuple[ServerStatus | None, list[SeenStatus], str]:
     try:
         with guard():
             client = usage.engine.read_client
@@ -120,7 +121,7 @@ def _of_recorder(recorder: Any) -> Iterator[Warned]:
         yield Warned("not_writing", f"This process writes nothing now: {recorder.get('reason')}", "failing")
 
 
-def _of_workers(workers: list[WorkerStatus], now: float) -> Iterator[Warned]:
+def _of_workers(workers: list[SeenStatus], now: float) -> Iterator[Warned]:
     for one in workers:
         name = f"{one.host}:{one.pid}"
         silent_ms = now * 1000 - one.seen_ms
@@ -132,9 +133,10 @@ def _of_workers(workers: list[WorkerStatus], now: float) -> Iterator[Warned]:
             yield Warned("dropped", f"{name} dropped {one.dropped} calls since it began: see backlog_bytes, and the log.")
         if one.spool_calls:
             yield Warned("spool", f"On {one.host}, {one.spool_calls} calls of processes that are gone wait in the spool.")
-        if one.held:
-            yield Warned("held", f"{name} can't write {one.held} organisations now, and keeps their calls: {one.held_reason}")
-        if one.in_the_way:
-            yield Warned("in_the_way", f"{name} found keys of another type in its way {one.in_the_way} times.")
+        if one.blocked:
+            sentence = f"{name} can't write {one.blocked} organisations now, and keeps their calls: {one.blocked_reason}"
+            yield Warned("blocked", sentence)
+        if one.wrong_type:
+            yield Warned("wrong_type", f"{name} skipped keys that hold another type {one.wrong_type} times.")
     if len({one.script for one in workers}) > 1:
         yield Warned("versions", "Workers run different versions of the script: finish the deployment.")

@@ -1,0 +1,215 @@
+"""Sends an outbox's chunks until Redis acknowledges them. An organisation that can't be written holds up no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from usage_middleware.options import DeliveryOptions
+from usage_middleware.record.attribution import Callers
+from usage_middleware.record.outbox import RETAINED_SECONDS, OrgQueue, Outbox
+from usage_middleware.record.overflow import OverflowCache
+from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.driver_errors import reason, redis_errors
+from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.worker_status import OwnStatus
+from usage_middleware.store.writer import Outcome, SendResult, Writer
+
+logger = logging.getLogger("usage_middleware")
+
+#: A chunk that Redis refuses so often is dropped.
+MOST_FAULTS = 3
+#: A chunk that gets no answer so often is dropped, if the server does answer something else each time.
+MOST_SILENCES = 30
+
+
+class ChunkSender:
+    """Sends the chunks of one worker's outbox, in the order of their numbers.
+
+    Attributes:
+        silent: True once a chunk got no answer: it may still arrive.
+    """
+
+    def __init__(self, writer: Writer, options: DeliveryOptions, callers: Callers, outbox: Outbox, status: OwnStatus) -> None:
+        self._writer = writer
+        self._options = options
+        self._callers = callers
+        self._outbox = outbox
+        self._status = status
+        self._overflow = OverflowCache(options.monotonic)
+        self._failed: set[str] = set()
+        self.silent = False
+
+    def begin(self) -> None:
+        """Begin a round: organisations that failed in the last one are tried again, once."""
+        self._failed = set()
+
+    def seal(self) -> list[Chunk]:
+        """Number everything that waits; the new chunks."""
+        chunks: list[Chunk] = []
+        for queue in self._outbox.boxes():
+            before = len(queue.pending)
+            self._seal(queue)
+            chunks += list(queue.pending)[before:]
+        return chunks
+
+    def _seal(self, queue: OrgQueue) -> None:
+        self.drop(queue.org, queue.seal(int(self._options.clock())))
+
+    def send(self, *, sealing: bool) -> str:
+        """Send all chunks; why a node could not be written, if there is one.
+
+        Args:
+            sealing: number what waits, where nothing that is numbered waits before it.
+        """
+        down: dict[str, str] = {}
+        for queue in self._outbox.boxes():
+            if not queue.has_news or queue.org in self._failed:
+                continue
+            # In a cluster, the nodes that answer don't wait for one that doesn't.
+            node = self._writer.node_of(queue.org)
+            if node not in down:
+                if sealing and not queue.pending:
+                    self._seal(queue)
+                error = self._send(queue)
+                if error:
+                    down[node] = error
+        return next(iter(down.values()), "")
+
+    def _send(self, queue: OrgQueue) -> str:
+        """Send an organisation's chunks; why its node can't be written, if it can't."""
+        answer = self._send_in_order(queue)
+        if answer.outcome is Outcome.AWAY or (answer.outcome is Outcome.SILENT and not self._answers(queue)):
+            return answer.reason
+        return ""
+
+    def _send_in_order(self, queue: OrgQueue) -> SendResult:
+        """Send chunks until one can't be; the last answer."""
+        exempt: set[str] = set()
+        for _ in range(2 * len(queue.pending) + 2 * len(queue.retained) + 8):
+            if not queue.pending:
+                break
+            chunk = self._overflow.apply(self._writer.schema, queue.pending[0], exempt)
+            queue.change(chunk)
+            answer = self._writer.send(self._status.worker, chunk, queue.acked, self._options.clock(), exempt)
+            if answer.outcome is Outcome.COUNTED:
+                self._acknowledge(queue, answer)
+            elif answer.outcome is Outcome.GAP:
+                queue.rewind(answer.last)
+            elif answer.outcome is Outcome.FULL:
+                exempt |= self._refuse(queue, answer)
+            else:
+                self._fail(queue, answer)
+                return answer
+        return SendResult(Outcome.COUNTED)
+
+    def _acknowledge(self, queue: OrgQueue, answer: SendResult) -> None:
+        self._status.wrong_type += answer.wrong_type
+        queue.acknowledge(self._options.monotonic())
+        if self._status.blocked.pop(queue.org, None) is not None and not self._status.blocked:
+            logger.warning("usage: every organisation can be written again")
+
+    def _refuse(self, queue: OrgQueue, answer: SendResult) -> set[str]:
+        """Remember which members the cap refused; those that are keys of the directory, which no cap holds for."""
+        exempt = set[str]()
+        for dimension, names in answer.refused.items():
+            known = self._callers.known_keys(queue.org, names) if dimension == "key" else set[str]()
+            exempt |= known
+            refused = set(names) - known
+            self._status.refused += len(refused)
+            self._overflow.remember(queue.org, dimension, refused)
+        return exempt
+
+    def _fail(self, queue: OrgQueue, answer: SendResult) -> None:
+        self._status.retries += 1
+        self._failed.add(queue.org)
+        self.silent |= answer.outcome is Outcome.SILENT
+        if answer.outcome is Outcome.FAULT:
+            self._fault(queue, answer.reason, MOST_FAULTS)
+        elif answer.outcome is Outcome.LATER:
+            if not self._status.blocked:
+                logger.warning(
+                    "usage: %s can't be written now, and perhaps other organisations; their calls are kept: %s",
+                    queue.org,
+                    answer.reason,
+                )
+            self._status.block(queue.org, answer.reason)
+
+    def _fault(self, queue: OrgQueue, reason: str, most: int) -> None:
+        queue.failures += 1
+        if queue.failures < most:
+            return
+        calls = queue.give_up()
+        self.drop(queue.org, calls)
+        logger.error("usage: %d calls of %s are dropped, their chunk failed %d times: %s", calls, queue.org, most, reason)
+
+    def _answers(self, queue: OrgQueue) -> bool:
+        """After a silence: whether the server answers something else. Then the silence counts against the chunk."""
+        try:
+            last = self._writer.applied(self._status.worker, [queue.org])[queue.org]
+        except redis_errors():
+            return False
+        if queue.pending and last < queue.pending[0].number:
+            self._fault(queue, "no answer", MOST_SILENCES)
+        return True
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Changes while chunks that Redis refuses are tried again or dropped."""
+        return sum(queue.failures for queue in self._outbox.boxes()), sum(self._status.dropped.values())
+
+    def verify(self) -> str:
+        """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any."""
+        old = self._options.monotonic() - RETAINED_SECONDS
+        queues = {queue.org: queue for queue in self._outbox.boxes() if queue.retained and queue.retained[0][0] <= old}
+        if not queues:
+            return ""
+        try:
+            found = self._writer.applied(self._status.worker, queues)
+        except redis_errors() as error:
+            return reason(error)
+        for org, last in found.items():
+            if last < queues[org].acked:
+                queues[org].rewind(last)
+            else:
+                queues[org].release(self._options.monotonic())
+        return ""
+
+    def confirm(self) -> None:
+        """Ask replicas to confirm what was acknowledged. It is kept until enough of them do."""
+        nodes: dict[str, list[OrgQueue]] = {}
+        for queue in self._outbox.boxes():
+            if queue.confirmed is not None and queue.confirmed < queue.acked:
+                nodes.setdefault(self._writer.node_of(queue.org), []).append(queue)
+        for queues in nodes.values():
+            if not self._writer.replicated(self._status.worker, queues[0].org, self._options.wait_replicas):
+                self._status.unreplicated += 1
+                continue
+            for queue in queues:
+                queue.confirmed = queue.acked
+
+    def make_room(self, *, dropping: bool) -> bool:
+        """Keep the outbox within half of `backlog_bytes`; True if calls were dropped for it.
+
+        What is only kept for a Redis that loses it goes first. Then, if `dropping`, calls that were never sent: an organisation
+        that can't be written must not take the room of the others.
+        """
+        for queue in self._largest():
+            queue.forget()
+        dropped = False
+        for queue in self._largest() if dropping else ():
+            self.drop(queue.org, queue.shed())
+            dropped = True
+        return dropped
+
+    def _largest(self) -> Iterator[OrgQueue]:
+        """The largest queues first, while all of them together take too much."""
+        for queue in sorted(self._outbox.boxes(), key=lambda queue: queue.bytes, reverse=True):
+            if self._outbox.bytes < self._options.backlog_bytes // 2:
+                return
+            yield queue
+
+    def drop(self, org: str, calls: int) -> None:
+        """Count calls that will never be counted. What the operator's tree lacks, an organisation lacks too."""
+        if calls and not (org == OPERATOR and self._writer.schema.settings.operator_tree):
+            self._status.drop(org, calls)

@@ -1,0 +1,60 @@
+"""Calls that have no number yet, because Redis is away or it is not known whose they are."""
+
+from __future__ import annotations
+
+from usage_middleware.gil import yielding
+from usage_middleware.record.aggregate import Batch, Caller, CallKey, CallTotals, add_drops, folded
+from usage_middleware.record.spool_format import add
+
+
+class Parked:
+    """Added-up calls that wait in memory. With a journal they are also on disk.
+
+    Attributes:
+        cells: the calls, added up.
+        dropped: how many calls had no room, by caller.
+    """
+
+    def __init__(self) -> None:
+        self.cells: dict[CallKey, CallTotals] = {}
+        self.dropped: dict[Caller, int] = {}
+        self._folded_at = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.cells or self.dropped)
+
+    def park(self, cells: dict[CallKey, CallTotals], dropped: dict[Caller, int]) -> None:
+        """Add calls. The cells belong to the parked ones from now on."""
+        few, self.cells = sorted((cells, self.cells), key=len)
+        for key, cell in yielding(few.items()):
+            add(self.cells, key, cell)
+        for caller, calls in dropped.items():
+            add_drops(self.dropped, caller, calls)
+
+    def drain(self) -> Batch:
+        """Take everything out."""
+        batch = Batch(self.cells, self.dropped, 0)
+        self.cells, self.dropped = {}, {}
+        return batch
+
+    def fold(self, limit: int, slot_seconds: int, now: int) -> bool:
+        """Make one minute of the minutes of a slot if the cells take more than `limit` bytes; True if it did.
+
+        It is tried once a minute. Slots and days stay exact, these minutes don't.
+        """
+        minute = now // 60
+        if self._folded_at == minute or self.bytes < limit:
+            return False
+        self._folded_at = minute
+        self.cells = folded(self.cells, slot_seconds, now)
+        return True
+
+    @property
+    def calls(self) -> int:
+        """How many calls are parked."""
+        return sum(cell.calls for cell in yielding(self.cells.values()))
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes they take."""
+        return sum(cell.size(key) for key, cell in yielding(self.cells.items()))
