@@ -12,8 +12,8 @@ from collections import Counter
 import pytest
 
 from tests.support import START, Clock
-from usage_middleware.events import CallEvent, RawCall, Read
-from usage_middleware.record.aggregate import BIN_BYTES, TOGETHER, Aggregate, Batch, Caller, folded, size_of
+from usage_middleware.events import CallerId, CallEvent, CallKey, RawCall, Read
+from usage_middleware.record.aggregate import TOGETHER, Aggregate, Batch, folded, size_of
 
 ACME = ("acme", "key_7")
 MINUTE = int(START) // 60 * 60
@@ -23,7 +23,7 @@ def aggregate(clock: Clock, limit: int = 10**9, counters: int = 0, crowded: list
     return Aggregate(counters, limit, clock, lambda: None if crowded is None else crowded.append(1))
 
 
-def add(to: Aggregate, caller: Caller = ACME, endpoint: str = "GET /a", status: int = 200, latency_us: int = 1000) -> None:
+def add(to: Aggregate, caller: CallerId = ACME, endpoint: str = "GET /a", status: int = 200, latency_us: int = 1000) -> None:
     to.add(caller, endpoint, (), status, latency_us, 50, ())
 
 
@@ -34,7 +34,7 @@ def test_calls_that_are_alike_are_one_cell(clock: Clock) -> None:
         clock.advance(0.5)
     batch = mine.drain()
     ((key, cell),) = batch.cells.items()
-    assert key == (MINUTE, ACME, "GET /a", ("x",), 200)
+    assert key == CallKey(MINUTE, ACME, "GET /a", ("x",), 200)
     assert (cell.calls, cell.latency_us, cell.sent, cell.counts) == (3, 2005, 150, (9, 0))
     assert cell.bins == {73: 2, 17: 1}
     assert cell.last_ms == int((START + 1) * 1000)
@@ -83,12 +83,12 @@ def test_no_call_is_lost_between_threads(clock: Clock) -> None:
 
 
 def test_past_the_bound_known_cells_count_on_and_the_rest_is_dropped(clock: Clock) -> None:
-    mine = aggregate(clock, limit=2 * (size_of("GET /a", ()) + BIN_BYTES))
+    mine = aggregate(clock, limit=2 * size_of(CallKey(MINUTE, ACME, "GET /a", (), 200), 1))
     for endpoint in "GET /a", "GET /b", "GET /c", "GET /a":
         add(mine, endpoint=endpoint)
     add(mine, caller=b"d" * 32, endpoint="GET /d")
     batch = mine.drain()
-    assert {key[2]: cell.calls for key, cell in batch.cells.items()} == {"GET /a": 2, "GET /b": 1}
+    assert {key.endpoint: cell.calls for key, cell in batch.cells.items()} == {"GET /a": 2, "GET /b": 1}
     assert batch.dropped == {ACME: 1, b"d" * 32: 1}
     add(mine, endpoint="GET /c")
     assert len(mine.drain().cells) == 1
@@ -131,7 +131,7 @@ def test_what_is_put_back_is_added_to_what_came_meanwhile(clock: Clock) -> None:
     mine.put_back(batch.cells, {ACME: 4})
     assert (mine.bytes, mine.calls) == (used, 3)
     again = mine.drain()
-    assert {key[2]: cell.calls for key, cell in again.cells.items()} == {"GET /a": 2, "GET /b": 1}
+    assert {key.endpoint: cell.calls for key, cell in again.cells.items()} == {"GET /a": 2, "GET /b": 1}
     assert again.dropped == {ACME: 4}
 
 
@@ -142,14 +142,14 @@ def test_folding_keeps_the_sums_of_half_hours(clock: Clock) -> None:
         clock.advance(60)
     cells = folded(mine.drain().cells, 1800, int(clock()))
     half_past_one, two = MINUTE - 15 * 60, MINUTE + 15 * 60
-    assert {key[0]: cell.calls for key, cell in cells.items()} == {half_past_one: 15, two: 25}
+    assert {key.minute: cell.calls for key, cell in cells.items()} == {half_past_one: 15, two: 25}
     assert sum(cell.bins[73] for cell in cells.values()) == 40
 
 
 def test_the_current_minute_is_not_folded(clock: Clock) -> None:
     mine = aggregate(clock)
     add(mine)
-    assert [key[0] for key in folded(mine.drain().cells, 1800, int(clock()))] == [MINUTE]
+    assert [key.minute for key in folded(mine.drain().cells, 1800, int(clock()))] == [MINUTE]
 
 
 def test_a_request_that_ends_while_another_is_added_does_not_block(clock: Clock) -> None:
@@ -164,7 +164,7 @@ def test_a_request_that_ends_while_another_is_added_does_not_block(clock: Clock)
 
     mine._clock = tick
     add(mine)
-    assert sorted(key[2] for key in mine.drain().cells) == ["GET /a", "GET /inner"]
+    assert sorted(key.endpoint for key in mine.drain().cells) == ["GET /a", "GET /inner"]
 
 
 def test_the_estimate_of_memory_is_not_too_low(clock: Clock) -> None:
@@ -206,7 +206,7 @@ def noted(endpoint: str = "GET /a", read: Read | None = None) -> RawCall:
 
 
 def counted(batch: Batch) -> dict[str, int]:
-    return {key[2]: cell.calls for key, cell in batch.cells.items()}
+    return {key.endpoint: cell.calls for key, cell in batch.cells.items()}
 
 
 def test_a_request_only_leaves_what_was_noted(clock: Clock) -> None:
@@ -225,7 +225,7 @@ def test_when_a_call_ended_is_when_it_was_taken(clock: Clock) -> None:
     clock.advance(120)
     batch = mine.drain()
     ((key, cell),) = batch.cells.items()
-    assert (key[0], cell.last_ms, batch.until_ms) == (MINUTE, int(START * 1000), int((START + 120) * 1000))
+    assert (key.minute, cell.last_ms, batch.until_ms) == (MINUTE, int(START * 1000), int((START + 120) * 1000))
 
 
 def test_the_last_call_is_the_last_in_whatever_order_they_are_read(clock: Clock) -> None:

@@ -1,13 +1,15 @@
-"""Finds out whose calls they are: from cells, which may only know a credential's digest, to rows of an organisation."""
+"""Finds out whose calls they are: a key of the directory in place of a credential's digest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from msgspec.structs import replace
+
+from usage_middleware.events import CallerId, CallKey, Cells
 from usage_middleware.gil import yielding
 from usage_middleware.options import DEFAULT_ORG
-from usage_middleware.record.aggregate import Caller, CallKey, CallTotals
-from usage_middleware.record.outbox import Outbox, row_of
+from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.sender import CountError
 from usage_middleware.store.schema import ANONYMOUS, UNMATCHED
 from usage_middleware.store.writer import TROUBLES
@@ -29,7 +31,7 @@ class Callers:
         self._count_error = count_error
         self.trouble = ""
 
-    def find(self, callers: Iterable[Caller]) -> Resolved | None:
+    def find(self, callers: Iterable[CallerId]) -> Resolved | None:
         """Whose the digests among these are; None where the directory can't tell now."""
         self.trouble = ""
         digests = {caller for caller in callers if isinstance(caller, bytes)}
@@ -45,22 +47,21 @@ class Callers:
         return None
 
 
-def put(cells: dict[CallKey, CallTotals], who: Resolved | None, outbox: Outbox) -> dict[CallKey, CallTotals]:
-    """Put the calls of known callers into an outbox; the others."""
-    others = {}
-    for key, cell in yielding(cells.items()):
-        minute, caller, endpoint, tags, status = key
-        if isinstance(caller, bytes):
-            if who is None:
-                others[key] = cell
-                continue
-            caller = _caller(who[caller], endpoint, status)
-        outbox.put(row_of(minute, *caller, endpoint, tags, status, cell))
+def put(cells: Cells, who: Resolved | None, outbox: Outbox) -> Cells:
+    """Put calls into an outbox, credentials replaced by whose they are; returns those that must wait as `who` is None."""
+    others: Cells = {}
+    for key, totals in yielding(cells.items()):
+        if not isinstance(key.caller, bytes):
+            outbox.put(key, totals)
+        elif who is None:
+            others[key] = totals
+        else:
+            outbox.put(replace(key, caller=_caller(key, who[key.caller])), totals)
     return others
 
 
-def _caller(resolved: tuple[str, str, bool], endpoint: str, status: int) -> tuple[str, str]:
-    """Who it was. A credential that nobody knows and that opened nothing gets no name: a scanner may make up thousands."""
-    org, key, known = resolved
-    opened = status not in (401, 403) and not endpoint.endswith(UNMATCHED)
-    return (org, key) if known or opened else (DEFAULT_ORG, ANONYMOUS)
+def _caller(key: CallKey, resolved: tuple[str, str, bool]) -> tuple[str, str]:
+    """Who called. An unknown credential that opened nothing gets no name: a scanner may make up thousands."""
+    org, name, known = resolved
+    opened = key.status not in (401, 403) and not key.endpoint.endswith(UNMATCHED)
+    return (org, name) if known or opened else (DEFAULT_ORG, ANONYMOUS)

@@ -11,14 +11,14 @@ from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from usage_middleware.record.aggregate import Aggregate, Batch, CallKey, CallTotals, folded, organisation
+from usage_middleware.events import Cells, add_totals, calls_in, owner_of
+from usage_middleware.record.aggregate import Aggregate, Batch, folded, size_of
 from usage_middleware.record.attribution import Callers, Resolve, Resolved, put
 from usage_middleware.record.journal import Journal
-from usage_middleware.record.overflow import KnownKeys
+from usage_middleware.record.overflow import FindKnownKeys
 from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import CountError, Sender
 from usage_middleware.record.spool import Spool
-from usage_middleware.record.spool_format import add
 from usage_middleware.store.writer import SCRIPT_SHA, TROUBLES, Disagreement, Writer
 
 logger = logging.getLogger("usage_middleware")
@@ -49,7 +49,7 @@ class Flusher:
         aggregate: Aggregate,
         *,
         resolve: Resolve,
-        known_keys: KnownKeys,
+        known_keys: FindKnownKeys,
         count_error: CountError,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -90,7 +90,7 @@ class Flusher:
         self.flushed_through_ms = 0
         self.skew_ms: int | None = None
         #: Calls that are on disk, and have no number yet.
-        self._held: dict[CallKey, CallTotals] = {}
+        self._held: Cells = {}
         self._held_calls = self._held_bytes = 0
         self._unacknowledged = 0
         self._beaten = False
@@ -209,7 +209,7 @@ class Flusher:
     def _sort(self, batch: Batch, *, ask: bool = True) -> bool:
         """Put what can be sent into the outbox; False if some must wait until it is known whose it is."""
         cells = self._with_held(batch.cells)
-        callers = {key[1] for key in cells} | set(batch.dropped)
+        callers = {key.caller for key in cells} | set(batch.dropped)
         who = self._callers.find(callers) if ask else None
         self.sender.trouble = self._callers.trouble or self.sender.trouble
         others = put(cells, who, self.sender.outbox)
@@ -223,21 +223,21 @@ class Flusher:
 
     def _count_drops(self, batch: Batch, who: Resolved) -> None:
         for caller, calls in batch.dropped.items():
-            org = who[caller][0] if isinstance(caller, bytes) and caller in who else organisation(caller)
+            org = who[caller][0] if isinstance(caller, bytes) and caller in who else owner_of(caller)[0]
             self.sender.outbox.drop(org, calls)
             self.sender.note_drop(org, calls)
 
     # What is on disk
 
-    def _with_held(self, cells: dict[CallKey, CallTotals]) -> dict[CallKey, CallTotals]:
+    def _with_held(self, cells: Cells) -> Cells:
         for key, cell in self._held.items():
-            add(cells, key, cell)
+            add_totals(cells, key, cell)
         return cells
 
-    def _hold(self, cells: dict[CallKey, CallTotals]) -> None:
+    def _hold(self, cells: Cells) -> None:
         self._held = cells
-        self._held_calls = sum(cell.calls for cell in cells.values())
-        self._held_bytes = sum(cell.size(key) for key, cell in cells.items())
+        self._held_calls = calls_in(cells)
+        self._held_bytes = sum(size_of(key, len(cell.bins)) for key, cell in cells.items())
 
     def _write_down(self, batch: Batch) -> bool:
         """With a journal: number everything and have it on disk, before any of it is sent."""
@@ -354,7 +354,7 @@ class Flusher:
         self._folded_at = minute
         return True
 
-    def _folded(self, cells: dict[CallKey, CallTotals]) -> dict[CallKey, CallTotals]:
+    def _folded(self, cells: Cells) -> Cells:
         return folded(cells, self._writer.schema.layers.middle.seconds, int(self._clock()))
 
     def _tell_routes(self) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from usage_middleware.events import CallerId
 from usage_middleware.options import Settings
 from usage_middleware.record import fork
-from usage_middleware.record.aggregate import Aggregate, Caller
+from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Resolve
 from usage_middleware.record.flush_thread import LAST_SECONDS, FlushThread
 from usage_middleware.record.flusher import Flusher
-from usage_middleware.record.overflow import KnownKeys, nobody
+from usage_middleware.record.overflow import FindKnownKeys, find_none
 from usage_middleware.record.spool import Spool
 from usage_middleware.store.writer import SCRIPT_SHA, Writer
 
@@ -98,7 +99,7 @@ class Recorder:
         settings: Settings,
         *,
         resolve: Resolve,
-        known_keys: KnownKeys = nobody,
+        known_keys: FindKnownKeys = find_none,
         clock: Callable[[], float] = time.time,
         flush_interval: float = 5.0,
         backlog_bytes: int = 64_000_000,
@@ -155,7 +156,7 @@ class Recorder:
 
     def add(
         self,
-        caller: Caller,
+        caller: CallerId,
         endpoint: str,
         tags: tuple[str, ...],
         status: int,

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from usage_middleware.events import calls_in
 from usage_middleware.record.attribution import Callers, put
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.locked_file import LockedFile
@@ -87,7 +88,7 @@ class Recovery:
         sender, journal = self._new_sender(), Journal(self._spool, left.worker, file)
         sender.adopt(left.worker, journal)
         too_old = left.outbox(sender.outbox, now)
-        unresolved = put(left.cells, self._callers.find(key[1] for key in left.cells), sender.outbox)
+        unresolved = put(left.cells, self._callers.find(key.caller for key in left.cells), sender.outbox)
         chunks = sender.seal()
         if chunks:
             # Before any of it is sent. A disk that is full keeps it from being sent: it would be counted again.
@@ -97,7 +98,7 @@ class Recovery:
         for org, calls in too_old.items() if done else ():
             sender.note_drop(org, calls)
         into.take_counts(sender)
-        self._left[file.path] = sender.outbox.calls + sum(cell.calls for cell in unresolved.values())
+        self._left[file.path] = sender.outbox.calls + calls_in(unresolved)
         if done and had_calls:
             logger.warning("usage: %d calls of a process that is gone were sent from the spool", left.calls)
         elif done and abs(now - left.at) >= RETAINED_SECONDS:

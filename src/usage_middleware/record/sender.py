@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import RETAINED_SECONDS, OrgQueue, Outbox
-from usage_middleware.record.overflow import KnownKeys, OverflowCache
+from usage_middleware.record.overflow import FindKnownKeys, OverflowCache
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR, OTHER
 from usage_middleware.store.writer import TROUBLES, Outcome, SendResult, Writer
@@ -46,7 +46,7 @@ class Sender:
         self,
         writer: Writer,
         *,
-        known_keys: KnownKeys,
+        known_keys: FindKnownKeys,
         count_error: CountError,
         clock: Callable[[], float],
         monotonic: Callable[[], float],

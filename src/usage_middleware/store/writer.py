@@ -30,10 +30,19 @@ from usage_middleware.errors import UsageError
 from usage_middleware.gil import rest
 from usage_middleware.options import NONE
 from usage_middleware.periods import DAY
-from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.rollup import Expansion, expand
-from usage_middleware.store.schema import Schema
+from usage_middleware.store.rollup import Expansion, Increments, expand
+from usage_middleware.store.schema import (
+    ANONYMOUS,
+    METHODS,
+    OTHER,
+    OTHER_METHOD,
+    UNKNOWN,
+    UNMATCHED,
+    Schema,
+    is_reserved,
+    since_field,
+)
 
 SCHEMA_VERSION = 1
 #: How long a worker's mark outlives its last chunk: a day more than a spooled chunk is sent for.
@@ -60,9 +69,8 @@ _LATER_WORDS = re.compile(r"\b(MOVED|ASK|TRYAGAIN|NOPERM|permissions?|non local 
 #: All that Redis, the network and the engine may raise.
 TROUBLES = (RedisError, RedisClusterException, OSError, UsageError)
 
-_RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(words.METHODS | {words.OTHER_METHOD})
-                          for name in (words.UNMATCHED, words.OTHER)]}  # fmt: skip
-_RESERVED_NAMES = [words.ANONYMOUS, NONE, words.OTHER, words.UNKNOWN]
+_RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(METHODS | {OTHER_METHOD}) for name in (UNMATCHED, OTHER)]}
+_RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
 
 
 class Outcome(Enum):
@@ -101,14 +109,17 @@ class SendResult(NamedTuple):
     reason: str = ""
 
 
-class _KeyIncrements(msgspec.Struct, array_like=True, gc=False):
-    """What is added to one Redis key. Nothing here is for the garbage collector to see: a flush makes 100,000 of them."""
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """What the script adds to one Redis key; from place `greatest` on (counted from 1) the greater value stays.
+
+    A flush makes some 10,000 of them, none of which the garbage collector tracks for long.
+    """
 
     key: str
     expire_at: int
     names: tuple[str, ...]
     amounts: tuple[int | str, ...]
-    greatest: int = 0
+    greatest: int
 
 
 class Disagreement(Exception):
@@ -163,16 +174,8 @@ class Writer:
                 int(now * 1000),
                 APPLIED_SECONDS,
                 self._registry(chunk.org, expansion, int(now), exempt),
-                [
-                    _KeyIncrements(
-                        key, one.expire_at, (*one.sums, *one.greatest), _exact(one.sums, one.greatest), len(one.sums) + 1
-                    )
-                    for key, one in expansion.series.items()
-                ],
-                [
-                    _KeyIncrements(key, one.expire_at, (*one.scores,), (*one.scores.values(),))
-                    for key, one in expansion.boards.items()
-                ],
+                [_entry(key, one) for key, one in expansion.series.items()],
+                [_entry(key, one) for key, one in expansion.boards.items()],
             ]
         )
 
@@ -181,7 +184,7 @@ class Writer:
         for dimension, seen in expansion.seen.items():
             if not seen:
                 continue
-            free = {name for name in seen if words.is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
+            free = {name for name in seen if is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
             members = sorted(seen, key=free.__contains__)
             entries.append(
                 [
@@ -247,7 +250,7 @@ class Writer:
         """
         settings = self.schema.settings
         ours = {"schema": SCHEMA_VERSION, "slot_minutes": settings.slot_minutes}
-        since = {words.since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)}
+        since = {since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)}
         with self._client().pipeline(transaction=True) as pipeline:
             for name, value in {**ours, **since}.items():
                 pipeline.hsetnx(self.schema.meta, name, value)
@@ -322,8 +325,14 @@ class Writer:
             return ""
 
 
-def _exact(*amounts: Mapping[str, int]) -> tuple[int | str, ...]:
-    return tuple([value if -_EXACT < value < _EXACT else str(value) for one in amounts for value in one.values()])
+def _entry(key: str, one: Increments) -> _Entry:
+    amounts = (*one.sums.values(), *one.greatest.values())
+    exact = amounts if max(amounts, default=0) < _EXACT else map(_exact, amounts)
+    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1)
+
+
+def _exact(amount: int) -> int | str:
+    return amount if amount < _EXACT else str(amount)
 
 
 def _answer(reply: Any) -> SendResult:
@@ -335,7 +344,7 @@ def _answer(reply: Any) -> SendResult:
     if kind == b"GAP":
         return SendResult(Outcome.GAP, last=int(rest[0]))
     if kind == b"FULL":
-        refused = {dimension.decode(): {name.decode() for name in names} for dimension, *names in rest}
+        refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
         return SendResult(Outcome.FULL, refused=refused)
     return _refusal(rest[0].decode(errors="replace"))
 
