@@ -18,6 +18,8 @@ MAX_COUNT = 10**12
 
 #: Whom a call is counted for: (organisation, key) as members, or the digest of a credential still to be resolved.
 CallerId: TypeAlias = tuple[str, str] | bytes
+#: The caller where nobody knows better.
+ANONYMOUS_CALLER = (DEFAULT_ORG, ANONYMOUS)
 #: caller; `METHOD /template` as a member; a member for each declared dimension; the HTTP status; microseconds to the last
 #: byte of the body; bytes of the body; an amount for each declared counter.
 CallEvent: TypeAlias = tuple[CallerId, str, tuple[str, ...], int, int, int, tuple[int, ...]]
@@ -92,7 +94,7 @@ Cells: TypeAlias = dict[CallKey, CallTotals]
 
 def owner_of(caller: CallerId) -> tuple[str, str]:
     """The organisation and the key of a caller; where only a digest is known, those of an anonymous call."""
-    return caller if isinstance(caller, tuple) else (DEFAULT_ORG, ANONYMOUS)
+    return caller if isinstance(caller, tuple) else ANONYMOUS_CALLER
 
 
 def add_totals(cells: Cells, key: CallKey, totals: CallTotals) -> None:

@@ -85,6 +85,8 @@ class Aggregate:
         self._lock = threading.RLock()
         self._busy = False
         self._cells: Cells = {}
+        #: Callers and tags by themselves. Calls that have the same share one tuple: there is less for the garbage collector.
+        self._shared: dict[Any, Any] = {}
         self._dropped: dict[CallerId, int] = {}
         self._was_crowded = False
         self.bytes = 0
@@ -177,6 +179,8 @@ class Aggregate:
         if used >= self.limit // 2 and not self._was_crowded:
             self._was_crowded = True
             self._crowded()
+        shared = self._shared.setdefault
+        key = replace(key, caller=shared(key.caller, key.caller), tags=shared(key.tags, key.tags))
         cell = self._cells[key] = CallTotals(0, 0, 0, 0, self._zeros, {})
         self.bytes += size_of(key)
         return cell
@@ -208,7 +212,7 @@ class Aggregate:
             until_ms = int(self._clock() * 1000)
             self._sum(len(self._waiting))
             batch = Batch(self._cells, self._dropped, until_ms)
-            self._cells, self._dropped = {}, {}
+            self._cells, self._shared, self._dropped = {}, {}, {}
             self.bytes = self._calls = 0
             self._was_crowded = False
         return batch

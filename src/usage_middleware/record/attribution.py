@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection, Iterable
 
 from msgspec.structs import replace
 
-from usage_middleware.events import CallerId, CallKey, Cells
+from usage_middleware.events import ANONYMOUS_CALLER, CallerId, CallKey, Cells
 from usage_middleware.gil import yielding
-from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.sender import CountError
-from usage_middleware.store.schema import ANONYMOUS, UNMATCHED
+from usage_middleware.store.schema import UNMATCHED
 from usage_middleware.store.writer import TROUBLES
 
 #: digest -> (organisation, key, whether the directory knows it)
@@ -39,7 +38,7 @@ class Callers:
             return {}
         try:
             found = self._resolve(digests)
-            return {digest: found.get(digest, (DEFAULT_ORG, ANONYMOUS, False)) for digest in digests}
+            return {digest: found.get(digest, (*ANONYMOUS_CALLER, False)) for digest in digests}
         except TROUBLES as error:
             self.trouble = str(error)
         except Exception:  # A directory of the application's own may raise anything.
@@ -50,18 +49,19 @@ class Callers:
 def put(cells: Cells, who: Resolved | None, outbox: Outbox) -> Cells:
     """Put calls into an outbox, credentials replaced by whose they are; returns those that must wait as `who` is None."""
     others: Cells = {}
+    # One tuple for all calls of a credential: there is less for the garbage collector.
+    names = {digest: found[:2] for digest, found in (who or {}).items()}
     for key, totals in yielding(cells.items()):
         if not isinstance(key.caller, bytes):
             outbox.put(key, totals)
         elif who is None:
             others[key] = totals
         else:
-            outbox.put(replace(key, caller=_caller(key, who[key.caller])), totals)
+            caller = names[key.caller] if who[key.caller][2] or _has_opened(key) else ANONYMOUS_CALLER
+            outbox.put(replace(key, caller=caller), totals)
     return others
 
 
-def _caller(key: CallKey, resolved: tuple[str, str, bool]) -> tuple[str, str]:
-    """Who called. An unknown credential that opened nothing gets no name: a scanner may make up thousands."""
-    org, name, known = resolved
-    opened = key.status not in (401, 403) and not key.endpoint.endswith(UNMATCHED)
-    return (org, name) if known or opened else (DEFAULT_ORG, ANONYMOUS)
+def _has_opened(key: CallKey) -> bool:
+    """False where an unknown credential gets no name, since a scanner may make up thousands of them."""
+    return key.status not in (401, 403) and not key.endpoint.endswith(UNMATCHED)
