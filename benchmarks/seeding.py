@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 from benchmarks import apps
 from benchmarks.traffic import endpoint_name, key_name
 from usage_middleware import KeyInfo, Usage
+from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
 from usage_middleware.latency import bin_of
 from usage_middleware.periods import DAY
-from usage_middleware.store.chunk import Chunk, Row
+from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Outcome, Writer
 
-ROWS_A_CHUNK = 150
+CELLS_A_CHUNK = 150
 
 
 class Past(NamedTuple):
@@ -59,14 +60,17 @@ def _seed_days(url: str, options: dict[str, Any], org: str, past: Past, now: int
 
 
 def _seed_day(writer: Writer, names: list[str], org: str, past: Past, back: int, now: int) -> None:
-    rows = [row for row in _rows(org, past, now - now % DAY - back * DAY, back) if row.minute <= now]
-    for place in range(0, len(rows), ROWS_A_CHUNK):
-        number = place // ROWS_A_CHUNK + 1
-        answer = writer.send(f"seed{back}", Chunk(org, number, rows[place : place + ROWS_A_CHUNK]), number - 1, now, names)
+    cells = [cell for cell in _cells(org, past, now - now % DAY - back * DAY, back) if cell[0].minute <= now]
+    for place in range(0, len(cells), CELLS_A_CHUNK):
+        number = place // CELLS_A_CHUNK + 1
+        part: Cells = {}
+        for key, totals in cells[place : place + CELLS_A_CHUNK]:
+            add_totals(part, key, totals)
+        answer = writer.send(f"seed{back}", Chunk(org, number, part), number - 1, now, names)
         assert answer.outcome is Outcome.COUNTED, answer
 
 
-def _rows(org: str, past: Past, day: int, back: int) -> Iterator[Row]:
+def _cells(org: str, past: Past, day: int, back: int) -> Iterator[tuple[CallKey, CallTotals]]:
     """The calls of a day: each active key in one half-hour of it, and every endpoint at least once."""
     chance = random.Random(back)
     whole = back < past.days
@@ -74,22 +78,15 @@ def _rows(org: str, past: Past, day: int, back: int) -> Iterator[Row]:
     for place in range(max(len(keys), past.endpoints)):
         endpoint = place if place < past.endpoints else min(int(chance.paretovariate(0.7)) - 1, past.endpoints - 1)
         minute = day + 60 * chance.randrange(24 * 60)
-        yield _row(org, keys[place % len(keys)], endpoint, minute, past.factor * chance.randrange(1, 60), chance)
+        yield _cell(org, keys[place % len(keys)], endpoint, minute, past.factor * chance.randrange(1, 60), chance)
 
 
-def _row(org: str, key: int, endpoint: int, minute: int, calls: int, chance: random.Random) -> Row:
+def _cell(org: str, key: int, endpoint: int, minute: int, calls: int, chance: random.Random) -> tuple[CallKey, CallTotals]:
     latency_us = int(2_000 * (1 + endpoint % 7) * chance.lognormvariate(0, 0.6))
-    return Row(
-        minute=minute,
-        org=org,
-        key=key_name(key),
-        endpoint=endpoint_name(endpoint),
-        tags=(f"project_{key % 10}",),
-        status=chance.choice((200, 200, 200, 200, 201, 404, 500)),
-        calls=calls,
-        latency_us=calls * latency_us,
-        sent=calls * 1_200,
-        last_ms=minute * 1_000 + chance.randrange(60_000),
-        counts=[calls * 3],
-        bins={bin_of(latency_us): calls},
+    status = chance.choice((200, 200, 200, 200, 201, 404, 500))
+    last_ms = minute * 1_000 + chance.randrange(60_000)
+    bins = {bin_of(latency_us): calls}
+    return (
+        CallKey(minute, (org, key_name(key)), endpoint_name(endpoint), (f"project_{key % 10}",), status),
+        CallTotals(calls, calls * latency_us, calls * 1_200, last_ms, (calls * 3,), bins),
     )

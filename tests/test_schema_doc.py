@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from tests.support import START, ServerProcess
+from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.latency import bin_of
 from usage_middleware.options import DEFAULT_RETENTION, Settings
-from usage_middleware.store.chunk import Chunk, Row
+from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR, Schema, endpoint_member, key_member, org_member
 from usage_middleware.store.writer import SCHEMA_VERSION, Writer
 
@@ -39,25 +40,12 @@ def table_rows(text: str, heading: str) -> list[list[str]]:
 def written(server: ServerProcess, namespace: str) -> dict[str, dict[str, int]]:
     """All that the call of the worked example leaves, its namespace written `usage`."""
     schema = Schema(Settings(namespace=namespace, dimensions=SETTINGS.dimensions, counters=SETTINGS.counters))
-    bins = {bin_of(12345): 1}
-    row = Row(
-        int(START) // 60 * 60,
-        "acme",
-        "key_7",
-        "GET /v1/geocode",
-        ("checkout",),
-        404,
-        1,
-        12345,
-        512,
-        int(START * 1000),
-        [3],
-        bins,
-    )
+    key = CallKey(int(START) // 60 * 60, ("acme", "key_7"), "GET /v1/geocode", ("checkout",), 404)
+    totals = CallTotals(1, 12345, 512, int(START * 1000), (3,), {bin_of(12345): 1})
     with server.client() as client:
         writer = Writer(lambda: client, schema)
         for org in ("acme", OPERATOR):
-            writer.send("worker", Chunk(org, 1, [row]), 0, START)
+            writer.send("worker", Chunk(org, 1, {key: totals}), 0, START)
         names = [name.decode() for name in client.keys(f"{namespace}:*")]
         return {name.replace(namespace, "usage", 1): content(client, name) for name in names if ":applied:" not in name}
 

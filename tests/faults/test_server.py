@@ -14,7 +14,7 @@ from tests.faults.conftest import MakeWorld
 from tests.faults.harness import World
 from tests.faults.proxy import Loss
 from tests.faults.resp import encoded
-from tests.store.rows import MINUTE, row
+from tests.store.cells import MINUTE, cell
 from tests.support import ServerProcess, eventually, free_port, record_call
 from usage_middleware.options import Settings
 from usage_middleware.record import outbox
@@ -265,7 +265,9 @@ def test_no_chunk_is_too_large_for_any_server() -> None:
     for number in range(2000):
         name = f"{number:0128}"
         waiting.put(
-            row(org="o" * 128, key=name, endpoint=name, tags=(name,) * 3, counts=[2**60] * 2, minute=MINUTE + 60 * (number % 9))
+            *cell(
+                org="o" * 128, key=name, endpoint=name, tags=(name,) * 3, counts=(2**60,) * 2, minute=MINUTE + 60 * (number % 9)
+            )
         )
     waiting.seal(MINUTE)
     writer = Writer(_no_client, schema)

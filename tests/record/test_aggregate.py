@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.support import START, Clock, raw_call
-from usage_middleware.events import CallerId, CallEvent, RawCall
+from usage_middleware.events import CallerId, CallEvent, CallKey, RawCall
 from usage_middleware.options import Settings
-from usage_middleware.record.aggregate import BIN_BYTES, TOGETHER, Aggregate, Batch, folded, size_of
+from usage_middleware.record.aggregate import TOGETHER, Aggregate, Batch, folded, size_of
 from usage_middleware.record.normalizer import Normalizer
 
 ACME = ("acme", "key_7")
@@ -49,7 +49,7 @@ def test_calls_that_are_alike_are_one_cell(clock: Clock) -> None:
         clock.advance(0.5)
     batch = mine.drain()
     ((key, cell),) = batch.cells.items()
-    assert key == (MINUTE, ACME, "GET /a", ("x",), 200)
+    assert key == CallKey(MINUTE, ACME, "GET /a", ("x",), 200)
     assert (cell.calls, cell.latency_us, cell.sent, cell.counts) == (3, 2005, 150, (9, 0))
     assert cell.bins == {73: 2, 17: 1}
     assert cell.last_ms == int((START + 1) * 1000)
@@ -98,12 +98,12 @@ def test_no_call_is_lost_between_threads(clock: Clock) -> None:
 
 
 def test_past_the_bound_known_cells_count_on_and_the_rest_is_dropped(clock: Clock) -> None:
-    mine = aggregate(clock, limit=2 * (size_of("GET /a", ()) + BIN_BYTES))
+    mine = aggregate(clock, limit=2 * size_of(CallKey(MINUTE, ACME, "GET /a", (), 200), 1))
     for endpoint in "GET /a", "GET /b", "GET /c", "GET /a":
         add(mine, endpoint=endpoint)
     add(mine, caller=b"d" * 32, endpoint="GET /d")
     batch = mine.drain()
-    assert {key[2]: cell.calls for key, cell in batch.cells.items()} == {"GET /a": 2, "GET /b": 1}
+    assert {key.endpoint: cell.calls for key, cell in batch.cells.items()} == {"GET /a": 2, "GET /b": 1}
     assert batch.dropped == {ACME: 1, b"d" * 32: 1}
     add(mine, endpoint="GET /c")
     assert len(mine.drain().cells) == 1
@@ -143,14 +143,14 @@ def test_folding_keeps_the_sums_of_half_hours(clock: Clock) -> None:
         clock.advance(60)
     cells = folded(mine.drain().cells, 1800, int(clock()))
     half_past_one, two = MINUTE - 15 * 60, MINUTE + 15 * 60
-    assert {key[0]: cell.calls for key, cell in cells.items()} == {half_past_one: 15, two: 25}
+    assert {key.minute: cell.calls for key, cell in cells.items()} == {half_past_one: 15, two: 25}
     assert sum(cell.bins[73] for cell in cells.values()) == 40
 
 
 def test_the_current_minute_is_not_folded(clock: Clock) -> None:
     mine = aggregate(clock)
     add(mine)
-    assert [key[0] for key in folded(mine.drain().cells, 1800, int(clock()))] == [MINUTE]
+    assert [key.minute for key in folded(mine.drain().cells, 1800, int(clock()))] == [MINUTE]
 
 
 def test_a_request_that_ends_while_another_is_added_does_not_block(clock: Clock) -> None:
@@ -165,7 +165,7 @@ def test_a_request_that_ends_while_another_is_added_does_not_block(clock: Clock)
 
     mine._clock = tick
     add(mine)
-    assert sorted(key[2] for key in mine.drain().cells) == ["GET /a", "GET /inner"]
+    assert sorted(key.endpoint for key in mine.drain().cells) == ["GET /a", "GET /inner"]
 
 
 def test_the_estimate_of_memory_is_not_too_low(clock: Clock) -> None:
@@ -230,7 +230,7 @@ def endpoint_of(raw: RawCall) -> str:
 
 
 def counted(batch: Batch) -> dict[str, int]:
-    return {key[2]: cell.calls for key, cell in batch.cells.items()}
+    return {key.endpoint: cell.calls for key, cell in batch.cells.items()}
 
 
 def test_a_request_only_leaves_its_raw_call(clock: Clock) -> None:
@@ -250,7 +250,7 @@ def test_when_a_call_ended_is_when_it_was_taken(clock: Clock) -> None:
     clock.advance(120)
     batch = mine.drain()
     ((key, cell),) = batch.cells.items()
-    assert (key[0], cell.last_ms, batch.until_ms) == (MINUTE, int(START * 1000), int((START + 120) * 1000))
+    assert (key.minute, cell.last_ms, batch.until_ms) == (MINUTE, int(START * 1000), int((START + 120) * 1000))
 
 
 def test_the_last_call_is_the_last_in_whatever_order_they_are_read(clock: Clock) -> None:

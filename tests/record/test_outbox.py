@@ -6,10 +6,9 @@ from collections import Counter
 
 from hypothesis import given, settings
 
-from tests.store.rows import MINUTE, row, rows
+from tests.store.cells import MINUTE, Cell, cell, lists_of_cells
 from usage_middleware.options import Settings
 from usage_middleware.record.outbox import OrgQueue, Outbox
-from usage_middleware.store.chunk import Row
 from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
 
@@ -17,10 +16,10 @@ NOW = MINUTE + 20
 SCHEMA = Schema(Settings())
 
 
-def box_of(*given_rows: Row) -> OrgQueue:
+def box_of(*given_cells: Cell) -> OrgQueue:
     box = OrgQueue(SCHEMA, "acme")
-    for one in given_rows:
-        box.put(one)
+    for one in given_cells:
+        box.put(*one)
     box.seal(NOW)
     return box
 
@@ -30,30 +29,33 @@ def numbers(box: OrgQueue) -> tuple[list[int], list[int]]:
 
 
 def test_rows_that_are_alike_are_added_up_while_they_wait() -> None:
-    box = box_of(row(), row(bins={73: 1, 2: 1}, calls=2), row(status=404))
+    box = box_of(cell(), cell(bins={73: 1, 2: 1}, calls=2), cell(status=404))
     (chunk,) = box.pending
-    assert [(one.status, one.calls, one.bins) for one in chunk.rows] == [(200, 3, {73: 2, 2: 1}), (404, 1, {73: 1})]
+    assert [(key.status, totals.calls, totals.bins) for key, totals in chunk.cells.items()] == [
+        (200, 3, {73: 2, 2: 1}),
+        (404, 1, {73: 1}),
+    ]
 
 
 def test_chunks_are_cut_by_rows_of_about_2500_increments() -> None:
-    given_rows = [row(key=f"key_{number % 50}", endpoint=f"GET /{number}") for number in range(500)]
-    box = box_of(*given_rows)
+    given_cells = [cell(key=f"key_{number % 50}", endpoint=f"GET /{number}") for number in range(500)]
+    box = box_of(*given_cells)
     sizes = [expand(SCHEMA, chunk, NOW).increments for chunk in box.pending]
     assert [chunk.number for chunk in box.pending] == list(range(1, len(sizes) + 1))
-    assert sum(len(chunk.rows) for chunk in box.pending) == 500
+    assert sum(len(chunk.cells) for chunk in box.pending) == 500
     assert all(1_500 <= size <= 2_700 for size in sizes[:-1])
 
 
 @settings(max_examples=30, deadline=None)
-@given(rows())
-def test_no_row_is_lost_or_cut(given_rows: list[Row]) -> None:
+@given(lists_of_cells())
+def test_no_row_is_lost_or_cut(given_cells: list[Cell]) -> None:
     box = OrgQueue(Schema(Settings(dimensions=("project",), counters=("records",))), "acme")
-    calls = sum(one.calls for one in given_rows)
-    for one in given_rows:
-        box.put(one)
+    calls = sum(totals.calls for _, totals in given_cells)
+    for one in given_cells:
+        box.put(*one)
     before = box.bytes
     box.seal(NOW)
-    assert sum(one.calls for chunk in box.pending for one in chunk.rows) == calls == box.calls()
+    assert sum(chunk.calls for chunk in box.pending) == calls == box.calls()
     assert box.bytes == before
     while box.pending:
         box.acknowledge(0)
@@ -63,11 +65,11 @@ def test_no_row_is_lost_or_cut(given_rows: list[Row]) -> None:
 
 def test_late_calls_are_dropped_and_counted() -> None:
     box = OrgQueue(SCHEMA, "acme")
-    box.put(row())
-    box.put(row(minute=MINUTE - 900 * 86400, calls=3))
+    box.put(*cell())
+    box.put(*cell(minute=MINUTE - 900 * 86400, calls=3))
     assert box.seal(NOW) == 3
     (chunk,) = box.pending
-    assert (len(chunk.rows), chunk.dropped) == (1, 3)
+    assert (len(chunk.cells), chunk.dropped) == (1, 3)
 
 
 def test_drops_alone_are_a_chunk() -> None:
@@ -75,13 +77,13 @@ def test_drops_alone_are_a_chunk() -> None:
     box.dropped = 2
     assert box.has_news
     box.seal(NOW)
-    assert [(chunk.rows, chunk.dropped) for chunk in box.pending] == [([], 2)]
+    assert [(chunk.cells, chunk.dropped) for chunk in box.pending] == [({}, 2)]
 
 
 def boxes_of_five() -> OrgQueue:
     box = OrgQueue(SCHEMA, "acme")
     for number in range(5):
-        box.put(row(endpoint=f"GET /{number}"))
+        box.put(*cell(endpoint=f"GET /{number}"))
         box.seal(NOW)
     return box
 
@@ -115,18 +117,18 @@ def test_what_redis_already_has_is_not_sent() -> None:
 def test_giving_up_keeps_the_number_and_counts_the_calls_as_dropped() -> None:
     box = boxes_of_five()
     assert box.give_up() == 1
-    assert (box.pending[0].number, box.pending[0].rows, box.pending[0].dropped) == (1, [], 1)
+    assert (box.pending[0].number, box.pending[0].cells, box.pending[0].dropped) == (1, {}, 1)
     assert box.give_up() == 0
     assert numbers(box)[0] == [2, 3, 4, 5]
 
 
 def test_the_operator_sees_the_same_calls_without_keys() -> None:
     found = Outbox(Schema(Settings()))
-    for one in row(), row(key="key_8"), row(org="globex"), row(key="key_8", status=500):
-        found.put(one)
+    for one in cell(), cell(key="key_8"), cell(org="globex"), cell(key="key_8", status=500):
+        found.put(*one)
     assert {box.org for box in found.boxes()} == {"acme", "globex", "*"}
     whole = found.box("*")
-    assert Counter({(one.org, one.key, one.status): one.calls for one in whole.waiting.values()}) == {
+    assert Counter({(*key.owner, key.status): totals.calls for key, totals in whole.waiting.items()}) == {
         ("acme", "", 200): 2,
         ("globex", "", 200): 1,
         ("acme", "", 500): 1,
@@ -136,7 +138,7 @@ def test_the_operator_sees_the_same_calls_without_keys() -> None:
 
 def test_without_the_operators_tree() -> None:
     found = Outbox(Schema(Settings(operator_tree=False)))
-    found.put(row())
+    found.put(*cell())
     found.drop("acme", 1)
     found.drop("*", 1)
     assert [box.org for box in found.boxes()] == ["acme"]
@@ -144,7 +146,7 @@ def test_without_the_operators_tree() -> None:
 
 def test_numbers_outlive_their_box() -> None:
     found = Outbox(SCHEMA)
-    found.put(row())
+    found.put(*cell())
     for box in found.boxes():
         box.seal(NOW)
         box.acknowledge(0)
@@ -156,7 +158,7 @@ def test_numbers_outlive_their_box() -> None:
     assert found.boxes() == []
     assert found.bytes == 0
     assert sorted(found.organisations()) == ["*", "acme"]
-    found.put(row())
+    found.put(*cell())
     found.box("acme").seal(NOW)
     assert found.box("acme").pending[0].number == 2
     assert found.box("acme").acked == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.store.rows import row
+from tests.store.cells import cell, cells
 from tests.support import Clock
 from usage_middleware.options import Settings
 from usage_middleware.record import overflow
@@ -33,19 +33,19 @@ def test_refusals_are_bounded() -> None:
 
 def test_what_was_refused_is_other() -> None:
     refusals = OverflowCache(Clock(0.0))
-    chunk = Chunk("acme", 1, [row(tags=("x",)), row(key="key_8", tags=("y",))])
+    chunk = Chunk("acme", 1, cells([cell(tags=("x",)), cell(key="key_8", tags=("y",))]))
     assert refusals.apply(SCHEMA, chunk, ()) is chunk
     refusals.remember("globex", "key", {"key_7"})
     assert refusals.apply(SCHEMA, chunk, ()) is chunk
     refusals.remember("acme", "key", {"key_7", "key_8"})
     refusals.remember("acme", "project", {"y"})
     changed = refusals.apply(SCHEMA, chunk, {"key_8"})
-    assert [(one.key, one.tags) for one in changed.rows] == [("(other)", ("x",)), ("key_8", ("(other)",))]
+    assert [(one.owner[1], one.tags) for one in changed.cells] == [("(other)", ("x",)), ("key_8", ("(other)",))]
     assert changed.number == 1
 
 
 def test_in_the_operators_tree_organisations_are_members() -> None:
     refusals = OverflowCache(Clock(0.0))
     refusals.remember("*", "org", {"acme"})
-    changed = refusals.apply(SCHEMA, Chunk("*", 1, [row(tags=("x",)), row(org="globex", tags=("x",))]), ())
-    assert [one.org for one in changed.rows] == ["(other)", "globex"]
+    changed = refusals.apply(SCHEMA, Chunk("*", 1, cells([cell(tags=("x",)), cell(org="globex", tags=("x",))])), ())
+    assert [one.owner[0] for one in changed.cells] == ["(other)", "globex"]

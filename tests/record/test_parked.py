@@ -20,7 +20,7 @@ def test_what_is_parked_is_added_to_what_was_parked_before(clock: Clock) -> None
     parked.park(mine.drain().cells, {ACME: 1})
     assert (parked.bytes, parked.calls) == (used, 3)
     again = parked.drain()
-    assert {key[2]: cell.calls for key, cell in again.cells.items()} == {"GET /a": 2, "GET /b": 1}
+    assert {key.endpoint: cell.calls for key, cell in again.cells.items()} == {"GET /a": 2, "GET /b": 1}
     assert again.dropped == {ACME: 5}
     assert not parked
 

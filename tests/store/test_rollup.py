@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.store.rows import MINUTE, row, rows
+from tests.store.cells import MINUTE, Cell, cell, cells, lists_of_cells
 from usage_middleware.options import Settings
-from usage_middleware.store.chunk import Chunk, Row
-from usage_middleware.store.rollup import Board, Expansion, RollupCost, Series, expand, is_late, substitute
+from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.rollup import Expansion, Increments, RollupCost, expand, is_late, substitute
 from usage_middleware.store.schema import Schema
 
 HOUR, DAY = 3600, 86400
@@ -26,12 +26,12 @@ def schema(**options: Any) -> Schema:
     return Schema(Settings(**options))
 
 
-def expanded(*given_rows: Row, org: str = "acme", now: int = NOW, dropped: int = 0, **options: Any) -> Expansion:
-    return expand(schema(**options), Chunk(org, 1, list(given_rows), dropped), now)
+def expanded(*given_cells: Cell, org: str = "acme", now: int = NOW, dropped: int = 0, **options: Any) -> Expansion:
+    return expand(schema(**options), Chunk(org, 1, cells(given_cells), dropped), now)
 
 
 def test_the_series_of_one_call() -> None:
-    found = expanded(row())
+    found = expanded(cell())
     fields = ("calls", 1), ("s200", 1), ("latency_us", 1000), ("bytes", 50)
     assert {key: (one.sums, one.greatest) for key, one in found.series.items()} == {
         f"usage:{{acme}}:series:{block}{of}": (
@@ -44,7 +44,7 @@ def test_the_series_of_one_call() -> None:
 
 
 def test_the_boards_of_one_call() -> None:
-    found = expanded(row(status=404))
+    found = expanded(cell(status=404))
     slots = "1m:2026-11-20T13:45", "30m:2026-11-20T13:30", "1d:2026-11-20"
     under_the_key = {
         "calls endpoint GET /v1/items": 1,
@@ -52,7 +52,7 @@ def test_the_boards_of_one_call() -> None:
         "4xx endpoint GET /v1/items": 1,
         "calls latency 73": 1,
     }
-    assert {key: board.scores for key, board in found.boards.items()} == {
+    assert {key: board.sums for key, board in found.boards.items()} == {
         f"usage:{{acme}}:board:{slot}:{name}": scores
         for slot in slots
         for name, scores in {
@@ -70,8 +70,8 @@ def test_the_boards_of_one_call() -> None:
 
 
 def test_counters_end_with_their_slot_or_block_and_the_retention() -> None:
-    found = expanded(row())
-    counters: dict[str, Series | Board] = {**found.series, **found.boards}
+    found = expanded(cell())
+    counters: dict[str, Increments] = {**found.series, **found.boards}
     ends = {key.removeprefix("usage:{acme}:"): counter.expire_at for key, counter in counters.items()}
     block = MINUTE - MINUTE % 1800 + 1800
     assert ends["series:1m:2026-11-20T13:30"] == block + 48 * HOUR
@@ -94,12 +94,12 @@ def test_counters_end_with_their_slot_or_block_and_the_retention() -> None:
 
 def test_declared_dimensions_and_counters() -> None:
     found = expanded(
-        row(tags=("search", "eu"), counts=[120, 0]), dimensions=("project", "region"), counters=("records", "matches")
+        cell(tags=("search", "eu"), counts=(120, 0)), dimensions=("project", "region"), counters=("records", "matches")
     )
     day = "usage:{acme}:board:1d:2026-11-20"
-    assert found.boards[f"{day}:project:calls"].scores == {"search": 1}
-    assert found.boards[f"{day}:region:latency_us"].scores == {"eu": 1000}
-    assert {"calls project search": 1, "latency_us region eu": 1000}.items() <= found.boards[f"{day}:key:key_7"].scores.items()
+    assert found.boards[f"{day}:project:calls"].sums == {"search": 1}
+    assert found.boards[f"{day}:region:latency_us"].sums == {"eu": 1000}
+    assert {"calls project search": 1, "latency_us region eu": 1000}.items() <= found.boards[f"{day}:key:key_7"].sums.items()
     sums = found.series["usage:{acme}:series:1d:2026-11:key:key_7"].sums
     assert sums["20 c.records"] == 120
     assert "20 c.matches" not in sums
@@ -107,7 +107,7 @@ def test_declared_dimensions_and_counters() -> None:
 
 
 def test_nothing_is_written_for_zeros_but_the_calls() -> None:
-    found = expanded(row(latency_us=0, sent=0))
+    found = expanded(cell(latency_us=0, sent=0))
     assert set(found.series["usage:{acme}:series:1d:2026-11"].sums) == {"20 calls", "20 s200"}
     assert "usage:{acme}:board:1d:2026-11-20:endpoint:latency_us" not in found.boards
 
@@ -116,45 +116,45 @@ def test_nothing_is_written_for_zeros_but_the_calls() -> None:
     ("status", "measure"), [(100, "1xx"), (99, "1xx"), (304, "3xx"), (499, "4xx"), (500, "5xx"), (999, "5xx")]
 )
 def test_sparse_measures(status: int, measure: str) -> None:
-    found = expanded(row(status=status))
-    assert found.boards[f"usage:{{acme}}:board:1d:2026-11-20:key:{measure}"].scores == {"key_7": 1}
+    found = expanded(cell(status=status))
+    assert found.boards[f"usage:{{acme}}:board:1d:2026-11-20:key:{measure}"].sums == {"key_7": 1}
     assert found.series["usage:{acme}:series:1d:2026-11"].sums[f"20 s{status}"] == 1
 
 
 def test_shards() -> None:
-    found = expanded(row(), shards={"key": 16})
-    assert found.boards["usage:{acme}:board:1d:2026-11-20:key~11:calls"].scores == {"key_7": 1}
+    found = expanded(cell(), shards={"key": 16})
+    assert found.boards["usage:{acme}:board:1d:2026-11-20:key~11:calls"].sums == {"key_7": 1}
     assert "usage:{acme}:board:1d:2026-11-20:key:key_7" in found.boards
 
 
 def test_fifteen_minute_slots() -> None:
-    found = expanded(row(), slot_minutes=15)
+    found = expanded(cell(), slot_minutes=15)
     assert "usage:{acme}:board:15m:2026-11-20T13:45:endpoint:calls" in found.boards
     assert "usage:{acme}:series:1m:2026-11-20T13:45" in found.series
     assert "13:45 calls" in found.series["usage:{acme}:series:15m:2026-11-20"].sums
 
 
 def test_hostile_names_stay_in_their_place() -> None:
-    found = expanded(row(key="calls", endpoint="GET /a:b\n%"))
+    found = expanded(cell(key="calls", endpoint="GET /a:b\n%"))
     assert "usage:{acme}:board:1d:2026-11-20:key:%63alls" in found.boards
     assert "usage:{acme}:series:1d:2026-11:endpoint:GET /a%3Ab%0A%25" in found.series
-    assert found.boards["usage:{acme}:board:1d:2026-11-20:endpoint:calls"].scores == {"GET /a:b\n%": 1}
+    assert found.boards["usage:{acme}:board:1d:2026-11-20:endpoint:calls"].sums == {"GET /a:b\n%": 1}
 
 
 def test_the_operators_tree_tells_organisations_apart_and_no_keys() -> None:
-    found = expanded(row(tags=("x",)), row(org="globex", tags=("x",)), org="*", dimensions=("project",), operator_tree=True)
+    found = expanded(cell(tags=("x",)), cell(org="globex", tags=("x",)), org="*", dimensions=("project",), operator_tree=True)
     day = "usage:{*}:board:1d:2026-11-20"
-    assert found.boards[f"{day}:org:calls"].scores == {"acme": 1, "globex": 1}
-    assert found.boards[f"{day}:project:calls"].scores == {"x": 2}
-    assert found.boards[f"{day}:endpoint:calls"].scores == {"GET /v1/items": 2}
-    assert found.boards[f"{day}:endpoint:GET /v1/items:latency"].scores == {"73": 2}
+    assert found.boards[f"{day}:org:calls"].sums == {"acme": 1, "globex": 1}
+    assert found.boards[f"{day}:project:calls"].sums == {"x": 2}
+    assert found.boards[f"{day}:endpoint:calls"].sums == {"GET /v1/items": 2}
+    assert found.boards[f"{day}:endpoint:GET /v1/items:latency"].sums == {"73": 2}
     assert found.series["usage:{*}:series:1d:2026-11:endpoint:GET /v1/items"].sums["20 calls"] == 2
     assert not [key for key in (*found.series, *found.boards) if ":key" in key]
     assert set(found.seen) == {"endpoint", "org", "project"}
 
 
 def test_the_registry_keeps_the_last_activity() -> None:
-    assert expanded(row(last_ms=7), row(last_ms=9), row(last_ms=8)).seen == {
+    assert expanded(cell(last_ms=7), cell(last_ms=9, status=404), cell(last_ms=8, status=500)).seen == {
         "endpoint": {"GET /v1/items": 9},
         "key": {"key_7": 9},
     }
@@ -171,7 +171,7 @@ def test_dropped_calls_show_now() -> None:
 
 
 def test_late_calls_count_where_counters_are_still_kept() -> None:
-    found = expanded(row(), now=MINUTE + 30 * DAY)
+    found = expanded(cell(), now=MINUTE + 30 * DAY)
     kept = {key.split(":")[3] for key in found.boards}
     assert kept == {"1d"}
     assert "usage:{acme}:series:30m:2026-11-20:key:key_7" in found.series
@@ -179,29 +179,29 @@ def test_late_calls_count_where_counters_are_still_kept() -> None:
 
 
 def test_too_late_for_everything() -> None:
-    assert not is_late(schema(), row().minute, MONTH_END + 800 * DAY - 1)
-    assert is_late(schema(), row().minute, MONTH_END + 800 * DAY)
+    assert not is_late(schema(), MINUTE, MONTH_END + 800 * DAY - 1)
+    assert is_late(schema(), MINUTE, MONTH_END + 800 * DAY)
 
 
 def test_refused_members_become_other() -> None:
-    chunk = Chunk("acme", 4, [row(tags=("x",)), row(key="ok", tags=("y",))])
+    chunk = Chunk("acme", 4, cells([cell(tags=("x",)), cell(key="ok", tags=("y",))]))
     refused = {"key": {"key_7"}, "endpoint": {"GET /v1/items"}, "project": {"y"}}
     found = substitute(schema(dimensions=("project",)), chunk, refused)
-    assert [(one.endpoint, one.key, one.tags) for one in found.rows] == [
+    assert [(one.endpoint, one.owner[1], one.tags) for one in found.cells] == [
         ("GET (other)", "(other)", ("x",)),
         ("GET (other)", "ok", ("(other)",)),
     ]
-    assert chunk.rows[0].key == "key_7"
+    assert next(iter(chunk.cells)).owner[1] == "key_7"
     whole = substitute(schema(dimensions=("project",)), chunk._replace(org="*"), {"org": {"acme"}})
-    assert [(one.org, one.key) for one in whole.rows] == [("(other)", "key_7"), ("(other)", "ok")]
+    assert [one.owner for one in whole.cells] == [("(other)", "key_7"), ("(other)", "ok")]
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows())
-def test_sums_agree_at_every_resolution(given_rows: list[Row]) -> None:
-    found = expanded(*given_rows, dimensions=("project",), counters=("records",))
-    calls = sum(one.calls for one in given_rows)
-    latency = sum(one.latency_us for one in given_rows)
+@given(lists_of_cells())
+def test_sums_agree_at_every_resolution(given_cells: list[Cell]) -> None:
+    found = expanded(*given_cells, dimensions=("project",), counters=("records",))
+    calls = sum(totals.calls for _, totals in given_cells)
+    latency = sum(totals.latency_us for _, totals in given_cells)
     for res in "1m", "30m", "1d":
         kept = calls if res == "1d" else None
         totals = {
@@ -216,7 +216,7 @@ def test_sums_agree_at_every_resolution(given_rows: list[Row]) -> None:
             assert set(totals.values()) == {kept}
             assert _series(found, res, "latency_us", ()) == latency
             assert _boards(found, res, "endpoint:latency_us") == latency
-            assert _series(found, res, "c.records", ()) == sum(one.counts[0] for one in given_rows)
+            assert _series(found, res, "c.records", ()) == sum(totals.counts[0] for _, totals in given_cells)
         else:
             assert totals["boards"] == totals["keys"] == totals["projects"] == totals["latency"]
 
@@ -235,17 +235,17 @@ def _boards(found: Expansion, res: str, name: str, *, exactly: bool = False) -> 
     def matches(key: str) -> bool:
         return key.endswith(f":{name}") and f":board:{res}:" in key and not (exactly and ":endpoint:" in key)
 
-    return sum(sum(board.scores.values()) for key, board in found.boards.items() if matches(key))
+    return sum(sum(board.sums.values()) for key, board in found.boards.items() if matches(key))
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows(), st.integers(1, 5))
-def test_any_cut_into_chunks_adds_up_to_the_same(given_rows: list[Row], step: int) -> None:
+@given(lists_of_cells(), st.integers(1, 5))
+def test_any_cut_into_chunks_adds_up_to_the_same(given_cells: list[Cell], step: int) -> None:
     options: dict[str, Any] = {"dimensions": ("project",), "counters": ("records",)}
-    whole = _flat(expanded(*given_rows, **options))
+    whole = _flat(expanded(*given_cells, **options))
     parts: Counter[tuple[str, str]] = Counter()
-    for at in range(0, len(given_rows), step):
-        parts += _flat(expanded(*given_rows[at : at + step], **options))
+    for at in range(0, len(given_cells), step):
+        parts += _flat(expanded(*given_cells[at : at + step], **options))
     assert parts == whole
 
 
@@ -254,17 +254,17 @@ def _flat(found: Expansion) -> Counter[tuple[str, str]]:
     for key, one in found.series.items():
         flat.update({(key, field): amount for field, amount in one.sums.items()})
     for key, board in found.boards.items():
-        flat.update({(key, member): amount for member, amount in board.scores.items()})
+        flat.update({(key, member): amount for member, amount in board.sums.items()})
     return flat
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows())
-def test_the_load_is_never_less_than_what_is_sent(given_rows: list[Row]) -> None:
-    load = RollupCost(counters=1)
-    mine = [one for one in given_rows if one.org == "acme"]
-    for one in mine:
-        load.add(one)
+@given(lists_of_cells())
+def test_the_cost_is_never_less_than_what_is_sent(given_cells: list[Cell]) -> None:
+    cost = RollupCost(counters=1)
+    mine = [one for one in given_cells if one[0].owner[0] == "acme"]
+    for key, totals in mine:
+        cost.add(key, totals)
     found = expanded(*mine, now=0, dimensions=("project",), counters=("records",))
-    assert found.increments <= load.increments
-    assert len(found.series) + len(found.boards) <= load.redis_keys
+    assert found.increments <= cost.increments
+    assert len(found.series) + len(found.boards) <= cost.redis_keys

@@ -10,11 +10,11 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.rows import MINUTE, row, rows
+from tests.store.cells import MINUTE, Cell, cell, cells, lists_of_cells
 from tests.support import ClusterProcess, ServerProcess, quick_client
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.options import Settings
-from usage_middleware.store.chunk import Chunk, Row
+from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Outcome, SendResult, Writer
@@ -43,8 +43,8 @@ def writer(make_writer: Callable[..., Writer]) -> Writer:
     return make_writer()
 
 
-def send(writer: Writer, number: int, *given_rows: Row, previous: int | None = None, **rest: Any) -> SendResult:
-    chunk = Chunk(rest.pop("org", "acme"), number, list(given_rows) or [row()], rest.pop("dropped", 0))
+def send(writer: Writer, number: int, *given_cells: Cell, previous: int | None = None, **rest: Any) -> SendResult:
+    chunk = Chunk(rest.pop("org", "acme"), number, cells(given_cells or [cell()]), rest.pop("dropped", 0))
     return writer.send(rest.pop("worker", WORKER), chunk, number - 1 if previous is None else previous, NOW, **rest)
 
 
@@ -65,24 +65,24 @@ def stored(client: Any, namespace: str) -> dict[str, dict[str, int]]:
 
 
 def test_what_is_stored_is_what_was_expanded(client: Any, writer: Writer, namespace: str) -> None:
-    given_rows = [row(), row(key="key_8", status=500, bins={1: 2, 2: 1}, calls=3)]
-    assert send(writer, 1, *given_rows) == SendResult(Outcome.COUNTED)
-    found = expand(writer.schema, Chunk("acme", 1, given_rows), int(NOW))
+    given_cells = [cell(), cell(key="key_8", status=500, bins={1: 2, 2: 1}, calls=3)]
+    assert send(writer, 1, *given_cells) == SendResult(Outcome.COUNTED)
+    found = expand(writer.schema, Chunk("acme", 1, cells(given_cells)), int(NOW))
     expected = {key: {**one.sums, **one.greatest} for key, one in found.series.items()}
-    expected |= {key: board.scores for key, board in found.boards.items()}
+    expected |= {key: board.sums for key, board in found.boards.items()}
     assert stored(client, namespace) == expected
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows(), st.integers(1, 7), st.integers(0, 2**32))
-def test_many_chunks_are_one_expansion(client: Any, given_rows: list[Row], step: int, salt: int) -> None:
+@given(lists_of_cells(), st.integers(1, 7), st.integers(0, 2**32))
+def test_many_chunks_are_one_expansion(client: Any, given_cells: list[Cell], step: int, salt: int) -> None:
     options: dict[str, Any] = {"dimensions": ("project",), "counters": ("records",)}
     writer = Writer(lambda: client, Schema(Settings(namespace=f"p{salt}", **options)))
-    for number, at in enumerate(range(0, len(given_rows), step), 1):
-        assert send(writer, number, *given_rows[at : at + step]).outcome is Outcome.COUNTED
-    found = expand(writer.schema, Chunk("acme", 1, given_rows), int(NOW))
+    for number, at in enumerate(range(0, len(given_cells), step), 1):
+        assert send(writer, number, *given_cells[at : at + step]).outcome is Outcome.COUNTED
+    found = expand(writer.schema, Chunk("acme", 1, cells(given_cells)), int(NOW))
     expected = {key: {**one.sums, **one.greatest} for key, one in found.series.items()}
-    expected |= {key: board.scores for key, board in found.boards.items()}
+    expected |= {key: board.sums for key, board in found.boards.items()}
     try:
         assert stored(client, f"p{salt}") == expected
     finally:
@@ -91,9 +91,9 @@ def test_many_chunks_are_one_expansion(client: Any, given_rows: list[Row], step:
 
 def test_every_key_has_an_end(client: Any, make_writer: Callable[..., Writer], namespace: str) -> None:
     writer = make_writer(dimensions=("project",))
-    send(writer, 1, row(tags=("search",)))
-    send(writer, 1, row(tags=("search",)), org="*")
-    send(writer, 2, row(tags=("other",)))
+    send(writer, 1, cell(tags=("search",)))
+    send(writer, 1, cell(tags=("search",)), org="*")
+    send(writer, 2, cell(tags=("other",)))
     writer.heartbeat(WORKER, {"pid": 1}, int(NOW * 1000))
     keys = list(client.scan_iter(f"{namespace}:*", count=10_000))
     assert len(keys) > 50
@@ -166,7 +166,7 @@ def test_the_script_is_loaded_again(client: Any, writer: Writer) -> None:
 def test_the_greatest_stays(client: Any, writer: Writer) -> None:
     start = MINUTE * 1000
     for number, last_ms in enumerate([start + 50, start + 90, start + 70], 1):
-        send(writer, number, row(last_ms=last_ms))
+        send(writer, number, cell(last_ms=last_ms))
     assert client.hget(f"{writer.schema.tree('acme')}:{DAY_KEY}", "20 last_ms") == b"%d" % (start + 90)
     assert client.zscore(writer.schema.seen("acme", "key"), "key_7") == start + 90
 
@@ -175,14 +175,14 @@ def test_the_greatest_stays(client: Any, writer: Writer) -> None:
 def test_large_sums_are_exact(client: Any, make_writer: Callable[..., Writer], amount: int) -> None:
     writer = make_writer(counters=("records",))
     for number in 1, 2, 3:
-        send(writer, number, row(counts=[amount]))
+        send(writer, number, cell(counts=(amount,)))
     assert client.hget(f"{writer.schema.tree('acme')}:{DAY_KEY}", "20 c.records") == str(3 * amount).encode()
 
 
 def test_a_sum_that_grows_past_what_a_double_holds(client: Any, make_writer: Callable[..., Writer]) -> None:
     writer = make_writer(counters=("records",))
     for number, amount in enumerate([2**53 - 1, 2, 3], 1):
-        send(writer, number, row(counts=[amount]))
+        send(writer, number, cell(counts=(amount,)))
     assert client.hget(f"{writer.schema.tree('acme')}:{DAY_KEY}", "20 c.records") == str(2**53 + 4).encode()
 
 
@@ -212,7 +212,7 @@ def test_what_is_not_a_chunk_is_a_fault(client: Any, writer: Writer) -> None:
 
 
 def test_dropped_calls(client: Any, writer: Writer) -> None:
-    assert writer.send(WORKER, Chunk("acme", 1, [], 7), 0, NOW).outcome is Outcome.COUNTED
+    assert writer.send(WORKER, Chunk("acme", 1, {}, 7), 0, NOW).outcome is Outcome.COUNTED
     assert client.hgetall(f"{writer.schema.tree('acme')}:{DAY_KEY}") == {b"20 dropped": b"7"}
 
 
@@ -221,34 +221,34 @@ def test_dropped_calls(client: Any, writer: Writer) -> None:
 
 def test_new_members_are_refused_when_it_is_full(client: Any, make_writer: Callable[..., Writer]) -> None:
     writer = make_writer(max_members={"key": 2})
-    assert send(writer, 1, row(key="a"), row(key="b")).outcome is Outcome.COUNTED
-    assert send(writer, 2, row(key="a"), row(key="c"), row(key="d")) == SendResult(Outcome.FULL, refused={"key": {"c", "d"}})
+    assert send(writer, 1, cell(key="a"), cell(key="b")).outcome is Outcome.COUNTED
+    assert send(writer, 2, cell(key="a"), cell(key="c"), cell(key="d")) == SendResult(Outcome.FULL, refused={"key": {"c", "d"}})
     assert calls(client, writer) == 2
     assert writer.applied(WORKER, ["acme"]) == {"acme": 1}
-    assert send(writer, 2, row(key="a"), row(key="b")).outcome is Outcome.COUNTED
+    assert send(writer, 2, cell(key="a"), cell(key="b")).outcome is Outcome.COUNTED
 
 
 def test_the_room_that_is_left_is_given_away(make_writer: Callable[..., Writer]) -> None:
     writer = make_writer(max_members={"key": 2})
-    answer = send(writer, 1, *[row(key=name) for name in "abcd"])
+    answer = send(writer, 1, *[cell(key=name) for name in "abcd"])
     assert {name: len(refused) for name, refused in answer.refused.items()} == {"key": 2}
 
 
 def test_reserved_members_are_always_admitted_and_take_no_room(make_writer: Callable[..., Writer]) -> None:
     writer = make_writer(max_members={"key": 1, "endpoint": 1})
-    reserved = [row(key="(other)", endpoint="GET (unmatched)"), row(key="(anonymous)", endpoint="POST (other)")]
+    reserved = [cell(key="(other)", endpoint="GET (unmatched)"), cell(key="(anonymous)", endpoint="POST (other)")]
     assert send(writer, 1, *reserved).outcome is Outcome.COUNTED
-    assert send(writer, 2, row(key="a")).outcome is Outcome.COUNTED
+    assert send(writer, 2, cell(key="a")).outcome is Outcome.COUNTED
     assert send(writer, 3, *reserved).outcome is Outcome.COUNTED
-    assert send(writer, 4, row(key="b")).refused == {"key": {"b"}}
+    assert send(writer, 4, cell(key="b")).refused == {"key": {"b"}}
 
 
 def test_keys_of_the_directory_are_always_admitted(make_writer: Callable[..., Writer]) -> None:
     writer = make_writer(max_members={"key": 1})
-    send(writer, 1, row(key="a"))
-    assert send(writer, 2, row(key="b"), row(key="c"), exempt={"b"}).refused == {"key": {"c"}}
-    assert send(writer, 2, row(key="b"), exempt={"b"}).outcome is Outcome.COUNTED
-    assert send(writer, 3, row(key="b")).outcome is Outcome.COUNTED
+    send(writer, 1, cell(key="a"))
+    assert send(writer, 2, cell(key="b"), cell(key="c"), exempt={"b"}).refused == {"key": {"c"}}
+    assert send(writer, 2, cell(key="b"), exempt={"b"}).outcome is Outcome.COUNTED
+    assert send(writer, 3, cell(key="b")).outcome is Outcome.COUNTED
 
 
 def test_members_that_were_not_seen_for_the_longest_retention_make_room(
@@ -256,13 +256,13 @@ def test_members_that_were_not_seen_for_the_longest_retention_make_room(
 ) -> None:
     writer = make_writer(max_members={"key": 1})
     client.zadd(writer.schema.seen("acme", "key"), {"old": (NOW - 801 * 86400) * 1000})
-    assert send(writer, 1, row(key="a")).outcome is Outcome.COUNTED
+    assert send(writer, 1, cell(key="a")).outcome is Outcome.COUNTED
     assert client.zrange(writer.schema.seen("acme", "key"), 0, -1) == [b"a"]
 
 
 def test_dimensions_have_a_cap_each(make_writer: Callable[..., Writer]) -> None:
     writer = make_writer(dimensions=("project",), max_members={"project": 1, "endpoint": 1})
-    answer = send(writer, 1, row(tags=("x",)), row(tags=("y",), endpoint="GET /b", key="k"))
+    answer = send(writer, 1, cell(tags=("x",)), cell(tags=("y",), endpoint="GET /b", key="k"))
     assert {name: len(refused) for name, refused in answer.refused.items()} == {"project": 1, "endpoint": 1}
 
 
@@ -277,8 +277,8 @@ def test_no_server() -> None:
 
 
 def test_rows_that_do_not_fit_the_settings_are_a_fault(writer: Writer) -> None:
-    assert send(writer, 1, row(tags=("one", "too many"))).outcome is Outcome.FAULT
-    assert send(writer, 1, row(key="\ud800")).outcome is Outcome.FAULT
+    assert send(writer, 1, cell(tags=("one", "too many"))).outcome is Outcome.FAULT
+    assert send(writer, 1, cell(key="\ud800")).outcome is Outcome.FAULT
 
 
 def test_no_engine() -> None:

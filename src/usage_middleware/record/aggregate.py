@@ -4,76 +4,45 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from operator import add
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
-from usage_middleware.events import CallerId, CallEvent, RawCall
+from usage_middleware.events import CallerId, CallEvent, CallKey, CallTotals, Cells, RawCall, add_totals
 from usage_middleware.latency import bin_of_whole
-from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.store.schema import OPERATOR
 
-#: Whom a call is counted for; a digest is resolved by the flusher.
-Caller: TypeAlias = CallerId
-#: (minute, caller, endpoint, tags, status): calls that are alike in all of it are added up.
-CallKey: TypeAlias = tuple[int, Caller, str, tuple[str, ...], int]
-
-#: What a cell holds in memory, measured with tracemalloc: key, list, histogram and their places in the dictionaries.
-#: Its names come on top, though most cells share theirs.
+#: What a cell takes in memory without its names and bins, measured with tracemalloc: key, totals and their places in the
+#: dictionaries. Most cells share their names.
 CELL_BYTES = 800
 BIN_BYTES = 60
-#: For so many callers drops are told apart; the rest shows in the operator's tree alone.
+#: Drops are counted for this many callers. The rest is counted for the operator's tree alone.
 MOST_DROPPERS = 10_000
-#: So many calls wait before the thread that delivers is woken to read them and to add them up together. Within a request
-#: the same work takes two to three times as long: there the application has just had the processor's caches to itself.
+#: After this many calls the flush thread is woken, to read them and add them up together. Within a request the same work
+#: takes two to three times as long: the application has just had the processor's caches to itself.
 TOGETHER = 64
-#: If so many wait, that thread is busy: then requests do the work.
+#: When this many calls wait, the flush thread is busy, and requests do the work.
 MOST_WAITING = 1024
 
 
-class CallTotals(msgspec.Struct, gc=False):
-    """The sums of calls that are alike. The garbage collector does not see it: thousands would set off full collections."""
-
-    counts: tuple[int, ...]
-    calls: int = 0
-    latency_us: int = 0
-    sent: int = 0
-    last_ms: int = 0
-    bins: dict[int, int] = msgspec.field(default_factory=dict)
-
-    def merge(self, other: CallTotals) -> None:
-        """Add another cell's sums to this one."""
-        self.calls += other.calls
-        self.latency_us += other.latency_us
-        self.sent += other.sent
-        self.last_ms = max(self.last_ms, other.last_ms)
-        self.counts = tuple(map(add, self.counts, other.counts))
-        for number, calls in other.bins.items():
-            self.bins[number] = self.bins.get(number, 0) + calls
-
-    def size(self, key: CallKey) -> int:
-        """About how many bytes it takes, with its key."""
-        return size_of(key[2], key[3]) + BIN_BYTES * len(self.bins)
-
-
-def size_of(endpoint: str, tags: Iterable[str]) -> int:
-    """About how many bytes a cell of these names takes before its first bin."""
-    return CELL_BYTES + len(endpoint) + sum(map(len, tags))
+def size_of(key: CallKey, bins: int = 0) -> int:
+    """About how many bytes calls of one key take in memory, given the number of their latency bins."""
+    return CELL_BYTES + len(key.endpoint) + sum(map(len, key.tags)) + BIN_BYTES * bins
 
 
 class Batch(NamedTuple):
-    """What was counted up to `until_ms`: cells, and how many calls had no room, by caller."""
+    """Everything that was counted up to `until_ms`: calls, and how many had no room, by caller."""
 
-    cells: dict[CallKey, CallTotals]
-    dropped: dict[Caller, int]
+    cells: Cells
+    dropped: dict[CallerId, int]
     until_ms: int
 
 
 class Aggregate:
-    """Calls added up by minute, caller, endpoint, tags and status, within a bound of bytes.
+    """Calls added up by their keys, within a bound of bytes.
 
     A finished request only leaves its `RawCall` here (`take`). Calls are normalized and added up when some are together: by
     `sum`, by `drain`, or by a request when too many wait.
@@ -83,12 +52,14 @@ class Aggregate:
         count_error: is told of a call that can't be normalized.
         limit: how much it may take in memory, bytes.
         clock: seconds since the epoch.
-        crowded: called once after each drain, when half of the bound is used.
-        wake: called within a request that finds it asleep, before it says when it ended.
-        full: called within a request when `TOGETHER` wait.
+        crowded: called when half of the bound is used, once after each drain.
+        wake: called within a request while `awake` is false, before the call gets its end.
+        full: called within a request when `TOGETHER` calls wait.
 
     Attributes:
-        awake: whoever delivers sets it, and clears it before the last drain.
+        awake: set by the flush thread, and cleared before its last drain.
+        bytes: about what the calls take in memory.
+        elsewhere: what the flusher holds of the same bound, bytes.
     """
 
     def __init__(
@@ -112,18 +83,19 @@ class Aggregate:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, the lock too: the child of a fork drops what its parent holds."""
+        """Begin empty, with a lock of its own: the child of a fork drops what its parent holds."""
         self.awake = False
         self._waiting: deque[RawCall] = deque()
-        #: Whoever adds up holds it. Reentrant: a signal handler may flush in the middle of anything.
+        #: Held while calls are added up. Reentrant: a signal handler may flush in the middle of anything.
         self._lock = threading.RLock()
         self._busy = False
-        self._cells: dict[CallKey, CallTotals] = {}
-        self._dropped: dict[Caller, int] = {}
-        self._alarmed = False
+        self._cells: Cells = {}
+        #: Callers and tags by themselves. Calls that have the same share one tuple: there is less for the garbage collector.
+        self._shared: dict[Any, Any] = {}
+        self._dropped: dict[CallerId, int] = {}
+        self._was_crowded = False
         self.bytes = 0
         self._calls = 0
-        #: What the flusher holds of the same bound.
         self.elsewhere = 0
 
     def take(self, raw: RawCall) -> None:
@@ -171,7 +143,7 @@ class Aggregate:
 
     def _count(self, now: float, event: CallEvent) -> None:
         second = int(now)
-        key = (second - second % 60, event.caller, event.endpoint, event.tags, event.status)
+        key = CallKey(second - second % 60, event.caller, event.endpoint, event.tags, event.status)
         cell = self._cells.get(key) or self._open(key)
         if cell is None:
             return
@@ -196,13 +168,15 @@ class Aggregate:
     def _open(self, key: CallKey) -> CallTotals | None:
         used = self.bytes + self.elsewhere
         if used >= self.limit:
-            add_drops(self._dropped, key[1], 1)
+            add_drops(self._dropped, key.caller, 1)
             return None
-        if used >= self.limit // 2 and not self._alarmed:
-            self._alarmed = True
+        if used >= self.limit // 2 and not self._was_crowded:
+            self._was_crowded = True
             self._crowded()
-        cell = self._cells[key] = CallTotals(self._zeros)
-        self.bytes += size_of(key[2], key[3])
+        shared = self._shared.setdefault
+        key = replace(key, caller=shared(key.caller, key.caller), tags=shared(key.tags, key.tags))
+        cell = self._cells[key] = CallTotals(0, 0, 0, 0, self._zeros, {})
+        self.bytes += size_of(key)
         return cell
 
     @property
@@ -227,36 +201,27 @@ class Aggregate:
             until_ms = int(self._clock() * 1000)
             self._sum(len(self._waiting))
             batch = Batch(self._cells, self._dropped, until_ms)
-            self._cells, self._dropped = {}, {}
+            self._cells, self._shared, self._dropped = {}, {}, {}
             self.bytes = self._calls = 0
-            self._alarmed = False
+            self._was_crowded = False
         return batch
 
 
-def add_drops(dropped: dict[Caller, int], caller: Caller, calls: int) -> None:
+def add_drops(dropped: dict[CallerId, int], caller: CallerId, calls: int) -> None:
     """Add a caller's dropped calls to those of others."""
     known = caller in dropped or len(dropped) < MOST_DROPPERS
     who = caller if known else (OPERATOR, "")
     dropped[who] = dropped.get(who, 0) + calls
 
 
-def folded(cells: dict[CallKey, CallTotals], slot_seconds: int, now: int) -> dict[CallKey, CallTotals]:
-    """The same calls, with the minutes of a slot as its first one, but for the current minute: for a long outage.
+def folded(cells: Cells, slot_seconds: int, now: int) -> Cells:
+    """The same calls; those of past minutes are counted in the first minute of their slot.
 
-    Slots and days stay exact; those minutes don't.
+    It takes less memory in a long outage. Slots and days stay exact; those minutes don't.
     """
     current = now - now % 60
-    found: dict[CallKey, CallTotals] = {}
+    found: Cells = {}
     for key, cell in cells.items():
-        minute = key[0] if key[0] >= current else key[0] - key[0] % slot_seconds
-        place = (minute, *key[1:])
-        if place in found:
-            found[place].merge(cell)
-        else:
-            found[place] = cell
+        minute = key.minute if key.minute >= current else key.minute - key.minute % slot_seconds
+        add_totals(found, replace(key, minute=minute), cell)
     return found
-
-
-def organisation(caller: Caller) -> str:
-    """The organisation that a caller's drops are counted for when nobody knows its digest."""
-    return DEFAULT_ORG if isinstance(caller, bytes) else caller[0]

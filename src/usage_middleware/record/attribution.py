@@ -1,16 +1,17 @@
-"""Finds out whose calls they are: from cells, which may only know a credential's digest, to rows of an organisation."""
+"""Finds out whose calls they are: a key of the directory in place of a credential's digest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from msgspec.structs import replace
+
+from usage_middleware.events import ANONYMOUS_CALLER, CallerId, CallKey, Cells
 from usage_middleware.gil import yielding
-from usage_middleware.options import DEFAULT_ORG
-from usage_middleware.record.aggregate import Caller, CallKey, CallTotals
-from usage_middleware.record.outbox import Outbox, row_of
-from usage_middleware.record.overflow import KnownKeys
+from usage_middleware.record.outbox import Outbox
+from usage_middleware.record.overflow import FindKnownKeys
 from usage_middleware.store.driver_errors import reason, redis_errors
-from usage_middleware.store.schema import ANONYMOUS, UNMATCHED
+from usage_middleware.store.schema import UNMATCHED
 
 #: digest -> (organisation, key, whether the directory knows it)
 Resolved = dict[bytes, tuple[str, str, bool]]
@@ -28,13 +29,13 @@ class Callers:
         error: why it could not be asked the last time, if Redis was the reason.
     """
 
-    def __init__(self, resolve: Resolve, known_keys: KnownKeys, count_error: CountError) -> None:
+    def __init__(self, resolve: Resolve, known_keys: FindKnownKeys, count_error: CountError) -> None:
         self._resolve = resolve
         self._known_keys = known_keys
         self._count_error = count_error
         self.error = ""
 
-    def find(self, callers: Iterable[Caller]) -> Resolved | None:
+    def find(self, callers: Iterable[CallerId]) -> Resolved | None:
         """Whose the digests among these callers are; None if the directory can't answer now."""
         self.error = ""
         digests = {caller for caller in callers if isinstance(caller, bytes)}
@@ -42,7 +43,7 @@ class Callers:
             return {}
         try:
             found = self._resolve(digests)
-            return {digest: found.get(digest, (DEFAULT_ORG, ANONYMOUS, False)) for digest in digests}
+            return {digest: found.get(digest, (*ANONYMOUS_CALLER, False)) for digest in digests}
         except redis_errors() as error:
             self.error = reason(error)
         except Exception:
@@ -58,22 +59,22 @@ class Callers:
             return set()
 
 
-def put(cells: dict[CallKey, CallTotals], who: Resolved | None, outbox: Outbox) -> dict[CallKey, CallTotals]:
-    """Put the calls of known callers into an outbox; the others."""
-    others = {}
-    for key, cell in yielding(cells.items()):
-        minute, caller, endpoint, tags, status = key
-        if isinstance(caller, bytes):
-            if who is None:
-                others[key] = cell
-                continue
-            caller = _caller(who[caller], endpoint, status)
-        outbox.put(row_of(minute, *caller, endpoint, tags, status, cell))
+def put(cells: Cells, who: Resolved | None, outbox: Outbox) -> Cells:
+    """Put calls into an outbox, credentials replaced by whose they are; returns those that must wait as `who` is None."""
+    others: Cells = {}
+    # One tuple for all calls of a credential: there is less for the garbage collector.
+    names = {digest: found[:2] for digest, found in (who or {}).items()}
+    for key, totals in yielding(cells.items()):
+        if not isinstance(key.caller, bytes):
+            outbox.put(key, totals)
+        elif who is None:
+            others[key] = totals
+        else:
+            caller = names[key.caller] if who[key.caller][2] or _has_opened(key) else ANONYMOUS_CALLER
+            outbox.put(replace(key, caller=caller), totals)
     return others
 
 
-def _caller(resolved: tuple[str, str, bool], endpoint: str, status: int) -> tuple[str, str]:
-    """Who it was. A credential that nobody knows and that opened nothing gets no name: a scanner may make up thousands."""
-    org, key, known = resolved
-    opened = status not in (401, 403) and not endpoint.endswith(UNMATCHED)
-    return (org, key) if known or opened else (DEFAULT_ORG, ANONYMOUS)
+def _has_opened(key: CallKey) -> bool:
+    """False where an unknown credential gets no name, since a scanner may make up thousands of them."""
+    return key.status not in (401, 403) and not key.endpoint.endswith(UNMATCHED)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from usage_middleware.record.aggregate import CallKey, CallTotals, organisation
+from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.spool import Spool
-from usage_middleware.record.spool_format import SpoolRecord, encode, loose
+from usage_middleware.record.spool_format import SpoolRecord, encode
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR
 
@@ -49,7 +49,7 @@ class Journal:
             dropped: calls without a number that will never be counted, by organisation.
             replaces: whether all this stands for every call without a number that was noted before.
         """
-        entry = SpoolRecord(self._spool.now(), replaces, chunks, loose(cells), dict(dropped))
+        entry = SpoolRecord(self._spool.now(), replaces, chunks, cells, dropped)
         if self._file is None:
             self._create([entry])
         else:
@@ -129,10 +129,10 @@ class _Room:
 
 def _calls(entry: SpoolRecord) -> Iterator[tuple[str, int]]:
     for chunk in entry.chunks:
-        yield chunk.org, chunk.dropped + sum(row.calls for row in chunk.rows)
-    for cell in entry.cells:
-        yield organisation(cell.caller), cell.calls
-        yield OPERATOR, cell.calls
+        yield chunk.org, chunk.dropped + chunk.calls
+    for key, totals in entry.cells.items():
+        yield key.owner[0], totals.calls
+        yield OPERATOR, totals.calls
     yield from entry.dropped.items()
 
 
@@ -147,4 +147,4 @@ def _entries(outbox: Outbox, cells: Mapping[CallKey, CallTotals], now: int) -> I
     pending = [chunk for queue in queues for chunk in queue.pending]
     for begin in range(0, len(pending), CHUNKS_A_RECORD):
         yield SpoolRecord(now, chunks=pending[begin : begin + CHUNKS_A_RECORD])
-    yield SpoolRecord(now, cells=loose(cells), dropped=dropped)
+    yield SpoolRecord(now, cells=cells, dropped=dropped)

@@ -1,64 +1,50 @@
-"""What is on its way to Redis: for every organisation the rows that wait, and the numbered chunks that were cut of them."""
+"""Calls on their way to Redis: for each organisation those that wait, and the numbered chunks that were cut from them."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
-from operator import add
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
+from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
 from usage_middleware.gil import rest, yielding
-from usage_middleware.record.aggregate import BIN_BYTES, CallTotals, size_of
-from usage_middleware.store.chunk import Chunk, Row
+from usage_middleware.record.aggregate import size_of
+from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.rollup import RollupCost, is_late
 from usage_middleware.store.schema import OPERATOR, Schema
 
-#: How much a chunk asks of Redis, as so many increments: some 5 ms.
+#: How much a chunk costs Redis at most, in increments: some 5 ms.
 CHUNK_WORK = 6_500
-#: A Redis key that is new takes as long as so many increments of one that is there.
+#: A new Redis key costs as much as this many increments in a key that exists.
 KEY_WORK = 10
-#: So many rows are sorted at once, about.
-ROWS_SORTED = 250
-#: For so long an acknowledged chunk is kept, to send it again to a Redis that forgot it.
+#: About how many keys are sorted at once.
+KEYS_SORTED = 250
+#: For how long an acknowledged chunk is kept, to send it again to a Redis that lost it.
 RETAINED_SECONDS = 10.0
 
-RowKey = tuple[int, str, str, str, tuple[str, ...], int]
+
+def _size(cells: Cells) -> int:
+    return sum(size_of(key, len(totals.bins)) for key, totals in yielding(cells.items()))
 
 
-def row_of(minute: int, org: str, key: str, endpoint: str, tags: tuple[str, ...], status: int, cell: CallTotals) -> Row:
-    """A cell, now that it is known whose it is."""
-    return Row(
-        minute, org, key, endpoint, tags, status,
-        cell.calls, cell.latency_us, cell.sent, cell.last_ms, cell.counts, cell.bins,
-    )  # fmt: skip
-
-
-def _merge(mine: Row, other: Row) -> None:
-    mine.calls += other.calls
-    mine.latency_us += other.latency_us
-    mine.sent += other.sent
-    mine.last_ms = max(mine.last_ms, other.last_ms)
-    mine.counts = tuple(map(add, mine.counts, other.counts))
-    for number, calls in other.bins.items():
-        mine.bins[number] = mine.bins.get(number, 0) + calls
-
-
-def _size(rows: Collection[Row]) -> int:
-    return sum(size_of(row.endpoint, row.tags) + BIN_BYTES * len(row.bins) for row in yielding(rows))
+def _calls(cells: Cells) -> int:
+    return sum(totals.calls for totals in yielding(cells.values()))
 
 
 class OrgQueue:
-    """All that one worker has for one organisation. Only the flusher touches it.
+    """Everything that one worker has for one organisation. Only the flusher touches it.
 
     Attributes:
         sealed: the number of the last chunk that was cut.
         acked: the number of the last chunk that Redis is known to have.
+        waiting: calls that are in no chunk yet.
         pending: chunks to be sent, in the order of their numbers.
         retained: (when acknowledged, chunk), oldest first.
         dropped: calls to be counted as dropped with the next chunk.
-        failures: how often the first pending chunk was refused for its own sake.
-        confirmed: the number of the last chunk that enough replicas are known to have; None where nobody asks them.
+        failures: how often Redis refused the first pending chunk for what is in it.
+        confirmed: the number of the last chunk that enough replicas are known to have; None unless they are asked.
+        bytes: about what all of it takes in memory.
     """
 
     def __init__(self, schema: Schema, org: str, sealed: int = 0, *, replicated: bool = False) -> None:
@@ -66,7 +52,7 @@ class OrgQueue:
         self.org = org
         self.sealed = self.acked = sealed
         self.confirmed = sealed if replicated else None
-        self.waiting: dict[RowKey, Row] = {}
+        self.waiting: Cells = {}
         self.pending: deque[Chunk] = deque()
         self.retained: deque[tuple[float, Chunk]] = deque()
         self.dropped = 0
@@ -78,47 +64,40 @@ class OrgQueue:
         """True while something is not acknowledged."""
         return bool(self.waiting or self.pending or self.dropped)
 
-    def put(self, row: Row) -> None:
-        """Add a row to those that wait for the next chunk. In the operator's tree it loses its key."""
-        shared = self.org == OPERATOR
-        key = (row.minute, row.org, "" if shared else row.key, row.endpoint, row.tags, row.status)
+    def put(self, key: CallKey, totals: CallTotals) -> None:
+        """Add calls to those that wait for the next chunk."""
         mine = self.waiting.get(key)
-        if mine is None:
-            self.waiting[key] = replace(row, key="", bins=dict(row.bins)) if shared else row
-            self.bytes += _size((row,))
-        else:
-            bins = len(mine.bins)
-            _merge(mine, row)
-            self.bytes += BIN_BYTES * (len(mine.bins) - bins)
+        before = size_of(key, len(mine.bins)) if mine else 0
+        add_totals(self.waiting, key, totals)
+        self.bytes += size_of(key, len((mine or totals).bins)) - before
 
     def seal(self, now: int) -> int:
-        """Cut what waits into numbered chunks, by calls: no chunk has half of a row's counters.
+        """Cut what waits into numbered chunks. All calls of a key are in one chunk, with everything they add to.
 
         Returns how many calls are so late that nothing is kept for them; they are counted as dropped.
         """
-        waiting, self.waiting = self.waiting.values(), {}
-        minutes = {minute for minute in {row.minute for row in yielding(waiting)} if is_late(self.schema, minute, now)}
-        late = [row for row in waiting if row.minute in minutes] if minutes else []
+        cells, self.waiting = self.waiting, {}
+        minutes = {minute for minute in {key.minute for key in yielding(cells)} if is_late(self.schema, minute, now)}
+        late = {key: cells.pop(key) for key in list(cells) if key.minute in minutes} if minutes else {}
         self.bytes -= _size(late)
-        lost = sum(row.calls for row in late)
+        lost = _calls(late)
         self.dropped += lost
-        rows = [row for row in waiting if row.minute not in minutes] if minutes else waiting
-        for part in _parts(_in_order(rows), len(self.schema.settings.counters)):
+        for part in _parts(cells, len(self.schema.settings.counters)):
             self._append(part, now)
         if self.dropped:
-            self._append([], now)
+            self._append({}, now)
         return lost
 
-    def _append(self, rows: list[Row], now: int) -> None:
+    def _append(self, cells: Cells, now: int) -> None:
         self.sealed += 1
-        self.pending.append(Chunk(self.org, self.sealed, rows, self.dropped, now))
+        self.pending.append(Chunk(self.org, self.sealed, cells, self.dropped, now))
         self.dropped = 0
 
     def restore(self, pending: Iterable[Chunk], retained: Iterable[Chunk]) -> None:
-        """Take over what another process had on its way; what it had acknowledged is asked for again."""
+        """Take over the chunks of another process. Redis is asked again whether it has the acknowledged ones."""
         self.pending.extend(pending)
         self.retained.extend((-RETAINED_SECONDS, chunk) for chunk in retained)
-        self.bytes += sum(_size(chunk.rows) for chunk in (*self.pending, *(chunk for _, chunk in self.retained)))
+        self.bytes += sum(_size(chunk.cells) for chunk in (*self.pending, *(chunk for _, chunk in self.retained)))
 
     def acknowledge(self, now: float) -> None:
         """The first pending chunk is in Redis, and so is every one before it."""
@@ -129,97 +108,96 @@ class OrgQueue:
         self.release(now)
 
     def release(self, now: float) -> None:
-        """Let go of chunks that Redis has had for long enough; call it only when Redis is known to have `acked`."""
+        """Forget chunks that Redis has had for long enough. Call it only when Redis is known to have `acked`."""
         while self.retained and self.retained[0][0] <= now - RETAINED_SECONDS and self._is_safe(self.retained[0][1]):
-            self.bytes -= _size(self.retained.popleft()[1].rows)
+            self.bytes -= _size(self.retained.popleft()[1].cells)
 
     def _is_safe(self, chunk: Chunk) -> bool:
         return self.confirmed is None or chunk.number <= self.confirmed
 
     def forget(self) -> None:
-        """Keep nothing for a Redis that forgets."""
+        """Keep no acknowledged chunk any longer."""
         while self.retained:
-            self.bytes -= _size(self.retained.popleft()[1].rows)
+            self.bytes -= _size(self.retained.popleft()[1].cells)
 
     def rewind(self, last: int) -> None:
-        """Redis has everything up to `last` and nothing after it: what is retained of the rest is sent again."""
+        """Redis has everything up to `last` and nothing after it: send again what is retained of the rest."""
         again = [chunk for _, chunk in self.retained if chunk.number > last]
         self.retained = deque(held for held in self.retained if held[1].number <= last)
         while self.pending and self.pending[0].number <= last:
-            self.bytes -= _size(self.pending.popleft().rows)
+            self.bytes -= _size(self.pending.popleft().cells)
         self.pending.extendleft(reversed(again))
         self.acked = last
         if self.confirmed is not None:
             self.confirmed = min(self.confirmed, last)
 
     def change(self, chunk: Chunk) -> None:
-        """The first pending chunk, with other rows under the same number."""
+        """Replace the first pending chunk by one with the same number."""
         if chunk is not self.pending[0]:
-            self.bytes += _size(chunk.rows) - _size(self.pending[0].rows)
+            self.bytes += _size(chunk.cells) - _size(self.pending[0].cells)
             self.pending[0] = chunk
 
     def give_up(self) -> int:
-        """Send no more of the first pending chunk than that its calls were dropped; how many were.
+        """Count the calls of the first pending chunk as dropped, and nothing else of it; returns how many calls.
 
-        The number stays, so that a chunk which did arrive after all is not counted as dropped too.
+        The number stays: if the chunk did arrive after all, its calls are not counted as dropped too.
         """
         chunk = self.pending[0]
         self.failures = 0
-        if not chunk.rows:
+        if chunk.cells:
+            self.change(chunk.emptied())
+        else:
             self.pending.popleft()
-            return 0
-        calls = sum(row.calls for row in chunk.rows)
-        self.change(chunk._replace(rows=[], dropped=chunk.dropped + calls))
-        return calls
+        return chunk.calls
 
     def shed(self) -> int:
-        """Drop what was never sent, all but the first pending chunk; how many calls that were."""
-        unsent = [row for chunk in list(self.pending)[1:] for row in chunk.rows] + list(self.waiting.values())
-        dropped = sum(chunk.dropped for chunk in list(self.pending)[1:])
-        calls = sum(row.calls for row in unsent)
-        self.bytes -= _size(unsent)
+        """Drop what was never sent, all but the first pending chunk; returns how many calls."""
+        unsent = list(self.pending)[1:]
+        cells = [self.waiting, *(chunk.cells for chunk in unsent)]
+        calls = sum(map(_calls, cells))
+        self.bytes -= sum(map(_size, cells))
         self.waiting = {}
         self.pending = deque(list(self.pending)[:1])
-        self.dropped += calls + dropped
+        self.dropped += calls + sum(chunk.dropped for chunk in unsent)
         return calls
 
     def calls(self) -> int:
         """How many calls are not acknowledged."""
-        pending = sum(row.calls for chunk in self.pending for row in yielding(chunk.rows))
-        return pending + sum(row.calls for row in yielding(self.waiting.values()))
+        return _calls(self.waiting) + sum(_calls(chunk.cells) for chunk in self.pending)
 
 
-def _in_order(rows: Collection[Row]) -> Iterator[Row]:
-    """What goes into the same Redis keys stands together."""
-    # Sorted in parts: all at once, it would hold every request up for as long as it takes.
-    parts: list[list[Row]] = [[] for _ in range(len(rows) // ROWS_SORTED + 1)]
-    for row in yielding(rows):
-        parts[hash((row.minute, row.key)) % len(parts)].append(row)
+def _parts(cells: Cells, counters: int) -> Iterator[Cells]:
+    """The calls of each chunk."""
+    part: Cells = {}
+    cost = RollupCost(counters)
+    for key in _in_order(cells):
+        rest()
+        part[key] = cells[key]
+        cost.add(key, cells[key])
+        if cost.increments + KEY_WORK * cost.redis_keys >= CHUNK_WORK:
+            yield part
+            part, cost = {}, RollupCost(counters)
+    if part:
+        yield part
+
+
+def _in_order(cells: Cells) -> Iterator[CallKey]:
+    """The keys, sorted so that calls which go into the same Redis keys stand together."""
+    # Sorted in parts: sorting all at once would hold up every request until it is done.
+    parts: list[list[CallKey]] = [[] for _ in range(len(cells) // KEYS_SORTED + 1)]
+    for key in yielding(cells):
+        parts[hash((key.minute, key.owner[1])) % len(parts)].append(key)
     for part in parts:
         rest()
         yield from sorted(part, key=_by_place)
 
 
-def _by_place(row: Row) -> tuple[int, str, str]:
-    return row.minute, row.key, row.endpoint
-
-
-def _parts(rows: Iterable[Row], counters: int) -> Iterator[list[Row]]:
-    part: list[Row] = []
-    load = RollupCost(counters)
-    for row in rows:
-        rest()
-        part.append(row)
-        load.add(row)
-        if load.increments + KEY_WORK * load.redis_keys >= CHUNK_WORK:
-            yield part
-            part, load = [], RollupCost(counters)
-    if part:
-        yield part
+def _by_place(key: CallKey) -> tuple[int, str, str]:
+    return key.minute, key.owner[1], key.endpoint
 
 
 class Outbox:
-    """The boxes of one worker. Of an organisation with nothing on its way only the number is kept."""
+    """The queues of one worker. Of an organisation with nothing on its way only the last number is kept."""
 
     def __init__(self, schema: Schema, *, replicated: bool = False) -> None:
         self._schema = schema
@@ -227,47 +205,48 @@ class Outbox:
         self._boxes: dict[str, OrgQueue] = {}
         self._numbers: dict[str, int] = {}
 
-    def put(self, row: Row) -> None:
-        """Add a row for its organisation and, where there is one, for the operator's tree."""
+    def put(self, key: CallKey, totals: CallTotals) -> None:
+        """Add calls for their organisation and for the operator's tree, if there is one."""
+        org, _ = key.owner
         if self._schema.settings.operator_tree:
-            self.box(OPERATOR).put(row)
-        self.box(row.org).put(row)
+            self.box(OPERATOR).put(replace(key, caller=(org, "")), totals.copy())
+        self.box(org).put(key, totals)
 
     def drop(self, org: str, calls: int) -> None:
-        """Calls of an organisation that will never be counted. `*`: nobody knows whose."""
+        """Count calls of an organisation as dropped; `*` if it is not known whose they are."""
         if org != OPERATOR:
             self.box(org).dropped += calls
         if self._schema.settings.operator_tree:
             self.box(OPERATOR).dropped += calls
 
     def box(self, org: str) -> OrgQueue:
-        """The box of an organisation."""
+        """The queue of an organisation."""
         found = self._boxes.get(org)
         if found is None:
             found = self._boxes[org] = OrgQueue(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
         return found
 
     def know(self, org: str, number: int) -> None:
-        """This worker has given numbers up to here to an organisation's chunks."""
+        """Go on after this number, which an organisation's last chunk got earlier."""
         self._numbers[org] = number
 
     def numbers(self) -> dict[str, int]:
-        """The number of the last chunk that was cut, for each organisation."""
+        """The number of each organisation's last chunk."""
         return {**self._numbers, **{org: box.sealed for org, box in self._boxes.items()}}
 
     def boxes(self) -> list[OrgQueue]:
-        """All boxes in use."""
+        """All queues in use."""
         return list(self._boxes.values())
 
     def tidy(self) -> None:
-        """Keep no more than the number of organisations that have nothing on its way."""
+        """Keep only the number of each organisation that has nothing on its way."""
         for org, box in list(self._boxes.items()):
             if not box.has_news and not box.retained:
                 self._numbers[org] = box.sealed
                 del self._boxes[org]
 
     def organisations(self) -> list[str]:
-        """Every organisation that this worker ever sent a chunk for."""
+        """Every organisation that this worker ever cut a chunk for."""
         return list({**self._numbers, **self._boxes})
 
     @property

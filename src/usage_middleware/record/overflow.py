@@ -1,28 +1,28 @@
-"""The caps on members, as the sender sees them: who was refused a moment ago is `(other)` without asking again."""
+"""Members over the cap: what Redis refused a moment ago is counted as `(other)` without asking again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.rollup import dimensions_of, substitute
+from usage_middleware.store.rollup import dimensions_of, members_of, substitute
 from usage_middleware.store.schema import Schema
 
-#: For so long a member that the cap refused is not asked about again.
+#: For this long a refused member is not sent again.
 REFUSED_SECONDS = 60.0
 MOST_REFUSED = 10_000
 
-#: (organisation, ids) -> those that are keys of the directory.
-KnownKeys = Callable[[str, Collection[str]], Collection[str]]
+#: Given an organisation and key ids, those ids that are keys of the directory. May raise anything.
+FindKnownKeys = Callable[[str, Collection[str]], Collection[str]]
 
 
-def nobody(org: str, ids: Collection[str]) -> Collection[str]:
-    """A directory that knows no key."""
+def find_none(org: str, ids: Collection[str]) -> Collection[str]:
+    """Finds nothing, for a recorder without a directory."""
     return ()
 
 
 class OverflowCache:
-    """Members that the cap refused within the last minute. Bounded: past it, Redis is asked once more."""
+    """Members that Redis refused within the last minute, up to a bound. When it is full, Redis is asked again."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -44,7 +44,7 @@ class OverflowCache:
         return {name for name in names if self._until.get((org, dimension, name), 0.0) > now}
 
     def apply(self, schema: Schema, chunk: Chunk, exempt: Collection[str]) -> Chunk:
-        """The chunk with what was refused as `(other)`; the same one if nothing was."""
+        """The chunk with refused members counted as `(other)`; the same object if there are none."""
         if not self._until:
             return chunk
         refused = {dimension: self.of(chunk.org, dimension, names) for dimension, names in _members(schema, chunk).items()}
@@ -54,9 +54,8 @@ class OverflowCache:
 
 
 def _members(schema: Schema, chunk: Chunk) -> Mapping[str, set[str]]:
-    endpoint, who, *declared = dimensions_of(schema, chunk.org)
-    names = {endpoint: {row.endpoint for row in chunk.rows}}
-    names[who] = {row.org if who == "org" else row.key for row in chunk.rows}
-    for place, dimension in enumerate(declared):
-        names[dimension] = {row.tags[place] for row in chunk.rows}
+    names: dict[str, set[str]] = {dimension: set() for dimension in dimensions_of(schema, chunk.org)}
+    for key in chunk.cells:
+        for found, member in zip(names.values(), members_of(key, chunk.org), strict=True):
+            found.add(member)
     return names

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from usage_middleware.events import CallerId, Cells, add_totals
 from usage_middleware.gil import yielding
-from usage_middleware.record.aggregate import Batch, Caller, CallKey, CallTotals, add_drops, folded
-from usage_middleware.record.spool_format import add
+from usage_middleware.record.aggregate import Batch, add_drops, folded, size_of
 
 
 class Parked:
@@ -16,18 +16,18 @@ class Parked:
     """
 
     def __init__(self) -> None:
-        self.cells: dict[CallKey, CallTotals] = {}
-        self.dropped: dict[Caller, int] = {}
+        self.cells: Cells = {}
+        self.dropped: dict[CallerId, int] = {}
         self._folded_at = 0
 
     def __bool__(self) -> bool:
         return bool(self.cells or self.dropped)
 
-    def park(self, cells: dict[CallKey, CallTotals], dropped: dict[Caller, int]) -> None:
+    def park(self, cells: Cells, dropped: dict[CallerId, int]) -> None:
         """Add calls. The cells belong to the parked ones from now on."""
         few, self.cells = sorted((cells, self.cells), key=len)
         for key, cell in yielding(few.items()):
-            add(self.cells, key, cell)
+            add_totals(self.cells, key, cell)
         for caller, calls in dropped.items():
             add_drops(self.dropped, caller, calls)
 
@@ -57,4 +57,4 @@ class Parked:
     @property
     def bytes(self) -> int:
         """About how many bytes they take."""
-        return sum(cell.size(key) for key, cell in yielding(self.cells.items()))
+        return sum(size_of(key, len(cell.bins)) for key, cell in yielding(self.cells.items()))

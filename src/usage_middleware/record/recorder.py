@@ -16,7 +16,7 @@ from usage_middleware.record.attribution import Callers, Resolve
 from usage_middleware.record.flush_thread import LAST_SECONDS, FlushThread
 from usage_middleware.record.flusher import Flusher
 from usage_middleware.record.normalizer import Normalizer
-from usage_middleware.record.overflow import KnownKeys, nobody
+from usage_middleware.record.overflow import FindKnownKeys, find_none
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 
@@ -59,7 +59,7 @@ class Recorder:
         options: DeliveryOptions,
         *,
         resolve: Resolve,
-        known_keys: KnownKeys = nobody,
+        known_keys: FindKnownKeys = find_none,
         routes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._options = options

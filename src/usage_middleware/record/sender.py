@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from usage_middleware.events import CallerId, owner_of
 from usage_middleware.options import DeliveryOptions
-from usage_middleware.record.aggregate import Batch, Caller, organisation
+from usage_middleware.record.aggregate import Batch
 from usage_middleware.record.attribution import Callers, CountError, Resolved, put
 from usage_middleware.record.chunk_sender import MOST_SILENCES, ChunkSender
 from usage_middleware.record.journal import Journal
@@ -81,7 +82,7 @@ class Sender:
         cells, dropped, _ = self.parked.drain()
         who = None
         if asking:
-            who = self._callers.find({key[1] for key in cells} | set(dropped))
+            who = self._callers.find({key.caller for key in cells} | set(dropped))
             self.error = self._callers.error or self.error
         self.parked.park(put(cells, who, self.outbox), {})
         self._drop(dropped, who or {})
@@ -90,9 +91,9 @@ class Sender:
         """Note in the status that calls will never be counted."""
         self._chunks.drop(org, calls)
 
-    def _drop(self, dropped: dict[Caller, int], who: Resolved) -> None:
+    def _drop(self, dropped: dict[CallerId, int], who: Resolved) -> None:
         for caller, calls in dropped.items():
-            org = who[caller][0] if isinstance(caller, bytes) and caller in who else organisation(caller)
+            org = who[caller][0] if isinstance(caller, bytes) and caller in who else owner_of(caller)[0]
             self.outbox.drop(org, calls)
             self.drop(org, calls)
 

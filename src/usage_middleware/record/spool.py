@@ -32,7 +32,15 @@ import msgspec
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.locked_file import UNFINISHED, LockedFile
-from usage_middleware.record.spool_format import SpoolHeader, SpoolRecord, SpoolState, decode, decode_head, encode
+from usage_middleware.record.spool_format import (
+    SpoolHeader,
+    SpoolRecord,
+    SpoolState,
+    decode,
+    decode_header,
+    encode,
+    encode_header,
+)
 
 SUFFIX = ".calls"
 #: A file that is being written for so long was abandoned.
@@ -73,7 +81,7 @@ class Spool:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         head = SpoolHeader(self._settings.namespace, worker, self._settings.dimensions, self._settings.counters)
         path = self.directory / f"{self._settings.namespace}.{worker}{SUFFIX}"
-        file = LockedFile.create(path, map(encode, (head, *entries)))
+        file = LockedFile.create(path, (encode_header(head), *map(encode, entries)))
         self._open.add(file)
         return file
 
@@ -88,7 +96,7 @@ class Spool:
         """Read a file; None if it is not of this namespace."""
         records = file.records()
         with suppress(msgspec.MsgspecError):
-            head = decode_head(next(records, b""))
+            head = decode_header(next(records, b""))
             if head.namespace == self._settings.namespace:
                 return self._read(head, records)
         return None

@@ -1,36 +1,30 @@
-"""What stands in a file of the spool, and what a process that is gone has left with it."""
+"""What a file of the spool says: its records as they are written, and the state of the process that wrote them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import astuple, replace
 
+from usage_middleware.events import CallerId, CallKey, CallTotals, Cells, add_totals, calls_in
 from usage_middleware.options import NONE, Settings
 from usage_middleware.periods import DAY
-from usage_middleware.record.aggregate import CallKey, CallTotals
 from usage_middleware.record.outbox import RETAINED_SECONDS, Outbox
-from usage_middleware.store.chunk import Chunk, Row
+from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR
 
 #: A day less than Redis remembers a worker's last number.
 SENT_SECONDS = 7 * DAY
 
-
-class SpooledCell(msgspec.Struct, array_like=True, gc=False):
-    """Calls that are alike and have no number yet: a cell of the aggregate with its key."""
-
-    minute: int
-    caller: tuple[str, str] | bytes
-    endpoint: str
-    tags: tuple[str, ...]
-    status: int
-    calls: int
-    latency_us: int
-    sent: int
-    last_ms: int
-    counts: tuple[int, ...]
-    bins: dict[int, int]
+#: A key and its totals as they are written; in a chunk the caller takes two places.
+_Row: TypeAlias = tuple[int, CallerId, str, tuple[str, ...], int, int, int, int, int, tuple[int, ...], dict[int, int]]
+_ChunkRow: TypeAlias = tuple[int, str, str, str, tuple[str, ...], int, int, int, int, int, tuple[int, ...], dict[int, int]]
+_Numbers: TypeAlias = dict[str, int]
+_Record: TypeAlias = tuple[
+    int, bool, list[tuple[str, int, list[_ChunkRow], int, int]], list[_Row], _Numbers, _Numbers, _Numbers
+]  # fmt: skip
 
 
 class SpoolHeader(msgspec.Struct, array_like=True):
@@ -42,56 +36,84 @@ class SpoolHeader(msgspec.Struct, array_like=True):
     counters: tuple[str, ...]
 
 
-class SpoolRecord(msgspec.Struct, array_like=True):
+class SpoolRecord(NamedTuple):
     """Every other record: one thing that happened.
 
     Attributes:
         at: when, seconds since the epoch.
-        replaces: `chunks`, `cells` and `dropped` stand for all the calls without a number so far.
+        replaces: `chunks`, `cells` and `dropped` replace all calls that had no number so far.
         chunks: calls that have a number now.
         cells: calls without a number.
         dropped: calls without a number that will never be counted, by organisation; the latest record counts.
         acked: the number of the last chunk that Redis has, by organisation; the latest record counts.
-        sealed: the last number that was given away, by organisation.
+        sealed: the number of the last chunk that was cut, by organisation.
     """
 
     at: int
     replaces: bool = False
-    chunks: list[Chunk] = []
-    cells: list[SpooledCell] = []
-    dropped: dict[str, int] = {}
-    acked: dict[str, int] = {}
-    sealed: dict[str, int] = {}
+    chunks: Sequence[Chunk] = ()
+    cells: Mapping[CallKey, CallTotals] = {}
+    dropped: Mapping[str, int] = {}
+    acked: Mapping[str, int] = {}
+    sealed: Mapping[str, int] = {}
 
 
-encode = msgspec.msgpack.Encoder().encode
-decode_head = msgspec.msgpack.Decoder(SpoolHeader).decode
-decode = msgspec.msgpack.Decoder(SpoolRecord).decode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(_Record).decode
+encode_header = msgspec.msgpack.Encoder().encode
+decode_header = msgspec.msgpack.Decoder(SpoolHeader).decode
 
 
-def loose(cells: Mapping[CallKey, CallTotals]) -> list[SpooledCell]:
-    """Cells as they are written."""
-    return [
-        SpooledCell(*key, cell.calls, cell.latency_us, cell.sent, cell.last_ms, cell.counts, cell.bins)
-        for key, cell in cells.items()
+def encode(record: SpoolRecord) -> bytes:
+    """A record as it is written."""
+    chunks = [
+        (org, number, [_row(key, totals, *key.owner) for key, totals in cells.items()], dropped, sealed_at)
+        for org, number, cells, dropped, sealed_at in record.chunks
     ]
+    rows = [_row(key, totals, key.caller) for key, totals in record.cells.items()]
+    return _pack((record.at, record.replaces, chunks, rows, *record[4:]))
+
+
+def _row(key: CallKey, totals: CallTotals, *caller: CallerId | str) -> tuple[Any, ...]:
+    return key.minute, *caller, key.endpoint, key.tags, key.status, *astuple(totals)
+
+
+def decode(raw: bytes) -> SpoolRecord:
+    """What `encode` wrote.
+
+    Raises:
+        msgspec.MsgspecError: it was not written by `encode`.
+    """
+    at, replaces, chunks, rows, *numbers = _unpack(raw)
+    found = [
+        Chunk(org, number, _together((CallKey(row[0], row[1:3], *row[3:6]), CallTotals(*row[6:])) for row in many), *rest)
+        for org, number, many, *rest in chunks
+    ]
+    return SpoolRecord(at, replaces, found, _together((CallKey(*row[:5]), CallTotals(*row[5:])) for row in rows), *numbers)
+
+
+def _together(many: Iterable[tuple[CallKey, CallTotals]]) -> Cells:
+    cells: Cells = {}
+    for key, totals in many:
+        add_totals(cells, key, totals)
+    return cells
 
 
 class SpoolState:
-    """What a file says, record by record.
+    """What the records of a file add up to.
 
     Attributes:
-        worker: whose numbers these are.
+        worker: the worker whose file it is.
         cells: calls without a number.
         dropped: calls without a number that will never be counted, by organisation.
         at: when something was last written, seconds since the epoch.
     """
 
-    def __init__(self, head: SpoolHeader, settings: Settings) -> None:
-        self.worker = head.worker
-        self.cells: dict[CallKey, CallTotals] = {}
+    def __init__(self, header: SpoolHeader, settings: Settings) -> None:
+        self.worker = header.worker
+        self.cells: Cells = {}
         self.dropped: dict[str, int] = {}
-        self._fit = _Fit(head, settings)
+        self._fit = _Fit(header, settings)
         self._chunks: dict[str, dict[int, Chunk]] = {}
         self._acks: dict[str, list[tuple[int, int]]] = {}
         self._sealed: dict[str, int] = {}
@@ -102,12 +124,11 @@ class SpoolState:
         self.at = max(self.at, entry.at)
         if entry.replaces:
             self.cells, self.dropped = {}, {}
-        for one in entry.cells:
-            self._take_loose(one)
+        for key, totals in self._fit.cells(entry.cells).items():
+            add_totals(self.cells, key, totals)
         self.dropped.update(entry.dropped)
         for chunk in entry.chunks:
-            fitting = chunk._replace(rows=[self._fit.row(row) for row in chunk.rows])
-            self._chunks.setdefault(chunk.org, {})[chunk.number] = fitting
+            self._chunks.setdefault(chunk.org, {})[chunk.number] = chunk._replace(cells=self._fit.cells(chunk.cells))
             self._seal(chunk.org, chunk.number)
         for org, number in entry.acked.items():
             self._acks.setdefault(org, []).append((entry.at, number))
@@ -117,10 +138,6 @@ class SpoolState:
 
     def _seal(self, org: str, number: int) -> None:
         self._sealed[org] = max(self._sealed.get(org, 0), number)
-
-    def _take_loose(self, one: SpooledCell) -> None:
-        cell = CallTotals(self._fit.counts(one.counts), one.calls, one.latency_us, one.sent, one.last_ms, one.bins)
-        add(self.cells, (one.minute, one.caller, one.endpoint, self._fit.tags(one.tags), one.status), cell)
 
     def pending(self, org: str) -> list[Chunk]:
         """The chunks that are not known to be in Redis, in order."""
@@ -143,8 +160,8 @@ class SpoolState:
         for org, sealed in self._sealed.items():
             outbox.know(org, sealed)
         for org in self._chunks:
-            pending = [_aged(chunk, now) for chunk in self.pending(org)]
-            lost[org] = sum(row.calls for chunk in self.pending(org) if _is_old(chunk, now) for row in chunk.rows)
+            pending = [chunk.emptied() if _is_old(chunk, now) else chunk for chunk in self.pending(org)]
+            lost[org] = sum(chunk.calls for chunk in self.pending(org) if _is_old(chunk, now))
             retained = [chunk for chunk in self._retained(org) if not _is_old(chunk, now)]
             if pending or retained:
                 box = outbox.box(org)
@@ -163,49 +180,32 @@ class SpoolState:
     @property
     def calls(self) -> int:
         """How many calls of organisations are not known to be in Redis."""
-        chunks = sum(row.calls for org in self._chunks if org != OPERATOR for chunk in self.pending(org) for row in chunk.rows)
-        return chunks + sum(cell.calls for cell in self.cells.values())
+        chunks = sum(chunk.calls for org in self._chunks if org != OPERATOR for chunk in self.pending(org))
+        return chunks + calls_in(self.cells)
 
 
 def _is_old(chunk: Chunk, now: int) -> bool:
     return chunk.sealed_at <= now - SENT_SECONDS
 
 
-def _aged(chunk: Chunk, now: int) -> Chunk:
-    if not _is_old(chunk, now):
-        return chunk
-    return chunk._replace(rows=[], dropped=chunk.dropped + sum(row.calls for row in chunk.rows))
-
-
-def add(cells: dict[CallKey, CallTotals], key: CallKey, cell: CallTotals) -> None:
-    """Add a cell to others."""
-    mine = cells.setdefault(key, cell)
-    if mine is not cell:
-        mine.merge(cell)
-
-
 class _Fit:
-    """Puts tags and counters where these settings expect them: the next version of an application may have others."""
+    """Puts tags and counts in the places of these settings: the next version of an application may declare others."""
 
-    def __init__(self, head: SpoolHeader, settings: Settings) -> None:
-        self._same_tags = head.dimensions == settings.dimensions
-        self._same_counts = head.counters == settings.counters
-        self._tags = [(_place(name, head.dimensions), settings.untagged.get(name, NONE)) for name in settings.dimensions]
-        self._counts = [_place(name, head.counters) for name in settings.counters]
+    def __init__(self, header: SpoolHeader, settings: Settings) -> None:
+        self._is_same = (header.dimensions, header.counters) == (settings.dimensions, settings.counters)
+        self._tags = [(_place(name, header.dimensions), settings.untagged.get(name, NONE)) for name in settings.dimensions]
+        self._counts = [_place(name, header.counters) for name in settings.counters]
 
-    def tags(self, tags: tuple[str, ...]) -> tuple[str, ...]:
-        if self._same_tags:
-            return tags
-        return tuple(tags[place] if place is not None else untagged for place, untagged in self._tags)
+    def cells(self, cells: Mapping[CallKey, CallTotals]) -> Cells:
+        if self._is_same:
+            return dict(cells)
+        return _together((self._key(key), self._totals(totals)) for key, totals in cells.items())
 
-    def counts(self, counts: Sequence[int]) -> tuple[int, ...]:
-        if self._same_counts:
-            return tuple(counts)
-        return tuple(counts[place] if place is not None else 0 for place in self._counts)
+    def _key(self, key: CallKey) -> CallKey:
+        return replace(key, tags=tuple(untagged if place is None else key.tags[place] for place, untagged in self._tags))
 
-    def row(self, row: Row) -> Row:
-        row.tags, row.counts = self.tags(row.tags), self.counts(row.counts)
-        return row
+    def _totals(self, totals: CallTotals) -> CallTotals:
+        return replace(totals, counts=tuple(0 if place is None else totals.counts[place] for place in self._counts))
 
 
 def _place(name: str, names: tuple[str, ...]) -> int | None:

@@ -1,4 +1,4 @@
-"""From rows of calls to the increments of every series and board that they touch."""
+"""From counted calls to the increments of every series and board that they add to."""
 
 from __future__ import annotations
 
@@ -6,85 +6,103 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
+from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
 from usage_middleware.gil import yielding
 from usage_middleware.options import CounterKind
 from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, names
-from usage_middleware.store import schema as words
-from usage_middleware.store.chunk import Chunk, Row
-from usage_middleware.store.schema import OPERATOR, Schema, key_board_member
+from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.schema import (
+    BYTES,
+    CALLS,
+    CLASSES,
+    DROPPED,
+    LAST,
+    LATENCY,
+    OPERATOR,
+    Schema,
+    counter_field,
+    key_board_member,
+    other_member,
+    status_class,
+    status_field,
+)
 
-#: A slot that begins later than this from now was named by a clock that was wrong: its keys live no longer for it.
+#: The clock was wrong if a slot begins later than this from now. Its keys don't live any longer for it.
 _AHEAD = 32 * DAY
 
 _T = TypeVar("_T")
 _Pairs: TypeAlias = list[tuple[str, _T]]
-#: What will be one Redis key in each slot: its kind, and what else its name says, such as the endpoint.
+#: What becomes one Redis key in each slot: its kind, and what else its name says, such as the endpoint.
 _Place: TypeAlias = tuple[str, ...]
+#: Increments, Redis keys, and a name for what they are in.
+_Part: TypeAlias = tuple[int, int, *tuple[int | str, ...]]
 _SERIES: tuple[CounterKind, ...] = ("series", "endpoint", "key")
 _BOARDS: tuple[CounterKind, ...] = ("board", "key_board")
 
 
-class Series(msgspec.Struct, gc=False):
-    """What is added to one hash: sums by field, and the fields of which the greatest value stays."""
+class Increments(msgspec.Struct, gc=False):
+    """What is added to one Redis key.
+
+    Attributes:
+        expire_at: when the key ends, seconds since the epoch.
+        sums: field or member -> what is added.
+        greatest: field -> what replaces a smaller value; series only.
+    """
 
     expire_at: int
     sums: dict[str, int]
-    greatest: dict[str, int]
-
-
-class Board(msgspec.Struct, gc=False):
-    """What is added to one sorted set."""
-
-    expire_at: int
-    scores: dict[str, int]
+    greatest: dict[str, int] = {}
 
 
 class Expansion(NamedTuple):
-    """All that one chunk adds, by the names of Redis keys; `seen` by dimension: member -> last_ms."""
+    """Everything that one chunk adds, by the names of Redis keys; `seen` by dimension: member -> last_ms."""
 
-    series: dict[str, Series]
-    boards: dict[str, Board]
+    series: dict[str, Increments]
+    boards: dict[str, Increments]
     seen: dict[str, dict[str, int]]
 
     @property
     def increments(self) -> int:
         """How many fields and members are touched."""
-        return sum(len(one.sums) + len(one.greatest) for one in self.series.values()) + sum(
-            len(board.scores) for board in self.boards.values()
-        )
+        return sum(len(one.sums) + len(one.greatest) for one in (*self.series.values(), *self.boards.values()))
 
 
 def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
-    """Every increment of a chunk at all three resolutions; counters that are past their retention are left out.
+    """Every increment of a chunk at all three resolutions. Redis keys that are past their retention are left out.
 
-    In the operator's tree (`chunk.org` is `*`) rows count by their own organisation, and no key is told apart.
-    `now` is in seconds; calls that were dropped are counted in its slots. However wrong the clock was that named a row's
-    minute, no key outlives its retention by more than 32 days.
+    In the operator's tree (`chunk.org` is `*`) calls count by their own organisation, and keys are not told apart.
+    `now` is in seconds; dropped calls are counted in its slots. However wrong the clock was that a minute came from, no
+    Redis key outlives its retention by more than 32 days.
     """
     found = _Expander(schema, chunk.org, now)
-    for row in yielding(chunk.rows):
-        found.add(row)
+    for key, totals in yielding(chunk.cells.items()):
+        found.add(key, totals)
     if chunk.dropped:
         found.drop(chunk.dropped)
     return found.expansion()
 
 
 def dimensions_of(schema: Schema, org: str) -> tuple[str, ...]:
-    """The dimensions that have boards in the tree of this organisation."""
+    """The dimensions that have boards in an organisation's tree."""
     return ("endpoint", "org" if org == OPERATOR else "key", *schema.settings.dimensions)
 
 
+def members_of(key: CallKey, org: str) -> tuple[str, ...]:
+    """The member of each of these dimensions, for calls in an organisation's tree."""
+    own_org, own_key = key.owner
+    return (key.endpoint, own_org if org == OPERATOR else own_key, *key.tags)
+
+
 def is_late(schema: Schema, minute: int, now: int) -> bool:
-    """True when not even the days of the organisation are kept any more for calls of this minute."""
+    """True when nothing is kept any more for calls of this minute, not even the days of the organisation."""
     layers = schema.layers
     day_names = names(Slot(layers.day, layers.day.floor(minute)), layers.middle.seconds)
     return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
 
 
 class _Sums:
-    """What calls add up to in one slot of time: for each place (what will be a Redis key) name -> sum, and the latest call."""
+    """What calls add up to in one slot of time: for each place name -> sum, and the latest call."""
 
     __slots__ = ("amounts", "last_ms")
 
@@ -117,9 +135,9 @@ def _together(many: list[_Sums]) -> _Sums:
 
 
 class _Expander:
-    """First adds rows up, minute by minute; only then names what comes of it, once for each resolution.
+    """Adds calls up by minute, and names what comes of it once for each resolution.
 
-    A chunk holds many rows of few minutes: named row by row, the same keys would be built a dozen times over.
+    A chunk holds many calls of few minutes: named call by call, the same Redis keys would be built a dozen times over.
     """
 
     def __init__(self, schema: Schema, org: str, now: int) -> None:
@@ -127,33 +145,34 @@ class _Expander:
         self.org = org
         self.now = now
         self.dimensions = dimensions_of(schema, org)
-        self.counters = tuple(words.counter_field(name) for name in schema.settings.counters)
+        self.counters = tuple(map(counter_field, schema.settings.counters))
         self.minutes: dict[int, _Sums] = {}
         self.seen: dict[str, dict[str, int]] = {dimension: {} for dimension in self.dimensions}
 
-    def add(self, row: Row) -> None:
-        sums = self._minute(row.minute)
-        members, measures = self._members(row), _board_measures(row)
-        self._add_series(sums, row)
+    def add(self, key: CallKey, totals: CallTotals) -> None:
+        sums = self._minute(key.minute)
+        members = list(zip(self.dimensions, members_of(key, self.org), strict=True))
+        measures = _board_measures(key.status, totals)
+        self._add_series(sums, key, totals)
         for dimension, member in members:
             where = self.schema.sharded(dimension, member)
             for measure, amount in measures:
                 sums.add(("board", where, measure), ((member, amount),))
-        bins = [(str(number), calls) for number, calls in row.bins.items()]
+        bins = [(str(number), calls) for number, calls in totals.bins.items()]
         sums.add(("latency",), bins)
-        sums.add(("latency", row.endpoint), bins)
+        sums.add(("latency", key.endpoint), bins)
         if self.org != OPERATOR:
-            sums.add(("key_board", row.key), _key_board_scores(members, measures, bins))
-        last_ms = min(row.last_ms, (self.now + _AHEAD) * 1000)
+            sums.add(("key_board", key.owner[1]), _key_board_scores(members, measures, bins))
+        last_ms = min(totals.last_ms, (self.now + _AHEAD) * 1000)
         for dimension, member in members:
             seen = self.seen[dimension]
             seen[member] = max(seen.get(member, 0), last_ms)
 
     def drop(self, calls: int) -> None:
-        self._minute(self.schema.layers.minute.floor(self.now)).add(("series",), [(words.DROPPED, calls)])
+        self._minute(self.schema.layers.minute.floor(self.now)).add(("series",), [(DROPPED, calls)])
 
     def expansion(self) -> Expansion:
-        """All that was added, under the names of Redis keys."""
+        """Everything that was added, under the names of Redis keys."""
         found = Expansion({}, {}, self.seen)
         slots = self.minutes
         for layer in self.schema.layers:
@@ -171,30 +190,26 @@ class _Expander:
             sums = self.minutes[at] = _Sums()
         return sums
 
-    def _members(self, row: Row) -> _Pairs[str]:
-        who = row.org if self.org == OPERATOR else row.key
-        return list(zip(self.dimensions, (row.endpoint, who, *row.tags), strict=True))
-
-    def _add_series(self, sums: _Sums, row: Row) -> None:
-        measures = self._series_measures(row)
-        places: list[_Place] = [("series",), ("endpoint", row.endpoint)]
+    def _add_series(self, sums: _Sums, key: CallKey, totals: CallTotals) -> None:
+        measures = self._series_measures(key.status, totals)
+        places: list[_Place] = [("series",), ("endpoint", key.endpoint)]
         if self.org != OPERATOR:
-            places.append(("key", row.key))
+            places.append(("key", key.owner[1]))
         for place in places:
             sums.add(place, measures)
-            sums.saw(place, row.last_ms)
+            sums.saw(place, totals.last_ms)
 
-    def _series_measures(self, row: Row) -> _Pairs[int]:
-        counts = zip(self.counters, row.counts, strict=True)
-        optional = [(words.LATENCY, row.latency_us), (words.BYTES, row.sent), *counts]
+    def _series_measures(self, status: int, totals: CallTotals) -> _Pairs[int]:
+        counts = zip(self.counters, totals.counts, strict=True)
+        optional = [(LATENCY, totals.latency_us), (BYTES, totals.sent), *counts]
         return [
-            (words.CALLS, row.calls),
-            (words.status_field(row.status), row.calls),
+            (CALLS, totals.calls),
+            (status_field(status), totals.calls),
             *((measure, amount) for measure, amount in optional if amount),
         ]
 
     def _name(self, found: Expansion, layer: Resolution, start: int, sums: _Sums) -> None:
-        """Write the sums of one slot under their keys, but for what is past its retention."""
+        """Write the sums of one slot under their Redis keys, without those that are past their retention."""
         at = names(Slot(layer, start), self.schema.layers.middle.seconds)
         ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
         ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
@@ -204,13 +219,13 @@ class _Expander:
             if end <= self.now:
                 continue
             key = self._key(layer, at, place)
-            if place[0] in _SERIES:
-                series = found.series.setdefault(key, Series(end, {}, {}))
-                series.sums.update((f"{at.field} {measure}", amount) for measure, amount in amounts.items())
-                if place in sums.last_ms:
-                    series.greatest[f"{at.field} {words.LAST}"] = sums.last_ms[place]
-            else:
-                found.boards[key] = Board(end, amounts)
+            if place[0] not in _SERIES:
+                found.boards[key] = Increments(end, amounts)
+                continue
+            series = found.series.setdefault(key, Increments(end, {}))
+            series.sums.update((f"{at.field} {measure}", amount) for measure, amount in amounts.items())
+            if place in sums.last_ms:
+                series.greatest[f"{at.field} {LAST}"] = sums.last_ms[place]
 
     def _key(self, layer: Resolution, at: SlotNames, place: _Place) -> str:
         kind, *rest = place
@@ -235,83 +250,80 @@ def _key_board_scores(members: _Pairs[str], measures: _Pairs[int], bins: _Pairs[
         if dimension != "key"
         for measure, amount in measures
     ]
-    return scores + [(key_board_member(words.CALLS, "latency", number), calls) for number, calls in bins]
+    return scores + [(key_board_member(CALLS, "latency", number), calls) for number, calls in bins]
 
 
-def _board_measures(row: Row) -> _Pairs[int]:
-    found = [(words.CALLS, row.calls)]
-    if row.latency_us:
-        found.append((words.LATENCY, row.latency_us))
-    status_class = words.status_class(row.status)
-    if status_class in words.CLASSES:
-        found.append((status_class, row.calls))
+def _board_measures(status: int, totals: CallTotals) -> _Pairs[int]:
+    found = [(CALLS, totals.calls)]
+    if totals.latency_us:
+        found.append((LATENCY, totals.latency_us))
+    if status_class(status) in CLASSES:
+        found.append((status_class(status), totals.calls))
     return found
 
 
 def substitute(schema: Schema, chunk: Chunk, refused: Mapping[str, Collection[str]]) -> Chunk:
-    """The same chunk, its refused members counted as `(other)`. Rows that change are copies."""
+    """The same chunk with its refused members counted as `(other)`; `refused` is by dimension."""
     if not any(refused.values()):
         return chunk
     dimensions = dimensions_of(schema, chunk.org)
-    return chunk._replace(rows=[_substituted(row, dimensions, refused) for row in chunk.rows])
+    cells: Cells = {}
+    for key, totals in chunk.cells.items():
+        add_totals(cells, _substituted(key, chunk.org, dimensions, refused), totals.copy())
+    return chunk._replace(cells=cells)
 
 
-def _substituted(row: Row, dimensions: tuple[str, ...], refused: Mapping[str, Collection[str]]) -> Row:
-    def kept(dimension: str, member: str) -> str:
-        return words.other_member(dimension, member) if member in refused.get(dimension, ()) else member
-
-    endpoint, who, *declared = dimensions
-    changed = replace(
-        row,
-        endpoint=kept(endpoint, row.endpoint),
-        tags=tuple(kept(name, tag) for name, tag in zip(declared, row.tags, strict=True)),
+def _substituted(key: CallKey, org: str, dimensions: tuple[str, ...], refused: Mapping[str, Collection[str]]) -> CallKey:
+    endpoint, who, *tags = (
+        other_member(dimension, member) if member in refused.get(dimension, ()) else member
+        for dimension, member in zip(dimensions, members_of(key, org), strict=True)
     )
-    if who == "org":
-        changed.org = kept("org", row.org)
-    else:
-        changed.key = kept("key", row.key)
-    return changed
+    own_org, own_key = key.owner
+    caller = (who, own_key) if org == OPERATOR else (own_org, who)
+    return CallKey(key.minute, caller, endpoint, tuple(tags), key.status)
 
 
 class RollupCost:
-    """Adds up what rows ask of Redis together.
+    """Adds up what calls cost Redis when they are sent together.
 
     Attributes:
-        increments: of fields and members, never less than they are.
-        redis_keys: what these are in, as long as dimensions are not sharded.
+        increments: of fields and members, never less than there are.
+        redis_keys: the Redis keys that these are in, if dimensions are not sharded.
     """
 
     def __init__(self, counters: int) -> None:
         self._counters = counters
-        self._known: set[tuple[object, ...]] = set()
+        #: Hashes of parts: the parts themselves would be work for the garbage collector.
+        self._known: set[int] = set()
         self.increments = self.redis_keys = 0
 
-    def add(self, row: Row) -> None:
-        """Count one more row."""
-        for increments, redis_keys, part in self._parts(row):
-            if part not in self._known:
-                self._known.add(part)
-                self.increments += 3 * increments
-                self.redis_keys += 3 * redis_keys
+    def add(self, key: CallKey, totals: CallTotals) -> None:
+        """Count the calls of one more key."""
+        for part in self._parts(key, totals.bins):
+            mark = hash(part)
+            if mark not in self._known:
+                self._known.add(mark)
+                self.increments += 3 * part[0]
+                self.redis_keys += 3 * part[1]
 
-    def _parts(self, row: Row) -> list[tuple[int, int, tuple[object, ...]]]:
-        """What a row may be the first to touch at each resolution: increments, Redis keys, and a name for it."""
-        minute, key, endpoint, status = row.minute, row.key or row.org, row.endpoint, row.status
-        series, dimensions = 4 + self._counters, 2 + len(row.tags)
-        parts: list[tuple[int, int, tuple[object, ...]]] = [
-            (series, 2 + 2 * dimensions, (minute,)),
-            (series + 2, 2, (minute, "e", endpoint)),
-            (series + 2, 2, (minute, "k", key)),
-            (1, dimensions, (minute, "s", status)),
-            (2, 0, (minute, "es", endpoint, status)),
-            (2, 0, (minute, "ks", key, status)),
-            (2, 0, (minute, "ke", key, endpoint)),
-            (1, 0, (minute, "kes", key, endpoint, status)),
+    def _parts(self, key: CallKey, bins: Iterable[int]) -> list[_Part]:
+        """What these calls touch at each resolution, if they are the first to do so."""
+        org, own_key = key.owner
+        minute, endpoint, status, who = key.minute, key.endpoint, key.status, own_key or org
+        series, dimensions = 4 + self._counters, 2 + len(key.tags)
+        parts: list[_Part] = [
+            (series, 2 + 2 * dimensions, minute),
+            (series + 2, 2, minute, "e", endpoint),
+            (series + 2, 2, minute, "k", who),
+            (1, dimensions, minute, "s", status),
+            (2, 0, minute, "es", endpoint, status),
+            (2, 0, minute, "ks", who, status),
+            (2, 0, minute, "ke", who, endpoint),
+            (1, 0, minute, "kes", who, endpoint, status),
         ]
-        for place, tag in enumerate(row.tags):
-            parts += [(2, 0, (minute, "t", place, tag)), (1, 0, (minute, "ts", place, tag, status))]
-            parts += [(2, 0, (minute, "kt", key, place, tag)), (1, 0, (minute, "kts", key, place, tag, status))]
-        for bin_number in row.bins:
-            parts += [(1, 0, (minute, "b", bin_number)), (1, 0, (minute, "eb", endpoint, bin_number))]
-            parts.append((1, 0, (minute, "kb", key, bin_number)))
+        for place, tag in enumerate(key.tags):
+            parts += [(2, 0, minute, "t", place, tag), (1, 0, minute, "ts", place, tag, status)]
+            parts += [(2, 0, minute, "kt", who, place, tag), (1, 0, minute, "kts", who, place, tag, status)]
+        for number in bins:
+            parts += [(1, 0, minute, "b", number), (1, 0, minute, "eb", endpoint, number), (1, 0, minute, "kb", who, number)]
         return parts

@@ -13,11 +13,20 @@ import msgspec
 from usage_middleware.gil import rest
 from usage_middleware.options import NONE
 from usage_middleware.periods import DAY
-from usage_middleware.store import schema as words
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import effect, effect_of_reply, reason, redis_errors
-from usage_middleware.store.rollup import Expansion, expand
-from usage_middleware.store.schema import Schema
+from usage_middleware.store.rollup import Expansion, Increments, expand
+from usage_middleware.store.schema import (
+    ANONYMOUS,
+    METHODS,
+    OTHER,
+    OTHER_METHOD,
+    UNKNOWN,
+    UNMATCHED,
+    Schema,
+    is_reserved,
+    since_field,
+)
 
 SCHEMA_VERSION = 1
 #: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
@@ -37,9 +46,8 @@ SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
 
-_RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(words.METHODS | {words.OTHER_METHOD})
-                          for name in (words.UNMATCHED, words.OTHER)]}  # fmt: skip
-_RESERVED_NAMES = [words.ANONYMOUS, NONE, words.OTHER, words.UNKNOWN]
+_RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(METHODS | {OTHER_METHOD}) for name in (UNMATCHED, OTHER)]}
+_RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
 
 
 class Outcome(Enum):
@@ -78,14 +86,17 @@ class SendResult(NamedTuple):
     reason: str = ""
 
 
-class _KeyIncrements(msgspec.Struct, array_like=True, gc=False):
-    """What is added to one Redis key. Nothing here is for the garbage collector to see: a flush makes 100,000 of them."""
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """What the script adds to one Redis key; from place `greatest` on (counted from 1) the greater value stays.
+
+    A flush makes some 10,000 of them, none of which the garbage collector tracks for long.
+    """
 
     key: str
     expire_at: int
     names: tuple[str, ...]
     amounts: tuple[int | str, ...]
-    greatest: int = 0
+    greatest: int
 
 
 class Disagreement(Exception):
@@ -142,16 +153,8 @@ class Writer:
                 int(now * 1000),
                 APPLIED_SECONDS,
                 self._registry(chunk.org, expansion, int(now), exempt),
-                [
-                    _KeyIncrements(
-                        key, one.expire_at, (*one.sums, *one.greatest), _exact(one.sums, one.greatest), len(one.sums) + 1
-                    )
-                    for key, one in expansion.series.items()
-                ],
-                [
-                    _KeyIncrements(key, one.expire_at, (*one.scores,), (*one.scores.values(),))
-                    for key, one in expansion.boards.items()
-                ],
+                [_entry(key, one) for key, one in expansion.series.items()],
+                [_entry(key, one) for key, one in expansion.boards.items()],
             ]
         )
 
@@ -160,7 +163,7 @@ class Writer:
         for dimension, seen in expansion.seen.items():
             if not seen:
                 continue
-            free = {name for name in seen if words.is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
+            free = {name for name in seen if is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
             members = sorted(seen, key=free.__contains__)
             entries.append(
                 [
@@ -227,7 +230,7 @@ class Writer:
         settings = self.schema.settings
         ours = {"schema": SCHEMA_VERSION, "slot_minutes": settings.slot_minutes}
         since: dict[str, str | int] = {
-            words.since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)
+            since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)
         }
         with self._client().pipeline(transaction=True) as pipeline:
             for name, value in {**ours, **since, "features": FEATURES}.items():
@@ -305,8 +308,14 @@ def _is_cluster(client: Any) -> bool:
     return hasattr(client, "get_node_from_key")
 
 
-def _exact(*amounts: Mapping[str, int]) -> tuple[int | str, ...]:
-    return tuple([value if -_EXACT < value < _EXACT else str(value) for one in amounts for value in one.values()])
+def _entry(key: str, one: Increments) -> _Entry:
+    amounts = (*one.sums.values(), *one.greatest.values())
+    exact = amounts if max(amounts, default=0) < _EXACT else map(_exact, amounts)
+    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1)
+
+
+def _exact(amount: int) -> int | str:
+    return amount if amount < _EXACT else str(amount)
 
 
 def _answer(reply: Any) -> SendResult:
@@ -318,7 +327,7 @@ def _answer(reply: Any) -> SendResult:
     if kind == b"GAP":
         return SendResult(Outcome.GAP, last=int(rest[0]))
     if kind == b"FULL":
-        refused = {dimension.decode(): {name.decode() for name in names} for dimension, *names in rest}
+        refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
         return SendResult(Outcome.FULL, refused=refused)
     reason = rest[0].decode(errors="replace")
     return SendResult(Outcome(effect_of_reply(reason)), reason=reason)
