@@ -27,6 +27,7 @@ def add(
 ) -> None:
     for _ in range(n):
         record_call(recorder, caller, endpoint, (), status, 1000, 50, ())
+    recorder._flusher.add_up()
 
 
 def writer_of(recorder: Recorder) -> FaultyWriter:
@@ -265,7 +266,6 @@ def test_a_long_outage_is_folded_then_dropped_and_told(
     assert recorder.stats().backlog_calls == 300
     for number in range(50):
         add(recorder, endpoint=f"GET /{number}")
-    recorder._flusher.add_up()
     held = recorder.stats().backlog_calls
     assert held < 350
     way[0] = client
