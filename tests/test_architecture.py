@@ -19,7 +19,7 @@ SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "late
 #: The part of the store that both halves stand on.
 MEETING = {"store.schema", "store.engine", "store.keys", "store.driver_errors"}
 WRITE_STORE = {"store.chunk", "store.rollup", "store.writer"}
-READ_STORE = {"store.reader", "store.replies", "store.read_batch"}
+READ_STORE = {"store.answer_cache", "store.reader", "store.replies", "store.read_batch"}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
 MAY_BE_ASYNC = {"capture.asgi", "web.starlette"}
@@ -103,8 +103,8 @@ def test_only_the_shells_know_a_framework(name: str) -> None:
     assert not imports(name, own=False) & FRAMEWORKS
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"web.cache", *in_rooms("store")}))
-def test_only_the_store_and_the_cache_know_the_driver(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(MODULES) - set(in_rooms("store"))))
+def test_only_the_store_knows_the_driver(name: str) -> None:
     assert "redis" not in imports(name, own=False)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
-from usage_middleware.store.keys import Directory
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema, since_field
@@ -23,27 +22,18 @@ class Connected(Protocol):
 
 
 class Reader:
-    """Opens sheets, and tells how far the numbers are complete.
-
-    Attributes:
-        directory: who the API keys belong to, for names and for keys without calls.
-        visible: narrows the unused endpoints that a viewer is shown: (viewer, labels) -> labels.
-    """
+    """Opens sheets, and tells how far the numbers are complete."""
 
     def __init__(
         self,
         engine: Connected,
         schema: Schema,
-        directory: Directory,
         *,
         own_routes: Callable[[], Collection[str]] = tuple,
-        visible: Callable[[Any, list[str]], Iterable[str]] | None = None,
     ) -> None:
         self._engine = engine
-        self.directory = directory
         self.schema = schema
         self.settings = schema.settings
-        self.visible = visible
         self._own_routes = own_routes
 
     def routes(self) -> list[str]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import flask
 
-from usage_middleware.request_keys import leave_out
-from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.handler import Handler
+from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.handler import Handler, HasReports, leave_out
 from usage_middleware.web.wsgi import request_of
-
-if TYPE_CHECKING:
-    from usage_middleware.usage import Usage
 
 #: All that Flask routes here, so that ours is the answer to the methods that are not possible.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
-def usage_blueprint(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60, name: str = "usage") -> flask.Blueprint:
+def usage_blueprint(usage: HasReports, *, auth: Auth | None, cache_seconds: int = 60, name: str = "usage") -> flask.Blueprint:
     """The usage API.
 
         flask_app.register_blueprint(usage_blueprint(usage, auth=KeyAuth(usage.keys)), url_prefix="/usage")
@@ -31,7 +27,7 @@ def usage_blueprint(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60,
     Raises:
         ConfigurationError: an argument that can't be.
     """
-    site, asks = Handler(usage, cache_seconds), checked(auth)
+    site, asks = Handler(usage.reader, cache_seconds), require_auth(auth)
     blueprint = flask.Blueprint(name, __name__)
 
     def answer(path: str = "", **_: Any) -> flask.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anyio import from_thread
 from starlette.applications import Starlette
@@ -15,16 +15,12 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from usage_middleware.request_keys import leave_out
-from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.handler import Handler
+from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.handler import Handler, HasReports, leave_out
 from usage_middleware.web.http import Request
 
-if TYPE_CHECKING:
-    from usage_middleware.usage import Usage
 
-
-def usage_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> Starlette:
+def usage_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int = 60) -> Starlette:
     """The usage API. It needs no lifespan, which hosts never run for what is mounted.
 
         app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))
@@ -38,7 +34,7 @@ def usage_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> St
         ConfigurationError: an argument that can't be.
     """
     app = Starlette()
-    shell = _shell(Handler(usage, cache_seconds), checked(auth, may_be_async=True))
+    shell = _shell(Handler(usage.reader, cache_seconds), require_auth(auth, may_be_async=True))
     app.router = Router(redirect_slashes=False, default=shell)
     return app
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from usage_middleware.request_keys import leave_out
-from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.handler import Handler
+from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.handler import Handler, HasReports, leave_out
 from usage_middleware.web.http import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from usage_middleware.usage import Usage
 
-
-def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> WSGIApplication:
+def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int = 60) -> WSGIApplication:
     """The usage API.
 
         flask_app.wsgi_app = DispatcherMiddleware(
@@ -30,7 +27,7 @@ def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) 
     Raises:
         ConfigurationError: an argument that can't be.
     """
-    site, asks = Handler(usage, cache_seconds), checked(auth)
+    site, asks = Handler(usage.reader, cache_seconds), require_auth(auth)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave_out(environ)
