@@ -9,11 +9,20 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import Settings
-from usage_middleware.report.context import Members, ReportContext, ScopedReader, Series, dropped_calls
+from usage_middleware.report.context import (
+    Members,
+    ReportContext,
+    ReportScope,
+    ScopedReader,
+    Series,
+    dropped_calls,
+    missing_org,
+    report_scope,
+)
 from usage_middleware.report.metrics import Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
 from usage_middleware.report.parameters import LIMIT, Parameters, described, period
 from usage_middleware.report.view import Table, View
-from usage_middleware.report.viewer import ReportScope, Viewer, missing_org, report_scope
+from usage_middleware.report.viewer import Viewer
 from usage_middleware.report.window import WindowReport, WindowRequest, resolve
 from usage_middleware.store.read_batch import Deferred
 from usage_middleware.store.schema import OPERATOR, method_of

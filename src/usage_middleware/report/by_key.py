@@ -10,12 +10,20 @@ import msgspec
 from usage_middleware.errors import QueryError
 from usage_middleware.options import Settings
 from usage_middleware.periods import rfc3339
-from usage_middleware.report.context import Members, ReportContext, ScopedReader, Series, dropped_calls
+from usage_middleware.report.context import (
+    Members,
+    ReportContext,
+    ReportScope,
+    ScopedReader,
+    Series,
+    dropped_calls,
+    missing_org,
+    report_scope,
+)
 from usage_middleware.report.metrics import Tally, board_tally, by_label, series_tally, tally_sum
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, Period, SortOrder, described
 from usage_middleware.report.view import Table, View
-from usage_middleware.report.viewer import ReportScope, missing_org, report_scope
 from usage_middleware.report.window import CAP, Window, WindowReport, WindowRequest, resolve
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.schema import CALLS, OPERATOR, is_reserved, key_member

@@ -1,4 +1,4 @@
-"""What a report is built with: the counters and keys, who asks, and when."""
+"""What a report is built with: who asks, what of, when, and what there is to answer with."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from usage_middleware.options import NONE, Settings
+from usage_middleware.errors import QueryError
+from usage_middleware.options import DEFAULT_ORG, CounterKind, Settings
 from usage_middleware.periods import Slot, rfc3339
-from usage_middleware.report.metrics import Measures, board_measures, by_label
-from usage_middleware.report.viewer import ReportScope, Viewer
+from usage_middleware.report.metrics import by_label, with_rest
+from usage_middleware.report.viewer import Names, Viewer
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.read_batch import Deferred, ReadBatch
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.replies import KeyBoard
-from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
+from usage_middleware.store.schema import (
+    BOARD_MEASURES,
+    DROPPED,
+    OPERATOR,
+    Schema,
+    key_member,
+    member_from_request,
+    name_of,
+    org_member,
+    org_name_of,
+)
 
 Members: TypeAlias = dict[str, dict[str, int]]
 Series: TypeAlias = dict[Slot, dict[str, int]]
@@ -28,9 +39,76 @@ VisibleEndpoints: TypeAlias = Callable[[Viewer, list[str]], Iterable[str]]
 PageOrder: TypeAlias = Callable[[str, object, list[str]], list[str]]
 
 
-def current_order(org: str, question: object, names: list[str]) -> list[str]:
-    """A `PageOrder` that remembers nothing: every page is of the list as it is now."""
-    return names
+#: The key that a key viewer sees where it asks for another's: no call has it, since members are never empty.
+NOBODY = ""
+
+
+class ReportScope(NamedTuple):
+    """What is looked at: an organisation (`*`: all of them together), or one key of it; as members, and their names."""
+
+    org: str
+    key: str | None = None
+    names: Names = Names()
+
+    @property
+    def shown_org(self) -> str | None:
+        """The organisation as an answer names it: None where all are seen together."""
+        return None if self.org == OPERATOR else self.org
+
+    @property
+    def org_name(self) -> str:
+        """The organisation as the key directory calls it."""
+        return org_name_of(self.org) if self.names.org is None else self.names.org
+
+    @property
+    def key_name(self) -> str:
+        """The key as the key directory calls it; empty where all keys are looked at."""
+        return name_of(self.key or "") if self.names.key is None else self.names.key
+
+    @property
+    def series_kind(self) -> CounterKind:
+        """The counters that hold how it went over time."""
+        return "series" if self.key is None else "key"
+
+    @property
+    def board_kind(self) -> CounterKind:
+        """The counters that hold its breakdowns."""
+        return "board" if self.key is None else "key_board"
+
+
+def report_scope(viewer: Viewer, org: str | None, key_id: str | None = None, *, together: bool = True) -> ReportScope:
+    """What a viewer who asks for `org` and `key_id` looks at. `together`: whether all organisations are counted together.
+
+    Raises:
+        QueryError: `not_found` where the organisation is another's, whether it exists or not; `missing_org` where an
+            operator asks for a key without saying whose, or for all organisations together where that is not counted.
+    """
+    if viewer.org is None:
+        return _operator_scope(org, key_id, together)
+    if org is not None and viewer.org not in (member_from_request(org), org_member(org)):
+        raise QueryError("not_found", "There is no such organisation.", "org")
+    if viewer.key_id is None:
+        return ReportScope(viewer.org, None if key_id is None else member_from_request(key_id), Names(viewer.names.org))
+    is_own = key_id is None or viewer.key_id in (member_from_request(key_id), key_member(key_id))
+    return ReportScope(viewer.org, viewer.key_id if is_own else NOBODY, viewer.names)
+
+
+def _operator_scope(org: str | None, key_id: str | None, together: bool) -> ReportScope:
+    if org is None:
+        if not together:
+            raise missing_org(
+                "All organisations together are not counted here (operator_tree is off): say which one with org=."
+            )
+        if key_id is not None:
+            raise missing_org()
+        return ReportScope(OPERATOR)
+    named = member_from_request(org) if org else DEFAULT_ORG
+    return ReportScope(org_member(org) if named == OPERATOR else named, None if key_id is None else member_from_request(key_id))
+
+
+def missing_org(why: str = "This view is about the keys of one organisation: say which with org=.") -> QueryError:
+    """The error of an operator's question that only makes sense for one organisation."""
+    return QueryError("missing_org", why, "org")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +120,7 @@ class ReportContext:
         directory: who the API keys belong to, for names and for keys without calls.
         now: seconds since the epoch; calls of the running second count.
         visible_endpoints: None shows every viewer all unused endpoints.
+        page_order: None: every page is of the list as it is now.
     """
 
     reader: Reader
@@ -49,7 +128,7 @@ class ReportContext:
     viewer: Viewer
     now: int
     visible_endpoints: VisibleEndpoints | None = None
-    page_order: PageOrder = current_order
+    page_order: PageOrder | None = None
 
     @property
     def settings(self) -> Settings:
@@ -99,7 +178,7 @@ class ReportSource:
         self._directory = directory
         self._visible_endpoints = visible_endpoints
 
-    def context(self, viewer: Viewer, *, now: int | None = None, page_order: PageOrder = current_order) -> ReportContext:
+    def context(self, viewer: Viewer, *, now: int | None = None, page_order: PageOrder | None = None) -> ReportContext:
         """The context of one report. `now` None: by the clock, rounded up."""
         return ReportContext(
             reader=self._reader,
@@ -145,7 +224,7 @@ class ScopedReader:
         began = self.slots[0].start if self.slots else self.context.now
         if began >= self.context.reader.since([dimension]).get(dimension, began):
             return members
-        return members.map(lambda found: _with_the_rest(found, series.value.values()))
+        return members.map(lambda found: with_rest(found, series.value.values()))
 
     def latency(self) -> Deferred[dict[int, int]]:
         """The histogram."""
@@ -166,13 +245,3 @@ class ScopedReader:
 def dropped_calls(scope: ReportScope, series: Series) -> int | None:
     """Finished requests that could not be counted; None of one key, for which that is not kept."""
     return None if scope.key is not None else sum(measures.get(DROPPED, 0) for measures in series.values())
-
-
-def _with_the_rest(members: Members, series: Iterable[Measures]) -> Members:
-    """The members, and what none of them has of the whole as `(none)`."""
-    rest = board_measures(series)
-    for measures in members.values():
-        for measure, number in measures.items():
-            rest[measure] = rest.get(measure, 0) - number
-    none = {measure: rest[measure] + members.get(NONE, {}).get(measure, 0) for measure in rest}
-    return {**members, NONE: none} if any(none.values()) else members

@@ -10,14 +10,13 @@ import msgspec
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import zone
-from usage_middleware.report.context import ReportContext, ScopedReader, Series, dropped_calls
+from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, Series, dropped_calls, report_scope
 from usage_middleware.report.details_endpoints import EndpointDetails, EndpointRow, ListedEndpoints, SortBy, endpoint_table
 from usage_middleware.report.metrics import LatencyReport, Tally, by_class, by_status, is_error, latency_report, series_tally
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, SortOrder, Timezone, described, period
 from usage_middleware.report.timeline import Granularity, GranularityChooser, Timeline, timeline
 from usage_middleware.report.view import Table, View
-from usage_middleware.report.viewer import ReportScope, report_scope
 from usage_middleware.report.window import ALL, PRESETS, Window, WindowReport, WindowRequest, resolve
 
 

@@ -8,10 +8,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from usage_middleware.periods import rfc3339
-from usage_middleware.report.context import Members, ReportContext
+from usage_middleware.report.context import Members, ReportContext, ReportScope
 from usage_middleware.report.metrics import LatencyReport, Tally, board_tally, latency_report, summed, under_label
 from usage_middleware.report.view import Table
-from usage_middleware.report.viewer import ReportScope
 from usage_middleware.report.window import Window
 from usage_middleware.store.replies import latest
 

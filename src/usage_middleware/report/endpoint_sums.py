@@ -13,10 +13,9 @@ from typing import NamedTuple, TypeAlias
 
 from usage_middleware.options import Settings
 from usage_middleware.periods import Slot
-from usage_middleware.report.context import ReportContext
+from usage_middleware.report.context import ReportContext, ReportScope
 from usage_middleware.report.metrics import summed, under_label
 from usage_middleware.report.timeline import Timeline
-from usage_middleware.report.viewer import ReportScope
 from usage_middleware.store.replies import latest
 from usage_middleware.store.schema import CALLS, counter_field
 

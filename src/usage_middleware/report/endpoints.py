@@ -12,13 +12,12 @@ import msgspec
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import midnight, rfc3339, zone
-from usage_middleware.report.context import ReportContext
+from usage_middleware.report.context import ReportContext, ReportScope, report_scope
 from usage_middleware.report.endpoint_sums import EndpointSums, read_endpoints
 from usage_middleware.report.metrics import label_of, summed
 from usage_middleware.report.parameters import WINDOW, Parameters, Timezone, described
 from usage_middleware.report.timeline import Timeline, check_retained, edge_problem, not_kept, timeline, too_wide, unsupported
 from usage_middleware.report.view import Table, View, WireFields
-from usage_middleware.report.viewer import ReportScope, report_scope
 from usage_middleware.report.window import ALL, CUSTOM, Window, WindowReport, WindowRequest, resolve
 from usage_middleware.store.schema import CALLS, counter_field
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from usage_middleware.latency import GROWTH
-from usage_middleware.options import Settings
+from usage_middleware.options import NONE, Settings
 from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, is_reserved, status_class
 
 log = logging.getLogger("usage_middleware")
@@ -138,6 +138,16 @@ def board_measures(many: Iterable[Measures]) -> dict[str, int]:
         if not is_success(status):
             found[status_class(status)] = found.get(status_class(status), 0) + calls
     return found
+
+
+def with_rest(members: dict[str, dict[str, int]], series: Iterable[Measures]) -> dict[str, dict[str, int]]:
+    """The members, and what none of them has of the whole as `(none)`."""
+    rest = board_measures(series)
+    for measures in members.values():
+        for measure, number in measures.items():
+            rest[measure] = rest.get(measure, 0) - number
+    none = {measure: rest[measure] + members.get(NONE, {}).get(measure, 0) for measure in rest}
+    return {**members, NONE: none} if any(none.values()) else members
 
 
 def statuses(measures: Measures) -> Iterable[tuple[int, int]]:

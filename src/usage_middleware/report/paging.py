@@ -7,8 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from usage_middleware.report.context import ReportContext
-from usage_middleware.report.viewer import ReportScope
+from usage_middleware.report.context import ReportContext, ReportScope
 
 Row = TypeVar("Row")
 
@@ -34,11 +33,12 @@ class Pages(NamedTuple):
 
     def order(self, rows: Mapping[str, Row], absent: Callable[[str], Row]) -> list[Row]:
         """The rows by name, in the order of the first page; what came since is last, what went since is an `absent` row."""
-        if self.offset == 0 and len(rows) <= self.limit:
+        page_order = self.context.page_order
+        if page_order is None or (self.offset == 0 and len(rows) <= self.limit):
             return list(rows.values())
         # All pages of the list are one question.
         question = self.view, self.scope.org, self.scope.key, msgspec.structs.replace(self.params, limit=None, offset=0)
-        order = self.context.page_order(self.scope.org, question, list(rows))
+        order = page_order(self.scope.org, question, list(rows))
         known = set(order)
         names = [*order, *(name for name in rows if name not in known)]
         return [rows[name] if name in rows else absent(name) for name in names]

@@ -9,7 +9,7 @@ import msgspec
 
 from usage_middleware.options import Settings
 from usage_middleware.periods import DAY, buckets, rfc3339, zone
-from usage_middleware.report.context import Members, ReportContext, ScopedReader, Series, dropped_calls
+from usage_middleware.report.context import Members, ReportContext, ScopedReader, Series, dropped_calls, report_scope
 from usage_middleware.report.metrics import (
     LatencyReport,
     Measures,
@@ -22,7 +22,6 @@ from usage_middleware.report.metrics import (
 )
 from usage_middleware.report.parameters import Parameters, Period
 from usage_middleware.report.view import Table, View, WireFields
-from usage_middleware.report.viewer import report_scope
 from usage_middleware.report.window import CAP, WindowReport, WindowRequest, resolve
 from usage_middleware.store.schema import CALLS
 

@@ -16,12 +16,12 @@ import msgspec
 from usage_middleware import request_keys
 from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.report import csv
-from usage_middleware.report.context import ReportSource
+from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.health import health
 from usage_middleware.report.query import Query, parse
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.view import CSV, JSON, AnyView
-from usage_middleware.report.viewer import Viewer, report_scope
+from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.answer_cache import AnswerCache
 from usage_middleware.web import openapi
 from usage_middleware.web.auth import Forbidden, not_a_viewer, refusal, unauthenticated
