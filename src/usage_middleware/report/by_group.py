@@ -27,7 +27,7 @@ from usage_middleware.report.window import WindowReport, WindowRequest, resolve
 from usage_middleware.store.read_batch import Deferred
 from usage_middleware.store.schema import OPERATOR, method_of
 
-#: Groups that every application has, beside the declared dimensions.
+#: Groups that every application has, besides the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
 BUILT_IN = (ENDPOINT, METHOD, STATUS, KEY)
 
@@ -149,7 +149,7 @@ def _rows(source: ScopedReader, group: str, series: Deferred[Series]) -> Deferre
 
 
 def _alone(name: str, series: Series) -> dict[str, Tally]:
-    """The one member that everything is of."""
+    """All calls as those of one member."""
     total = series_tally(series.values())
     return {name: total} if total.calls else {}
 

@@ -1,4 +1,4 @@
-"""What a report is built with: who asks, what of, when, and what there is to answer with."""
+"""What a report is built with: who asks, about what, when, and the counters that answer."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ VisibleEndpoints: TypeAlias = Callable[[Viewer, list[str]], Iterable[str]]
 PageOrder: TypeAlias = Callable[[str, object, list[str]], list[str]]
 
 
-#: The key that a key viewer sees where it asks for another's: no call has it, since members are never empty.
+#: The key of a key viewer that asks for another's: no call has it, since members are never empty.
 NOBODY = ""
 
 
 class ReportScope(NamedTuple):
-    """What is looked at: an organisation (`*`: all of them together), or one key of it; as members, and their names."""
+    """What a report is about: an organisation (`*`: all of them together), or one key of it; as members, with their names."""
 
     org: str
     key: str | None = None
@@ -52,7 +52,7 @@ class ReportScope(NamedTuple):
 
     @property
     def shown_org(self) -> str | None:
-        """The organisation as an answer names it: None where all are seen together."""
+        """The organisation as reports name it; None for all of them together."""
         return None if self.org == OPERATOR else self.org
 
     @property
@@ -62,22 +62,22 @@ class ReportScope(NamedTuple):
 
     @property
     def key_name(self) -> str:
-        """The key as the key directory calls it; empty where all keys are looked at."""
+        """The key as the key directory calls it; empty for all keys."""
         return name_of(self.key or "") if self.names.key is None else self.names.key
 
     @property
     def series_kind(self) -> CounterKind:
-        """The counters that hold how it went over time."""
+        """The counters that its time series are read from."""
         return "series" if self.key is None else "key"
 
     @property
     def board_kind(self) -> CounterKind:
-        """The counters that hold its breakdowns."""
+        """The counters that its breakdowns are read from."""
         return "board" if self.key is None else "key_board"
 
 
 def report_scope(viewer: Viewer, org: str | None, key_id: str | None = None, *, together: bool = True) -> ReportScope:
-    """What a viewer who asks for `org` and `key_id` looks at. `together`: whether all organisations are counted together.
+    """The scope of a viewer who asks for `org` and `key_id`. `together`: whether all organisations are counted together, too.
 
     Raises:
         QueryError: `not_found` where the organisation is another's, whether it exists or not; `missing_org` where an
@@ -113,7 +113,7 @@ def missing_org(why: str = "This view is about the keys of one organisation: say
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContext:
-    """Who asks, when, and what there is to answer with.
+    """Who asks, when, and where the answer comes from.
 
     Attributes:
         reader: the counters in Redis.
@@ -151,7 +151,7 @@ class ReportContext:
 
 
 class ReportSource:
-    """Where reports come from, whoever asks.
+    """Makes the context of each report; one for each `Usage`.
 
     Attributes:
         engine: the connection to Redis.
@@ -204,22 +204,22 @@ class ScopedReader:
         return self.context.batch(self.scope.org)
 
     def series(self, slots: Sequence[Slot] | None = None) -> Deferred[Series]:
-        """How it went over time, slot by slot; `slots` where finer ones are wanted than for breakdowns."""
+        """The measures of each slot; `slots` where finer ones are needed than for breakdowns."""
         wanted = self.slots if slots is None else slots
         return self.batch.series(wanted, None if self.scope.key is None else ("key", self.scope.key))
 
     def members(self, dimension: str, measures: Sequence[str] = BOARD_MEASURES) -> Deferred[Members]:
-        """Who did how much in one dimension; endpoints by the names they are stored under."""
+        """The measures of each member of a dimension; endpoints under the names that are stored."""
         if self.scope.key is None:
             return self.batch.board(self.slots, dimension, measures)
         return self._key_board.map(lambda board: board.members.get(dimension, {}))
 
     def endpoints(self) -> Deferred[Members]:
-        """Who did how much by endpoint, under the labels that answers use."""
+        """The measures of each endpoint, under the labels that reports use."""
         return self.members("endpoint").map(lambda members: by_label(members, self.context.settings))
 
     def tagged(self, dimension: str, series: Deferred[Series]) -> Deferred[Members]:
-        """Who did how much in a declared dimension; calls from before it was declared have no value in it: `(none)`."""
+        """The measures of each member of a declared dimension; calls from before it was declared are `(none)`."""
         members = self.members(dimension)
         began = self.slots[0].start if self.slots else self.context.now
         if began >= self.context.reader.since([dimension]).get(dimension, began):
@@ -227,7 +227,7 @@ class ScopedReader:
         return members.map(lambda found: with_rest(found, series.value.values()))
 
     def latency(self) -> Deferred[dict[int, int]]:
-        """The histogram."""
+        """The latency histogram: bin -> calls."""
         if self.scope.key is None:
             return self.batch.latency(self.slots)
         return self._key_board.map(lambda board: board.latency)
@@ -238,7 +238,7 @@ class ScopedReader:
         return self.batch.key_board(self.slots, self.scope.key)
 
     def read(self) -> None:
-        """Read everything that was asked for."""
+        """Read everything in the batch."""
         self.batch.read()
 
 

@@ -109,7 +109,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Coverage(NamedTuple):
-    """What is read for a question: over which window, in which buckets, and whether breakdowns are kept for it."""
+    """What is read: over which window, in which buckets, and whether breakdowns are kept for it."""
 
     scope: ReportScope
     window: Window
@@ -153,7 +153,7 @@ def _coverage(scope: ReportScope, params: DetailsParameters, now: int, settings:
     wants_boards = params.include_endpoints or params.include_latency
     window = _kept_window(request, now, settings, (scope.series_kind, scope.board_kind)) if wants_boards else None
     everything = resolve(request, now, settings, (scope.series_kind,))
-    # All time must not be less than a year: rather no breakdown than a shorter window.
+    # `all` must not be shorter than `1y`: without boards for a year there is no breakdown.
     if window is not None and request.preset == ALL and window.start > max(everything.start, now - PRESETS["1y"]):
         window = None
     has_breakdowns = window is not None

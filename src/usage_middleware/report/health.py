@@ -13,9 +13,9 @@ from usage_middleware.store import diagnostics
 from usage_middleware.store.diagnostics import ServerStatus, WorkerStatus
 from usage_middleware.store.driver_errors import guard
 
-#: A clock that is so far off puts calls into the wrong minutes for everybody to see.
+#: A clock that is further off counts calls in the wrong minutes.
 MOST_SKEW_MS = 10_000
-#: So long after its last word a worker is said to be late.
+#: A worker that is silent for longer is late.
 LATE_MS = 30_000
 MOST_MEMORY = 0.9
 
@@ -29,7 +29,7 @@ class Warned(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The answer. `recorder` is what this process' own recorder says; null where it has none.
+    """The answer. `recorder` is the state of the recorder of this process; null where it has none.
 
     Attributes:
         status: the worst level of the warnings.
@@ -74,7 +74,7 @@ def _of_server(server: ServerStatus | None, error: str) -> Iterator[Warned]:
     if server.eviction_policy not in (None, "noeviction"):
         yield Warned(
             "eviction_policy",
-            f"maxmemory-policy is {server.eviction_policy}: a full Redis deletes counters without a word. Set noeviction: "
+            f"maxmemory-policy is {server.eviction_policy}: a full Redis deletes counters silently. Set noeviction: "
             "then it refuses writes, and workers keep calls until there is room.",
         )
     if server.append_only is False:

@@ -37,7 +37,7 @@ class LatencyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(msgspec.Struct):
-    """Calls added up: what a series' slots, or a board's member, come to."""
+    """The totals of some calls: of a series' slots, or of a board's member."""
 
     calls: int = 0
     successful: int = 0
@@ -84,7 +84,7 @@ def summed(many: Iterable[Mapping[K, int]]) -> dict[K, int]:
 
 
 def series_tally(many: Iterable[Measures]) -> Tally:
-    """The sum of slots of a series, which keeps a measure for each status code."""
+    """The totals of slots of a series, which has a measure for each status code."""
     total = _slots_summed(many)
     tally = Tally(
         calls=total.get(CALLS, 0), latency_us=total.get(LATENCY, 0), sent=total.get(BYTES, 0), last_ms=total.get(LAST, 0)
@@ -120,7 +120,7 @@ def status_tallies(codes: Mapping[int, int]) -> dict[str, Tally]:
 
 
 def board_tally(measures: Measures) -> Tally:
-    """The sum of one member of a board, where what is not 1xx, 3xx, 4xx or 5xx succeeded."""
+    """The totals of one member of a board. Calls that are not 1xx, 3xx, 4xx or 5xx succeeded."""
     calls = measures.get(CALLS, 0)
     return Tally(
         calls=calls,
@@ -131,7 +131,7 @@ def board_tally(measures: Measures) -> Tally:
 
 
 def board_measures(many: Iterable[Measures]) -> dict[str, int]:
-    """What a board would say of all these slots of a series together."""
+    """The measures that a board would have of all these slots of a series together."""
     total = _slots_summed(many)
     found = {CALLS: total.get(CALLS, 0), LATENCY: total.get(LATENCY, 0)}
     for status, calls in statuses(total):
@@ -141,7 +141,7 @@ def board_measures(many: Iterable[Measures]) -> dict[str, int]:
 
 
 def with_rest(members: dict[str, dict[str, int]], series: Iterable[Measures]) -> dict[str, dict[str, int]]:
-    """The members, and what none of them has of the whole as `(none)`."""
+    """The members, and as `(none)` what the series has beyond them."""
     rest = board_measures(series)
     for measures in members.values():
         for measure, number in measures.items():

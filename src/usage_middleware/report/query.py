@@ -15,7 +15,7 @@ from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, P
 from usage_middleware.report.view import AnyView
 
 MAX_PARAMETERS = 100
-#: A message repeats no more of what was asked than this.
+#: How much of a parameter an error message repeats.
 _SHOWN = 100
 _ASCII = bytes(range(0x80))
 _UTC = periods.zone("UTC")

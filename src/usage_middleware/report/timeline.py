@@ -52,7 +52,7 @@ class Timeline:
         return self.starts[1:]
 
     def slots(self, settings: Settings, until: int) -> list[Slot]:
-        """Slots that hold the window's calls, none across two buckets.
+        """Slots that hold the calls of the window, none of them in two buckets.
 
         `until` is where the last slot of the breakdowns ends. A worker whose clock is ahead may have counted calls between now
         and then: breakdowns hold them, so the last bucket must too.

@@ -1,4 +1,4 @@
-"""Who looks."""
+"""`Viewer`: who asks, and so what may be shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_GIVEN = Names()
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks. Made by `organization`, `key` or `operator`; a missing name raises, so that it never widens the view.
+    """Who asks. Made by `organization`, `key` or `operator`; a missing name raises, so that it never widens the view.
 
     Attributes:
         org: the organisation, as a member; None for an operator.

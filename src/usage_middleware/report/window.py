@@ -13,7 +13,7 @@ from usage_middleware.periods import DAY, HOUR, Resolution, Resolutions, Slot, c
 
 CUSTOM = "custom"
 PRESETS = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY, "1y": 365 * DAY}
-#: A preset without a length: from the oldest slot that is kept on.
+#: The preset that begins with the oldest slot that is kept.
 ALL = "all"
 #: The longest custom window of the views that cap it.
 CAP = 90 * DAY
@@ -48,7 +48,7 @@ class Window(NamedTuple):
     now: int
 
     def report(self) -> WindowReport:
-        """As an answer echoes it."""
+        """The window as reports echo it."""
         return WindowReport(
             start=rfc3339(self.start),
             end=rfc3339(self.end),

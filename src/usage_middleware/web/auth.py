@@ -1,4 +1,4 @@
-"""Who looks: the `auth` of a shell, required so that nothing is open by accident."""
+"""`auth`: who asks. Every shell requires it, so that nothing is open by accident."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ _UNAVAILABLE = QueryError("usage_unavailable", f"Usage can't be read just now. T
 
 
 def error_response(error: Exception, request_id: str, fields: Mapping[str, object]) -> Response:
-    """The envelope of any exception; `fields` are what the page adds to it. An error that is not one of ours is logged: 500."""
+    """The envelope of any exception; `fields` are what the page adds to it. An unexpected error is logged: 500."""
     error = _understood(error)
     if isinstance(error, UsageUnavailable):
         logger.warning("request %s of the usage API: %s", request_id, error)

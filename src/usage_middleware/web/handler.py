@@ -30,7 +30,7 @@ from usage_middleware.web.http import Authenticate, Request, Response, json_resp
 
 
 class HasReports(Protocol):
-    """What the usage API is made from: a `Usage`."""
+    """What the usage API is made from: a `Usage` has it."""
 
     @property
     def reader(self) -> ReportSource:
@@ -73,14 +73,14 @@ class Page(NamedTuple):
 
 
 class Handler:
-    """The views, `/openapi.json`, `/health` and further `pages`, over the reports of one `Usage`."""
+    """Answers every request: the views, `/openapi.json`, `/health`, and further `pages` by their paths."""
 
     def __init__(self, source: ReportSource, cache_seconds: int, pages: Mapping[str, Page] = MappingProxyType({})) -> None:
         if isinstance(cache_seconds, bool) or not isinstance(cache_seconds, int) or cache_seconds < 0:
             raise ConfigurationError(f"cache_seconds must be a whole number, 0 for no cache, not {cache_seconds!r}")
         self._source = source
         self._settings = declared = source.schema.settings
-        #: What an answer's shape depends on: two deployments on one namespace may have declared different things.
+        #: Part of a kept answer's name: two deployments on one namespace may have declared different things.
         self._declared = (declared.dimensions, declared.counters, dict(declared.rates), declared.rank_by, declared.slot_minutes)
         self._cache = AnswerCache(lambda: source.engine.read_client, source.schema, cache_seconds)
         self._pages = {
@@ -116,7 +116,7 @@ class Handler:
         return Response(200, {**_shape_headers(view, shape), "X-Cache": "HIT" if is_kept else "MISS"}, body)
 
     def _entry(self, view: AnyView, viewer: Viewer, query: Query, shape: str) -> tuple[str, str]:
-        """The organisation that a kept answer belongs to, and its name there: all that the answer depends on but the time."""
+        """The organisation that a kept answer belongs to, and its name there: a digest of all that it depends on."""
         scope = report_scope(viewer, query.params.org, getattr(query.params, "key_id", None))
         who = viewer.org, viewer.key_id, scope.org, scope.key
         return scope.org, _digest((*who, view.name, shape, query.table, query.params, self._declared))
@@ -167,7 +167,7 @@ def viewer_from(authenticate: Authenticate) -> Viewer:
 
 
 def leave_out(notes: MutableMapping[str, Any]) -> None:
-    """Mark a request as one that is not counted; also where a middleware in between works on a copy of its notes."""
+    """Mark a request as one that is not counted, also where a middleware in between copied its scope or environ."""
     notes[request_keys.EXCLUDE] = True
     outer = getattr(notes.get(request_keys.CALL), "notes", None)
     if outer is not None:
@@ -188,7 +188,7 @@ def _digest(told: object) -> str:
 
 
 def _signed(body: bytes, request_id: str, now: float) -> bytes:
-    """The answer with the request's id at its beginning and the time at its end: they alone change, so they are not kept."""
+    """The answer with the request's id first and the time last: they change with every request, so they are not kept."""
     completed = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return b'{"api_request_id":"%b",%b,"request_completed_at":"%b"}' % (request_id.encode(), body[1:-1], completed.encode())
 

@@ -1,4 +1,4 @@
-"""A request and a response as the handler sees them: what every shell reads, and what it writes back."""
+"""A request and a response, as every shell passes them to the handler and back."""
 
 from __future__ import annotations
 
