@@ -14,7 +14,7 @@ from benchmarks.probe import Probe
 from benchmarks.tables import table
 from benchmarks.traffic import Traffic, record, requests
 from tests.support import Clock, ClusterProcess, ServerProcess
-from usage_middleware import Usage
+from usage_middleware import Usage, Viewer
 from usage_middleware.store.schema import Schema
 
 ORGANISATIONS, KEYS, WORKERS, INTERVAL = 300, 20, 4, 5
@@ -75,7 +75,7 @@ def _pretend_workers(client: Any, schema: Schema, now: int, many: int) -> None:
 
 def _asking(usage: Usage, now: int) -> float:
     begun = time.perf_counter()
-    assert usage.reader.counters.complete_through(now) is not None
+    assert usage.reader.context(Viewer.operator(), now=now).complete_through() is not None
     return (time.perf_counter() - begun) * 1000
 
 

@@ -19,7 +19,7 @@ SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "late
 #: The part of the store that both halves stand on.
 MEETING = {"store.schema", "store.engine", "store.keys", "store.driver_errors"}
 WRITE_STORE = {"store.chunk", "store.rollup", "store.writer"}
-READ_STORE = {"store.reader", "store.replies", "store.read_batch"}
+READ_STORE = {"store.answer_cache", "store.reader", "store.replies", "store.read_batch"}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
 MAY_BE_ASYNC = {"capture.asgi", "web.starlette"}

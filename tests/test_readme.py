@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from tests.support import record_call
 from usage_middleware import KeyInfo, Usage
+from usage_middleware.report.reports import VIEWS
 from usage_middleware.web import usage_app
-from usage_middleware.web.views import VIEWS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -23,7 +23,7 @@ class QueryError(UsageError):
     """A question that can't be answered, and why.
 
     Attributes:
-        code: the stable word of api.md, for instance `invalid_range`.
+        code: a stable word for programs, for instance `invalid_range`.
         message: a sentence for a person, naming what is allowed.
         param: the parameter at fault, if there is one.
     """

@@ -1,18 +1,17 @@
 """Latency as logarithmic bins: integers that add up over time, workers and endpoints.
 
-Bin k holds the durations in (1.1**(k-1), 1.1**k] microseconds; bin 0 holds everything up to 1 us. The estimate for a bin is
-the value whose relative distance to both its ends is the same, so a percentile is off by at most (1.1 - 1)/(1.1 + 1) = 4.8 %.
+Bin k holds the durations in (1.1**(k-1), 1.1**k] microseconds; bin 0 holds everything up to 1 us. The estimate for a bin
+(in `report.metrics`) is the value whose relative distance to both its ends is the same, so a percentile is off by at most
+(1.1 - 1)/(1.1 + 1) = 4.8 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from math import ceil, log
 
 GROWTH = 1.1
 #: The greatest bin: 1.1**290 us is over ten days; what lasts longer is counted here.
 LAST_BIN = 290
-PERCENTILES = (50, 90, 95, 99)
 
 _PER_BIN = 1.0 / log(GROWTH)
 #: So many microseconds have their bins in a table: a look there takes a fourth of a logarithm.
@@ -53,36 +52,3 @@ def bin_of_whole(microseconds: int) -> int:
     (73, 218)
     """
     return _BINS[microseconds] if microseconds < _TABLED else bin_of(microseconds)
-
-
-def estimate(bin_number: int) -> float:
-    """The duration, in microseconds, that stands for a bin."""
-    if bin_number <= 0:
-        return 1.0
-    return float(2 * GROWTH**bin_number / (GROWTH + 1))
-
-
-def merge(many: Iterable[Mapping[int, int]]) -> dict[int, int]:
-    """The sum of several histograms."""
-    total: dict[int, int] = {}
-    for bins in many:
-        for number, calls in bins.items():
-            total[number] = total.get(number, 0) + calls
-    return total
-
-
-def percentile(bins: Mapping[int, int], percent: float) -> float | None:
-    """The nearest-rank percentile in microseconds, or None of an empty histogram.
-
-    >>> round(percentile({73: 99, 97: 1}, 50)), percentile({}, 50)
-    (1001, None)
-    """
-    calls = sum(bins.values())
-    if calls <= 0:
-        return None
-    rank = max(1, ceil(calls * percent / 100))
-    for number in sorted(bins):
-        rank -= bins[number]
-        if rank <= 0:
-            return estimate(number)
-    return estimate(max(bins))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, cast
@@ -18,14 +18,13 @@ from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.keys import require_directory, resolve_members
-from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import Schema, endpoint_member, key_member, name_of, org_name_of
 from usage_middleware.store.writer import Writer
 
 if TYPE_CHECKING:
     from usage_middleware.capture.exclude import Exclude
     from usage_middleware.capture.identity import Identify
-    from usage_middleware.report.viewer import Viewer
+    from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.store.keys import Directory
 
 
@@ -49,7 +48,7 @@ class Usage:
         rank_by: the counter that ranks endpoints.
         untagged: the member of a call without a value in a dimension; for all, or for each by name.
         endpoint_label: callable(method, template) -> label, applied when reading.
-        endpoints: callable(viewer, labels) -> labels: which unused endpoints a viewer is shown.
+        visible_endpoints: callable(viewer, labels) -> labels: which unused endpoints a viewer is shown.
         exclude: paths that are not counted (`/internal/*` for all below), or callable(request) -> bool.
         flush_interval: how old an unsent call may get, seconds.
         retention: for how long counters are kept, where the default is to be changed:
@@ -97,7 +96,7 @@ class Usage:
         rank_by: str | None = None,
         untagged: str | Mapping[str, str] = NONE,
         endpoint_label: Callable[[str, str], str] | None = None,
-        endpoints: Callable[[Viewer, list[str]], Iterable[str]] | None = None,
+        visible_endpoints: VisibleEndpoints | None = None,
         exclude: Exclude = None,
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
@@ -129,7 +128,7 @@ class Usage:
             shards=shards,
             operator_tree=operator_tree,
         )
-        check_plain_function("endpoints", endpoints)
+        check_plain_function("visible_endpoints", visible_endpoints)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
@@ -160,8 +159,18 @@ class Usage:
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
-        counted = Reader(self.engine, schema, self.keys, own_routes=self.routes, visible=endpoints)
-        self.reader = Reports(counted, clock)
+        self.reader = self._reports(schema, visible_endpoints)
+
+    def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
+        return Reports(
+            self.engine,
+            schema,
+            self.keys,
+            self.clock,
+            own_routes=self.routes,
+            visible_endpoints=visible_endpoints,
+            recorder_stats=self.recorder.stats,
+        )
 
     def routes(self) -> list[str]:
         """The endpoints of the applications that this process's middlewares wrap, called or not."""

@@ -19,9 +19,9 @@ from tests.support import ServerProcess, eventually, free_port, record_call
 from usage_middleware.options import Settings
 from usage_middleware.record import outbox
 from usage_middleware.record.chunk_sender import MOST_SILENCES
+from usage_middleware.report.health import health
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
-from usage_middleware.web.health import health
 
 ENDLESS = "while true do end"
 #: Calls of a chunk of more than a megabyte.
@@ -216,7 +216,7 @@ def test_rights_to_one_organisation_are_taken_away(make_world: MakeWorld) -> Non
         eventually(lambda: world.usage.recorder.stats().retries > 3)
         world.traffic.go_on()
         assert world.state == "ok"
-        (blocked,) = eventually(lambda: [one for one in health(world.usage).warnings if one.code == "blocked"])
+        (blocked,) = eventually(lambda: [one for one in health(world.usage.reader).warnings if one.code == "blocked"])
         assert "permission" in blocked.message
         admin.execute_command("ACL", "SETUSER", "default", "allkeys")
     world.check()

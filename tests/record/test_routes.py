@@ -34,7 +34,7 @@ def test_a_process_that_only_serves_views_knows_unused_endpoints(make_usage: Cal
     with TestClient(UsageMiddleware(app, usage=serving)) as client:
         client.get("/used", headers={"x-api-key": "secret"})
         assert serving.flush()
-        assert reading.reader.counters.routes() == ["GET /used", "POST /unused/{id}"]
+        assert reading.reader.context(Viewer.operator()).reader.routes() == ["GET /used", "POST /unused/{id}"]
         report = reading.reader.by_key(Viewer.organization("default"), period="24h")
         assert report is not None
 

@@ -14,13 +14,11 @@ from tests.support import ServerProcess
 from usage_middleware import Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import by_group, by_key, details, endpoints, summary
-from usage_middleware.report.parameters import (
-    ByGroupParameters,
-    ByKeyParameters,
-    DetailsParameters,
-    EndpointsParameters,
-    SummaryParameters,
-)
+from usage_middleware.report.by_group import ByGroupParameters
+from usage_middleware.report.by_key import ByKeyParameters
+from usage_middleware.report.details import DetailsParameters
+from usage_middleware.report.endpoints import EndpointsParameters
+from usage_middleware.report.summary import SummaryParameters
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
@@ -106,7 +104,7 @@ def test_summary(server: ServerProcess, lives: tuple[int, list[Call]], viewer: V
     now, some = lives
 
     def check(found: World) -> None:
-        report = summary.build(found.usage.reader.counters, viewer, SummaryParameters(period=period), now)
+        report = summary.build(found.context(viewer, now), SummaryParameters(period=period))
         right = expected(found, report.window, viewer)
         assert report.total_calls == len(right)
         assert report.successful_calls == sum(call.successful for call in right)
@@ -154,10 +152,10 @@ def test_by_group(
         refusal = {("org", False): "invalid_group", ("key", True): "missing_org"}.get((group, viewer.is_operator))
         if refusal is not None:
             with pytest.raises(QueryError) as refused:
-                by_group.build(found.usage.reader.counters, viewer, params, now)
+                by_group.build(found.context(viewer, now), params)
             assert refused.value.code == refusal
             return
-        report = by_group.build(found.usage.reader.counters, viewer, params, now)
+        report = by_group.build(found.context(viewer, now), params)
         right = expected(found, report.window, viewer)
         groups = tally(right, GROUPS[group])
         assert report.totals.calls == len(right)
@@ -179,7 +177,7 @@ def test_by_key(server: ServerProcess, lives: tuple[int, list[Call]], period: An
 
     def check(found: World) -> None:
         viewer = Viewer.organization("acme")
-        report = by_key.build(found.usage.reader.counters, viewer, ByKeyParameters(period=period, limit=limit), now)
+        report = by_key.build(found.context(viewer, now), ByKeyParameters(period=period, limit=limit))
         right = expected(found, report.window, viewer)
         assert report.totals.request_count == len(right)
         rows = {row.key_id: row for row in report.keys}
@@ -210,7 +208,7 @@ def test_details(server: ServerProcess, lives: tuple[int, list[Call]], viewer: V
 
     def check(found: World) -> None:
         params = DetailsParameters(timeframe=span, granularity=size)
-        report = asked(lambda: details.build(found.usage.reader.counters, viewer, params, now))
+        report = asked(lambda: details.build(found.context(viewer, now), params))
         if isinstance(report, str):
             assert (report, size) == ("invalid_granularity", "hour")
             return
@@ -239,7 +237,7 @@ def test_endpoints_without_dates(server: ServerProcess, lives: tuple[int, list[C
     now, some = lives
 
     def check(found: World) -> None:
-        report = endpoints.build(found.usage.reader.counters, viewer, EndpointsParameters(), now)
+        report = endpoints.build(found.context(viewer, now), EndpointsParameters())
         right = expected(found, report.window, viewer)
         assert {row.endpoint: row.total_requests for row in report.results} == tally(right, lambda call: call.endpoint)
         for row in report.results:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from usage_middleware.options import Settings
-from usage_middleware.report.labels import by_label, label_of
+from usage_middleware.report.metrics import by_label, label_of
 
 ITEMS = "GET /v1/items"
 

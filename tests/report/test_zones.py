@@ -17,7 +17,8 @@ from tests.support import ServerProcess
 from usage_middleware import Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import details, endpoints
-from usage_middleware.report.parameters import DetailsParameters, EndpointsParameters
+from usage_middleware.report.details import DetailsParameters
+from usage_middleware.report.endpoints import EndpointsParameters
 
 HALF_HOURS = [
     "UTC",
@@ -106,7 +107,7 @@ def test_endpoints(lived: World, data: st.DataObject, dates: tuple[date, date], 
     assume(size != "hour" or (dates[1] - dates[0]).days < 40)
     tz, now = ZoneInfo(name), int(instant(NOW)) + 1
     params = EndpointsParameters(start_date=dates[0], end_date=dates[1], bucketing_size=size, timezone=name)
-    report = endpoints.build(lived.usage.reader.counters, Viewer.organization("acme"), params, now)
+    report = endpoints.build(lived.context(Viewer.organization("acme"), now), params)
     right = [call for call in lived.calls if dates[0] <= datetime.fromtimestamp(call.at, tz).date() <= dates[1]]
     assert {row.endpoint for row in report.results} == {call.endpoint for call in right}
     for row in report.results:
@@ -154,7 +155,7 @@ def test_details(lived: World, data: st.DataObject, dates: tuple[date, date], si
         include_endpoints=False,
         include_latency=False,
     )
-    report = asked(lambda: details.build(lived.usage.reader.counters, Viewer.organization("acme"), params, now))
+    report = asked(lambda: details.build(lived.context(Viewer.organization("acme"), now), params))
     if isinstance(report, str):
         assert report in (("invalid_granularity", "not_retained", "window_too_wide") if key else ("window_too_wide",))
         return
@@ -170,5 +171,5 @@ def test_a_zone_that_half_hours_cannot_represent_is_refused_with_what_to_set(ser
     with world(server.url, instant(NOW)) as found:
         params = EndpointsParameters(start_date=date(2030, 1, 1), end_date=date(2030, 1, 2), timezone=name)
         with pytest.raises(QueryError, match="slot_minutes=15") as refused:
-            endpoints.build(found.usage.reader.counters, Viewer.organization("acme"), params, int(instant(NOW)))
+            endpoints.build(found.context(Viewer.organization("acme"), int(instant(NOW))), params)
     assert refused.value.code == "unsupported_timezone"

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from tests.support import Clock, record_call
-from usage_middleware import Usage
+from usage_middleware import Usage, Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind
 from usage_middleware.periods import resolutions
+from usage_middleware.report.context import ReportContext
 
 T = TypeVar("T")
 
@@ -82,6 +83,10 @@ class World:
             call.sent,
             (call.records, call.matches),
         )
+
+    def context(self, viewer: Viewer, now: int) -> ReportContext:
+        """What a report is built with, for a viewer at some time."""
+        return self.usage.reader.context(viewer, now=now)
 
     def reach(self, now: float) -> None:
         """Let time pass, and what has expired go."""

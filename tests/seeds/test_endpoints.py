@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 
 from tests.seeds.traffic import Traffic, column
 from tests.support import Clock
-from usage_middleware import KeyInfo, UsageMiddleware, WSGIUsageMiddleware
+from usage_middleware import KeyInfo, UsageMiddleware, Viewer, WSGIUsageMiddleware
 from usage_middleware.web import KeyAuth, usage_app
 from usage_middleware.web.flask import usage_blueprint
 
@@ -356,6 +356,23 @@ def test_unused_endpoints_are_the_applications_own(traffic: Traffic, build: Call
     }
     buckets = get(traffic, f"{PERIOD}&include_unused_endpoints=1")["results"][1]["buckets"]
     assert column(buckets, "total_requests") == [0, 0, 0]
+
+
+def test_the_application_decides_which_unused_endpoints_a_viewer_is_shown(
+    make_usage: Callable[..., Usage], clock: Clock
+) -> None:
+    asked: list[tuple[Viewer, list[str]]] = []
+
+    def visible(viewer: Viewer, labels: list[str]) -> list[str]:
+        asked.append((viewer, labels))
+        return [label for label in labels if label != "POST /v1/resolve"]
+
+    usage = make_usage(visible_endpoints=visible)
+    starlette(usage)
+    viewer = Viewer.organization("acme")
+    report = usage.reader.endpoints(viewer, include_unused_endpoints=True)
+    assert [row.endpoint for row in report.results] == ["GET /v1/lookup"]
+    assert asked == [(viewer, ["GET /v1/lookup", "POST /v1/resolve"])]
 
 
 def test_csv_is_a_row_an_endpoint_and_bucket(example: Traffic) -> None:

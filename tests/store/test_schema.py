@@ -16,8 +16,8 @@ from usage_middleware.store.schema import (
     endpoint_member,
     is_reserved,
     key_member,
-    listed,
     member,
+    member_from_request,
     name_of,
     org_member,
     org_name_of,
@@ -53,7 +53,7 @@ def test_no_name_is_a_reserved_member_or_too_long(name: str) -> None:
     found = member(name)
     assert not is_reserved("key", found)
     assert len(found.encode()) <= MEMBER_BYTES
-    assert listed(found) == (found or "(none)")
+    assert member_from_request(found) == (found or "(none)")
 
 
 @given(hostile)

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from usage_middleware.report.parameters import Parameter
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.view import AnyView
 from usage_middleware.web.errors import STATUS
-from usage_middleware.web.examples import EXAMPLES
-from usage_middleware.web.parameters import Parameter
-from usage_middleware.web.views import VIEWS, View
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "usage-api.md").read_text("utf-8")
 
 
-def section(view: View) -> str:
+def section(view: AnyView) -> str:
     return re.split(r"^## ", DOCUMENT.split(f"\n## {view.name}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def row(parameter: Parameter) -> str:
     """A parameter as the document lists it."""
     default = "" if parameter.default is None else json.dumps(parameter.default).strip('"')
-    return f"| `{parameter.name}` | {allowed(parameter)} | {default} | {parameter.doc} |"
+    return f"| `{parameter.name}` | {allowed(parameter)} | {default} | {parameter.description} |"
 
 
 def allowed(parameter: Parameter) -> str:
@@ -38,7 +38,7 @@ SHARED = ("org", "start", "end", "format")
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
-def test_parameters(view: View) -> None:
+def test_parameters(view: AnyView) -> None:
     listed = [line for line in section(view).splitlines() if line.startswith("| `")]
     assert listed == [row(parameter) for parameter in view.parameters if parameter.name not in SHARED]
     assert f"`GET {view.path}`" in section(view)
@@ -51,10 +51,10 @@ def test_shared_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
-def test_examples(view: View) -> None:
+def test_examples(view: AnyView) -> None:
     shown = re.search(r"```json\n(.*?)```", section(view), re.DOTALL)
     assert shown
-    assert json.loads(shown[1]) == EXAMPLES[view.name]
+    assert json.loads(shown[1]) == json.loads(view.example)
 
 
 def test_every_code_is_listed_under_its_status() -> None:

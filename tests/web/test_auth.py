@@ -12,7 +12,7 @@ from tests.web.conftest import ACME, ACME_REVOKED, ACME_TEST
 from usage_middleware import KeyInfo, Viewer
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.web import KeyAuth
-from usage_middleware.web.auth import viewer_from
+from usage_middleware.web.handler import viewer_from
 
 if TYPE_CHECKING:
     from usage_middleware import Usage

@@ -14,10 +14,10 @@ from tests.support import Clock, ServerProcess
 from tests.web.conftest import ACME, ACME_TEST, GLOBEX, OPERATOR, OperatorOrKey
 from tests.web.hosts import HOSTS, Api
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.store.answer_cache import MAX_BYTES, MAX_ENTRIES, PLAIN_BYTES, AnswerCache
 from usage_middleware.store.schema import Schema
 from usage_middleware.web import KeyAuth, usage_wsgi_app
-from usage_middleware.web.cache import MAX_BYTES, MAX_ENTRIES, PLAIN_BYTES, Cache
-from usage_middleware.web.views import VIEWS
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -151,11 +151,11 @@ def test_cache_seconds_must_be_a_number(usage: Usage, seconds: Any) -> None:
 
 
 @pytest.fixture
-def cache(client: redis.Redis, schema: Schema) -> Cache:
-    return Cache(lambda: client, schema, 60)
+def cache(client: redis.Redis, schema: Schema) -> AnswerCache:
+    return AnswerCache(lambda: client, schema, 60)
 
 
-def test_of_two_that_miss_together_one_wins_and_both_answer_it(cache: Cache) -> None:
+def test_of_two_that_miss_together_one_wins_and_both_answer_it(cache: AnswerCache) -> None:
     both_missed = threading.Barrier(2)
     answers: list[tuple[bytes, bool]] = []
 
@@ -175,7 +175,7 @@ def test_of_two_that_miss_together_one_wins_and_both_answer_it(cache: Cache) -> 
     assert sorted(is_kept for _, is_kept in answers) == [False, True]
 
 
-def test_at_most_64_entries_an_organisation(cache: Cache, client: redis.Redis, schema: Schema) -> None:
+def test_at_most_64_entries_an_organisation(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     for number in range(MAX_ENTRIES + 6):
         cache.answer("acme", f"{number:032x}", lambda: b"{}")
     assert len(kept(client, schema)) == MAX_ENTRIES
@@ -185,13 +185,13 @@ def test_at_most_64_entries_an_organisation(cache: Cache, client: redis.Redis, s
     assert cache.answer("acme", f"{MAX_ENTRIES + 5:032x}", lambda: b"new") == (b"{}", True)
 
 
-def test_what_has_ended_is_pruned(cache: Cache, client: redis.Redis, schema: Schema) -> None:
+def test_what_has_ended_is_pruned(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     client.zadd(schema.cache_index("acme"), {f"{number:032x}": number for number in range(1000)})
     cache.answer("acme", "f" * 32, lambda: b"{}")
     assert kept(client, schema) == ["f" * 32]
 
 
-def test_no_entry_is_over_256_kb(cache: Cache, client: redis.Redis, schema: Schema) -> None:
+def test_no_entry_is_over_256_kb(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     noise = random.Random(1).randbytes(MAX_BYTES + 1)
     assert cache.answer("acme", "a", lambda: noise) == (noise, False)
     assert kept(client, schema) == []
@@ -201,7 +201,7 @@ def test_no_entry_is_over_256_kb(cache: Cache, client: redis.Redis, schema: Sche
 
 
 @pytest.mark.parametrize("size", [1, PLAIN_BYTES, PLAIN_BYTES + 1, 8 * MAX_BYTES])
-def test_a_long_answer_is_kept_compressed(cache: Cache, client: redis.Redis, schema: Schema, size: int) -> None:
+def test_a_long_answer_is_kept_compressed(cache: AnswerCache, client: redis.Redis, schema: Schema, size: int) -> None:
     answer = (b'{"timestamp":"2026-11-20T00:00:00Z","calls":123},' * (size // 40 + 1))[:size]
     assert [cache.answer("acme", "a", lambda: answer), cache.answer("acme", "a", lambda: b"new")] == [
         (answer, False),
@@ -211,7 +211,7 @@ def test_a_long_answer_is_kept_compressed(cache: Cache, client: redis.Redis, sch
     assert stored == size if size <= PLAIN_BYTES else stored < size / 10
 
 
-def test_of_two_that_miss_together_both_get_the_long_answer_of_the_winner(cache: Cache) -> None:
+def test_of_two_that_miss_together_both_get_the_long_answer_of_the_winner(cache: AnswerCache) -> None:
     first, second = b"[1," * PLAIN_BYTES, b"[2," * PLAIN_BYTES
 
     def slow() -> bytes:
@@ -221,14 +221,14 @@ def test_of_two_that_miss_together_both_get_the_long_answer_of_the_winner(cache:
     assert cache.answer("acme", "a", slow) == (first, True)
 
 
-def test_a_redis_that_refuses_to_write_still_answers(cache: Cache, client: redis.Redis, schema: Schema) -> None:
+def test_a_redis_that_refuses_to_write_still_answers(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     client.set(schema.cache_index("acme"), "of a wrong type")
     assert cache.answer("acme", "a", lambda: b"{}") == (b"{}", False)
 
 
 def test_in_a_cluster(cluster: Any, make_usage: Callable[..., Usage]) -> None:
     usage = make_usage(cluster.url)
-    cache = Cache(lambda: usage.engine.read_client, Schema(usage.settings), 60)
+    cache = AnswerCache(lambda: usage.engine.read_client, Schema(usage.settings), 60)
     for org in ("acme", "globex", "*", "a{b}c"):
         assert cache.answer(org, "a", lambda: b"{}") == (b"{}", False)
         assert cache.answer(org, "a", lambda: b"new") == (b"{}", True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usage_middleware.web.csv import encode
+from usage_middleware.report.csv import encode
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])

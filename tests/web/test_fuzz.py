@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.support import record_call
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey
 from tests.web.hosts import HOSTS, Api, Host
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.view import AnyView
 from usage_middleware.web.errors import STATUS
-from usage_middleware.web.views import VIEWS, View
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -35,7 +36,7 @@ queries = st.lists(pairs, max_size=5).map("&".join) | st.text(st.characters(max_
 BY_KIND = {"integer": NUMBERS, "boolean": BOOLEANS, "time": TIMES, "date": TIMES[:1] + TIMES[2:4], "text": TEXTS, "zone": ZONES}
 
 
-def sensible(view: View) -> st.SearchStrategy[str]:
+def sensible(view: AnyView) -> st.SearchStrategy[str]:
     """Queries whose every parameter is one that may be."""
     values = {one.name: st.sampled_from(one.choices or BY_KIND[one.kind]) for one in view.parameters}
     chosen = st.fixed_dictionaries({}, optional=values)

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import START, Clock, ClusterProcess, ServerProcess, record_call
-from usage_middleware.web.health import Health, health
+from usage_middleware.report import health as report_health
+from usage_middleware.report.health import Health
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
 
 MakeUsage = Callable[..., "Usage"]
+
+
+def health(usage: Usage) -> Health:
+    return report_health.health(usage.reader)
 
 
 def add(usage: Usage, n: int = 1) -> None:

@@ -11,9 +11,10 @@ import pytest
 from tests.support import record_call
 from tests.web.hosts import HOSTS, Api
 from usage_middleware import KeyInfo, Viewer
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.view import AnyView
 from usage_middleware.store.schema import endpoint_member, key_member, org_member
 from usage_middleware.web import KeyAuth
-from usage_middleware.web.views import VIEWS, View
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -97,7 +98,7 @@ def marks(body: bytes) -> set[int]:
     return {int(part.split(b"-", 1)[0]) for part in body.split(f"{MARK}-".encode())[1:]}
 
 
-def total(view: View, found: Any) -> int:
+def total(view: AnyView, found: Any) -> int:
     """The calls that an answer is about."""
     counted: dict[str, Callable[[], int]] = {
         "summary": lambda: found["total_calls"],
@@ -110,7 +111,7 @@ def total(view: View, found: Any) -> int:
 
 
 @BY_VIEW
-def test_every_organization_sees_itself_alone(crowd: Usage, view: View) -> None:
+def test_every_organization_sees_itself_alone(crowd: Usage, view: AnyView) -> None:
     api = Api(HOSTS[4], HOSTS[4].make(crowd, auth=KeyAuth(crowd.keys)))
     group = "?group=endpoint" if view.name == "by-group" else ""
     for number in range(len(NAMES)):
@@ -133,7 +134,7 @@ def hostile_values(number: int) -> Iterator[str]:
 
 @BY_VIEW
 @pytest.mark.parametrize("number", [NAMES.index("Acme"), NAMES.index("*"), NAMES.index("acme}")])
-def test_no_parameter_shows_anybody_else(crowd: Usage, view: View, number: int) -> None:
+def test_no_parameter_shows_anybody_else(crowd: Usage, view: AnyView, number: int) -> None:
     api = Api(HOSTS[4], HOSTS[4].make(crowd, auth=KeyAuth(crowd.keys)), secret(number))
     for parameter in view.parameters:
         for value in hostile_values(number):
@@ -145,7 +146,7 @@ def test_no_parameter_shows_anybody_else(crowd: Usage, view: View, number: int) 
 
 
 @BY_VIEW
-def test_other_organizations_are_not_found_whether_they_exist_or_not(crowd: Usage, view: View) -> None:
+def test_other_organizations_are_not_found_whether_they_exist_or_not(crowd: Usage, view: AnyView) -> None:
     api = Api(HOSTS[4], HOSTS[4].make(crowd, auth=KeyAuth(crowd.keys)), secret(NAMES.index("acme")))
     answers = set()
     for org in ("default", "*", "%2A", "Acme", "nobody", "acme ", "", "(other)"):
@@ -157,7 +158,7 @@ def test_other_organizations_are_not_found_whether_they_exist_or_not(crowd: Usag
 
 
 @BY_VIEW
-def test_another_organizations_key_is_a_key_without_calls(crowd: Usage, view: View) -> None:
+def test_another_organizations_key_is_a_key_without_calls(crowd: Usage, view: AnyView) -> None:
     crowd.keys.put("acme", KeyInfo(id="only_acmes", name="Mine"), secret="sk_mine")
     record(crowd, "acme", "only_acmes", "/mine", "mine", 3)
     assert crowd.flush()
@@ -174,7 +175,7 @@ def test_another_organizations_key_is_a_key_without_calls(crowd: Usage, view: Vi
 
 
 @BY_VIEW
-def test_an_organization_called_star_is_nobodys_operator(crowd: Usage, view: View) -> None:
+def test_an_organization_called_star_is_nobodys_operator(crowd: Usage, view: AnyView) -> None:
     star = NAMES.index("*")
     api = Api(HOSTS[4], HOSTS[4].make(crowd, auth=KeyAuth(crowd.keys)), secret(star))
     assert total(view, api.get(view.path).json) == calls_of(star)
@@ -221,7 +222,7 @@ def household(make_usage: Callable[..., Usage]) -> Usage:
 
 
 @BY_VIEW
-def test_every_key_viewer_sees_itself_alone(household: Usage, view: View) -> None:
+def test_every_key_viewer_sees_itself_alone(household: Usage, view: AnyView) -> None:
     group = "?group=endpoint" if view.name == "by-group" else ""
     shown = HOSTS[4].make(household, auth=lambda environ: Viewer.key("acme", KEYS[int(environ["HTTP_X_NUMBER"])]))
     for number, key in enumerate(KEYS):

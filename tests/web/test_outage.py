@@ -12,7 +12,7 @@ from tests.support import ServerProcess
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey, put_keys
 from tests.web.hosts import HOSTS, Api, Host
 from usage_middleware import Viewer
-from usage_middleware.web.views import VIEWS
+from usage_middleware.report.reports import VIEWS
 
 if TYPE_CHECKING:
     from usage_middleware import Usage

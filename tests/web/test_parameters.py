@@ -8,9 +8,13 @@ import msgspec
 import pytest
 
 from usage_middleware.errors import QueryError
-from usage_middleware.report import parameters as structs
+from usage_middleware.report.by_key import ByKeyParameters
+from usage_middleware.report.endpoints import EndpointsParameters
+from usage_middleware.report.query import MAX_PARAMETERS, parse
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.summary import SummaryParameters
+from usage_middleware.report.view import AnyView
 from usage_middleware.web.errors import STATUS
-from usage_middleware.web.views import MAX_PARAMETERS, VIEWS, View, parse
 
 BY_NAME = {view.name: view for view in VIEWS}
 START = 1_793_491_200  # 2026-11-01T00:00:00Z
@@ -175,14 +179,14 @@ def test_messages_are_those_of_the_documents() -> None:
 
 
 def test_names_that_begin_with_an_underscore_are_ignored() -> None:
-    assert parse(BY_NAME["summary"], b"_=1&_=2&_cache=%FF").params == structs.SummaryParameters()
+    assert parse(BY_NAME["summary"], b"_=1&_=2&_cache=%FF").params == SummaryParameters()
 
 
 @pytest.mark.parametrize(
     "query", [b"environment=\xff\xfe", b"environment=%ff%fe", b"environment=%00", b"environment=" + b"x" * 10_000]
 )
 def test_hostile_text_is_text(query: bytes) -> None:
-    assert isinstance(parse(BY_NAME["by-key"], query).params, structs.ByKeyParameters)
+    assert isinstance(parse(BY_NAME["by-key"], query).params, ByKeyParameters)
 
 
 def test_raw_utf8_is_understood() -> None:
@@ -201,12 +205,12 @@ def test_a_long_unknown_name_is_not_repeated_whole() -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
-def test_every_parameter_has_what_its_struct_has(view: View) -> None:
+def test_every_parameter_has_what_its_struct_has(view: AnyView) -> None:
     fields = {field.name: field.default for field in msgspec.structs.fields(view.asks)}
     derived = {one.name: one for one in view.parameters if one.name not in ("format", "table")}
     assert {name: one.default for name, one in derived.items()} == fields
     for one in derived.values():
-        assert one.doc
+        assert one.description
         assert one.kind != "integer" or one.minimum < one.maximum
         if one.example:
             assert parse(view, f"{one.name}={one.example}".encode())
@@ -216,5 +220,5 @@ def test_every_parameter_has_what_its_struct_has(view: View) -> None:
 
 def test_dates() -> None:
     asked = parse(BY_NAME["endpoints"], b"start_date=2028-02-29&end_date=2028-03-01").params
-    assert isinstance(asked, structs.EndpointsParameters)
+    assert isinstance(asked, EndpointsParameters)
     assert (asked.start_date, asked.end_date) == (date(2028, 2, 29), date(2028, 3, 1))

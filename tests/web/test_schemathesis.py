@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from tests.support import Clock, ServerProcess, record_call
 from tests.web.conftest import ACME, put_keys
 from usage_middleware import Usage
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.view import AnyView
 from usage_middleware.web import KeyAuth, usage_app, usage_wsgi_app
-from usage_middleware.web.views import VIEWS, View
 
 #: What is kept, which zones there are, and that an end lies after its start: no schema of one parameter can say that.
 UNKNOWABLE = [schemathesis.checks.positive_data_acceptance]
@@ -41,7 +42,7 @@ def schema(counted: Usage, request: pytest.FixtureRequest) -> Any:
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
-def test_a_view(schema: Any, view: View, mode: schemathesis.GenerationMode) -> None:
+def test_a_view(schema: Any, view: AnyView, mode: schemathesis.GenerationMode) -> None:
     @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(schema[view.path]["GET"].as_strategy(mode))
     def check(case: schemathesis.Case[Any]) -> None:

@@ -13,8 +13,8 @@ from tests.web.conftest import ACME, ACME_REVOKED, ACME_TEST, OPERATOR
 from tests.web.hosts import Api, Host
 from usage_middleware import Usage, Viewer
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
+from usage_middleware.report.reports import VIEWS
 from usage_middleware.web import Forbidden, KeyAuth
-from usage_middleware.web.views import VIEWS
 
 PATHS = [view.path for view in VIEWS]
 NAMES = [view.name for view in VIEWS]

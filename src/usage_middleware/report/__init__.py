@@ -1,1 +1,1 @@
-"""Room 4: turns counters into the five usage reports. A file a view."""
+"""Turns counters into usage reports, one file a view."""

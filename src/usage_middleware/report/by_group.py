@@ -1,30 +1,46 @@
-"""The by-group view: the busiest values of one dimension (`by-group-triport.txt`)."""
+"""The by-group view: the busiest values of one dimension."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import Settings
-from usage_middleware.periods import rfc3339
-from usage_middleware.report.metrics import Tally, board_tally, by_status, series_tally, status_tallies
-from usage_middleware.report.parameters import ByGroupParameters
-from usage_middleware.report.scoped_reader import Members, ScopedReader, Series, complete_through, dropped_calls, kinds
-from usage_middleware.report.viewer import ReportScope, Viewer, missing_org, report_scope
-from usage_middleware.report.window import Asked, WindowReport, resolve
+from usage_middleware.report.context import (
+    Members,
+    ReportContext,
+    ReportScope,
+    ScopedReader,
+    Series,
+    dropped_calls,
+    missing_org,
+    report_scope,
+)
+from usage_middleware.report.metrics import Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
+from usage_middleware.report.parameters import LIMIT, Parameters, described, period
+from usage_middleware.report.view import Table, View
+from usage_middleware.report.viewer import Viewer
+from usage_middleware.report.window import WindowReport, WindowRequest, resolve
 from usage_middleware.store.read_batch import Deferred
-from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import OPERATOR, method_of
 
-#: Groups that every application has, beside the declared dimensions.
+#: Groups that every application has, besides the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
 BUILT_IN = (ENDPOINT, METHOD, STATUS, KEY)
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class ByGroupParameters(Parameters, frozen=True, kw_only=True):
+    """What the by-group view may be asked."""
+
+    range: Annotated[Literal["1h", "24h", "7d", "30d"], period("invalid_range")] = "24h"
+    group: Annotated[str, described("The dimension to break down by.", "endpoint", code="invalid_group")] = METHOD
+    limit: Annotated[int, LIMIT] = 20
+
+
+class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
     """The whole range, whatever is listed."""
 
     calls: int
@@ -32,7 +48,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
     """One value of the dimension. `avg_ms` is None of a status, for which latency is not kept."""
 
     bucket: str
@@ -41,7 +57,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     avg_ms: float | None
 
 
-class Other(msgspec.Struct, frozen=True, kw_only=True):
+class OtherGroups(msgspec.Struct, frozen=True, kw_only=True):
     """What the list leaves out, together; `members` is how many values that is."""
 
     calls: int
@@ -63,10 +79,10 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
 
     range: str
     group: str
-    totals: Totals
-    buckets: list[Bucket]
+    totals: GroupTotals
+    buckets: list[GroupBucket]
     over_quota: bool
-    other: Other
+    other: OtherGroups
     org_id: str | None
     window: WindowReport
     dropped_calls: int | None
@@ -74,17 +90,14 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
     generated_at: str
 
 
-def build(reader: Reader, viewer: Viewer, params: ByGroupParameters, now: int) -> ByGroup:
-    """Answer a by-group question.
-
-    Raises:
-        QueryError: what can't be answered, and why.
-        UsageUnavailable: Redis does not answer.
-    """
-    scope = report_scope(viewer, params.org, together=reader.settings.operator_tree)
-    _check_group(params.group, scope, viewer, reader.settings)
-    window = resolve(Asked(params.range, params.start, params.end), now, reader.settings, kinds(scope))
-    source = ScopedReader(reader, scope, window.slots(reader.settings.layers), now)
+def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
+    """Answer a by-group question."""
+    settings = context.settings
+    scope = report_scope(context.viewer, params.org, together=settings.operator_tree)
+    _check_group(params.group, scope, context.viewer, settings)
+    request = WindowRequest(params.range, params.start, params.end)
+    window = resolve(request, context.now, settings, (scope.board_kind, scope.series_kind))
+    source = ScopedReader(context, scope, window.slots(settings.layers))
     series = source.series()
     rows = _rows(source, params.group, series)
     source.read()
@@ -94,49 +107,49 @@ def build(reader: Reader, viewer: Viewer, params: ByGroupParameters, now: int) -
     return ByGroup(
         range=window.label,
         group=params.group,
-        totals=Totals(calls=total.calls, errors=total.errors, bytes=total.sent),
+        totals=GroupTotals(calls=total.calls, errors=total.errors, bytes=total.sent),
         buckets=[_bucket(name, tally, has_latency) for name, tally in ranked[: params.limit]],
         over_quota=False,
         other=_other([tally for _, tally in ranked[params.limit :]], has_latency),
         org_id=scope.shown_org,
         window=window.report(),
         dropped_calls=dropped_calls(scope, series.value),
-        complete_through=complete_through(reader, now),
-        generated_at=rfc3339(now),
+        complete_through=context.complete_through(),
+        generated_at=context.generated_at,
     )
 
 
 def _check_group(group: str, scope: ReportScope, viewer: Viewer, settings: Settings) -> None:
-    allowed = allowed_groups(settings, viewer)
+    allowed = _allowed_groups(settings, viewer)
     if group not in allowed:
         raise QueryError("invalid_group", f"group must be one of {', '.join(allowed)}", "group")
     if group == KEY and scope.org == OPERATOR:
         raise missing_org()
 
 
-def allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
+def _allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
     """What `group` may be: the declared dimensions, those every application has, and `org` for operators."""
     names = [*settings.dimensions, *(name for name in BUILT_IN if name not in settings.dimensions)]
     return (*names, ORG) if viewer.is_operator else tuple(names)
 
 
 def _rows(source: ScopedReader, group: str, series: Deferred[Series]) -> Deferred[dict[str, Tally]]:
-    key = source.scope.key
+    key, dimensions = source.scope.key, source.context.settings.dimensions
     if group == STATUS:
         return series.map(lambda found: status_tallies(by_status(found.values())))
     if group == KEY and key is not None:
         return series.map(lambda found: _alone(key, found))
     if group == ORG and source.scope.org != OPERATOR:
         return series.map(lambda found: _alone(source.scope.org, found))
-    if group == METHOD and METHOD not in source.reader.settings.dimensions:
+    if group == METHOD and METHOD not in dimensions:
         return source.members(ENDPOINT).map(_by_method)
-    if group in source.reader.settings.dimensions:
+    if group in dimensions:
         return source.tagged(group, series).map(_tallies)
     return (source.endpoints() if group == ENDPOINT else source.members(group)).map(_tallies)
 
 
 def _alone(name: str, series: Series) -> dict[str, Tally]:
-    """The one member that everything is of."""
+    """All calls as those of one member."""
     total = series_tally(series.values())
     return {name: total} if total.calls else {}
 
@@ -152,24 +165,43 @@ def _by_method(members: Members) -> dict[str, Tally]:
     return found
 
 
-def _bucket(name: str, tally: Tally, has_latency: bool) -> Bucket:
-    return Bucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=tally.avg_ms if has_latency else None)
+def _bucket(name: str, tally: Tally, has_latency: bool) -> GroupBucket:
+    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=tally.avg_ms if has_latency else None)
 
 
-def _other(hidden: Sequence[Tally], has_latency: bool) -> Other:
-    rest = Tally()
-    for tally in hidden:
-        rest.add(tally)
+def _other(hidden: Sequence[Tally], has_latency: bool) -> OtherGroups:
+    rest = tally_sum(hidden)
     avg_ms = rest.avg_ms if has_latency else None
-    return Other(calls=rest.calls, errors=rest.errors, avg_ms=avg_ms, members=len(hidden))
+    return OtherGroups(calls=rest.calls, errors=rest.errors, avg_ms=avg_ms, members=len(hidden))
 
 
-def wire(report: ByGroup) -> dict[str, Any]:
-    """The report as it goes over the wire."""
-    return msgspec.structs.asdict(report)
-
-
-def table(report: ByGroup) -> tuple[list[str], Iterable[Sequence[object]]]:
-    """The main table, for CSV: the buckets."""
+def _table(report: ByGroup) -> Table:
     rows = ((row.bucket, row.calls, row.errors, row.avg_ms) for row in report.buckets)
     return ["bucket", "calls", "errors", "avg_ms"], rows
+
+
+VIEW = View(
+    name="by-group",
+    path="/by-group",
+    title="The busiest values of one dimension",
+    asks=ByGroupParameters,
+    report=ByGroup,
+    build=build,
+    tables={"buckets": _table},
+    choices={"group": _allowed_groups},
+    example="""{
+  "range": "24h",
+  "group": "method",
+  "totals": {"calls": 1260, "errors": 12, "bytes": 734003},
+  "buckets": [
+    {"bucket": "GET", "calls": 1200, "errors": 12, "avg_ms": 8.4},
+    {"bucket": "POST", "calls": 60, "errors": 0, "avg_ms": 22.75}
+  ],
+  "over_quota": false,
+  "other": {"calls": 0, "errors": 0, "avg_ms": 0.0, "members": 0},
+  "window": {
+    "start": "2026-11-19T13:30:00Z", "end": "2026-11-20T13:45:20Z", "label": "24h", "timezone": "UTC", "resolution": "30m"
+  },
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z"
+}""",
+)

@@ -1,30 +1,49 @@
-"""The by-key view: every API key, used or not (`by-key-edgedns.txt`)."""
+"""The by-key view: every API key, used or not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from usage_middleware.errors import QueryError
+from usage_middleware.options import Settings
 from usage_middleware.periods import rfc3339
-from usage_middleware.report.labels import distribution
-from usage_middleware.report.metrics import Tally, board_tally, series_tally
-from usage_middleware.report.paging import Keep, Pagination, Paging, forget, page, unpaged
-from usage_middleware.report.parameters import ByKeyParameters
-from usage_middleware.report.scoped_reader import Members, ScopedReader, Series, complete_through, dropped_calls
-from usage_middleware.report.viewer import ReportScope, Viewer, missing_org, report_scope
-from usage_middleware.report.window import CAP, Asked, Window, WindowReport, resolve
+from usage_middleware.report.context import (
+    Members,
+    ReportContext,
+    ReportScope,
+    ScopedReader,
+    Series,
+    dropped_calls,
+    missing_org,
+    report_scope,
+)
+from usage_middleware.report.metrics import Tally, board_tally, by_label, series_tally, tally_sum
+from usage_middleware.report.paging import Pages, Pagination
+from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, Period, SortOrder, described
+from usage_middleware.report.view import Table, View
+from usage_middleware.report.window import CAP, Window, WindowReport, WindowRequest, resolve
 from usage_middleware.store.keys import Directory, KeyInfo
-from usage_middleware.store.read_batch import Deferred
-from usage_middleware.store.reader import Reader
 from usage_middleware.store.schema import CALLS, OPERATOR, is_reserved, key_member
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
-#: What is read of every key, used or not: no more than is shown or sorted by.
+#: What is read of every key: no more than is shown or sorted by.
 MEASURES = (CALLS, "4xx", "5xx")
+
+
+class ByKeyParameters(Parameters, frozen=True, kw_only=True):
+    """What the by-key view may be asked. Without `limit` every key is listed, up to 10,000."""
+
+    period: Period = "30d"
+    environment: Annotated[str | None, described("Only keys of this environment.", "live")] = None
+    include_revoked: Annotated[bool, described("List revoked keys too.", "true")] = False
+    sort_by: Annotated[Literal["request_count", "error_count", "last_activity", "name"], SORT_BY] = "request_count"
+    sort_order: SortOrder = "desc"
+    limit: Annotated[int | None, LIMIT] = None
+    offset: Offset = 0
 
 
 class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,44 +111,43 @@ class _Row(NamedTuple):
     info: KeyInfo | None
     tally: Tally
 
+    @property
+    def name(self) -> str:
+        return self.key if self.info is None else self.info.name
 
-def build(reader: Reader, viewer: Viewer, params: ByKeyParameters, now: int, keep: Keep = forget) -> ByKey:
-    """Answer a by-key question. `keep` holds the order of the keys while they are paged through.
 
-    Raises:
-        QueryError: what can't be answered, and why.
-        UsageUnavailable: Redis does not answer.
-    """
-    scope = report_scope(viewer, params.org)
+def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
+    """Answer a by-key question."""
+    scope = report_scope(context.viewer, params.org)
     if scope.org == OPERATOR:
         raise missing_org()
-    asked = Asked(params.period, params.start, params.end)
-    window = resolve(asked, now, reader.settings, ("key_board", "key", "board", "series"), CAP)
-    series, used = _read(reader, scope, window)
-    known = _known(reader.directory, scope)
-    seen = _seen(reader, scope, used, known, now) if params.sort_by == "last_activity" else {}
+    request = WindowRequest(params.period, params.start, params.end)
+    window = resolve(request, context.now, context.settings, ("key_board", "key", "board", "series"), CAP)
+    series, used = _read(context, scope, window)
+    known = _known(context.directory, scope)
+    seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
     everything = [_Row(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
     rows = _sorted((row for row in everything if _is_listed(row, params)), params, seen)
-    listed, count = _listed(rows, scope, params, keep)
+    listed, pagination = _page(context, scope, params, rows)
     total = series_tally(series.values())
     return ByKey(
-        keys=_usages(reader, scope, window, listed),
+        keys=_usages(context, scope, window, listed),
         total_keys=sum(1 for info in known.values() if info.revoked_at is None),
         totals=KeyTotals(request_count=total.calls, error_count=total.errors),
         other=_other(everything, listed),
-        pagination=None if params.limit is None else page(count, params.limit, params.offset),
+        pagination=pagination,
         org_id=scope.shown_org,
         window=window.report(),
         dropped_calls=dropped_calls(scope, series),
-        complete_through=complete_through(reader, now),
-        generated_at=rfc3339(now),
+        complete_through=context.complete_through(),
+        generated_at=context.generated_at,
     )
 
 
-def _read(reader: Reader, scope: ReportScope, window: Window) -> tuple[Series, dict[str, Tally]]:
-    source = ScopedReader(reader, scope, window.slots(reader.settings.layers), window.now)
+def _read(context: ReportContext, scope: ReportScope, window: Window) -> tuple[Series, dict[str, Tally]]:
+    source = ScopedReader(context, scope, window.slots(context.settings.layers))
     series = source.series()
-    members: Deferred[Members] | None = source.members("key", MEASURES) if scope.key is None else None
+    members = source.members("key", MEASURES) if scope.key is None else None
     source.read()
     if members is not None:
         return series.value, {name: board_tally(found) for name, found in members.value.items()}
@@ -144,10 +162,10 @@ def _known(directory: Directory, scope: ReportScope) -> dict[str, KeyInfo]:
     return {scope.key: info} if info is not None and key_member(info.id) == scope.key else {}
 
 
-def _seen(reader: Reader, scope: ReportScope, used: Iterable[str], known: Iterable[str], now: int) -> dict[str, int]:
-    sheet = reader.sheet(scope.org, now)
-    seen = sheet.seen_of("key", sorted({*used, *known}))
-    sheet.read()
+def _last_activity(context: ReportContext, scope: ReportScope, keys: Iterable[str]) -> dict[str, int]:
+    batch = context.batch(scope.org)
+    seen = batch.seen_of("key", sorted(keys))
+    batch.read()
     return seen.value
 
 
@@ -160,7 +178,7 @@ def _is_listed(row: _Row, params: ByKeyParameters) -> bool:
 
 
 def _sorted(rows: Iterable[_Row], params: ByKeyParameters, seen: Mapping[str, int]) -> list[_Row]:
-    by_name = sorted(rows, key=lambda row: (_name(row), row.key))
+    by_name = sorted(rows, key=lambda row: (row.name, row.key))
     falling = params.sort_order == "desc"
     if params.sort_by == "name":
         return by_name[::-1] if falling else by_name
@@ -173,33 +191,36 @@ def _number(row: _Row, sort_by: str, seen: Mapping[str, int]) -> int:
     return row.tally.errors if sort_by == "error_count" else row.tally.calls
 
 
-def _name(row: _Row) -> str:
-    return row.key if row.info is None else row.info.name
-
-
-def _listed(rows: Sequence[_Row], scope: ReportScope, params: ByKeyParameters, keep: Keep) -> tuple[Sequence[_Row], int]:
-    """The rows of the page, and how many there are in all."""
+def _page(
+    context: ReportContext, scope: ReportScope, params: ByKeyParameters, rows: Sequence[_Row]
+) -> tuple[Sequence[_Row], Pagination | None]:
     if params.limit is None:
-        # Reserved rows are no keys: a dimension that has reached its cap is still listed, with what is beyond it.
+        # Reserved rows are not keys: a dimension that has reached its cap is still listed, with what is beyond it.
         keys = sum(not is_reserved("key", row.key) for row in rows)
         if keys > UNPAGED:
             raise QueryError("window_too_wide", f"There are {keys} keys: ask for pages with limit= and offset=.", "limit")
-        return rows[params.offset :], len(rows)
-    paging = Paging(scope.org, unpaged("by-key", scope[:2], params), params.limit, params.offset, keep)
-    ordered = paging.order(rows, lambda row: row.key, lambda key: _Row(key, None, Tally()))
-    return paging.cut(ordered), len(ordered)
+        return rows[params.offset :], None
+    pages = Pages(context, scope, "by-key", params, params.limit, params.offset)
+    ordered = pages.order({row.key: row for row in rows}, lambda key: _Row(key, None, Tally()))
+    return pages.cut(ordered), pages.pagination(len(ordered))
 
 
-def _usages(reader: Reader, scope: ReportScope, window: Window, rows: Sequence[_Row]) -> list[KeyUsage]:
-    sheet = reader.sheet(scope.org, window.now)
-    slots = window.slots(reader.settings.layers)
-    boards = {row.key: sheet.key_board(slots, row.key) for row in rows if row.tally.calls}
-    seen = sheet.seen_of("key", [row.key for row in rows])
-    sheet.read()
+def _usages(context: ReportContext, scope: ReportScope, window: Window, rows: Sequence[_Row]) -> list[KeyUsage]:
+    batch = context.batch(scope.org)
+    slots = window.slots(context.settings.layers)
+    boards = {row.key: batch.key_board(slots, row.key) for row in rows if row.tally.calls}
+    seen = batch.seen_of("key", [row.key for row in rows])
+    batch.read()
     distributions = {
-        key: distribution(board.value.members.get("endpoint", {}), reader.settings) for key, board in boards.items()
+        key: _distribution(board.value.members.get("endpoint", {}), context.settings) for key, board in boards.items()
     }
     return [_usage(row, distributions.get(row.key, {}), seen.value.get(row.key)) for row in rows]
+
+
+def _distribution(members: Members, settings: Settings) -> dict[str, int]:
+    """Label -> calls, the busiest first."""
+    calls = ((label, measures.get(CALLS, 0)) for label, measures in by_label(members, settings).items())
+    return dict(sorted(calls, key=lambda row: (-row[1], row[0])))
 
 
 def _usage(row: _Row, distribution: dict[str, int], last_ms: int | None) -> KeyUsage:
@@ -218,22 +239,41 @@ def _usage(row: _Row, distribution: dict[str, int], last_ms: int | None) -> KeyU
 
 def _other(everything: Sequence[_Row], listed: Sequence[_Row]) -> OtherKeys:
     shown = {row.key for row in listed}
-    hidden = [row for row in everything if row.key not in shown]
-    rest = Tally()
-    for row in hidden:
-        rest.add(row.tally)
+    hidden = [row.tally for row in everything if row.key not in shown]
+    rest = tally_sum(hidden)
     return OtherKeys(request_count=rest.calls, error_count=rest.errors, keys=len(hidden))
 
 
-def wire(report: ByKey) -> dict[str, Any]:
-    """The report as it goes over the wire."""
-    return msgspec.structs.asdict(report)
-
-
-def table(report: ByKey) -> tuple[list[str], Iterable[Sequence[object]]]:
-    """The main table, for CSV: the keys, endpoint distributions left out."""
+def _table(report: ByKey) -> Table:
+    """The keys, without their endpoint distributions."""
     header = ["key_id", "name", "environment", "request_count", "error_count", "last_activity"]
-    rows = (
-        (row.key_id, row.name, row.environment, row.request_count, row.error_count, row.last_activity) for row in report.keys
-    )
-    return header, rows
+    return header, (tuple(getattr(row, name) for name in header) for row in report.keys)
+
+
+VIEW = View(
+    name="by-key",
+    path="/by-key",
+    title="Every API key, used or not: calls, errors, endpoints, last activity",
+    asks=ByKeyParameters,
+    report=ByKey,
+    build=build,
+    tables={"keys": _table},
+    more_codes=("window_too_wide",),
+    example="""{
+  "keys": [
+    {
+      "key_id": "key_7", "name": "Search backend", "environment": "live",
+      "request_count": 1260, "endpoint_distribution": {"GET /v1/items": 1200, "POST /v1/items": 60}, "error_count": 12,
+      "last_activity": "2026-11-20T13:44:58.120Z", "revoked_at": null
+    }
+  ],
+  "total_keys": 1,
+  "totals": {"request_count": 1260, "error_count": 12},
+  "other": {"request_count": 0, "error_count": 0, "keys": 0},
+  "pagination": null,
+  "window": {
+    "start": "2026-10-21T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "30d", "timezone": "UTC", "resolution": "1d"
+  },
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z"
+}""",
+)

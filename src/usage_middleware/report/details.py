@@ -1,36 +1,49 @@
-"""The details view: everything about one key or all, over time (`details-get-usage.txt`)."""
+"""The details view: everything about one key or all, over time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
-from usage_middleware.periods import rfc3339, zone
-from usage_middleware.report.granularity import Chooser, Granularity
-from usage_middleware.report.metrics import (
-    LatencyReport,
-    Tally,
-    by_class,
-    by_status,
-    is_error,
-    latency_report,
-    series_tally,
-)
-from usage_middleware.report.paging import Keep, Pagination, Paging, forget, page, unpaged
-from usage_middleware.report.parameters import DetailsParameters
-from usage_middleware.report.ranking import EndpointDetails, Row, listed, ranked
-from usage_middleware.report.scoped_reader import ScopedReader, Series, complete_through, dropped_calls
-from usage_middleware.report.timeline import Timeline, timeline
-from usage_middleware.report.viewer import ReportScope, Viewer, report_scope
-from usage_middleware.report.window import ALL, PRESETS, Asked, Window, WindowReport, resolve
-from usage_middleware.store.reader import Reader
+from usage_middleware.periods import zone
+from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, Series, dropped_calls, report_scope
+from usage_middleware.report.details_endpoints import EndpointDetails, EndpointRow, ListedEndpoints, SortBy, endpoint_table
+from usage_middleware.report.metrics import LatencyReport, Tally, by_class, by_status, is_error, latency_report, series_tally
+from usage_middleware.report.paging import Pages, Pagination
+from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, SortOrder, Timezone, described, period
+from usage_middleware.report.timeline import Granularity, GranularityChooser, Timeline, timeline
+from usage_middleware.report.view import Table, View
+from usage_middleware.report.window import ALL, PRESETS, Window, WindowReport, WindowRequest, resolve
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class DetailsParameters(Parameters, frozen=True, kw_only=True):
+    """What the details view may be asked."""
+
+    key_id: Annotated[str | None, described("Only this API key.", "key_7")] = None
+    timeframe: Annotated[Literal["1h", "24h", "7d", "30d", "90d", "1y", "all"], period("invalid_timeframe")] = "24h"
+    granularity: Annotated[
+        Granularity | None,
+        described(
+            "Width of the time series' buckets. Default: hour, or the finest kept for the whole window.",
+            "day",
+            code="invalid_granularity",
+        ),
+    ] = None
+    include_endpoints: Annotated[bool, described("Add the breakdown by endpoint.", "false")] = True
+    include_errors: Annotated[bool, described("Add error statistics.", "false")] = True
+    include_latency: Annotated[bool, described("Add latency statistics.", "false")] = True
+    sort_by: Annotated[SortBy, SORT_BY] = "requests"
+    sort_order: SortOrder = "desc"
+    limit: Annotated[int, LIMIT] = 100
+    offset: Offset = 0
+    timezone: Timezone = "UTC"
+
+
+class DetailsTotals(msgspec.Struct, frozen=True, kw_only=True):
     """The whole window. `latency_ms` is None where it was not asked for."""
 
     window: WindowReport
@@ -84,7 +97,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one key or all. A part that was not asked for, or is not kept for this window, is None."""
 
     success: bool
-    usage: Totals
+    usage: DetailsTotals
     time_series: list[Point]
     endpoints: list[EndpointDetails] | None
     errors: Errors | None
@@ -95,90 +108,85 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: str
 
 
-class _Plan(NamedTuple):
-    """What is read for a question: over which window, in which buckets, and whether breakdowns are kept for it."""
+class _Coverage(NamedTuple):
+    """What is read: over which window, in which buckets, and whether breakdowns are kept for it."""
 
     scope: ReportScope
     window: Window
     line: Timeline
     granularity: Granularity
-    breaks_down: bool
+    has_breakdowns: bool
 
 
-def build(reader: Reader, viewer: Viewer, params: DetailsParameters, now: int, keep: Keep = forget) -> Details:
-    """Answer a details question. `keep` holds the order of the endpoints while they are paged through.
-
-    Raises:
-        QueryError: what can't be answered, and why.
-        UsageUnavailable: Redis does not answer.
-    """
-    scope = report_scope(viewer, params.org, params.key_id, together=reader.settings.operator_tree)
-    plan = _plan(scope, params, now, reader.settings)
-    source = ScopedReader(reader, plan.scope, plan.window.slots(reader.settings.layers), now)
-    until = source.slots[-1].end if source.slots else plan.window.start
-    series = source.series(plan.line.slots(reader.settings, until))
-    endpoints = source.members("endpoint") if plan.breaks_down and params.include_endpoints else None
-    latency = source.latency() if plan.breaks_down and params.include_latency else None
+def build(context: ReportContext, params: DetailsParameters) -> Details:
+    """Answer a details question."""
+    scope = report_scope(context.viewer, params.org, params.key_id, together=context.settings.operator_tree)
+    coverage = _coverage(scope, params, context.now, context.settings)
+    window, has_breakdowns = coverage.window, coverage.has_breakdowns
+    source = ScopedReader(context, scope, window.slots(context.settings.layers))
+    until = source.slots[-1].end if source.slots else window.start
+    series = source.series(coverage.line.slots(context.settings, until))
+    members = source.members("endpoint") if has_breakdowns and params.include_endpoints else None
+    latency = source.latency() if has_breakdowns and params.include_latency else None
     source.read()
-    total = series_tally(series.value.values())
-    bins = None if latency is None else latency.value
-    paging = Paging(plan.scope.org, unpaged("details", plan.scope[:2], params), params.limit, params.offset, keep)
-    found = [] if endpoints is None else ranked(reader, plan.scope, plan.window, params, endpoints.value)
-    rows = paging.order(found, lambda row: row.label, lambda label: Row(label, Tally(), ()))
+    listed = ListedEndpoints(context, scope, window, params.include_latency)
+    pages = Pages(context, scope, "details", params, params.limit, params.offset)
+    found = {} if members is None else listed.ranked(members.value, params.sort_by, params.sort_order)
+    rows = pages.order(found, lambda label: EndpointRow(label, Tally(), ()))
     return Details(
         success=True,
-        usage=_totals(reader, plan, params, series.value, bins),
-        time_series=_points(plan.line, series.value, with_latency=params.include_latency),
-        endpoints=None if endpoints is None else listed(reader, plan.scope, plan.window, params, paging.cut(rows)),
-        errors=_errors(series.value, total) if params.include_errors else None,
+        usage=_totals(context, coverage, params, series.value, {} if latency is None else latency.value),
+        time_series=_points(coverage.line, series.value, with_latency=params.include_latency),
+        endpoints=None if members is None else listed.reports(pages.cut(rows)),
+        errors=_errors(series.value) if params.include_errors else None,
         rate_limits=None,
         alerts=[],
         recommendations=[],
-        pagination=page(len(rows), params.limit, params.offset),
-        timestamp=rfc3339(now),
+        pagination=pages.pagination(len(rows)),
+        timestamp=context.generated_at,
     )
 
 
-def _plan(scope: ReportScope, params: DetailsParameters, now: int, settings: Settings) -> _Plan:
+def _coverage(scope: ReportScope, params: DetailsParameters, now: int, settings: Settings) -> _Coverage:
     tz = zone(params.timezone)
-    asked = Asked(params.timeframe, params.start, params.end, params.timezone)
-    series: tuple[CounterKind, ...] = ("series",) if scope.key is None else ("key",)
-    boards: tuple[CounterKind, ...] = ("board",) if scope.key is None else ("key_board",)
+    request = WindowRequest(params.timeframe, params.start, params.end, params.timezone)
     wants_boards = params.include_endpoints or params.include_latency
-    window = _kept_window(asked, now, settings, series + boards) if wants_boards else None
-    everything = resolve(asked, now, settings, series)
-    # All time must not be less than a year: rather no breakdown than a shorter window.
-    if window is not None and asked.preset == ALL and window.start > max(everything.start, now - PRESETS["1y"]):
+    window = _kept_window(request, now, settings, (scope.series_kind, scope.board_kind)) if wants_boards else None
+    everything = resolve(request, now, settings, (scope.series_kind,))
+    # `all` must not be shorter than `1y`: without boards for a year there is no breakdown.
+    if window is not None and request.preset == ALL and window.start > max(everything.start, now - PRESETS["1y"]):
         window = None
-    breaks_down = window is not None
+    has_breakdowns = window is not None
     window = window or everything
-    size = Chooser(window, tz, settings, series[0]).choose(params.granularity)
-    return _Plan(scope, window, timeline(window, size, tz), size, breaks_down)
+    size = GranularityChooser(window, tz, settings, scope.series_kind).choose(params.granularity)
+    return _Coverage(scope, window, timeline(window, size, tz), size, has_breakdowns)
 
 
-def _kept_window(asked: Asked, now: int, settings: Settings, kinds: Sequence[CounterKind]) -> Window | None:
+def _kept_window(request: WindowRequest, now: int, settings: Settings, kinds: Sequence[CounterKind]) -> Window | None:
     try:
-        return resolve(asked, now, settings, kinds)
+        return resolve(request, now, settings, kinds)
     except QueryError as refused:
         if refused.code == "not_retained":
             return None
         raise
 
 
-def _totals(reader: Reader, plan: _Plan, params: DetailsParameters, series: Series, bins: Mapping[int, int] | None) -> Totals:
+def _totals(
+    context: ReportContext, coverage: _Coverage, params: DetailsParameters, series: Series, bins: Mapping[int, int]
+) -> DetailsTotals:
     total = series_tally(series.values())
-    return Totals(
-        window=plan.window.report(),
-        key_id=plan.scope.key if plan.scope.key else params.key_id,
+    return DetailsTotals(
+        window=coverage.window.report(),
+        key_id=coverage.scope.key or params.key_id,
         requests=total.calls,
         successful=total.successful,
         errors=total.errors,
         error_rate=total.error_rate,
         bytes=total.sent,
-        latency_ms=latency_report(total, bins or {}) if params.include_latency else None,
-        granularity=plan.granularity,
-        dropped_calls=dropped_calls(plan.scope, series),
-        complete_through=complete_through(reader, plan.window.now),
+        latency_ms=latency_report(total, bins) if params.include_latency else None,
+        granularity=coverage.granularity,
+        dropped_calls=dropped_calls(coverage.scope, series),
+        complete_through=context.complete_through(),
     )
 
 
@@ -197,7 +205,8 @@ def _points(line: Timeline, series: Series, *, with_latency: bool) -> list[Point
     ]
 
 
-def _errors(series: Series, total: Tally) -> Errors:
+def _errors(series: Series) -> Errors:
+    total = series_tally(series.values())
     codes = {status: calls for status, calls in by_status(series.values()).items() if is_error(status)}
     return Errors(
         total=total.errors,
@@ -207,30 +216,50 @@ def _errors(series: Series, total: Tally) -> Errors:
     )
 
 
-def wire(report: Details) -> dict[str, Any]:
-    """The report as it goes over the wire."""
-    return msgspec.structs.asdict(report)
-
-
-def table(report: Details, which: str = "series") -> tuple[list[str], Iterable[Sequence[object]]]:
-    """The main table, for CSV: the time series, or the endpoints."""
-    if which == "endpoints":
-        return _endpoint_table(report.endpoints or [])
+def _series_table(report: Details) -> Table:
     header = ["timestamp", "requests", "successful", "errors", "bytes", "avg_latency_ms"]
-    return header, (tuple(getattr(point, name) for name in header) for point in report.time_series)
+    return header, (msgspec.structs.astuple(point) for point in report.time_series)
 
 
-def _endpoint_table(rows: Sequence[EndpointDetails]) -> tuple[list[str], Iterable[Sequence[object]]]:
-    header = ["endpoint", "requests", "successful", "errors", "error_rate", "avg_latency_ms", "last_requested_at"]
-    return header, (
-        (
-            row.endpoint,
-            row.requests,
-            row.successful,
-            row.errors,
-            row.error_rate,
-            None if row.latency_ms is None else row.latency_ms.avg,
-            row.last_requested_at,
-        )
-        for row in rows
-    )
+VIEW = View(
+    name="details",
+    path="/",
+    title="Everything about one key or all, over time, with errors and latency",
+    asks=DetailsParameters,
+    report=Details,
+    build=build,
+    tables={"series": _series_table, "endpoints": lambda report: endpoint_table(report.endpoints or ())},
+    more_codes=("unsupported_timezone", "window_too_wide"),
+    error_fields={"success": False},
+    example="""{
+  "success": true,
+  "usage": {
+    "window": {
+      "start": "2026-11-19T13:30:00Z", "end": "2026-11-20T13:45:20Z", "label": "24h", "timezone": "UTC", "resolution": "30m"
+    },
+    "key_id": null, "requests": 42, "successful": 40, "errors": 2, "error_rate": 0.047619047619047616, "bytes": 4096,
+    "latency_ms": {"avg": 18.25, "p50": 12.1, "p90": 38.2, "p95": 51.0, "p99": 131.9},
+    "granularity": "hour", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z"
+  },
+  "time_series": [
+    {
+      "timestamp": "2026-11-20T13:00:00Z",
+      "requests": 42, "successful": 40, "errors": 2, "bytes": 4096, "avg_latency_ms": 18.25
+    }
+  ],
+  "endpoints": [
+    {
+      "endpoint": "GET /v1/items/{id}", "requests": 42, "successful": 40, "errors": 2, "error_rate": 0.047619047619047616,
+      "latency_ms": {"avg": 18.25, "p50": 12.1, "p90": 38.2, "p95": 51.0, "p99": 131.9},
+      "last_requested_at": "2026-11-20T13:44:58.120Z"
+    }
+  ],
+  "errors": {
+    "total": 2, "rate": 0.047619047619047616,
+    "by_status": [{"status": 404, "count": 2}], "by_class": [{"status_class": 400, "count": 2}]
+  },
+  "rate_limits": null, "alerts": [], "recommendations": [],
+  "pagination": {"total": 1, "limit": 100, "offset": 0, "has_more": false},
+  "timestamp": "2026-11-20T13:45:20Z"
+}""",
+)

@@ -1,10 +1,10 @@
-"""The endpoints view: every endpoint with its counters, rates, last use and buckets in a zone (`endpoints-minerva.txt`)."""
+"""The endpoints view: every endpoint with its counters, rates, last use and buckets in a zone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
-from typing import Any, NamedTuple
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -12,21 +12,35 @@ import msgspec
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import midnight, rfc3339, zone
-from usage_middleware.report.labels import label_of, under_label
-from usage_middleware.report.parameters import EndpointsParameters
-from usage_middleware.report.prefix_sums import PrefixSums
-from usage_middleware.report.scoped_reader import complete_through
-from usage_middleware.report.timeline import Timeline, check_retained, not_kept, timeline, too_wide, trouble, unsupported
-from usage_middleware.report.viewer import ReportScope, Viewer, report_scope
-from usage_middleware.report.window import ALL, CUSTOM, Asked, Window, WindowReport, resolve
-from usage_middleware.store.reader import Reader
-from usage_middleware.store.replies import latest
+from usage_middleware.report.context import ReportContext, ReportScope, report_scope
+from usage_middleware.report.endpoint_sums import EndpointSums, read_endpoints
+from usage_middleware.report.metrics import label_of, summed
+from usage_middleware.report.parameters import WINDOW, Parameters, Timezone, described
+from usage_middleware.report.timeline import Timeline, check_retained, edge_problem, not_kept, timeline, too_wide, unsupported
+from usage_middleware.report.view import Table, View, WireFields
+from usage_middleware.report.window import ALL, CUSTOM, Window, WindowReport, WindowRequest, resolve
 from usage_middleware.store.schema import CALLS, counter_field
 
 MOST_BUCKETS_IN_ALL = 100_000
 
 
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointsParameters(Parameters, frozen=True, kw_only=True):
+    """What the endpoints view may be asked. Both dates or neither."""
+
+    start_date: Annotated[
+        date | None, described("First day, inclusive in the zone; together with `end_date`.", "2026-03-01", code=WINDOW)
+    ] = None
+    end_date: Annotated[
+        date | None, described("Last day, inclusive in the zone; together with `start_date`.", "2026-03-26", code=WINDOW)
+    ] = None
+    bucketing_size: Annotated[
+        Literal["hour", "day", "week", "month", "quarter", "year"], described("Width of the buckets.", "day")
+    ] = "day"
+    timezone: Timezone = "UTC"
+    include_unused_endpoints: Annotated[bool, described("List endpoints without a call too.", "true")] = False
+
+
+class EndpointBucket(msgspec.Struct, frozen=True, kw_only=True):
     """One bucket of one endpoint. `counts` holds every declared counter; None of one key, for which they are not kept."""
 
     bucket_start: str
@@ -49,7 +63,7 @@ class EndpointUsage(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int | None]
     rates: dict[str, float | None]
     last_requested_at: str | None
-    buckets: list[Bucket] | None
+    buckets: list[EndpointBucket] | None
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,52 +76,40 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     generated_at: str
 
 
-class _Usage(NamedTuple):
-    """What an endpoint comes to: each measure in each bucket, and the last call in the range (ms, 0 for none)."""
-
-    sums: Sequence[Mapping[str, int]]
-    last_ms: int
-
-
-def build(reader: Reader, viewer: Viewer, params: EndpointsParameters, now: int) -> Endpoints:
-    """Answer an endpoints question.
-
-    Raises:
-        QueryError: what can't be answered, and why.
-        UsageUnavailable: Redis does not answer.
-    """
-    scope = report_scope(viewer, params.org, together=reader.settings.operator_tree)
+def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
+    """Answer an endpoints question."""
+    settings = context.settings
+    scope = report_scope(context.viewer, params.org, together=settings.operator_tree)
     tz = zone(params.timezone)
     kind: CounterKind = "endpoint" if scope.key is None else "key_board"
-    window, has_buckets = _window(params, now, reader.settings, kind, tz)
+    window, has_buckets = _window(params, context.now, settings, kind, tz)
     line = timeline(window, params.bucketing_size, tz) if has_buckets else Timeline([window.start], window, tz)
-    _check_edges(line, reader.settings, kind)
-    usages = _of_key(reader, scope, line) if scope.key is not None else _of_organization(reader, scope, line)
-    unused = _unused(reader, viewer, usages) if params.include_unused_endpoints else []
+    _check_edges(line, settings, kind)
+    usages = read_endpoints(context, scope, line)
+    unused = _unused(context, usages) if params.include_unused_endpoints else []
     if has_buckets and (len(usages) + len(unused)) * len(line.starts) > MOST_BUCKETS_IN_ALL:
         raise too_wide(f"that would be more than {MOST_BUCKETS_IN_ALL} buckets over all endpoints")
-    nothing = _Usage([{} for _ in line.starts], 0)
+    nothing = EndpointSums([{} for _ in line.starts], 0)
     stamps = line.stamps(with_offset=True) if has_buckets else None
     everything = {**usages, **dict.fromkeys(unused, nothing)}
-    rows = [_row(label, usage, stamps, scope, reader.settings) for label, usage in everything.items()]
+    rows = [_row(label, usage, stamps, scope, settings) for label, usage in everything.items()]
     return Endpoints(
-        results=sorted(rows, key=lambda row: _rank(row, reader.settings)),
+        results=sorted(rows, key=lambda row: _rank(row, settings)),
         window=window.report(),
         org_id=scope.shown_org,
-        complete_through=complete_through(reader, now),
-        generated_at=rfc3339(now),
+        complete_through=context.complete_through(),
+        generated_at=context.generated_at,
     )
 
 
 def _window(params: EndpointsParameters, now: int, settings: Settings, kind: CounterKind, tz: ZoneInfo) -> tuple[Window, bool]:
-    kinds: tuple[CounterKind, ...] = (kind,)
     if (params.start_date is None) != (params.end_date is None):
         missing = "start_date" if params.start_date is None else "end_date"
         raise QueryError("invalid_window", "Both start_date and end_date must be provided, or neither.", missing)
-    asked = Asked(ALL, params.start, params.end, params.timezone)
+    request = WindowRequest(ALL, params.start, params.end, params.timezone)
     if params.start_date is None or params.end_date is None:
-        return resolve(asked, now, settings, kinds, finest=settings.layers.middle), asked.is_custom
-    if asked.is_custom:
+        return resolve(request, now, settings, (kind,), finest=settings.layers.middle), request.is_custom
+    if request.is_custom:
         raise QueryError("invalid_window", "Give start_date and end_date, or start and end, not both.", "start")
     if params.end_date < params.start_date:
         raise QueryError("invalid_window", "end_date must not be before start_date.", "end_date")
@@ -120,70 +122,23 @@ def _window(params: EndpointsParameters, now: int, settings: Settings, kind: Cou
 
 def _check_edges(line: Timeline, settings: Settings, kind: CounterKind) -> None:
     window = line.window
-    found = trouble([window.start, *line.cuts, window.end], window.now, settings, kind, minutes=False)
+    found = edge_problem([window.start, *line.cuts, window.end], window.now, settings, kind, minutes=False)
     if found == "unaligned":
         raise unsupported(line.tz, settings)
     if found == "expired":
         raise not_kept(line.tz, window.now, settings, kind)
 
 
-def _of_organization(reader: Reader, scope: ReportScope, line: Timeline) -> dict[str, _Usage]:
-    window = line.window
-    sheet = reader.sheet(scope.org, window.now)
-    seen = sheet.seen("endpoint")
-    sheet.read()
-    candidates = [name for name, last_ms in seen.value.items() if last_ms >= window.start * 1000]
-    measures = [CALLS, *(counter_field(counter) for counter in reader.settings.counters)]
-    sums = PrefixSums(line, reader.settings)
-    asked = {name: sums.ask(sheet, ("endpoint", name), measures) for name in candidates}
-    slots = window.slots(reader.settings.layers)
-    in_range = window.end >= window.now
-    later = [name for name in candidates if not in_range and seen.value[name] >= window.end * 1000]
-    ends = {name: sheet.series(slots, ("endpoint", name)) for name in later}
-    sheet.read()
-    last = {**seen.value, **{name: latest(series.value.values()) for name, series in ends.items()}}
-    found = {name: _Usage(sums.buckets(answer.value), last[name]) for name, answer in asked.items()}
-    return _by_label(found, reader.settings)
-
-
-def _of_key(reader: Reader, scope: ReportScope, line: Timeline) -> dict[str, _Usage]:
-    assert scope.key is not None
-    sheet = reader.sheet(scope.org, line.window.now)
-    groups = line.grouped(line.window.slots(reader.settings.layers, line.cuts))
-    boards = [sheet.key_board(slots, scope.key) for slots in groups]
-    sheet.read()
-    per_bucket = [board.value.members.get("endpoint", {}) for board in boards]
-    names = sorted({name for members in per_bucket for name in members})
-    found = {name: _Usage([{CALLS: members.get(name, {}).get(CALLS, 0)} for members in per_bucket], 0) for name in names}
-    return _by_label(found, reader.settings)
-
-
-def _by_label(usages: Mapping[str, _Usage], settings: Settings) -> dict[str, _Usage]:
-    found: dict[str, _Usage] = {}
-    for label, names in under_label(usages, settings).items():
-        many = [usages[name] for name in names]
-        sums = [_sum(parts) for parts in zip(*(usage.sums for usage in many), strict=True)]
-        if any(bucket.get(CALLS, 0) for bucket in sums):
-            found[label] = _Usage(sums, max(usage.last_ms for usage in many))
-    return found
-
-
-def _sum(many: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for measures in many:
-        for measure, number in measures.items():
-            total[measure] = total.get(measure, 0) + number
-    return total
-
-
-def _unused(reader: Reader, viewer: Viewer, used: Mapping[str, _Usage]) -> list[str]:
-    labels = sorted({label_of(endpoint, reader.settings) for endpoint in reader.routes()})
-    visible = labels if reader.visible is None else list(reader.visible(viewer, labels))
+def _unused(context: ReportContext, used: Mapping[str, EndpointSums]) -> list[str]:
+    labels = sorted({label_of(endpoint, context.settings) for endpoint in context.reader.routes()})
+    visible = labels if context.visible_endpoints is None else context.visible_endpoints(context.viewer, labels)
     return [label for label in visible if label not in used]
 
 
-def _row(label: str, usage: _Usage, stamps: Sequence[str] | None, scope: ReportScope, settings: Settings) -> EndpointUsage:
-    total = _sum(usage.sums)
+def _row(
+    label: str, usage: EndpointSums, stamps: Sequence[str] | None, scope: ReportScope, settings: Settings
+) -> EndpointUsage:
+    total = summed(usage.sums)
     kept = scope.key is None
     return EndpointUsage(
         endpoint=label,
@@ -194,7 +149,7 @@ def _row(label: str, usage: _Usage, stamps: Sequence[str] | None, scope: ReportS
         buckets=None
         if stamps is None
         else [
-            Bucket(bucket_start=stamp, total_requests=sums.get(CALLS, 0), counts=_counts(sums, settings, kept))
+            EndpointBucket(bucket_start=stamp, total_requests=sums.get(CALLS, 0), counts=_counts(sums, settings, kept))
             for stamp, sums in zip(stamps, usage.sums, strict=True)
         ],
     )
@@ -215,11 +170,9 @@ def _rank(row: EndpointUsage, settings: Settings) -> tuple[int, int, str]:
     return -(ranked or 0), -row.total_requests, row.endpoint
 
 
-def wire(report: Endpoints) -> dict[str, Any]:
-    """The report as it goes over the wire: counters as `num_<counter>`, rates under their own names."""
-    shown = msgspec.structs.asdict(report)
-    shown["results"] = [_wire_row(row) for row in report.results]
-    return shown
+def _wire(report: Endpoints) -> dict[str, Any]:
+    """Counters go over the wire as `num_<counter>`, rates under their own names."""
+    return {**msgspec.structs.asdict(report), "results": [_wire_row(row) for row in report.results]}
 
 
 def _wire_row(row: EndpointUsage) -> dict[str, Any]:
@@ -233,7 +186,7 @@ def _wire_row(row: EndpointUsage) -> dict[str, Any]:
     }
 
 
-def _wire_bucket(bucket: Bucket) -> dict[str, Any]:
+def _wire_bucket(bucket: EndpointBucket) -> dict[str, Any]:
     return {"bucket_start": bucket.bucket_start, "total_requests": bucket.total_requests, **_numbered(bucket.counts)}
 
 
@@ -241,8 +194,14 @@ def _numbered(counts: Mapping[str, int | None]) -> dict[str, int | None]:
     return {f"num_{name}": number for name, number in counts.items()}
 
 
-def table(report: Endpoints) -> tuple[list[str], Iterable[Sequence[object]]]:
-    """The main table, for CSV: a row an endpoint and bucket, or a row an endpoint where there are no buckets."""
+def _wire_fields(settings: Settings) -> WireFields:
+    counts = {"counts": None, **{f"num_{counter}": {"type": ["integer", "null"]} for counter in settings.counters}}
+    rates = {"rates": None, **{rate: {"type": ["number", "null"]} for rate in settings.rates}}
+    return {EndpointBucket: counts, EndpointUsage: {**counts, **rates}}
+
+
+def _table(report: Endpoints) -> Table:
+    """A row an endpoint and bucket, or a row an endpoint where there are no buckets."""
     counters = sorted({name for row in report.results for name in row.counts})
     header = ["endpoint", "bucket_start", "total_requests", *(f"num_{name}" for name in counters)]
     return header, _table_rows(report, counters)
@@ -254,3 +213,40 @@ def _table_rows(report: Endpoints, counters: Sequence[str]) -> Iterable[Sequence
             yield row.endpoint, None, row.total_requests, *(row.counts[name] for name in counters)
         for bucket in row.buckets or ():
             yield row.endpoint, bucket.bucket_start, bucket.total_requests, *(bucket.counts[name] for name in counters)
+
+
+VIEW = View(
+    name="endpoints",
+    path="/endpoints",
+    title="Every endpoint with its counters, rates, last use, and buckets in any time zone",
+    asks=EndpointsParameters,
+    report=Endpoints,
+    build=build,
+    tables={"buckets": _table},
+    wire=_wire,
+    wire_fields=_wire_fields,
+    more_codes=("unsupported_timezone", "window_too_wide"),
+    is_signed=True,
+    example="""{
+  "api_request_id": "req_0f4c",
+  "results": [
+    {
+      "endpoint": "v1/resolve", "total_requests": 42,
+      "num_input_records": 1200, "num_resolvable_records": 1100, "num_matches": 980,
+      "last_requested_at": "2026-03-26T14:00:00Z",
+      "buckets": [
+        {
+          "bucket_start": "2026-03-26T00:00:00+00:00", "total_requests": 42,
+          "num_input_records": 1200, "num_resolvable_records": 1100, "num_matches": 980
+        }
+      ],
+      "overall_match_rate": 0.8166666666666667, "resolvable_match_rate": 0.8909090909090909
+    }
+  ],
+  "window": {
+    "start": "2026-03-26T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "custom", "timezone": "UTC", "resolution": "1d"
+  },
+  "org_id": "acme", "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "request_completed_at": "2026-11-20T13:45:20.123456Z"
+}""",
+)

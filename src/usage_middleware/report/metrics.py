@@ -1,14 +1,22 @@
-"""The words that all reports share, defined once: successful, error, status class, latency."""
+"""What reports compute from counters, defined once: totals, successes and errors, latency, and endpoints under their labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
+from math import ceil
+from typing import TypeVar
 
 import msgspec
 
-from usage_middleware.latency import percentile
-from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, status_class
+from usage_middleware.latency import GROWTH
+from usage_middleware.options import NONE, Settings
+from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, is_reserved, status_class
+
+log = logging.getLogger("usage_middleware")
+
+K = TypeVar("K", bound=Hashable)
 
 Measures = Mapping[str, int]
 
@@ -29,7 +37,7 @@ class LatencyReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(msgspec.Struct):
-    """Calls added up: what a series' slots, or a board's member, come to."""
+    """The totals of some calls: of a series' slots, or of a board's member."""
 
     calls: int = 0
     successful: int = 0
@@ -58,9 +66,26 @@ class Tally(msgspec.Struct):
         return round(self.latency_us / self.calls / 1000, 3) if self.calls else 0.0
 
 
+def tally_sum(many: Iterable[Tally]) -> Tally:
+    """Several tallies as one."""
+    total = Tally()
+    for one in many:
+        total.add(one)
+    return total
+
+
+def summed(many: Iterable[Mapping[K, int]]) -> dict[K, int]:
+    """Measures, or histograms, added up name by name."""
+    total: dict[K, int] = {}
+    for numbers in many:
+        for name, number in numbers.items():
+            total[name] = total.get(name, 0) + number
+    return total
+
+
 def series_tally(many: Iterable[Measures]) -> Tally:
-    """The sum of slots of a series, where successes and errors are told by status code."""
-    total = _summed(many)
+    """The totals of slots of a series, which has a measure for each status code."""
+    total = _slots_summed(many)
     tally = Tally(
         calls=total.get(CALLS, 0), latency_us=total.get(LATENCY, 0), sent=total.get(BYTES, 0), last_ms=total.get(LAST, 0)
     )
@@ -70,15 +95,10 @@ def series_tally(many: Iterable[Measures]) -> Tally:
     return tally
 
 
-def _summed(many: Iterable[Measures]) -> dict[str, int]:
-    """All slots together: sums, and the latest call. First added up, then understood: slots are many, measures few."""
-    total: dict[str, int] = {}
-    last = 0
-    for measures in many:
-        for name, number in measures.items():
-            total[name] = total.get(name, 0) + number
-        last = max(last, measures.get(LAST, 0))
-    return {**total, LAST: last}
+def _slots_summed(many: Iterable[Measures]) -> dict[str, int]:
+    """All slots together: sums, and the latest call. Added up first, read after: slots are many, measures few."""
+    slots = list(many)
+    return {**summed(slots), LAST: max((measures.get(LAST, 0) for measures in slots), default=0)}
 
 
 def is_success(status: int) -> bool:
@@ -100,7 +120,7 @@ def status_tallies(codes: Mapping[int, int]) -> dict[str, Tally]:
 
 
 def board_tally(measures: Measures) -> Tally:
-    """The sum of one member of a board, where what is not 1xx, 3xx, 4xx or 5xx succeeded."""
+    """The totals of one member of a board. Calls that are not 1xx, 3xx, 4xx or 5xx succeeded."""
     calls = measures.get(CALLS, 0)
     return Tally(
         calls=calls,
@@ -111,13 +131,23 @@ def board_tally(measures: Measures) -> Tally:
 
 
 def board_measures(many: Iterable[Measures]) -> dict[str, int]:
-    """What a board would say of all these slots of a series together."""
-    total = _summed(many)
+    """The measures that a board would have of all these slots of a series together."""
+    total = _slots_summed(many)
     found = {CALLS: total.get(CALLS, 0), LATENCY: total.get(LATENCY, 0)}
     for status, calls in statuses(total):
         if not is_success(status):
             found[status_class(status)] = found.get(status_class(status), 0) + calls
     return found
+
+
+def with_rest(members: dict[str, dict[str, int]], series: Iterable[Measures]) -> dict[str, dict[str, int]]:
+    """The members, and as `(none)` what the series has beyond them."""
+    rest = board_measures(series)
+    for measures in members.values():
+        for measure, number in measures.items():
+            rest[measure] = rest.get(measure, 0) - number
+    none = {measure: rest[measure] + members.get(NONE, {}).get(measure, 0) for measure in rest}
+    return {**members, NONE: none} if any(none.values()) else members
 
 
 def statuses(measures: Measures) -> Iterable[tuple[int, int]]:
@@ -133,16 +163,12 @@ def _status(measure: str) -> int | None:
 
 def by_status(many: Iterable[Measures]) -> dict[int, int]:
     """Calls of each status code, ascending."""
-    return dict(sorted(statuses(_summed(many))))
+    return dict(sorted(statuses(_slots_summed(many))))
 
 
 def by_class(codes: Mapping[int, int]) -> dict[int, int]:
     """Calls of each status class (200, 300, 400, 500; 100 if seen), ascending."""
-    found: dict[int, int] = {}
-    for status, calls in codes.items():
-        family = int(status_class(status)[0]) * 100
-        found[family] = found.get(family, 0) + calls
-    return dict(sorted(found.items()))
+    return dict(sorted(summed({int(status_class(status)[0]) * 100: calls} for status, calls in codes.items()).items()))
 
 
 def latency_report(tally: Tally, bins: Mapping[int, int]) -> LatencyReport:
@@ -153,3 +179,50 @@ def latency_report(tally: Tally, bins: Mapping[int, int]) -> LatencyReport:
 def _ms(bins: Mapping[int, int], percent: int) -> float | None:
     found = percentile(bins, percent)
     return None if found is None else round(found / 1000, 3)
+
+
+def percentile(bins: Mapping[int, int], percent: float) -> float | None:
+    """The nearest-rank percentile in microseconds, or None of an empty histogram.
+
+    >>> round(percentile({73: 99, 97: 1}, 50)), percentile({}, 50)
+    (1001, None)
+    """
+    calls = sum(bins.values())
+    if calls <= 0:
+        return None
+    rank = max(1, ceil(calls * percent / 100))
+    for number in sorted(bins):
+        rank -= bins[number]
+        if rank <= 0:
+            return estimate(number)
+    return estimate(max(bins))
+
+
+def estimate(bin_number: int) -> float:
+    """The duration, in microseconds, that stands for a bin of `latency.bin_of`: equally far from both its ends."""
+    return float(2 * GROWTH**bin_number / (GROWTH + 1)) if bin_number > 0 else 1.0
+
+
+def label_of(endpoint: str, settings: Settings) -> str:
+    """The label of `METHOD /template`; reserved endpoints such as `GET (unmatched)` keep theirs, and what gets none."""
+    if settings.endpoint_label is None or is_reserved("endpoint", endpoint):
+        return endpoint
+    method, _, template = endpoint.partition(" ")
+    try:
+        return str(settings.endpoint_label(method, template) or endpoint)
+    except Exception:
+        log.exception("endpoint_label failed for %r; the endpoint keeps its own name", endpoint)
+        return endpoint
+
+
+def under_label(endpoints: Iterable[str], settings: Settings) -> dict[str, list[str]]:
+    """The endpoints of each label."""
+    found: dict[str, list[str]] = {}
+    for endpoint in endpoints:
+        found.setdefault(label_of(endpoint, settings), []).append(endpoint)
+    return found
+
+
+def by_label(members: Mapping[str, Measures], settings: Settings) -> dict[str, dict[str, int]]:
+    """Members of the dimension `endpoint`, added up under their labels."""
+    return {label: summed(members[name] for name in names) for label, names in under_label(members, settings).items()}

@@ -1,24 +1,15 @@
-"""Pages of a list that stay in order while traffic flows: totals are of the whole, whatever page is asked for."""
+"""Pages of a list that stay in order while traffic flows. Totals are of the whole list, whatever page is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from usage_middleware.report.parameters import Parameters
+from usage_middleware.report.context import ReportContext, ReportScope
 
 Row = TypeVar("Row")
-
-#: Keeps the order of a list for a while: (organisation, question, names in today's order) -> names in the order that was
-#: kept first. It is what makes the pages of one list belong together.
-Keep = Callable[[str, object, list[str]], list[str]]
-
-
-def forget(org: str, question: object, names: list[str]) -> list[str]:
-    """Keeps nothing: every page is of the list as it is now."""
-    return names
 
 
 class Pagination(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,34 +21,32 @@ class Pagination(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
-def page(total: int, limit: int, offset: int) -> Pagination:
-    """The page of `limit` rows from `offset` on."""
-    return Pagination(total=total, limit=limit, offset=offset, has_more=offset + limit < total)
+class Pages(NamedTuple):
+    """The pages of one list: whose it is, which view's, what was asked, and how many rows a page has."""
 
-
-class Paging(NamedTuple):
-    """What a page is of: whose list, the question without its page, and how many rows from where on."""
-
-    org: str
-    question: object
+    context: ReportContext
+    scope: ReportScope
+    view: str
+    params: msgspec.Struct
     limit: int
     offset: int
-    keep: Keep
 
-    def order(self, rows: Sequence[Row], name: Callable[[Row], str], absent: Callable[[str], Row]) -> list[Row]:
-        """The rows in the order in which the first page was cut; what came since stands at the end, what went, as `absent`."""
-        if self.offset == 0 and len(rows) <= self.limit:
-            return list(rows)
-        by_name = {name(row): row for row in rows}
-        order = self.keep(self.org, self.question, list(by_name))
-        since = by_name.keys() - set(order)
-        return [by_name.get(one) or absent(one) for one in order] + [row for one, row in by_name.items() if one in since]
+    def order(self, rows: Mapping[str, Row], absent: Callable[[str], Row]) -> list[Row]:
+        """The rows by name, in the order of the first page; what came since is last, what went since is an `absent` row."""
+        page_order = self.context.page_order
+        if page_order is None or (self.offset == 0 and len(rows) <= self.limit):
+            return list(rows.values())
+        # All pages of the list are one question.
+        question = self.view, self.scope.org, self.scope.key, msgspec.structs.replace(self.params, limit=None, offset=0)
+        order = page_order(self.scope.org, question, list(rows))
+        known = set(order)
+        names = [*order, *(name for name in rows if name not in known)]
+        return [rows[name] if name in rows else absent(name) for name in names]
 
-    def cut(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """The page itself."""
+    def cut(self, rows: list[Row]) -> list[Row]:
+        """The page that was asked for."""
         return rows[self.offset : self.offset + self.limit]
 
-
-def unpaged(view: str, who: Iterable[object], params: Parameters) -> object:
-    """A question without its page: what the pages of one list have in common."""
-    return view, *who, msgspec.structs.replace(params, limit=None, offset=0)
+    def pagination(self, total: int) -> Pagination:
+        """Where the page lies in a list of `total` rows."""
+        return Pagination(total=total, limit=self.limit, offset=self.offset, has_more=self.offset + self.limit < total)

@@ -1,79 +1,114 @@
-"""What each view may be asked: parameters after parsing, with their defaults. Times are seconds since the epoch."""
+"""The parameters of the views, each declared once.
+
+A view declares a struct whose fields are `Annotated` with what their types can't say. Query strings, error messages, OpenAPI,
+the tables of the docs and `usage.reader` follow from it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
-from typing import Literal
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
-SortOrder = Literal["desc", "asc"]
+from usage_middleware.errors import QueryError
 
+ParameterKind = Literal["choice", "integer", "boolean", "time", "date", "text", "zone"]
+
+INVALID = "invalid_parameter"
+WINDOW = "invalid_window"
+MAX_OFFSET = 1_000_000
 #: Times and dates outside of these years are refused: calendars end somewhere.
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 
 
-class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What every view may be asked.
+class Parameter(NamedTuple):
+    """One parameter: what it may be, and the code of the error when it is something else.
 
     Attributes:
-        org: for operators: the organisation; anybody else may name its own.
-        start: start of a custom window, inclusive, seconds since the epoch.
-        end: end of a custom window, exclusive, seconds since the epoch; now if only `start` is given.
+        default: the value where it is not given; None where there is none.
+        minimum: of an integer; inclusive, as `maximum` is. `maximum` holds for query strings alone.
     """
 
-    org: str | None = None
-    start: int | None = None
-    end: int | None = None
+    name: str
+    kind: ParameterKind
+    description: str
+    example: str = ""
+    default: object = None
+    choices: tuple[str, ...] = ()
+    minimum: int = 0
+    maximum: int = 0
+    code: str = INVALID
+
+    def error(self, message: str) -> QueryError:
+        """The error that says what is wrong with this parameter."""
+        return QueryError(self.code, message, self.name)
+
+    def year_error(self) -> QueryError:
+        """The error of a time outside of the years that are possible."""
+        return self.error(f"{self.name} must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
 
 
-class SummaryParameters(Parameters, frozen=True, kw_only=True):
-    """Of `summary-enkrypt.txt`. `period` is ignored where `start` or `end` is given."""
-
-    period: Literal["24h", "7d", "30d", "90d"] = "30d"
-
-
-class ByGroupParameters(Parameters, frozen=True, kw_only=True):
-    """Of `by-group-triport.txt`; `limit` is how many buckets are listed, 1 to 1000."""
-
-    range: Literal["1h", "24h", "7d", "30d"] = "24h"
-    group: str = "method"
-    limit: int = 20
+def described(description: str, example: str = "", **more: Any) -> msgspec.Meta:
+    """What a type can't say of a parameter; `more` are fields of `Parameter`: code, kind, minimum, maximum."""
+    return msgspec.Meta(description=description, examples=[example] if example else None, extra=more)
 
 
-class ByKeyParameters(Parameters, frozen=True, kw_only=True):
-    """Of `by-key-edgedns.txt`, whose document has none. Without `limit` every key is listed, up to 10,000."""
-
-    period: Literal["24h", "7d", "30d", "90d"] = "30d"
-    environment: str | None = None
-    include_revoked: bool = False
-    sort_by: Literal["request_count", "error_count", "last_activity", "name"] = "request_count"
-    sort_order: SortOrder = "desc"
-    limit: int | None = None
-    offset: int = 0
+def period(code: str) -> msgspec.Meta:
+    """The named window of a view, with the error code of its own."""
+    return described("Window that ends now. Ignored where `start` or `end` is given.", "7d", code=code)
 
 
-class DetailsParameters(Parameters, frozen=True, kw_only=True):
-    """Of `details-get-usage.txt`. `granularity` None: hour, or the finest that is kept for the whole window."""
-
-    key_id: str | None = None
-    timeframe: Literal["1h", "24h", "7d", "30d", "90d", "1y", "all"] = "24h"
-    granularity: Literal["minute", "hour", "day", "week", "month"] | None = None
-    include_endpoints: bool = True
-    include_errors: bool = True
-    include_latency: bool = True
-    sort_by: Literal["requests", "errors", "latency", "timestamp"] = "requests"
-    sort_order: SortOrder = "desc"
-    limit: int = 100
-    offset: int = 0
-    timezone: str = "UTC"
+Period = Annotated[Literal["24h", "7d", "30d", "90d"], period("invalid_period")]
+SortOrder = Annotated[Literal["desc", "asc"], described("Descending or ascending.", "asc")]
+Offset = Annotated[int, described("How many rows are skipped.", "0", maximum=MAX_OFFSET)]
+Timezone = Annotated[
+    str, described("IANA zone whose calendar places the buckets.", "Europe/Berlin", code="invalid_timezone", kind="zone")
+]
+SORT_BY = described("What the list is sorted by.")
+LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
 
 
-class EndpointsParameters(Parameters, frozen=True, kw_only=True):
-    """Of `endpoints-minerva.txt`. Both dates or neither, inclusive in the zone."""
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What every view may be asked. Times are whole seconds since the epoch."""
 
-    start_date: date | None = None
-    end_date: date | None = None
-    bucketing_size: Literal["hour", "day", "week", "month", "quarter", "year"] = "day"
-    timezone: str = "UTC"
-    include_unused_endpoints: bool = False
+    org: Annotated[str | None, described("For operators: the organisation. Anybody else may name its own.", "acme")] = None
+    start: Annotated[
+        int | None,
+        described(
+            "Start of a custom window, inclusive: RFC 3339, or a date.", "2026-11-01T00:00:00Z", code=WINDOW, kind="time"
+        ),
+    ] = None
+    end: Annotated[
+        int | None,
+        described("End of a custom window, exclusive. Default: now.", "2026-11-20T00:00:00Z", code=WINDOW, kind="time"),
+    ] = None
+
+
+def parameters_of(struct: type[Parameters]) -> tuple[Parameter, ...]:
+    """The parameters of a view, in the order in which its struct declares them."""
+    hints = get_type_hints(struct, include_extras=True)
+    return tuple(
+        _parameter(field.name, field.default, *get_args(hints[field.name])) for field in msgspec.structs.fields(struct)
+    )
+
+
+def _parameter(name: str, default: object, hint: object, meta: msgspec.Meta) -> Parameter:
+    kind, choices = _kind(hint)
+    example = str(meta.examples[0]) if meta.examples else ""
+    declared = Parameter(name, kind, meta.description or "", example, default, choices)
+    return declared._replace(**(meta.extra or {}))
+
+
+def _kind(hint: object) -> tuple[ParameterKind, tuple[str, ...]]:
+    """The kind of a type; what may be None as well is of the other type's kind."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is Literal:
+            return "choice", get_args(part)
+        if isinstance(part, type) and part in _KINDS:
+            return _KINDS[part], ()
+    raise TypeError(f"a parameter can't be {hint!r}")
+
+
+_KINDS: Mapping[type, ParameterKind] = {bool: "boolean", int: "integer", date: "date", str: "text"}

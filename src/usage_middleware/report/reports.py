@@ -1,37 +1,37 @@
-"""The five reports for programs: typed objects, with no HTTP, for jobs and notebooks."""
+"""The list of views, and their reports for programs: typed objects, with no HTTP, for jobs and notebooks."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import midnight, zone
 from usage_middleware.report import by_group, by_key, details, endpoints, summary
-from usage_middleware.report.parameters import (
-    FIRST_YEAR,
-    LAST_YEAR,
-    ByGroupParameters,
-    ByKeyParameters,
-    DetailsParameters,
-    EndpointsParameters,
-    Parameters,
-    SummaryParameters,
-)
+from usage_middleware.report.context import ReportSource
+from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, Parameter, Parameters, parameters_of
+from usage_middleware.report.view import AnyView, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.driver_errors import guard
-from usage_middleware.store.reader import Reader
 
 P = TypeVar("P", bound=Parameters)
-R = TypeVar("R")
+R = TypeVar("R", bound=msgspec.Struct)
+
+VIEWS: tuple[AnyView, ...] = (
+    summary.VIEW,
+    details.VIEW,
+    endpoints.VIEW,
+    by_group.VIEW,
+    by_key.VIEW,
+)
 
 
-class Reports:
+class Reports(ReportSource):
     """`usage.reader`: asks what the HTTP views ask, and gives their reports as objects.
 
     Each method takes the parameters of its view by name; `start` and `end` are aware datetimes, dates (midnight in the
@@ -46,103 +46,85 @@ class Reports:
     answer.
     """
 
-    def __init__(self, counters: Reader, clock: Callable[[], float]) -> None:
-        #: What the reports are built from.
-        self.counters = counters
-        self._clock = clock
-
-    def summary(self, viewer: Viewer | None = None, **asked: Any) -> summary.Summary:
+    def summary(self, viewer: Viewer | None = None, **parameters: Any) -> summary.Summary:
         """What was used, by endpoint, project, status class and day (`SummaryParameters`)."""
-        return self._build(summary.build, SummaryParameters, viewer, asked)
+        return self.report(summary.VIEW, viewer, **parameters)
 
-    def details(self, viewer: Viewer | None = None, **asked: Any) -> details.Details:
+    def details(self, viewer: Viewer | None = None, **parameters: Any) -> details.Details:
         """Everything about one key or all, over time (`DetailsParameters`)."""
-        return self._build(details.build, DetailsParameters, viewer, asked)
+        return self.report(details.VIEW, viewer, **parameters)
 
-    def endpoints(self, viewer: Viewer | None = None, **asked: Any) -> endpoints.Endpoints:
+    def endpoints(self, viewer: Viewer | None = None, **parameters: Any) -> endpoints.Endpoints:
         """Every endpoint with its counters, rates, last use and buckets (`EndpointsParameters`)."""
-        return self._build(endpoints.build, EndpointsParameters, viewer, asked)
+        return self.report(endpoints.VIEW, viewer, **parameters)
 
-    def by_group(self, viewer: Viewer | None = None, **asked: Any) -> by_group.ByGroup:
+    def by_group(self, viewer: Viewer | None = None, **parameters: Any) -> by_group.ByGroup:
         """The busiest values of one dimension (`ByGroupParameters`)."""
-        return self._build(by_group.build, ByGroupParameters, viewer, asked)
+        return self.report(by_group.VIEW, viewer, **parameters)
 
-    def by_key(self, viewer: Viewer | None = None, **asked: Any) -> by_key.ByKey:
+    def by_key(self, viewer: Viewer | None = None, **parameters: Any) -> by_key.ByKey:
         """Every API key, used or not (`ByKeyParameters`)."""
-        return self._build(by_key.build, ByKeyParameters, viewer, asked)
+        return self.report(by_key.VIEW, viewer, **parameters)
 
-    def _build(
-        self,
-        build: Callable[[Reader, Viewer, P, int], R],
-        kind: type[P],
-        viewer: Viewer | None,
-        asked: dict[str, Any],
-    ) -> R:
+    def report(self, view: View[P, R], viewer: Viewer | None = None, /, **parameters: Any) -> R:
+        """The report of any view."""
         if viewer is not None and not isinstance(viewer, Viewer):
             raise TypeError(f"a Viewer comes first, not {viewer!r}: say org=..., or Viewer.organization(...)")
-        now = math.ceil(self._clock())
         with guard():
-            return build(self.counters, viewer or Viewer.operator(), _parameters(kind, asked), now)
+            return view.build(self.context(viewer or Viewer.operator()), _parameters(view.asks, parameters))
 
 
-def _parameters(kind: type[P], asked: dict[str, Any]) -> P:
-    known = kind.__struct_fields__
-    unknown = next((name for name in asked if name not in known), None)
+def _parameters(asks: type[P], given: Mapping[str, Any]) -> P:
+    known = {parameter.name: parameter for parameter in parameters_of(asks)}
+    unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
         raise QueryError("unknown_parameter", f"There is no parameter {unknown}; there are {', '.join(known)}", unknown)
-    tz = str(asked.get("timezone", "UTC"))
-    for name, value in asked.items():
-        _check_range(name, value)
-    plain = {name: _plain(name, value, tz) for name, value in asked.items()}
+    for name, value in given.items():
+        _check_range(known[name], value)
+    tz = str(given.get("timezone", "UTC"))
+    values = {name: _seconds(name, value, tz) if known[name].kind == "time" else value for name, value in given.items()}
     try:
-        return msgspec.convert(plain, kind)
+        return msgspec.convert(values, asks)
     except msgspec.ValidationError as error:
-        at = _AT.search(str(error))
-        raise QueryError(
-            "invalid_parameter", _wrong(kind, at[1], asked, str(error)) if at else str(error), at and at[1]
-        ) from None
+        at = _FIELD.search(str(error))
+        if at is None:
+            raise QueryError(INVALID, str(error)) from None
+        raise QueryError(INVALID, _wrong(known[at[1]], given[at[1]], str(error)), at[1]) from None
 
 
-def _wrong(kind: type[Parameters], name: str, asked: dict[str, Any], error: str) -> str:
+#: Where in a struct msgspec found something wrong.
+_FIELD = re.compile(r"`\$\.(\w+)`")
+
+
+def _wrong(parameter: Parameter, value: object, error: str) -> str:
     """What is wrong with a parameter, in the words of the HTTP views where they have some."""
-    if name in _TIMES:
-        return f"{name} must be an aware datetime, a date, or seconds since 1970, not {asked.get(name)!r}"
-    hint = get_type_hints(kind)[name]
-    choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
-    if choices:
-        return f"{name} must be one of {', '.join(choices)}, not {asked.get(name)!r}"
-    return f"{name}: {error.partition(' - at ')[0]}"
+    if parameter.kind == "time":
+        return f"{parameter.name} must be an aware datetime, a date, or seconds since 1970, not {value!r}"
+    if parameter.choices:
+        return f"{parameter.name} must be one of {', '.join(parameter.choices)}, not {value!r}"
+    return f"{parameter.name}: {error.partition(' - at ')[0]}"
 
 
-#: Where in a struct msgspec found the trouble.
-_AT = re.compile(r"`\$\.(\w+)`")
-
-
-def _plain(name: str, value: Any, tz: str) -> Any:
-    if name not in _TIMES or not isinstance(value, date):
-        return value
-    return _seconds(name, value) if isinstance(value, datetime) else midnight(value, zone(tz))
-
-
-def _seconds(name: str, at: datetime) -> int:
-    if at.tzinfo is None:
-        raise QueryError("invalid_window", f"{name}={at} has no time zone: give an aware datetime, for instance in UTC.", name)
+def _seconds(name: str, value: Any, tz: str) -> Any:
+    """A datetime, or a date as its midnight in a zone, as seconds since the epoch."""
+    if not isinstance(value, datetime):
+        return midnight(value, zone(tz)) if isinstance(value, date) else value
+    if value.tzinfo is None:
+        raise QueryError(WINDOW, f"{name}={value} has no time zone: give an aware datetime, for instance in UTC.", name)
     # The end is exclusive: a part of a second more is a call more.
-    return math.ceil(at.timestamp()) if name == "end" else math.floor(at.timestamp())
+    return math.ceil(value.timestamp()) if name == "end" else math.floor(value.timestamp())
 
 
-def _check_range(name: str, value: Any) -> None:
+def _check_range(parameter: Parameter, value: object) -> None:
     """As over HTTP, but that programs may ask for pages of any length."""
     if isinstance(value, date):
         is_within = FIRST_YEAR <= value.year <= LAST_YEAR
     else:
-        is_within = name not in _TIMES or not isinstance(value, int) or 0 <= value <= _LAST_SECOND
+        is_within = parameter.kind != "time" or not isinstance(value, int) or 0 <= value <= _LAST_SECOND
     if not is_within:
-        raise QueryError("invalid_window", f"{name} must lie in the years {FIRST_YEAR} to {LAST_YEAR}", name)
-    if name in _LEAST and isinstance(value, int) and value < _LEAST[name]:
-        raise QueryError("invalid_parameter", f"{name} must be {_LEAST[name]} at least", name)
+        raise parameter.year_error()
+    if parameter.kind == "integer" and isinstance(value, int) and value < parameter.minimum:
+        raise QueryError(INVALID, f"{parameter.name} must be {parameter.minimum} at least", parameter.name)
 
 
-_TIMES = ("start", "end")
 _LAST_SECOND = int(datetime(LAST_YEAR, 12, 31, tzinfo=UTC).timestamp())
-_LEAST = {"limit": 1, "offset": 0}

@@ -1,4 +1,4 @@
-"""The summary view: what has been used, by endpoint, project, status class and day (`summary-enkrypt.txt`)."""
+"""The summary view: what has been used, by endpoint, project, status class and day."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from usage_middleware.options import Settings
 from usage_middleware.periods import DAY, buckets, rfc3339, zone
+from usage_middleware.report.context import Members, ReportContext, ScopedReader, Series, dropped_calls, report_scope
 from usage_middleware.report.metrics import (
     LatencyReport,
     Measures,
@@ -18,16 +20,20 @@ from usage_middleware.report.metrics import (
     latency_report,
     series_tally,
 )
-from usage_middleware.report.parameters import SummaryParameters
-from usage_middleware.report.scoped_reader import Members, ScopedReader, Series, complete_through, dropped_calls, kinds
-from usage_middleware.report.viewer import Viewer, report_scope
-from usage_middleware.report.window import CAP, Asked, WindowReport, resolve
-from usage_middleware.store.reader import Reader
+from usage_middleware.report.parameters import Parameters, Period
+from usage_middleware.report.view import Table, View, WireFields
+from usage_middleware.report.window import CAP, WindowReport, WindowRequest, resolve
 from usage_middleware.store.schema import CALLS
 
 TOP = 5
-#: The dimension that the source document breaks down by.
+#: The dimension that is always in the answer, declared or not.
 PROJECT = "project"
+
+
+class SummaryParameters(Parameters, frozen=True, kw_only=True):
+    """What the summary view may be asked."""
+
+    period: Period = "30d"
 
 
 class EndpointStat(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,19 +95,16 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     generated_at: str
 
 
-def build(reader: Reader, viewer: Viewer, params: SummaryParameters, now: int) -> Summary:
-    """Answer a summary question.
-
-    Raises:
-        QueryError: what can't be answered, and why.
-        UsageUnavailable: Redis does not answer.
-    """
-    scope = report_scope(viewer, params.org, together=reader.settings.operator_tree)
-    window = resolve(Asked(params.period, params.start, params.end), now, reader.settings, kinds(scope), CAP)
+def build(context: ReportContext, params: SummaryParameters) -> Summary:
+    """Answer a summary question."""
+    settings = context.settings
+    scope = report_scope(context.viewer, params.org, together=settings.operator_tree)
+    request = WindowRequest(params.period, params.start, params.end)
+    window = resolve(request, context.now, settings, (scope.board_kind, scope.series_kind), CAP)
     days = buckets(window.start, window.end, "day", zone("UTC"))
-    source = ScopedReader(reader, scope, window.slots(reader.settings.layers, days), now)
+    source = ScopedReader(context, scope, window.slots(settings.layers, days))
     series, endpoints, latency = source.series(), source.endpoints(), source.latency()
-    dimensions = {name: source.tagged(name, series) for name in reader.settings.dimensions}
+    dimensions = {name: source.tagged(name, series) for name in settings.dimensions}
     source.read()
     tally = series_tally(series.value.values())
     ranked = _endpoints(endpoints.value)
@@ -119,8 +122,8 @@ def build(reader: Reader, viewer: Viewer, params: SummaryParameters, now: int) -
         bytes=tally.sent,
         latency_ms=latency_report(tally, latency.value),
         dropped_calls=dropped_calls(scope, series.value),
-        complete_through=complete_through(reader, now),
-        generated_at=rfc3339(now),
+        complete_through=context.complete_through(),
+        generated_at=context.generated_at,
     )
 
 
@@ -149,8 +152,8 @@ def _days(series: Series, days: Sequence[int]) -> list[DayStat]:
     return [DayStat(day=rfc3339(day)[:10], calls=tally.calls, successful=tally.successful) for day, tally in tallies]
 
 
-def wire(report: Summary) -> dict[str, Any]:
-    """The report as it goes over the wire: dimensions as `by_<name>`."""
+def _wire(report: Summary) -> dict[str, Any]:
+    """Dimensions go over the wire as `by_<name>`."""
     shown = msgspec.structs.asdict(report)
     dimensions = {PROJECT: [], **shown.pop("by_dimension")}
     for name, rows in dimensions.items():
@@ -158,6 +161,43 @@ def wire(report: Summary) -> dict[str, Any]:
     return shown
 
 
-def table(report: Summary) -> tuple[list[str], Iterable[Sequence[object]]]:
-    """The main table, for CSV: by day."""
+def _wire_fields(settings: Settings) -> WireFields:
+    def rows(name: str) -> dict[str, Any]:
+        properties = {f"{name}_name": {"type": "string"}, "calls": {"type": "integer"}}
+        return {"type": "array", "items": {"type": "object", "properties": properties, "required": list(properties)}}
+
+    dimensions = dict.fromkeys((PROJECT, *settings.dimensions))
+    return {Summary: {"by_dimension": None, **{f"by_{name}": rows(name) for name in dimensions}}}
+
+
+def _table(report: Summary) -> Table:
     return ["day", "calls", "successful"], ((row.day, row.calls, row.successful) for row in report.by_day)
+
+
+VIEW = View(
+    name="summary",
+    path="/summary",
+    title="What an organisation has used, by endpoint, project, status class and day",
+    asks=SummaryParameters,
+    report=Summary,
+    build=build,
+    tables={"days": _table},
+    wire=_wire,
+    wire_fields=_wire_fields,
+    example="""{
+  "window": {
+    "start": "2026-10-21T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "30d", "timezone": "UTC", "resolution": "1d"
+  },
+  "total_calls": 12345,
+  "successful_calls": 12000,
+  "by_endpoint": [{"endpoint": "GET /v1/scans", "calls": 12345, "successful": 12000}],
+  "top_endpoints": [{"endpoint": "GET /v1/scans", "calls": 12345, "successful": 12000}],
+  "by_project": [{"project_name": "default", "calls": 12345}],
+  "by_status_class": [{"status_class": 200, "calls": 12000}, {"status_class": 400, "calls": 345}],
+  "by_day": [{"day": "2026-11-20", "calls": 12345, "successful": 12000}],
+  "errors": 345,
+  "bytes": 9876543,
+  "latency_ms": {"avg": 18.25, "p50": 12.1, "p90": 38.2, "p95": 51.0, "p99": 131.9},
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z"
+}""",
+)

@@ -1,4 +1,4 @@
-"""A window cut into calendar buckets of a zone, and whether the kept slots can tell them apart."""
+"""A window cut into calendar buckets of a zone: how fine they may be, given the slots that are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from usage_middleware.errors import QueryError
@@ -16,7 +16,7 @@ from usage_middleware.report.metrics import Measures
 from usage_middleware.report.window import Window, not_retained, oldest_kept
 
 MOST_BUCKETS = 10_000
-#: No bucket is longer, clock changes included: what is wider than so many of them need not be counted out.
+#: No bucket is longer, clock changes included: a window wider than `MOST_BUCKETS` of them is refused without counting.
 _LONGEST: Mapping[BucketSize, int] = {
     "minute": MINUTE,
     "hour": 2 * HOUR,
@@ -27,8 +27,10 @@ _LONGEST: Mapping[BucketSize, int] = {
     "year": 366 * DAY + 2 * HOUR,
 }
 
-#: Why an instant can't be told apart: the zone's offset is finer than the slots, or the finer slots are gone.
-Trouble = Literal["unaligned", "expired"]
+Granularity = Literal["minute", "hour", "day", "week", "month"]
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+#: Why no slot begins at the edge of a bucket: the zone's offset is finer than the slots, or the finer slots are gone.
+EdgeProblem = Literal["unaligned", "expired"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Timeline:
 
     Attributes:
         starts: where each bucket begins; the first may begin before the window.
-        window: what is looked at.
-        tz: whose calendar it is.
+        tz: the zone whose calendar it is.
     """
 
     starts: Sequence[int]
@@ -51,10 +52,10 @@ class Timeline:
         return self.starts[1:]
 
     def slots(self, settings: Settings, until: int) -> list[Slot]:
-        """Slots that hold the window's calls, none across two buckets.
+        """Slots that hold the calls of the window, none of them in two buckets.
 
-        `until` is where the last slot of the breakdowns ends: a worker whose clock is ahead may have counted calls between
-        now and then, which breakdowns hold, so the last bucket has to.
+        `until` is where the last slot of the breakdowns ends. A worker whose clock is ahead may have counted calls between now
+        and then: breakdowns hold them, so the last bucket must too.
         """
         window = self.window
         if window.end < window.now:
@@ -62,7 +63,7 @@ class Timeline:
         return cover(window.start, until, now=until, layers=settings.layers, cuts=self.cuts)
 
     def index(self, at: int) -> int:
-        """In which bucket an instant lies; what comes after the last lies in it."""
+        """The bucket that holds an instant; the last one for what comes after."""
         return max(0, bisect_right(self.starts, at) - 1)
 
     def grouped(self, slots: Sequence[Slot]) -> list[list[Slot]]:
@@ -100,7 +101,7 @@ def timeline(window: Window, size: BucketSize, tz: ZoneInfo) -> Timeline:
 
 
 def too_wide(why: str) -> QueryError:
-    """The window has to be narrower, or the buckets wider."""
+    """The error of a window with too many buckets."""
     return QueryError("window_too_wide", f"The window is too wide: {why}. Ask for a shorter one, or for wider buckets.")
 
 
@@ -115,12 +116,14 @@ def check_retained(start: int, now: int, settings: Settings, kind: CounterKind) 
         raise not_retained(oldest, "start_date")
 
 
-def trouble(edges: Sequence[int], now: int, settings: Settings, kind: CounterKind, *, minutes: bool = True) -> Trouble | None:
+def edge_problem(
+    edges: Sequence[int], now: int, settings: Settings, kind: CounterKind, *, minutes: bool = True
+) -> EdgeProblem | None:
     """Why slots of a kind can't be cut at these instants, or None if they can. `minutes` says whether minutes are read."""
     minute, middle, day = settings.layers
     oldest_minute = oldest_kept(minute, now, settings.kept(kind, minute.rank)) if minutes else now
     oldest_middle = oldest_kept(middle, now, settings.kept(kind, middle.rank))
-    worst: Trouble | None = None
+    worst: EdgeProblem | None = None
     for edge in edges:
         if edge % day.seconds == 0 or edge >= now:
             continue
@@ -132,7 +135,7 @@ def trouble(edges: Sequence[int], now: int, settings: Settings, kind: CounterKin
 
 
 def unsupported(tz: ZoneInfo, settings: Settings) -> QueryError:
-    """The zone's offset is finer than the slots."""
+    """The error of a zone whose offset is finer than the slots."""
     minutes = settings.slot_minutes
     advice = "set slot_minutes=15 when the counters begin" if minutes == 30 else "ask for UTC"
     message = f"{tz.key} has an offset that slots of {minutes} minutes can't represent: {advice}."
@@ -140,7 +143,66 @@ def unsupported(tz: ZoneInfo, settings: Settings) -> QueryError:
 
 
 def not_kept(tz: ZoneInfo, now: int, settings: Settings, kind: CounterKind) -> QueryError:
-    """Finer slots than UTC days are needed, and gone."""
+    """The error of buckets that need finer slots than UTC days, which are gone."""
     oldest = rfc3339(oldest_kept(settings.layers.middle, now, settings.kept(kind, 1)) // DAY * DAY + DAY)
     message = f"Buckets in {tz.key} need slots that are kept from {oldest} on: start there or later, or ask for UTC days."
     return QueryError("not_retained", message, "timezone")
+
+
+class GranularityChooser(NamedTuple):
+    """Chooses how wide the buckets of one window are, which slots of one kind have to tell apart."""
+
+    window: Window
+    tz: ZoneInfo
+    settings: Settings
+    kind: CounterKind
+
+    def choose(self, wanted: Granularity | None) -> Granularity:
+        """The granularity that was asked for; where none was, the finest that is kept, from hours on.
+
+        Raises:
+            QueryError: `invalid_granularity`, which names the finest that is kept; `unsupported_timezone`, `not_retained` or
+                `window_too_wide` where none is.
+        """
+        if wanted is not None and self._why_not(wanted) is None:
+            return wanted
+        finest = self._finest(GRANULARITIES[1:] if wanted is None else GRANULARITIES)
+        if finest is None:
+            raise self._none_fits()
+        if wanted is None:
+            return finest
+        message = f"granularity={wanted} is not kept for this window; the finest that is kept is {finest}"
+        raise QueryError("invalid_granularity", message, "granularity")
+
+    def _finest(self, sizes: Sequence[Granularity]) -> Granularity | None:
+        return next((size for size in sizes if self._fits(size)), None)
+
+    def _fits(self, size: Granularity) -> bool:
+        try:
+            return self._why_not(size) is None
+        except QueryError as refused:
+            if refused.code == "unsupported_timezone":
+                raise
+            return False
+
+    def _why_not(self, size: Granularity) -> EdgeProblem | None:
+        """What is wrong with a size. A zone that no slots fit is refused: else a week would be answered as one month."""
+        found = self._problem(size)
+        if found == "unaligned" and size != "minute":
+            raise unsupported(self.tz, self.settings)
+        return found
+
+    def _problem(self, size: Granularity) -> EdgeProblem | None:
+        first = self.window.start + MINUTE
+        # First of all: the error then says that minutes are gone, not that there are too many.
+        if size == "minute" and first < self.window.end and (gone := self._edge_problem([first])):
+            return gone
+        return self._edge_problem(timeline(self.window, size, self.tz).cuts)
+
+    def _edge_problem(self, edges: Sequence[int]) -> EdgeProblem | None:
+        return edge_problem(edges, self.window.now, self.settings, self.kind)
+
+    def _none_fits(self) -> QueryError:
+        if self._problem("day") == "unaligned":
+            return unsupported(self.tz, self.settings)
+        return not_kept(self.tz, self.window.now, self.settings, self.kind)

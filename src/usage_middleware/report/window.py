@@ -13,7 +13,7 @@ from usage_middleware.periods import DAY, HOUR, Resolution, Resolutions, Slot, c
 
 CUSTOM = "custom"
 PRESETS = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "90d": 90 * DAY, "1y": 365 * DAY}
-#: A preset without a length: from the oldest slot that is kept on.
+#: The preset that begins with the oldest slot that is kept.
 ALL = "all"
 #: The longest custom window of the views that cap it.
 CAP = 90 * DAY
@@ -48,7 +48,7 @@ class Window(NamedTuple):
     now: int
 
     def report(self) -> WindowReport:
-        """As an answer echoes it."""
+        """The window as reports echo it."""
         return WindowReport(
             start=rfc3339(self.start),
             end=rfc3339(self.end),
@@ -62,8 +62,8 @@ class Window(NamedTuple):
         return cover(self.start, self.end, now=self.now, layers=layers, cuts=cuts)
 
 
-class Asked(NamedTuple):
-    """What the caller said of the window: the preset in force, and start and end if given."""
+class WindowRequest(NamedTuple):
+    """The window that was asked for: the preset in force, and start and end if given."""
 
     preset: str
     start: int | None = None
@@ -77,7 +77,7 @@ class Asked(NamedTuple):
 
 
 def resolve(
-    asked: Asked,
+    request: WindowRequest,
     now: int,
     settings: Settings,
     kinds: Sequence[CounterKind],
@@ -96,25 +96,25 @@ def resolve(
         return min(settings.kept(kind, rank) for kind in kinds)
 
     day = settings.layers.day
-    start, end = _bounds(asked, now, oldest_kept(day, now, kept(day.rank)))
+    start, end = _bounds(request, now, oldest_kept(day, now, kept(day.rank)))
     if cap is not None and end - start > cap:
         start = end - cap
     layer = _finest(start, now, settings.layers, kept, finest or settings.layers.minute)
-    at_now = asked.end is None
+    at_now = request.end is None
     return Window(
         layer.floor(start),
         end if at_now else layer.ceil(end),
-        CUSTOM if asked.is_custom else asked.preset,
-        asked.timezone,
+        CUSTOM if request.is_custom else request.preset,
+        request.timezone,
         layer,
         now,
     )
 
 
-def _bounds(asked: Asked, now: int, oldest: int) -> tuple[int, int]:
-    end = now if asked.end is None else asked.end
-    preset_start = oldest if asked.preset == ALL else end - PRESETS[asked.preset]
-    start = preset_start if asked.start is None else asked.start
+def _bounds(request: WindowRequest, now: int, oldest: int) -> tuple[int, int]:
+    end = now if request.end is None else request.end
+    preset_start = oldest if request.preset == ALL else end - PRESETS[request.preset]
+    start = preset_start if request.start is None else request.start
     if end <= start:
         raise QueryError("invalid_window", "end must be after start (an end that is not given is now)", "end")
     return start, end
@@ -128,7 +128,7 @@ def _finest(start: int, now: int, layers: Resolutions, kept: Callable[[int], int
 
 
 def not_retained(oldest: int, param: str = "start") -> QueryError:
-    """What is asked for began before the oldest slot that is kept."""
+    """The error of a question that begins before the oldest slot that is kept."""
     return QueryError("not_retained", f"What is asked for is kept from {rfc3339(oldest)} on: start there or later.", param)
 
 

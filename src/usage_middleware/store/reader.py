@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
 from usage_middleware.store.engine import Engine
-from usage_middleware.store.keys import Directory
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema, since_field
@@ -16,27 +14,18 @@ WORKER_GONE_MS = 60_000
 
 
 class Reader:
-    """Reads what is stored, of any organisation.
-
-    Attributes:
-        directory: whose the API keys are: their names, and keys without calls.
-        visible: narrows the unused endpoints that a viewer is shown: (viewer, labels) -> labels.
-    """
+    """Opens batches of reads, and tells how far the numbers are complete."""
 
     def __init__(
         self,
         engine: Engine,
         schema: Schema,
-        directory: Directory,
         *,
         own_routes: Callable[[], Collection[str]] = tuple,
-        visible: Callable[[Any, list[str]], Iterable[str]] | None = None,
     ) -> None:
         self._engine = engine
-        self.directory = directory
         self.schema = schema
         self.settings = schema.settings
-        self.visible = visible
         self._own_routes = own_routes
 
     def routes(self) -> list[str]:

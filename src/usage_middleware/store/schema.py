@@ -105,8 +105,8 @@ def org_name_of(found: str) -> str:
     return "%" + found[3:] if _ESCAPED_STAR.fullmatch(found) else name_of(found)
 
 
-def listed(name: str) -> str:
-    """A member as an answer listed it and a caller gives it back: kept as it is, but for what no member can be."""
+def member_from_request(name: str) -> str:
+    """The member that a request names: one that an answer listed is kept as it is; what can't be a member is made one."""
     is_member = len(name.encode("utf-8", "surrogatepass")) <= MEMBER_BYTES and not _SURROGATES.search(name)
     return (name if is_member else _fitting(name)) or NONE
 

@@ -1,4 +1,4 @@
-"""Room 5: the usage API over HTTP. A Blueprint for Flask is in `usage_middleware.web.flask`."""
+"""The usage API over HTTP. A blueprint for Flask is in `usage_middleware.web.flask`."""
 
 from __future__ import annotations
 

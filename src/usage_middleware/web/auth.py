@@ -1,4 +1,4 @@
-"""Who looks: the `auth` of a shell, checked so that nothing is open by accident."""
+"""`auth`: who asks. Every shell requires it, so that nothing is open by accident."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from usage_middleware import credentials
 from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.keys import Directory, KeyInfo
-from usage_middleware.web.http import Authenticate
 
 #: Gets the shell's own request: Starlette's Request, Flask's request, or a WSGI environ.
 Auth = Callable[[Any], object]
@@ -64,8 +63,8 @@ def _header_of(request: Any) -> Callable[[str], str | None]:
     return get
 
 
-def checked(auth: Auth | None, *, may_be_async: bool = False) -> Auth:
-    """The `auth` that a shell was given.
+def require_auth(auth: Auth | None, *, may_be_async: bool = False) -> Auth:
+    """The `auth` that a shell was given, checked.
 
     Raises:
         ConfigurationError: it is None or no callable, or async where the shell can't await.
@@ -80,38 +79,24 @@ def checked(auth: Auth | None, *, may_be_async: bool = False) -> Auth:
     return auth
 
 
-def viewer_from(authenticate: Authenticate) -> Viewer:
-    """Who looks.
-
-    Raises:
-        QueryError: `unauthenticated`, `forbidden`, or what `auth` raised.
-        TypeError: `auth` returned something else than a Viewer or None: that opens nothing.
-    """
-    try:
-        found = authenticate()
-    except Exception as error:
-        refusal = _refusal(error)
-        if refusal is None:
-            raise
-        raise refusal from error
-    if found is None:
-        raise _unauthenticated()
-    if isinstance(found, Viewer):
-        return found
-    if inspect.iscoroutine(found):
-        found.close()
-    raise TypeError(f"auth must return a Viewer or None, not {type(found).__name__}")
-
-
-def _refusal(error: Exception) -> QueryError | None:
+def refusal(error: Exception) -> Exception:
     """A framework's own 401, 403 or 429, as an `auth` shared with the rest of the application raises it, as ours."""
     if isinstance(error, QueryError):
-        return None
+        return error
     status = getattr(error, "status_code", getattr(error, "code", None))
-    return {401: _unauthenticated(), 403: Forbidden(), 429: _rate_limited()}.get(status) if isinstance(status, int) else None
+    refusals = {401: unauthenticated(), 403: Forbidden(), 429: _rate_limited()}
+    return refusals.get(status, error) if isinstance(status, int) else error
 
 
-def _unauthenticated() -> QueryError:
+def not_a_viewer(found: object) -> TypeError:
+    """The error of an `auth` that returned something else than a Viewer or None: that opens nothing."""
+    if inspect.iscoroutine(found):
+        found.close()
+    return TypeError(f"auth must return a Viewer or None, not {type(found).__name__}")
+
+
+def unauthenticated() -> QueryError:
+    """The error of a request without a valid API key."""
     return QueryError("unauthenticated", "Show a valid API key.")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from usage_middleware.errors import QueryError, UsageUnavailable
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.store.driver_errors import guard
 from usage_middleware.web.http import Response, json_response, reason
 
 logger = logging.getLogger(__name__)
@@ -14,30 +16,23 @@ logger = logging.getLogger(__name__)
 ALLOW = "GET, HEAD"
 RETRY_SECONDS = 5
 
-#: Every code and its status.
-STATUS: Mapping[str, int] = MappingProxyType(
+#: The codes that every view may answer, beside its own.
+SHARED_STATUS: Mapping[str, int] = MappingProxyType(
     {
-        "missing_org": 400,
-        "invalid_period": 400,
-        "invalid_range": 400,
-        "invalid_timeframe": 400,
-        "invalid_granularity": 400,
-        "invalid_group": 400,
-        "invalid_timezone": 400,
-        "invalid_window": 400,
-        "unsupported_timezone": 400,
-        "not_retained": 400,
         "unauthenticated": 401,
         "forbidden": 403,
         "not_found": 404,
         "method_not_allowed": 405,
         "invalid_parameter": 422,
         "unknown_parameter": 422,
-        "window_too_wide": 422,
         "rate_limited": 429,
         "internal_error": 500,
         "usage_unavailable": 503,
     }
+)
+#: Every code and its status.
+STATUS: Mapping[str, int] = MappingProxyType(
+    {**{code: 400 for view in VIEWS for code in view.codes}, "window_too_wide": 422, **SHARED_STATUS}
 )
 
 _HEADERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -52,17 +47,23 @@ _UNAVAILABLE = QueryError("usage_unavailable", f"Usage can't be read just now. T
 
 
 def error_response(error: Exception, request_id: str, fields: Mapping[str, object]) -> Response:
-    """The envelope of any exception; `fields` are what the view adds to it. What we did not expect is logged and 500."""
+    """The envelope of any exception; `fields` are what the page adds to it. An unexpected error is logged: 500."""
+    error = _understood(error)
     if isinstance(error, UsageUnavailable):
         logger.warning("request %s of the usage API: %s", request_id, error)
         error = _UNAVAILABLE
     if not isinstance(error, QueryError) or error.code not in STATUS:
         logger.error("request %s of the usage API failed", request_id, exc_info=error)
         error = QueryError("internal_error", f"Something went wrong on our side. If you ask about it, name {request_id}.")
-    return _envelope(error, fields)
-
-
-def _envelope(error: QueryError, fields: Mapping[str, object]) -> Response:
     status = STATUS[error.code]
-    said = {"error": reason(status), "code": error.code, "message": error.message, "param": error.param}
-    return json_response({**fields, **said}, status).with_headers(_HEADERS.get(error.code, {}))
+    envelope = {"error": reason(status), "code": error.code, "message": error.message, "param": error.param}
+    return json_response({**fields, **envelope}, status, _HEADERS.get(error.code, {}))
+
+
+def _understood(error: Exception) -> Exception:
+    """The error, or the `UsageUnavailable` that an error of the driver stands for."""
+    try:
+        with guard():
+            raise error
+    except Exception as found:
+        return found

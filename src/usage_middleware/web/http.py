@@ -1,16 +1,17 @@
-"""A request and a response as the core sees them: what every shell digs out, and what it writes back."""
+"""A request and a response, as every shell passes them to the handler and back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 
 
 class Request(NamedTuple):
-    """What the core needs of a request.
+    """What the handler needs of a request.
 
     Attributes:
         path: under the mount; `""` and `/` are both the mount's root.
@@ -38,10 +39,6 @@ class Response(NamedTuple):
         """As WSGI wants it: `200 OK`."""
         return f"{self.status} {reason(self.status)}"
 
-    def with_headers(self, more: Mapping[str, str]) -> Response:
-        """The same with these headers too."""
-        return self._replace(headers={**self.headers, **more})
-
 
 #: Asks the shell's `auth` about the shell's own request.
 Authenticate = Callable[[], object]
@@ -56,6 +53,6 @@ def reason(status: int) -> str:
     return "Unprocessable Entity" if status == 422 else HTTPStatus(status).phrase
 
 
-def json_response(content: object, status: int = 200) -> Response:
+def json_response(content: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
     """Anything msgspec can encode, as JSON."""
-    return Response(status, {"Content-Type": "application/json"}, msgspec.json.encode(content))
+    return Response(status, {"Content-Type": "application/json", **headers}, msgspec.json.encode(content))

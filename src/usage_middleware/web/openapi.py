@@ -1,50 +1,38 @@
-"""`/openapi.json`: OpenAPI 3.1, generated from the table of views and the report types that answer them."""
+"""`/openapi.json`: OpenAPI 3.1, generated from the views and the types of their reports."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from usage_middleware.options import Settings
-from usage_middleware.report.by_group import allowed_groups
-from usage_middleware.report.summary import PROJECT
+from usage_middleware.report.parameters import Parameter, ParameterKind
+from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.view import AnyView
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.web.errors import STATUS
-from usage_middleware.web.examples import EXAMPLES
+from usage_middleware.web.errors import SHARED_STATUS, STATUS
 from usage_middleware.web.http import reason
-from usage_middleware.web.parameters import Parameter, ParameterKind
-from usage_middleware.web.views import VIEWS, View
 
-JSONSchema = dict[str, Any]
+JSONSchema: TypeAlias = dict[str, Any]
 
 #: The version of what goes over the wire, not of the package.
 API_VERSION = "1.0.0"
 _COMPONENTS = "#/components/schemas/{name}"
-#: What every view may answer, beside its own codes.
-_SHARED_CODES = (
-    "unauthenticated",
-    "forbidden",
-    "not_found",
-    "method_not_allowed",
-    "invalid_parameter",
-    "unknown_parameter",
-    "rate_limited",
-    "internal_error",
-    "usage_unavailable",
-)
 _METHODS = {"get": True, "head": False}
 
 
 def document(settings: Settings, viewer: Viewer, root: str = "") -> JSONSchema:
     """The whole document, as this viewer may use it; `root` is where the usage app is mounted."""
-    types, components = msgspec.json.schema_components([view.report for view in VIEWS], ref_template=_COMPONENTS)
-    answers = {view.name: answer for view, answer in zip(VIEWS, types, strict=True)}
+    _, components = msgspec.json.schema_components([view.report for view in VIEWS], ref_template=_COMPONENTS)
     for view in VIEWS:
-        if view.name in _ON_THE_WIRE:
-            _ON_THE_WIRE[view.name](components, _name_of(answers[view.name]), settings)
+        for report, fields in view.wire_fields(settings).items():
+            _change_fields(components[report.__name__], fields)
+        if view.is_signed:
+            text = {"type": "string"}
+            _change_fields(components[view.report.__name__], {"api_request_id": text, "request_completed_at": text})
     for component in components.values():
         _describe(component)
     return {
@@ -52,7 +40,7 @@ def document(settings: Settings, viewer: Viewer, root: str = "") -> JSONSchema:
         "info": {"title": "Usage", "version": API_VERSION, "description": "What was used, by whom, over time."},
         "servers": [{"url": root or "/"}],
         "security": [{"x-api-key": []}, {"apikey": []}, {"bearer": []}],
-        "paths": {view.path: _operations(view, answers[view.name], settings, viewer) for view in VIEWS},
+        "paths": {view.path: _operations(view, settings, viewer) for view in VIEWS},
         "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
 
@@ -64,23 +52,24 @@ _SECURITY: JSONSchema = {
 }
 
 
-def _operations(view: View, answer: JSONSchema, settings: Settings, viewer: Viewer) -> JSONSchema:
-    parameters = [_parameter(parameter, settings, viewer) for parameter in view.parameters]
+def _operations(view: AnyView, settings: Settings, viewer: Viewer) -> JSONSchema:
+    choices = {name: list(allowed(settings, viewer)) for name, allowed in view.choices.items()}
+    parameters = [_parameter(parameter, choices.get(parameter.name)) for parameter in view.parameters]
     return {
         method: {
             "operationId": f"{method}-{view.name}",
             "summary": view.title,
             "parameters": parameters,
-            "responses": {"200": _success(view, answer, with_body=has_body), **_failures(view, with_body=has_body)},
+            "responses": {"200": _success(view, with_body=has_body), **_failures(view, with_body=has_body)},
         }
         for method, has_body in _METHODS.items()
     }
 
 
-def _parameter(parameter: Parameter, settings: Settings, viewer: Viewer) -> JSONSchema:
+def _parameter(parameter: Parameter, choices: list[str] | None) -> JSONSchema:
     schema = {**_SCHEMAS[parameter.kind](parameter)}
-    if parameter.name == "group":
-        schema["enum"] = list(allowed_groups(settings, viewer))
+    if choices is not None:
+        schema["enum"] = choices
     if parameter.default is not None:
         schema["default"] = parameter.default
     found: JSONSchema = {
@@ -88,7 +77,7 @@ def _parameter(parameter: Parameter, settings: Settings, viewer: Viewer) -> JSON
         "in": "query",
         "required": False,
         "schema": schema,
-        "description": parameter.doc,
+        "description": parameter.description,
     }
     if parameter.example:
         found["example"] = msgspec.json.decode(parameter.example) if parameter.kind in _NOT_TEXT else parameter.example
@@ -107,31 +96,32 @@ _SCHEMAS: Mapping[ParameterKind, Callable[[Parameter], JSONSchema]] = {
 }
 
 
-def _success(view: View, answer: JSONSchema, *, with_body: bool) -> JSONSchema:
+def _success(view: AnyView, *, with_body: bool) -> JSONSchema:
     said = {"X-Cache": "HIT or MISS: whether the answer was kept.", "X-Request-Id": "Names this request."}
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in said.items()}
     found: JSONSchema = {"description": view.title, "headers": headers}
     if with_body:
-        json = {"schema": answer, "example": EXAMPLES[view.name]}
+        schema = {"$ref": _COMPONENTS.format(name=view.report.__name__)}
+        json = {"schema": schema, "example": msgspec.json.decode(view.example)}
         found["content"] = {"application/json": json, "text/csv": {"schema": {"type": "string"}}}
     return found
 
 
-def _failures(view: View, *, with_body: bool) -> JSONSchema:
+def _failures(view: AnyView, *, with_body: bool) -> JSONSchema:
     by_status: dict[int, list[str]] = {}
-    for code in sorted({*view.codes, *_SHARED_CODES}):
+    for code in sorted({*view.codes, *SHARED_STATUS}):
         by_status.setdefault(STATUS[code], []).append(code)
     return {str(status): _failure(status, codes, view, with_body=with_body) for status, codes in sorted(by_status.items())}
 
 
-def _failure(status: int, codes: Iterable[str], view: View, *, with_body: bool) -> JSONSchema:
+def _failure(status: int, codes: Iterable[str], view: AnyView, *, with_body: bool) -> JSONSchema:
     found: JSONSchema = {"description": reason(status)}
     if with_body:
         found["content"] = {"application/json": {"schema": _envelope(status, codes, view)}}
     return found
 
 
-def _envelope(status: int, codes: Iterable[str], view: View) -> JSONSchema:
+def _envelope(status: int, codes: Iterable[str], view: AnyView) -> JSONSchema:
     properties: JSONSchema = {name: {"const": value} for name, value in view.error_fields.items()}
     properties["error"] = {"const": reason(status)}
     properties["code"] = {"enum": list(codes)}
@@ -140,43 +130,11 @@ def _envelope(status: int, codes: Iterable[str], view: View) -> JSONSchema:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _name_of(reference: JSONSchema) -> str:
-    return str(reference["$ref"]).rsplit("/", 1)[-1]
-
-
-def _object(properties: JSONSchema) -> JSONSchema:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _follow(schema: JSONSchema, settled: JSONSchema, *gone: str) -> None:
-    """Give an object what stands on the wire for the fields that are gone."""
-    properties = schema["properties"]
-    for name in gone:
-        del properties[name]
-    properties.update(settled)
-    schema["required"] = list(properties)
-
-
-def _summary_on_the_wire(components: JSONSchema, name: str, settings: Settings) -> None:
-    rows = {
-        f"by_{dimension}": {
-            "type": "array",
-            "items": _object({f"{dimension}_name": {"type": "string"}, "calls": {"type": "integer"}}),
-        }
-        for dimension in dict.fromkeys((PROJECT, *settings.dimensions))
-    }
-    _follow(components[name], rows, "by_dimension")
-
-
-def _endpoints_on_the_wire(components: JSONSchema, name: str, settings: Settings) -> None:
-    text: JSONSchema = {"type": "string"}
-    _follow(components[name], {"api_request_id": text, "request_completed_at": text})
-    usage = components[_name_of(components[name]["properties"]["results"]["items"])]
-    bucket = components[_name_of(usage["properties"]["buckets"]["anyOf"][0]["items"])]
-    counts = {f"num_{counter}": {"type": ["integer", "null"]} for counter in settings.counters}
-    rates = {rate: {"type": ["number", "null"]} for rate in settings.rates}
-    _follow(bucket, counts, "counts")
-    _follow(usage, {**counts, **rates}, "counts", "rates")
+def _change_fields(schema: JSONSchema, fields: Mapping[str, Any]) -> None:
+    """Make an object's schema follow what stands on the wire: new fields come last, those of None go."""
+    properties = {**schema["properties"], **fields}
+    schema["properties"] = {name: field for name, field in properties.items() if field is not None}
+    schema["required"] = list(schema["properties"])
 
 
 _ATTRIBUTE = re.compile(r"^ {8}(\w+): (.+(?:\n {9,}.+)*)", re.MULTILINE)
@@ -194,10 +152,3 @@ def _describe(schema: JSONSchema) -> None:
 def _prose(text: str) -> str:
     """One line, in the words of JSON."""
     return re.sub(r"\bNone\b", "null", " ".join(text.split()))
-
-
-#: Where the fields on the wire depend on the settings, the schema of the report type is made to follow.
-_ON_THE_WIRE: Mapping[str, Callable[[JSONSchema, str, Settings], None]] = {
-    "summary": _summary_on_the_wire,
-    "endpoints": _endpoints_on_the_wire,
-}

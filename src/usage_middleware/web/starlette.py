@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anyio import from_thread
 from starlette.applications import Starlette
@@ -15,49 +15,45 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from usage_middleware.request_keys import leave_out
-from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.handler import Handler
+from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.handler import Handler, HasReports, leave_out
 from usage_middleware.web.http import Request
 
-if TYPE_CHECKING:
-    from usage_middleware.usage import Usage
 
-
-def usage_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> Starlette:
-    """The usage API. It needs no lifespan, which hosts never run for what is mounted.
+def usage_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int = 60) -> Starlette:
+    """The usage API. It needs no lifespan: hosts don't run that of a mounted application.
 
         app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))
 
     Args:
         auth: callable(starlette.requests.Request) -> Viewer, or None for 401; sync (run in the thread pool) or async.
             `KeyAuth(usage.keys)` is one.
-        cache_seconds: for how long Redis keeps an answer; 0: not at all, and nothing is written.
+        cache_seconds: seconds that Redis keeps an answer; 0: none is kept, and nothing is written.
 
     Raises:
-        ConfigurationError: an argument that can't be.
+        ConfigurationError: an argument is not possible; says which.
     """
     app = Starlette()
-    shell = _shell(Handler(usage, cache_seconds), checked(auth, may_be_async=True))
+    shell = _shell(Handler(usage.reader, cache_seconds), require_auth(auth, may_be_async=True))
     app.router = Router(redirect_slashes=False, default=shell)
     return app
 
 
-def _shell(site: Handler, auth: Auth) -> ASGIApp:
+def _shell(handler: Handler, auth: Auth) -> ASGIApp:
     async def shell(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
         leave_out(scope)
         request = StarletteRequest(scope, receive)
-        found = await run_in_threadpool(site.answer, _asked(request), partial(_ask, auth, request))
+        found = await run_in_threadpool(handler.answer, _request(request), partial(_ask, auth, request))
         await StarletteResponse(found.body, found.status, dict(found.headers))(scope, receive, send)
 
     return shell
 
 
 def _ask(auth: Auth, request: StarletteRequest) -> object:
-    """Runs in the thread pool; what can be awaited is awaited on the event loop."""
+    """Runs in the thread pool; an async `auth` is awaited on the event loop."""
     found: Any = auth(request)
     return from_thread.run(_awaited, found) if isinstance(found, Awaitable) else found
 
@@ -66,7 +62,7 @@ async def _awaited(found: Awaitable[object]) -> object:
     return await found
 
 
-def _asked(request: StarletteRequest) -> Request:
+def _request(request: StarletteRequest) -> Request:
     path, root = _split(request.scope)
     query = request.scope.get("query_string", b"")
     return Request(request.method, path, query, request.headers.get("accept", ""), root)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from usage_middleware.request_keys import leave_out
-from usage_middleware.web.auth import Auth, checked
-from usage_middleware.web.handler import Handler
+from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.handler import Handler, HasReports, leave_out
 from usage_middleware.web.http import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from usage_middleware.usage import Usage
 
-
-def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) -> WSGIApplication:
+def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int = 60) -> WSGIApplication:
     """The usage API.
 
         flask_app.wsgi_app = DispatcherMiddleware(
@@ -25,16 +22,16 @@ def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) 
 
     Args:
         auth: callable(environ) -> Viewer, or None for 401. `KeyAuth(usage.keys)` is one.
-        cache_seconds: for how long Redis keeps an answer; 0: not at all, and nothing is written.
+        cache_seconds: seconds that Redis keeps an answer; 0: none is kept, and nothing is written.
 
     Raises:
-        ConfigurationError: an argument that can't be.
+        ConfigurationError: an argument is not possible; says which.
     """
-    site, asks = Handler(usage, cache_seconds), checked(auth)
+    handler, checked_auth = Handler(usage.reader, cache_seconds), require_auth(auth)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave_out(environ)
-        response = site.answer(request_of(environ), lambda: asks(environ))
+        response = handler.answer(request_of(environ), lambda: checked_auth(environ))
         start_response(response.status_line, list(response.headers.items()))
         return [response.body]
 
@@ -42,7 +39,7 @@ def usage_wsgi_app(usage: Usage, *, auth: Auth | None, cache_seconds: int = 60) 
 
 
 def request_of(environ: dict[str, Any]) -> Request:
-    """What the core needs of an environ."""
+    """The request of an environ."""
     return Request(
         environ["REQUEST_METHOD"],
         _text(environ.get("PATH_INFO", "")),
@@ -53,5 +50,5 @@ def request_of(environ: dict[str, Any]) -> Request:
 
 
 def _text(name: str) -> str:
-    """PEP 3333 hands bytes over as latin-1."""
+    """PEP 3333 passes bytes as latin-1."""
     return name.encode("latin-1", "replace").decode("utf-8", "replace")

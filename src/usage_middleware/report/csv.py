@@ -1,4 +1,4 @@
-"""A view's main table as CSV: RFC 4180, UTF-8, safe to open in a spreadsheet."""
+"""Tables as CSV: RFC 4180, UTF-8, safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-#: A cell that begins so is a formula to a spreadsheet.
+#: Spreadsheets take a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def encode(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
-    r"""The table with CRLF after every line.
+    r"""A table, with CRLF after every line.
 
     >>> encode(["bucket", "calls"], [["=1+1", 3], ["a,b", None]])
     b'bucket,calls\r\n\'=1+1,3\r\n"a,b",\r\n'
@@ -24,7 +24,7 @@ def encode(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def _cell(value: object) -> object:
-    """Text that a spreadsheet would run gets a `'` before it; numbers are no text, whatever their sign."""
+    """Text that a spreadsheet would run gets a `'` before it; numbers stay as they are, whatever their sign."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str) and value.startswith(_FORMULA):

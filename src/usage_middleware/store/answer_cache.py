@@ -15,11 +15,12 @@ logger = logging.getLogger(__name__)
 MAX_ENTRIES = 64
 MAX_BYTES = 256 * 1024
 
-#: Longer answers are kept compressed, to less than a tenth; what begins with this is one. No answer of ours does.
+#: Longer answers are kept compressed, to less than a tenth.
 PLAIN_BYTES = 16 * 1024
+#: What a compressed answer begins with, and no answer does.
 _COMPRESSED = b"\0"
 
-#: Keeps an answer unless another process was quicker; returns the one that is kept. Prunes, and evicts what ends first.
+#: Keeps an answer, unless another process was quicker: then it returns that one's. Prunes, and evicts what ends first.
 _KEEP = """
 local kept = redis.call('GET', KEYS[1])
 if kept then return kept end
@@ -39,10 +40,10 @@ return false
 """
 
 
-class Cache:
+class AnswerCache:
     """At most 64 answers an organisation, none over 256 kB as it is kept; for `seconds`, 0 for not at all.
 
-    `client` gives the Redis client of the moment: after a fork there is a new one.
+    `client` gives the Redis client of this process: after a fork there is a new one.
     """
 
     def __init__(self, client: Callable[[], Any], schema: Schema, seconds: int) -> None:
@@ -51,7 +52,7 @@ class Cache:
         self._ttl = seconds * 1000
 
     def answer(self, org: str, name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
-        """The kept answer, else a new one; and whether it was kept. Of two that miss together, both get the winner's."""
+        """The kept answer, else a new one; and whether it was kept. Two that miss together both get the one that is kept."""
         if not self._ttl:
             return make(), False
         kept = self._client().get(self._schema.cache(org, name))
@@ -70,7 +71,7 @@ class Cache:
         try:
             winner: bytes | None = self._client().eval(_KEEP, 2, *keys, packed, self._ttl, name, MAX_ENTRIES, prefix)
         except redis_errors() as error:
-            # The answer is here already: a Redis that is full, read-only or gone since must not take it away.
+            # The answer is here already: a Redis that is full, read-only or away by now must not take it away.
             logger.warning("an answer could not be cached: %s", error)
             return None
         return None if winner is None else _unpacked(winner)

@@ -1,28 +1,22 @@
-"""`/health`: how recording goes, for operators: Redis, every worker, this process, and what should be looked at."""
+"""How recording goes: Redis, every worker, this process, and what should be looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from usage_middleware.errors import UsageUnavailable
-from usage_middleware.report.viewer import Viewer
+from usage_middleware.report.context import ReportSource
 from usage_middleware.store import diagnostics
 from usage_middleware.store.diagnostics import ServerStatus
 from usage_middleware.store.driver_errors import guard
-from usage_middleware.store.schema import Schema
 from usage_middleware.store.worker_status import SeenStatus
-from usage_middleware.web.auth import Forbidden
-from usage_middleware.web.http import Response, json_response
 
-if TYPE_CHECKING:
-    from usage_middleware.usage import Usage
-
-#: A clock that is so far off puts calls into the wrong minutes for everybody to see.
+#: A clock that is further off counts calls in the wrong minutes.
 MOST_SKEW_MS = 10_000
-#: So long after its last word a worker is said to be late.
+#: A worker that is silent for longer is late.
 LATE_MS = 30_000
 MOST_MEMORY = 0.9
 
@@ -36,7 +30,7 @@ class Warned(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The answer. `recorder` is what this process' own recorder says; null where it has none.
+    """The answer. `recorder` is the state of the recorder of this process; null where it has none.
 
     Attributes:
         status: the worst level of the warnings.
@@ -49,24 +43,13 @@ class Health(msgspec.Struct, frozen=True):
     recorder: Any
 
 
-def response(usage: Usage, viewer: Viewer) -> Response:
-    """How recording goes; 200 whatever the status.
-
-    Raises:
-        Forbidden: the viewer is no operator.
-    """
-    if not viewer.is_operator:
-        raise Forbidden("Only operators may look at the recorder's state.")
-    return json_response(health(usage))
-
-
-def health(usage: Usage) -> Health:
-    """Ask Redis and this process' recorder."""
-    recorder = _recorder(usage)
-    server, workers, trouble = _asked(usage)
-    warnings = [*_of_server(server, trouble), *_of_recorder(recorder), *_of_workers(workers, usage.clock())]
+def health(source: ReportSource) -> Health:
+    """Ask Redis and the recorder of this process."""
+    recorder = None if source.recorder_stats is None else msgspec.to_builtins(source.recorder_stats())
+    server, workers, error = _ask_redis(source)
+    warnings = [*_of_server(server, error), *_of_recorder(recorder), *_of_workers(workers, source.clock())]
     levels = {warned.level for warned in warnings}
-    redis = {"kind": usage.engine.kind, "reachable": server is not None}
+    redis = {"kind": source.engine.kind, "reachable": server is not None}
     return Health(
         status="failing" if "failing" in levels else "warning" if levels else "ok",
         warnings=warnings,
@@ -76,28 +59,23 @@ def health(usage: Usage) -> Health:
     )
 
 
-def _asked(usage: Usage) -> tuple[ServerStatus | None, list[SeenStatus], str]:
+def _ask_redis(source: ReportSource) -> tuple[ServerStatus | None, list[SeenStatus], str]:
     try:
         with guard():
-            client = usage.engine.read_client
-            return diagnostics.server(client), diagnostics.workers(client, Schema(usage.settings)), ""
+            client = source.engine.read_client
+            return diagnostics.server(client), diagnostics.workers(client, source.schema), ""
     except UsageUnavailable as error:
         return None, [], str(error)
 
 
-def _recorder(usage: Usage) -> Any:
-    stats = getattr(usage.recorder, "stats", None)
-    return msgspec.to_builtins(stats()) if callable(stats) else None
-
-
-def _of_server(server: ServerStatus | None, trouble: str) -> Iterator[Warned]:
+def _of_server(server: ServerStatus | None, error: str) -> Iterator[Warned]:
     if server is None:
-        yield Warned("redis_unreachable", trouble, "failing")
+        yield Warned("redis_unreachable", error, "failing")
         return
     if server.eviction_policy not in (None, "noeviction"):
         yield Warned(
             "eviction_policy",
-            f"maxmemory-policy is {server.eviction_policy}: a full Redis deletes counters without a word. Set noeviction: "
+            f"maxmemory-policy is {server.eviction_policy}: a full Redis deletes counters silently. Set noeviction: "
             "then it refuses writes, and workers keep calls until there is room.",
         )
     if server.append_only is False:

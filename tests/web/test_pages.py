@@ -1,0 +1,80 @@
+"""A page decides who may look at it, and how long browsers may keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from usage_middleware import Viewer
+from usage_middleware.web.handler import Handler, Page, Visit
+from usage_middleware.web.http import Request, Response, json_response
+
+if TYPE_CHECKING:
+    from usage_middleware import Usage
+
+Ask = Callable[..., Response]
+ACME = Viewer.organization("acme")
+
+
+def style(visit: Visit) -> Response:
+    return Response(200, {"Content-Type": "text/css"}, b"body {}")
+
+
+def who(visit: Visit) -> Response:
+    return json_response(visit.viewer.org)
+
+
+def fails(visit: Visit) -> Response:
+    raise RuntimeError("no")
+
+
+@pytest.fixture
+def ask(usage: Usage) -> Ask:
+    """Asks a handler with four pages of its own."""
+    pages = {
+        "/style.css": Page(style, is_public=True, cache_control="public, max-age=31536000, immutable"),
+        "/who": Page(who, cache_control="private, no-cache"),
+        "/forgot": Page(who, is_public=True, cache_control="public"),
+        "/fails": Page(fails, is_public=True, cache_control="public"),
+    }
+    handler = Handler(usage.reader, 60, pages)
+
+    def ask(path: str, viewer: Viewer | None = None, method: str = "GET") -> Response:
+        return handler.answer(Request(method, path), lambda: viewer)
+
+    return ask
+
+
+def test_a_public_page_is_for_everybody_and_auth_is_not_asked(usage: Usage) -> None:
+    def auth() -> Any:
+        pytest.fail("a public page needs no viewer")
+
+    response = Handler(usage.reader, 60, {"/style.css": Page(style, is_public=True)}).answer(Request("GET", "/style.css"), auth)
+    assert (response.status, response.body, response.headers["Content-Type"]) == (200, b"body {}", "text/css")
+
+
+def test_a_page_says_how_long_it_may_be_kept(ask: Ask) -> None:
+    assert ask("/style.css").headers["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert ask("/who", ACME).headers["Cache-Control"] == "private, no-cache"
+    assert ask("/summary", ACME).headers["Cache-Control"] == "private"
+
+
+def test_a_page_needs_a_viewer_unless_it_is_public(ask: Ask) -> None:
+    assert ask("/who").status == 401
+    assert (ask("/who", ACME).status, ask("/who", ACME).body) == (200, b'"acme"')
+
+
+def test_a_public_page_knows_nobody(ask: Ask) -> None:
+    assert ask("/forgot", ACME).status == 401
+
+
+def test_errors_are_private_whatever_the_page_says(ask: Ask) -> None:
+    for response, status in ((ask("/fails"), 500), (ask("/forgot"), 401), (ask("/style.css", method="POST"), 405)):
+        assert (response.status, response.headers["Cache-Control"]) == (status, "private")
+
+
+def test_head_of_a_page_has_no_body(ask: Ask) -> None:
+    response = ask("/style.css", method="HEAD")
+    assert (response.status, response.body, response.headers["Content-Length"]) == (200, b"", "7")
