@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,6 @@ from benchmarks.tables import table
 from benchmarks.traffic import Traffic, record, requests
 from tests.support import START, Clock, ServerProcess
 from usage_middleware import Usage
-from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.writer import Writer
 
 RATE = 5_000
@@ -123,17 +122,17 @@ def _flushed(usage: Usage) -> float:
 def watched() -> Iterator[list[bytes]]:
     """Collects what every writer of this process sends."""
     payloads: list[bytes] = []
-    plain = Writer._payload
+    plain = Writer._run
 
-    def kept(self: Writer, chunk: Chunk, previous: int, now: float, exempt: Collection[str]) -> bytes:
-        payloads.append(plain(self, chunk, previous, now, exempt))
-        return payloads[-1]
+    def kept(self: Writer, key: str, payload: bytes) -> Any:
+        payloads.append(payload)
+        return plain(self, key, payload)
 
-    Writer._payload = kept  # type: ignore[method-assign]
+    Writer._run = kept  # type: ignore[method-assign]
     try:
         yield payloads
     finally:
-        Writer._payload = plain  # type: ignore[method-assign]
+        Writer._run = plain  # type: ignore[method-assign]
 
 
 def _sent(payloads: Sequence[bytes]) -> Sent:

@@ -18,7 +18,7 @@ PACKAGE = "usage_middleware"
 SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials", "fork"}
 #: The part of the store that both halves stand on.
 MEETING = {"store.schema", "store.engine", "store.keys", "store.driver_errors"}
-WRITE_STORE = {"store.chunk", "store.rollup", "store.writer"}
+WRITE_STORE = {"store.chunk", "store.rollup", "store.payload", "store.writer"}
 READ_STORE = {"store.answer_cache", "store.reader", "store.replies", "store.read_batch"}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}

@@ -17,11 +17,12 @@ from tests.faults.resp import encoded
 from tests.store.cells import MINUTE, cell
 from tests.support import ServerProcess, eventually, free_port, record_call
 from usage_middleware.options import Settings
-from usage_middleware.record import outbox
+from usage_middleware.record import chunking
 from usage_middleware.record.chunk_sender import MOST_SILENCES
+from usage_middleware.record.outbox import OrgQueue
 from usage_middleware.report.health import health
+from usage_middleware.store.payload import encode_chunk
 from usage_middleware.store.schema import Schema
-from usage_middleware.store.writer import Writer
 
 ENDLESS = "while true do end"
 #: Calls of a chunk of more than a megabyte.
@@ -242,7 +243,7 @@ def test_a_payload_that_is_too_large(make_world: MakeWorld, monkeypatch: pytest.
     with world.traffic.paused():
         eventually(world.usage.flush)
         with monkeypatch.context() as unlimited:
-            unlimited.setattr(outbox, "CHUNK_WORK", 10**9)
+            unlimited.setattr(chunking, "CHUNK_WORK", 10**9)
             for number in range(TOO_MANY):
                 record_call(world.usage.recorder, ("acme", "key_1"), f"GET /{number:0120}", (), 200, 1000, 1, ())
             assert not world.usage.flush()
@@ -253,15 +254,11 @@ def test_a_payload_that_is_too_large(make_world: MakeWorld, monkeypatch: pytest.
     world.check()
 
 
-def _no_client() -> Any:
-    raise AssertionError("nothing is sent")
-
-
 def test_no_chunk_is_too_large_for_any_server() -> None:
     """The least that `proto-max-bulk-len` can be set to is a megabyte."""
     settings = Settings(dimensions=("one", "two", "three"), counters=("a", "b"))
     schema = Schema(settings)
-    waiting = outbox.OrgQueue(schema, "o" * 128)
+    waiting = OrgQueue(schema, "o" * 128)
     for number in range(2000):
         name = f"{number:0128}"
         waiting.put(
@@ -270,8 +267,7 @@ def test_no_chunk_is_too_large_for_any_server() -> None:
             )
         )
     waiting.seal(MINUTE)
-    writer = Writer(_no_client, schema)
-    sizes = [len(writer._payload(chunk, 1, MINUTE, ())) for chunk in waiting.pending]
+    sizes = [len(encode_chunk(schema, chunk, 1, MINUTE, ())) for chunk in waiting.pending]
     assert 100_000 < max(sizes) < 1_048_576
 
 

@@ -6,7 +6,7 @@ from tests.store.cells import cell, cells
 from tests.support import Clock
 from usage_middleware.options import Settings
 from usage_middleware.record import overflow
-from usage_middleware.record.overflow import OverflowCache
+from usage_middleware.record.overflow import OverflowCache, substitute
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import Schema
 
@@ -49,3 +49,16 @@ def test_in_the_operators_tree_organisations_are_members() -> None:
     refusals.remember("*", "org", {"acme"})
     changed = refusals.apply(SCHEMA, Chunk("*", 1, cells([cell(tags=("x",)), cell(org="globex", tags=("x",))])), ())
     assert [one.owner[0] for one in changed.cells] == ["(other)", "globex"]
+
+
+def test_refused_members_become_other() -> None:
+    chunk = Chunk("acme", 4, cells([cell(tags=("x",)), cell(key="ok", tags=("y",))]))
+    refused = {"key": {"key_7"}, "endpoint": {"GET /v1/items"}, "project": {"y"}}
+    found = substitute(SCHEMA, chunk, refused)
+    assert [(one.endpoint, one.owner[1], one.tags) for one in found.cells] == [
+        ("GET (other)", "(other)", ("x",)),
+        ("GET (other)", "ok", ("(other)",)),
+    ]
+    assert next(iter(chunk.cells)).owner[1] == "key_7"
+    whole = substitute(SCHEMA, chunk._replace(org="*"), {"org": {"acme"}})
+    assert [one.owner for one in whole.cells] == [("(other)", "key_7"), ("(other)", "ok")]

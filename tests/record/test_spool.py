@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.record.conftest import AT_ONCE, FaultyWriter, MakeRecorder
@@ -21,7 +22,7 @@ from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.record.spool import Spool
-from usage_middleware.record.spool_format import SENT_SECONDS, SpoolState
+from usage_middleware.record.spool_format import SENT_SECONDS, SpoolState, decode, encode
 
 Counted = Callable[..., int]
 Switch = Callable[[Any], None]
@@ -330,6 +331,27 @@ def test_the_next_version_may_have_other_dimensions(
     day = f"{namespace}:{{acme}}:board:1d:2026-11-20"
     assert client.zrange(f"{day}:chain:calls", 0, -1, withscores=True) == [(b"eth", 1.0), (b"btc", 2.0)]
     assert client.zscore(f"{day}:plan:calls", "free") == 3
+
+
+def test_the_layout_of_a_file_stays(
+    make_recorder: MakeRecorder, spool: Path, namespace: str, clock: Clock, counted: Counted
+) -> None:
+    """What an older version wrote is sent: calls with a number, two of them alike, and calls without."""
+    now, totals = int(clock()), [2, 2000, 100, int(clock() * 1000), [], {73: 2}]
+    minute, worker = now - now % 60, "a" * 32
+    rows = [[minute, "acme", "key_7", "GET /a", [], 200, *totals], [minute, "acme", "key_7", "GET /a", [], 200, *totals]]
+    cells = [[minute, ["globex", "key_1"], "GET /a", [], 200, *totals], [minute, DIGEST, "GET /a", [], 200, *totals]]
+    records = [
+        [namespace, worker, [], []],
+        [now, False, [["acme", 1, rows, 1, now], ["*", 1, rows, 1, now]], cells, {"acme": 3}, {}, {}],
+        [now, False, [], [], {}, {"acme": 0}, {"acme": 1}],
+    ]
+    spool.mkdir(parents=True)
+    LockedFile.create(spool / f"{namespace}.{worker}.calls", map(msgspec.msgpack.encode, records)).close()
+    recover(make_recorder(spool=spool, resolve=resolve))
+    assert (counted("acme"), counted("globex"), counted("acme", "dropped")) == (6, 2, 4)
+    record = [now, True, [["acme", 1, rows[:1], 1, now]], cells, {"acme": 3}, {"acme": 0}, {"acme": 1}]
+    assert msgspec.msgpack.decode(encode(decode(msgspec.msgpack.encode(record)))) == record
 
 
 def test_the_spool_is_bounded_and_what_has_no_room_is_counted(

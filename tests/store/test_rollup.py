@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.store.cells import MINUTE, Cell, cell, cells, lists_of_cells
 from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.rollup import Expansion, Increments, RollupCost, expand, is_late, substitute
+from usage_middleware.store.rollup import Expansion, Increments, expand, is_late
 from usage_middleware.store.schema import Schema
 
 HOUR, DAY = 3600, 86400
@@ -183,19 +183,6 @@ def test_too_late_for_everything() -> None:
     assert is_late(schema(), MINUTE, MONTH_END + 800 * DAY)
 
 
-def test_refused_members_become_other() -> None:
-    chunk = Chunk("acme", 4, cells([cell(tags=("x",)), cell(key="ok", tags=("y",))]))
-    refused = {"key": {"key_7"}, "endpoint": {"GET /v1/items"}, "project": {"y"}}
-    found = substitute(schema(dimensions=("project",)), chunk, refused)
-    assert [(one.endpoint, one.owner[1], one.tags) for one in found.cells] == [
-        ("GET (other)", "(other)", ("x",)),
-        ("GET (other)", "ok", ("(other)",)),
-    ]
-    assert next(iter(chunk.cells)).owner[1] == "key_7"
-    whole = substitute(schema(dimensions=("project",)), chunk._replace(org="*"), {"org": {"acme"}})
-    assert [one.owner for one in whole.cells] == [("(other)", "key_7"), ("(other)", "ok")]
-
-
 @settings(max_examples=60, deadline=None)
 @given(lists_of_cells())
 def test_sums_agree_at_every_resolution(given_cells: list[Cell]) -> None:
@@ -256,15 +243,3 @@ def _flat(found: Expansion) -> Counter[tuple[str, str]]:
     for key, board in found.boards.items():
         flat.update({(key, member): amount for member, amount in board.sums.items()})
     return flat
-
-
-@settings(max_examples=60, deadline=None)
-@given(lists_of_cells())
-def test_the_cost_is_never_less_than_what_is_sent(given_cells: list[Cell]) -> None:
-    cost = RollupCost(counters=1)
-    mine = [one for one in given_cells if one[0].owner[0] == "acme"]
-    for key, totals in mine:
-        cost.add(key, totals)
-    found = expanded(*mine, now=0, dimensions=("project",), counters=("records",))
-    assert found.increments <= cost.increments
-    assert len(found.series) + len(found.boards) <= cost.redis_keys

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
-from usage_middleware.gil import rest, yielding
+from usage_middleware.gil import yielding
 from usage_middleware.record.aggregate import size_of
+from usage_middleware.record.chunking import cut
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.rollup import RollupCost, is_late
+from usage_middleware.store.rollup import is_late
 from usage_middleware.store.schema import OPERATOR, Schema
 
-#: How much a chunk costs Redis at most, in increments: some 5 ms.
-CHUNK_WORK = 6_500
-#: A new Redis key costs as much as this many increments in a key that exists.
-KEY_WORK = 10
-#: About how many keys are sorted at once.
-KEYS_SORTED = 250
 #: For how long an acknowledged chunk is kept, to send it again to a Redis that lost it.
 RETAINED_SECONDS = 10.0
 
@@ -82,7 +77,7 @@ class OrgQueue:
         self.bytes -= _size(late)
         lost = _calls(late)
         self.dropped += lost
-        for part in _parts(cells, len(self.schema.settings.counters)):
+        for part in cut(cells, len(self.schema.settings.counters)):
             self._append(part, now)
         if self.dropped:
             self._append({}, now)
@@ -164,36 +159,6 @@ class OrgQueue:
     def calls(self) -> int:
         """How many calls are not acknowledged."""
         return _calls(self.waiting) + sum(_calls(chunk.cells) for chunk in self.pending)
-
-
-def _parts(cells: Cells, counters: int) -> Iterator[Cells]:
-    """The calls of each chunk."""
-    part: Cells = {}
-    cost = RollupCost(counters)
-    for key in _in_order(cells):
-        rest()
-        part[key] = cells[key]
-        cost.add(key, cells[key])
-        if cost.increments + KEY_WORK * cost.redis_keys >= CHUNK_WORK:
-            yield part
-            part, cost = {}, RollupCost(counters)
-    if part:
-        yield part
-
-
-def _in_order(cells: Cells) -> Iterator[CallKey]:
-    """The keys, sorted so that calls which go into the same Redis keys stand together."""
-    # Sorted in parts: sorting all at once would hold up every request until it is done.
-    parts: list[list[CallKey]] = [[] for _ in range(len(cells) // KEYS_SORTED + 1)]
-    for key in yielding(cells):
-        parts[hash((key.minute, key.owner[1])) % len(parts)].append(key)
-    for part in parts:
-        rest()
-        yield from sorted(part, key=_by_place)
-
-
-def _by_place(key: CallKey) -> tuple[int, str, str]:
-    return key.minute, key.owner[1], key.endpoint
 
 
 class Outbox:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from usage_middleware.events import CallKey, Cells, add_totals
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.rollup import dimensions_of, members_of, substitute
-from usage_middleware.store.schema import Schema
+from usage_middleware.store.rollup import dimensions_of, members_of
+from usage_middleware.store.schema import OPERATOR, Schema, other_member
 
 #: For this long a refused member is not sent again.
 REFUSED_SECONDS = 60.0
@@ -51,6 +52,27 @@ class OverflowCache:
         if "key" in refused:
             refused["key"].difference_update(exempt)
         return substitute(schema, chunk, refused)
+
+
+def substitute(schema: Schema, chunk: Chunk, refused: Mapping[str, Collection[str]]) -> Chunk:
+    """The same chunk with its refused members counted as `(other)`; `refused` is by dimension."""
+    if not any(refused.values()):
+        return chunk
+    dimensions = dimensions_of(schema, chunk.org)
+    cells: Cells = {}
+    for key, totals in chunk.cells.items():
+        add_totals(cells, _substituted(key, chunk.org, dimensions, refused), totals.copy())
+    return chunk._replace(cells=cells)
+
+
+def _substituted(key: CallKey, org: str, dimensions: tuple[str, ...], refused: Mapping[str, Collection[str]]) -> CallKey:
+    endpoint, who, *tags = (
+        other_member(dimension, member) if member in refused.get(dimension, ()) else member
+        for dimension, member in zip(dimensions, members_of(key, org), strict=True)
+    )
+    own_org, own_key = key.owner
+    caller = (who, own_key) if org == OPERATOR else (own_org, who)
+    return CallKey(key.minute, caller, endpoint, tuple(tags), key.status)
 
 
 def _members(schema: Schema, chunk: Chunk) -> Mapping[str, set[str]]:

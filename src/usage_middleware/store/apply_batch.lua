@@ -3,7 +3,7 @@
 -- KEYS[1]  `applied:<worker>`: the number of this worker's last chunk.
 -- KEYS[2]  a key that never exists: while the slot moves to another node, Redis then answers TRYAGAIN instead of running
 --          this on a node that has only half of the keys.
--- ARGV[1]  MessagePack, see `writer._payload`:
+-- ARGV[1]  MessagePack, see `payload.encode_chunk`:
 --          {1, number, previous, now_ms, applied_seconds, registry, series, boards}
 --
 -- Answers  {'OK', keys in the way}        counted

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
+from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.gil import yielding
 from usage_middleware.options import CounterKind
 from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, names
@@ -23,7 +23,6 @@ from usage_middleware.store.schema import (
     Schema,
     counter_field,
     key_board_member,
-    other_member,
     status_class,
     status_field,
 )
@@ -35,8 +34,6 @@ _T = TypeVar("_T")
 _Pairs: TypeAlias = list[tuple[str, _T]]
 #: What becomes one Redis key in each slot: its kind, and what else its name says, such as the endpoint.
 _Place: TypeAlias = tuple[str, ...]
-#: Increments, Redis keys, and a name for what they are in.
-_Part: TypeAlias = tuple[int, int, *tuple[int | str, ...]]
 _SERIES: tuple[CounterKind, ...] = ("series", "endpoint", "key")
 _BOARDS: tuple[CounterKind, ...] = ("board", "key_board")
 
@@ -260,70 +257,3 @@ def _board_measures(status: int, totals: CallTotals) -> _Pairs[int]:
     if status_class(status) in CLASSES:
         found.append((status_class(status), totals.calls))
     return found
-
-
-def substitute(schema: Schema, chunk: Chunk, refused: Mapping[str, Collection[str]]) -> Chunk:
-    """The same chunk with its refused members counted as `(other)`; `refused` is by dimension."""
-    if not any(refused.values()):
-        return chunk
-    dimensions = dimensions_of(schema, chunk.org)
-    cells: Cells = {}
-    for key, totals in chunk.cells.items():
-        add_totals(cells, _substituted(key, chunk.org, dimensions, refused), totals.copy())
-    return chunk._replace(cells=cells)
-
-
-def _substituted(key: CallKey, org: str, dimensions: tuple[str, ...], refused: Mapping[str, Collection[str]]) -> CallKey:
-    endpoint, who, *tags = (
-        other_member(dimension, member) if member in refused.get(dimension, ()) else member
-        for dimension, member in zip(dimensions, members_of(key, org), strict=True)
-    )
-    own_org, own_key = key.owner
-    caller = (who, own_key) if org == OPERATOR else (own_org, who)
-    return CallKey(key.minute, caller, endpoint, tuple(tags), key.status)
-
-
-class RollupCost:
-    """Adds up what calls cost Redis when they are sent together.
-
-    Attributes:
-        increments: of fields and members, never less than there are.
-        redis_keys: the Redis keys that these are in, if dimensions are not sharded.
-    """
-
-    def __init__(self, counters: int) -> None:
-        self._counters = counters
-        #: Hashes of parts: the parts themselves would be work for the garbage collector.
-        self._known: set[int] = set()
-        self.increments = self.redis_keys = 0
-
-    def add(self, key: CallKey, totals: CallTotals) -> None:
-        """Count the calls of one more key."""
-        for part in self._parts(key, totals.bins):
-            mark = hash(part)
-            if mark not in self._known:
-                self._known.add(mark)
-                self.increments += 3 * part[0]
-                self.redis_keys += 3 * part[1]
-
-    def _parts(self, key: CallKey, bins: Iterable[int]) -> list[_Part]:
-        """What these calls touch at each resolution, if they are the first to do so."""
-        org, own_key = key.owner
-        minute, endpoint, status, who = key.minute, key.endpoint, key.status, own_key or org
-        series, dimensions = 4 + self._counters, 2 + len(key.tags)
-        parts: list[_Part] = [
-            (series, 2 + 2 * dimensions, minute),
-            (series + 2, 2, minute, "e", endpoint),
-            (series + 2, 2, minute, "k", who),
-            (1, dimensions, minute, "s", status),
-            (2, 0, minute, "es", endpoint, status),
-            (2, 0, minute, "ks", who, status),
-            (2, 0, minute, "ke", who, endpoint),
-            (1, 0, minute, "kes", who, endpoint, status),
-        ]
-        for place, tag in enumerate(key.tags):
-            parts += [(2, 0, minute, "t", place, tag), (1, 0, minute, "ts", place, tag, status)]
-            parts += [(2, 0, minute, "kt", who, place, tag), (1, 0, minute, "kts", who, place, tag, status)]
-        for number in bins:
-            parts += [(1, 0, minute, "b", number), (1, 0, minute, "eb", endpoint, number), (1, 0, minute, "kb", who, number)]
-        return parts

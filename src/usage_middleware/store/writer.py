@@ -8,31 +8,15 @@ from enum import Enum
 from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
-import msgspec
-
-from usage_middleware.gil import rest
-from usage_middleware.options import NONE
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import effect, effect_of_reply, reason, redis_errors
-from usage_middleware.store.rollup import Expansion, Increments, expand
-from usage_middleware.store.schema import (
-    ANONYMOUS,
-    METHODS,
-    OTHER,
-    OTHER_METHOD,
-    UNKNOWN,
-    UNMATCHED,
-    Schema,
-    is_reserved,
-    since_field,
-)
+from usage_middleware.store.payload import APPLIED_SECONDS, encode_chunk
+from usage_middleware.store.schema import Schema, since_field
 
 SCHEMA_VERSION = 1
 #: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
 FEATURES = ""
-#: How long a worker's mark outlives its last chunk: a day more than a spooled chunk is sent for.
-APPLIED_SECONDS = 8 * DAY
 WORKER_SECONDS = 60
 #: How long replicas may take to confirm a flush.
 WAIT_MS = 1_000
@@ -42,12 +26,6 @@ ROUTE_SECONDS = 2 * DAY
 _SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
 #: The version of the script that this process runs.
 SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-#: Up to here a number survives the script's own arithmetic; larger ones travel as text.
-_EXACT = 2**53
-
-_RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(METHODS | {OTHER_METHOD}) for name in (UNMATCHED, OTHER)]}
-_RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
 
 
 class Outcome(Enum):
@@ -86,19 +64,6 @@ class SendResult(NamedTuple):
     reason: str = ""
 
 
-class _Entry(msgspec.Struct, array_like=True, gc=False):
-    """What the script adds to one Redis key; from place `greatest` on (counted from 1) the greater value stays.
-
-    A flush makes some 10,000 of them, none of which the garbage collector tracks for long.
-    """
-
-    key: str
-    expire_at: int
-    names: tuple[str, ...]
-    amounts: tuple[int | str, ...]
-    greatest: int
-
-
 class Disagreement(Exception):
     """Redis holds counters of another shape than this recorder writes."""
 
@@ -109,7 +74,6 @@ class Writer:
     def __init__(self, client: Callable[[], Any], schema: Schema) -> None:
         self._client = client
         self.schema = schema
-        self._keep = max(kept["day"] for kept in schema.settings.retention.values())
 
     def send(self, worker: str, chunk: Chunk, previous: int, now: float, exempt: Collection[str] = ()) -> SendResult:
         """Send a chunk. Never raises for what Redis or the network do.
@@ -122,7 +86,7 @@ class Writer:
             exempt: keys of the directory, for which the cap does not hold.
         """
         try:
-            payload = self._payload(chunk, previous, now, exempt)
+            payload = encode_chunk(self.schema, chunk, previous, now, exempt)
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         key = self.schema.applied(chunk.org, worker)
@@ -141,44 +105,6 @@ class Writer:
             return client.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
         except NoScriptError:
             return client.execute_command("EVAL", _SCRIPT, *arguments)
-
-    def _payload(self, chunk: Chunk, previous: int, now: float, exempt: Collection[str]) -> bytes:
-        expansion = expand(self.schema, chunk, int(now))
-        rest()
-        return msgspec.msgpack.encode(
-            [
-                1,
-                chunk.number,
-                previous,
-                int(now * 1000),
-                APPLIED_SECONDS,
-                self._registry(chunk.org, expansion, int(now), exempt),
-                [_entry(key, one) for key, one in expansion.series.items()],
-                [_entry(key, one) for key, one in expansion.boards.items()],
-            ]
-        )
-
-    def _registry(self, org: str, expansion: Expansion, now: int, exempt: Collection[str]) -> list[list[Any]]:
-        entries: list[list[Any]] = []
-        for dimension, seen in expansion.seen.items():
-            if not seen:
-                continue
-            free = {name for name in seen if is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
-            members = sorted(seen, key=free.__contains__)
-            entries.append(
-                [
-                    dimension,
-                    self.schema.seen(org, dimension),
-                    now + self._keep,
-                    self._keep * 1000,
-                    self.schema.settings.member_limit(dimension),
-                    len(members) - len(free),
-                    members,
-                    [seen[name] for name in members],
-                    _RESERVED.get(dimension, _RESERVED_NAMES),
-                ]
-            )
-        return entries
 
     def applied(self, worker: str, orgs: Iterable[str]) -> dict[str, int]:
         """The number of the last chunk that Redis has, for each organisation.
@@ -306,16 +232,6 @@ class Writer:
 
 def _is_cluster(client: Any) -> bool:
     return hasattr(client, "get_node_from_key")
-
-
-def _entry(key: str, one: Increments) -> _Entry:
-    amounts = (*one.sums.values(), *one.greatest.values())
-    exact = amounts if max(amounts, default=0) < _EXACT else map(_exact, amounts)
-    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1)
-
-
-def _exact(amount: int) -> int | str:
-    return amount if amount < _EXACT else str(amount)
 
 
 def _answer(reply: Any) -> SendResult:

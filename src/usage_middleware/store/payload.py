@@ -1,0 +1,101 @@
+"""The MessagePack that `apply_batch.lua` takes: everything that one chunk adds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from usage_middleware.gil import rest
+from usage_middleware.options import NONE
+from usage_middleware.periods import DAY
+from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.rollup import Increments, expand
+from usage_middleware.store.schema import (
+    ANONYMOUS,
+    METHODS,
+    OTHER,
+    OTHER_METHOD,
+    UNKNOWN,
+    UNMATCHED,
+    Schema,
+    is_reserved,
+)
+
+#: How long a worker's mark outlives its last chunk: a day more than a spooled chunk is sent for.
+APPLIED_SECONDS = 8 * DAY
+
+#: Up to here a number survives the script's own arithmetic; larger ones travel as text.
+_EXACT = 2**53
+
+_RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(METHODS | {OTHER_METHOD}) for name in (UNMATCHED, OTHER)]}
+_RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
+
+
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    """What the script adds to one Redis key; from place `greatest` on (counted from 1) the greater value stays.
+
+    A flush makes some 10,000 of them, none of which the garbage collector tracks for long.
+    """
+
+    key: str
+    expire_at: int
+    names: tuple[str, ...]
+    amounts: tuple[int | str, ...]
+    greatest: int
+
+
+def encode_chunk(schema: Schema, chunk: Chunk, previous: int, now: float, exempt: Collection[str]) -> bytes:
+    """A chunk as the script takes it.
+
+    Args:
+        schema: the names of Redis keys.
+        chunk: what to count.
+        previous: the number that Redis has of this worker and organisation, as far as the sender knows.
+        now: seconds since the epoch.
+        exempt: keys of the directory, for which the cap does not hold.
+    """
+    expansion = expand(schema, chunk, int(now))
+    registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
+    rest()
+    return msgspec.msgpack.encode(
+        [
+            1,
+            chunk.number,
+            previous,
+            int(now * 1000),
+            APPLIED_SECONDS,
+            registry,
+            [_entry(key, one) for key, one in expansion.series.items()],
+            [_entry(key, one) for key, one in expansion.boards.items()],
+        ]
+    )
+
+
+def _registry(schema: Schema, org: str, dimension: str, seen: dict[str, int], now: int, exempt: Collection[str]) -> list[Any]:
+    """The members of one dimension; first those for which the cap holds."""
+    keep = max(kept["day"] for kept in schema.settings.retention.values())
+    free = {name for name in seen if is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
+    members = sorted(seen, key=free.__contains__)
+    return [
+        dimension,
+        schema.seen(org, dimension),
+        now + keep,
+        keep * 1000,
+        schema.settings.member_limit(dimension),
+        len(members) - len(free),
+        members,
+        [seen[name] for name in members],
+        _RESERVED.get(dimension, _RESERVED_NAMES),
+    ]
+
+
+def _entry(key: str, one: Increments) -> _Entry:
+    amounts = (*one.sums.values(), *one.greatest.values())
+    exact = amounts if max(amounts, default=0) < _EXACT else map(_exact, amounts)
+    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1)
+
+
+def _exact(amount: int) -> int | str:
+    return amount if amount < _EXACT else str(amount)
