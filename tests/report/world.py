@@ -71,8 +71,8 @@ class World:
         assert self.usage.flush()
 
     def record(self, call: Call) -> None:
-        """One call, now."""
-        self.calls.append(call)
+        """One call, now. A 204 and a 304 have no body."""
+        self.calls.append(call._replace(sent=0) if call.status in (204, 304) else call)
         record_call(
             self.usage.recorder,
             (call.org, call.key),
