@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +13,11 @@ from tests.support import Clock, ClusterProcess, ServerProcess
 
 def test_the_clock_begins_at_the_documented_instant(clock: Clock) -> None:
     assert datetime.fromtimestamp(clock(), UTC).isoformat() == "2026-11-20T13:45:20+00:00"
+
+
+def test_a_fast_test_starts_no_process() -> None:
+    with pytest.raises(RuntimeError, match=r"pytest\.mark\.slow"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
 
 
 @pytest.mark.slow
