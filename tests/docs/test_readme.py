@@ -16,7 +16,7 @@ from usage_middleware import KeyInfo, Usage
 from usage_middleware.web import usage_app
 from usage_middleware.web.views import VIEWS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 SECTIONS = dict(part.split("\n", 1) for part in README.split("\n## ")[1:])
 URL = '"redis://localhost:6379/0"'
@@ -163,7 +163,7 @@ def test_views_are_those_that_are_served() -> None:
 
 
 def test_redis_lines_are_those_of_the_schema() -> None:
-    contract = (ROOT / "docs" / "redis-schema.md").read_text("utf-8")
+    contract = (ROOT / "docs" / "reference" / "redis-schema.md").read_text("utf-8")
     lines = re.findall(r"^redis-cli (.*?) +#", README, re.MULTILINE)
     assert len(lines) == 5
     for line in lines:

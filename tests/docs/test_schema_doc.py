@@ -1,4 +1,4 @@
-"""`docs/redis-schema.md` says what the code writes: its names, its tables and its worked example."""
+"""`docs/reference/redis-schema.md` says what the code writes: its names, its tables and its worked example."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usage_middleware.store.chunk import Chunk, Row
 from usage_middleware.store.schema import OPERATOR, Schema, endpoint_member, key_member, org_member
 from usage_middleware.store.writer import SCHEMA_VERSION, Writer
 
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "redis-schema.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "redis-schema.md").read_text("utf-8")
 SETTINGS = Settings(dimensions=("project",), counters=("records",))
 
 
