@@ -1,146 +1,98 @@
-"""The README is true: its code runs, its options exist, its redis-cli lines name what is written."""
+"""The README is true: its quick starts run, its answer is a real one, its options, views, links and commands exist."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from datetime import UTC, datetime, timedelta
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
-from starlette.testclient import TestClient
 
-from usage_middleware import KeyInfo, Usage
+from tests.docs.pages import DOCS, ROOT, blocks, name_of, pages, section
+from tests.serving import serving
+from tests.support import free_port
+from usage_middleware import Usage
 from usage_middleware.web import usage_app
 from usage_middleware.web.views import VIEWS
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
-SECTIONS = dict(part.split("\n", 1) for part in README.split("\n## ")[1:])
-URL = '"redis://localhost:6379/0"'
-SECRET = {"X-API-Key": "the key that Acme sends"}
+PAGE = ROOT / "README.md"
+README = PAGE.read_text("utf-8")
+OPTIONS = DOCS / "reference" / "options.md"
+SECRET = {"X-API-Key": "sk_acme"}
+PORT = "--port 8000"
+#: Differ from run to run.
+VARYING = {"window", "bytes", "latency_ms", "complete_through", "generated_at", "by_day"}
 
 
-def code_of(heading: str) -> str:
-    found = re.search(r"```python\n(.*?)```", SECTIONS[heading], re.DOTALL)
-    assert found, heading
-    return found[1]
+def code_under(heading: str) -> str:
+    return next(block.text for block in blocks(PAGE, "python") if block.text in section(PAGE, heading))
+
+
+def python(*arguments: str) -> list[str]:
+    """A command of the README in the tests' environment."""
+    return [sys.executable, *arguments]
 
 
 @pytest.fixture
-def run(redis_url: str, namespace: str) -> Any:
-    """Runs the code of a section, on the tests' server; its names."""
-    made: list[Usage] = []
-
-    def run(heading: str) -> dict[str, Any]:
-        code = code_of(heading)
-        assert URL in code
-        names: dict[str, Any] = {"__name__": "readme"}
-        exec(compile(code.replace(URL, f'"{redis_url}", namespace="{namespace}"'), f"README.md, {heading}", "exec"), names)
-        made.append(names["usage"])
-        return names
-
-    yield run
-    for usage in made:
-        usage.close()
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to paste into; the embedded server has its data there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("USAGE_REDIS_URL", raising=False)
+    monkeypatch.setenv("USAGE_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path
 
 
-def counted(usage: Usage, caller: tuple[str, str]) -> dict[str, int]:
-    """What a key has, by measure, as everybody may read it."""
-    assert usage.flush()
-    names = usage.engine.client.keys(f"{usage.settings.namespace}:{{{caller[0]}}}:series:1d:*:key:{caller[1]}")
-    fields = usage.engine.client.hgetall(names[0]) if names else {}
-    return {field.decode().split(" ", 1)[1]: int(number) for field, number in fields.items()}
+def after_four_calls(command: list[str], port: int, how: signal.Signals) -> dict[str, Any]:
+    """The summary that the customer gets, after a restart: what was counted is delivered when the server ends."""
+    with serving(command, port) as running:
+        for item in "123x":
+            running.call("GET", f"/v1/items/{item}", headers=SECRET)
+        running.process.send_signal(how)
+        running.process.wait(20)
+    with serving(command, port) as running:
+        assert httpx2.get(f"http://127.0.0.1:{port}/usage/summary").status_code == 401
+        return running.view("/usage/summary?period=24h", "sk_acme")
 
 
-def test_fastapi_quick_start_shows_a_customer_its_calls(run: Any) -> None:
-    names = run("FastAPI")
-    names["app"].get("/v1/items/{item}")(lambda item: item)
-    with TestClient(names["app"]) as client:
-        client.get("/v1/items/1", headers=SECRET)
-        assert names["usage"].flush()
-        check_quick_start(client.get("/usage/summary", headers=SECRET).json(), "GET /v1/items/{item}")
-        assert client.get("/usage/summary").status_code == 401
+def test_fastapi_quick_start_gives_the_answer_that_is_shown(folder: Path) -> None:
+    (folder / "main.py").write_text(code_under("FastAPI"), "utf-8")
+    assert "python main.py " in README
+    assert f"uvicorn main:app {PORT}\n" in README
+    subprocess.run(python("main.py"), check=True)
+    port = free_port()
+    answer = after_four_calls(python("-m", "uvicorn", "main:app", "--port", str(port)), port, signal.SIGTERM)
+    shown = json.loads(blocks(PAGE, "json")[0].text)
+    assert list(answer) == list(shown)
+    assert {name: answer[name] for name in answer.keys() - VARYING} == {name: shown[name] for name in shown.keys() - VARYING}
+    assert answer["latency_ms"].keys() == shown["latency_ms"].keys()
+    assert answer["window"].keys() == shown["window"].keys()
 
 
-def test_flask_quick_start_shows_a_customer_its_calls(run: Any) -> None:
-    names = run("Flask")
-    names["app"].get("/v1/items/<item>")(lambda item: item)
-    client = names["app"].test_client()
-    client.get("/v1/items/1", headers=SECRET).close()
-    assert names["usage"].flush()
-    check_quick_start(client.get("/usage/summary", headers=SECRET).json, "GET /v1/items/{item}")
-    assert client.get("/usage/summary").status_code == 401
+def test_flask_quick_start_shows_a_customer_its_calls(folder: Path) -> None:
+    (folder / "main.py").write_text(code_under("Flask"), "utf-8")
+    assert "`flask --app main add-key`" in README
+    assert f"`flask --app main run {PORT}`" in README
+    subprocess.run(python("-m", "flask", "--app", "main", "add-key"), check=True)
+    port = free_port()
+    # `flask run` exits on SIGTERM without running exit handlers.
+    answer = after_four_calls(python("-m", "flask", "--app", "main", "run", "--port", str(port)), port, signal.SIGINT)
+    found = {row["endpoint"]: row["calls"] for row in answer["by_endpoint"]}
+    assert found == {"GET /v1/items/{item_id}": 3, "GET (unmatched)": 1}
 
 
-def test_a_months_bill_by_a_program(redis_url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with Usage(redis_url, namespace=namespace) as usage:
-        usage.keys.put("acme", KeyInfo(id="key_7", name="Search backend"))
-        usage.recorder.add(("acme", "key_7"), "GET /v1/items", (), 200, 1_000, 10, ())
-        usage.recorder.add(("acme", "key_7"), "GET /v1/items", (), 500, 1_000, 10, ())
-        assert usage.flush()
-    today = datetime.now(UTC)
-    after = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
-    months = {"2026, 10, 1": f"{today.year}, {today.month}, 1", "2026, 11, 1": f"{after.year}, {after.month}, 1"}
-    code = code_of("In programs").replace(URL, f'"{redis_url}", namespace="{namespace}"')
-    assert all(shown in code for shown in months)
-    code = re.sub("|".join(months), lambda found: months[found[0]], code)
-    exec(compile(code, "README.md, In programs", "exec"), {})
-    assert capsys.readouterr().out == "acme,key_7,Search backend,1\n"
-
-
-def check_quick_start(summary: Any, endpoint: str) -> None:
-    assert (summary["org_id"], summary["total_calls"]) == ("acme", 1)
-    assert summary["by_endpoint"] == [{"endpoint": endpoint, "calls": 1, "successful": 1}]
-
-
-def test_who_called(run: Any) -> None:
-    names = run("Who called")
-
-    async def authenticated(scope: Any, receive: Any, send: Any) -> None:
-        user = SimpleNamespace(organization="globex") if scope["path"] == "/nothing" else None
-        await names["app"]({**scope, "state": {"user": user}}, receive, send)
-
-    client = TestClient(authenticated)
-    client.get("/v1/reports")
-    client.get("/nothing")
-    client.get("/nowhere", headers={"X-Organization": "globex"})
-    assert counted(names["usage"], ("acme", "key_7"))["calls"] == 1
-    assert counted(names["usage"], ("globex", "web"))["calls"] == 1
-
-
-def test_tags_and_counters(run: Any) -> None:
-    names = run("Tags and counters")
-    with TestClient(names["app"]) as client:
-        assert client.post("/v1/match", json=["a", "b"]).json() == ["a"]
-    found = counted(names["usage"], ("default", "(anonymous)"))
-    assert (found["c.records"], found["c.matches"]) == (2, 1)
-
-
-def test_keys(run: Any) -> None:
-    usage = run("Keys")["usage"]
-    assert usage.keys.find("old secret") is None
-    assert usage.keys.find("new secret").revoked_at is not None
-
-
-def test_who_may_look(run: Any) -> None:
-    with TestClient(run("Mounting, and who may look")["app"]) as client:
-        for path in ("/usage", "/my-usage", "/all-usage"):
-            assert client.get(f"{path}/summary").status_code == 401
-        seen = client.get("/all-usage/summary", headers={"X-Operator": "the operators' secret"})
-        assert (seen.status_code, seen.json()["org_id"]) == (200, None)
-
-
-def test_every_block_of_python_is_run_here() -> None:
-    tested = {"FastAPI", "Flask", "Who called", "Tags and counters", "Keys", "Mounting, and who may look", "In programs"}
-    assert {heading for heading, text in SECTIONS.items() if "```python" in text} == tested
-    assert README.count("```python") == len(tested)
+def test_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def table(heading: str) -> dict[str, str]:
-    text = SECTIONS["Options"].split(f"| option of `{heading}` |", 1)[1].split("\n\n", 1)[0]
+    text = OPTIONS.read_text("utf-8").split(f"| option of `{heading}` |", 1)[1].split("\n\n", 1)[0]
     rows = [line.strip("|").split("|") for line in text.splitlines()[2:]]
     return {name.split("`")[1]: default.strip().strip("`") for name, default, *_ in rows}
 
@@ -157,25 +109,20 @@ def test_every_option_is_in_its_table(heading: str, function: Any, positional: i
 
 
 def test_views_are_those_that_are_served() -> None:
-    text = SECTIONS["Mounting, and who may look"]
-    documented = set(re.findall(r"^\| `(/[a-z-]*)` \|", text, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(/[a-z-]*)` \|", section(PAGE, "Mounting"), re.MULTILINE))
     assert documented == {view.path for view in VIEWS}
 
 
-def test_redis_lines_are_those_of_the_schema() -> None:
-    contract = (ROOT / "docs" / "reference" / "redis-schema.md").read_text("utf-8")
-    lines = re.findall(r"^redis-cli (.*?) +#", README, re.MULTILINE)
-    assert len(lines) == 5
-    for line in lines:
-        assert line.replace("'", "") in contract
-
-
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+    """Those of pages that are not part of the site; mkdocs checks the others."""
+    for page in pages():
+        if not page.is_relative_to(DOCS):
+            for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
+                assert (page.parent / target).exists(), f"{name_of(page)}: {target}"
 
 
 def test_commands_are_those_of_the_script() -> None:
     script = (ROOT / "run").read_text("utf-8")
-    for command in re.findall(r"python3 run (\w+)", README):
-        assert f'"{command}":' in script
+    for page in pages():
+        for command in re.findall(r"`python3 run (\w+)", page.read_text("utf-8")):
+            assert f'"{command}":' in script, name_of(page)
