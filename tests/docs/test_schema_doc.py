@@ -81,7 +81,7 @@ def test_worked_example_is_what_is_written(written: dict[str, dict[str, int]]) -
 
 
 def test_first_lines_name_keys_that_are_written(written: dict[str, dict[str, int]]) -> None:
-    lines = fenced(section("## The five lines one wants first"), "redis")
+    lines = fenced(section("## Five commands to start with"), "redis")
     assert len(lines) == 5
     assert {line.split()[1] for line in lines} <= written.keys()
 
