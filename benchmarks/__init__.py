@@ -1,1 +1,1 @@
-"""What the package costs, measured on this code side by side with its peers: `python3 run bench`."""
+"""Measures what the package costs, side by side with its peers: `python3 run bench`."""

@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "perfor
 
 
 def main() -> None:
-    """Run the parts that were asked for."""
+    """Run the parts named on the command line."""
     parser = argparse.ArgumentParser(prog="python3 run bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few rounds of everything; prints the tables, writes nothing")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}")

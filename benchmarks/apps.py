@@ -1,4 +1,4 @@
-"""The applications that are measured: the same endpoint in every framework, bare or with this package around it."""
+"""The applications that are measured: the same endpoints in every framework, with and without this package."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KINDS = ("items", "orders", "users", "events", "files")
 
 
 def new_usage(url: str, **options: Any) -> Usage:
-    """A usage with everything that a request can be counted in: a dimension, a counter, and the API key of its headers."""
+    """A `Usage` that counts all it can: API key, a dimension, a counter."""
     return Usage(url, **{"dimensions": ("project",), "counters": ("records",), **options})
 
 
 def starlette_app(usage: Usage | None = None) -> Starlette:
-    """A Starlette application; with a usage, it is counted, and its endpoint tags and counts."""
+    """A Starlette application. With a `usage`, its calls are counted, and its endpoints tag and count."""
 
     async def plain(_: StarletteRequest) -> JSONResponse:
         return JSONResponse(ITEM)
@@ -40,7 +40,7 @@ def starlette_app(usage: Usage | None = None) -> Starlette:
 
 
 def fastapi_app(usage: Usage | None = None) -> FastAPI:
-    """As `starlette_app`, of FastAPI."""
+    """The same application in FastAPI."""
 
     async def plain(item: int, request: Request) -> dict[str, Any]:
         return ITEM
@@ -58,7 +58,7 @@ def fastapi_app(usage: Usage | None = None) -> FastAPI:
 
 
 def flask_app(usage: Usage | None = None) -> Flask:
-    """As `starlette_app`, of Flask."""
+    """The same application in Flask."""
 
     def plain(item: int) -> dict[str, Any]:
         return ITEM

@@ -1,4 +1,4 @@
-"""Calls applications directly, with no socket in between, and tells the CPU time of a request."""
+"""Calls applications directly, without a socket, and measures the CPU time of a request."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ WsgiApp: TypeAlias = Any
 
 
 class Cost(NamedTuple):
-    """Microseconds of CPU that a request took: in the thread that answers it, and in all threads together."""
+    """CPU time of a request in microseconds: in the thread that answers it, and in all threads."""
 
     request: float
     process: float
 
 
 def cost_since(begun: Cost, requests: int) -> Cost:
-    """What each of so many requests took since `begun`, a `cpu_now()`."""
+    """The mean cost of a request since `begun` (a `cpu_now()`)."""
     now = cpu_now()
     return Cost(*((end - begin) / requests for begin, end in zip(begun, now, strict=True)))
 
 
 def cpu_now() -> Cost:
-    """What this thread, and this process, took so far."""
+    """The CPU time of this thread and of this process so far."""
     return Cost(time.thread_time() * 1e6, time.process_time() * 1e6)
 
 
 def scopes() -> list[dict[str, Any]]:
-    """A request to each endpoint with each of a hundred API keys, as uvicorn describes it."""
+    """ASGI scopes as uvicorn makes them: each endpoint with each of a hundred API keys."""
     return [_scope(kind, number) for kind in KINDS for number in range(KEYS)]
 
 
@@ -65,7 +65,7 @@ def _scope(kind: str, number: int) -> dict[str, Any]:
 
 
 def environs() -> list[dict[str, Any]]:
-    """The same as WSGI environs."""
+    """The same requests as WSGI environs."""
     return [_environ(kind, number) for kind in KINDS for number in range(KEYS)]
 
 
@@ -95,7 +95,7 @@ def _environ(kind: str, number: int) -> dict[str, Any]:
 
 
 def asgi_sampler(app: AsgiApp, loop: asyncio.AbstractEventLoop, requests: int) -> Callable[[], Cost]:
-    """A function that makes so many requests and tells what one took."""
+    """A function that makes this many requests and returns the mean cost of one."""
     described = scopes()
 
     async def receive() -> MutableMapping[str, Any]:
@@ -114,7 +114,7 @@ def asgi_sampler(app: AsgiApp, loop: asyncio.AbstractEventLoop, requests: int) -
 
 
 def wsgi_sampler(app: WsgiApp, requests: int) -> Callable[[], Cost]:
-    """As `asgi_sampler`."""
+    """The same as `asgi_sampler` for a WSGI application."""
     described = environs()
 
     def write(_: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A small load generator, for where there is no wrk: some connections that ask again as soon as they are answered."""
+"""A small load generator, used where wrk is not installed. Each connection sends its next request when it has the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.apps import KINDS
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; it asks until the deadline and notes how long each answer took."""
+    """One connection: it sends requests until the deadline and records how long each answer took."""
 
     def __init__(self, number: int, keys: int, deadline: float, took: list[float]) -> None:
         self._turn = number

@@ -1,4 +1,4 @@
-"""What a flush costs, in this process and in Redis, against the number of keys, workers and seconds between flushes."""
+"""What a flush costs in this process and in Redis, by number of keys, workers and seconds between flushes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEGIN = START - START % 60 + 40
 
 
 class Case(NamedTuple):
-    """One line of the table."""
+    """One row of the table."""
 
     keys: int
     skew: float
@@ -41,7 +41,7 @@ QUICK = (Case(100, 0.0, 4, 5), Case(10_000, 0.0, 4, 5))
 
 
 class Sent(NamedTuple):
-    """What went over the wire: payloads, and the increments and Redis keys in them."""
+    """What was sent: bytes, and the increments and Redis keys in them."""
 
     bytes: int
     increments: int
@@ -49,7 +49,7 @@ class Sent(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one case cost in all."""
+    """The total cost of one case."""
 
     requests: int
     client_us: float

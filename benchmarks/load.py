@@ -30,7 +30,7 @@ end
 
 
 class Load(NamedTuple):
-    """What a load came to: requests a second, and latencies in milliseconds."""
+    """The result of a load: requests a second, and latencies in milliseconds."""
 
     rate: float
     p50: float
@@ -40,12 +40,12 @@ class Load(NamedTuple):
 
 
 def tool() -> str:
-    """What makes the load."""
+    """The name of the load generator."""
     return "wrk" if which("wrk") else "our own client"
 
 
 def load(port: int, seconds: float, keys: int) -> Load:
-    """Ask a server of this machine for some seconds, with so many API keys in turn."""
+    """Send requests to a server of this machine for this many seconds, with `keys` API keys in turn."""
     command = [sys.executable, "-m", "benchmarks.client", str(port), str(CONNECTIONS), str(keys), str(seconds)]
     if which("wrk") is None:
         return _run(command)

@@ -1,4 +1,4 @@
-"""On what the tables were measured: the date, the machine, the versions."""
+"""Describes what the tables were measured on: date, machine, versions."""
 
 from __future__ import annotations
 

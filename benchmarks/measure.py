@@ -1,4 +1,4 @@
-"""Repeats measurements in turns, so that a noisy machine troubles all sides alike, and sums them up."""
+"""Repeats measurements in turns, so that a busy machine slows all variants alike."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class Spread(NamedTuple):
-    """Several samples of one number: the median and the quartiles."""
+    """The median and the quartiles of several samples."""
 
     median: float
     low: float
     high: float
 
     def text(self, digits: int = 1) -> str:
-        """As it stands in a table.
+        """As text for a table.
 
         >>> Spread(2.04, 1.96, 2.2).text()
         '2.0 (2.0 to 2.2)'
@@ -35,7 +35,7 @@ def spread(samples: Sequence[float]) -> Spread:
 
 
 def in_turns(variants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """The samples of each variant: one of each a round, and every round begins with another one."""
+    """The samples of each variant. A round takes one of each; every round starts with another variant."""
     names = list(variants)
     found: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds):
@@ -47,7 +47,7 @@ def in_turns(variants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, 
 
 
 def added(samples: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:
-    """What each variant takes more than the base, round by round."""
+    """What each variant takes more than `base` in the same round."""
     return {
         name: spread([one - bare for one, bare in zip(many, samples[base], strict=True)])
         for name, many in samples.items()

@@ -15,7 +15,7 @@ from tests.support import ServerProcess
 from usage_middleware import Usage, UsageMiddleware, WSGIUsageMiddleware
 
 BARE, OURS, PLAIN = "bare", "usage_middleware", "usage_middleware, without tag and counter"
-#: A flusher that never wakes up: its share is measured apart.
+#: Seconds between flushes: never. What a flush costs is measured separately.
 NEVER = 1e9
 
 
@@ -36,7 +36,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
 
 
 class Measured(NamedTuple):
-    """What one process measured, by variant; and why some peers don't run."""
+    """The samples of one process by variant, and why some peers don't run."""
 
     samples: dict[str, list[Cost]]
     missing: dict[str, str]
@@ -63,7 +63,7 @@ def _of_framework(name: str, url: str, requests: int, rounds: int) -> str:
 
 
 def _added(samples: Mapping[str, Sequence[Cost]]) -> dict[str, tuple[Spread, Spread]]:
-    """What each variant adds to the bare application: within the request, and in all threads."""
+    """What each variant adds to the bare application: in the thread of the request, and in all threads."""
     within = added({name: [cost.request for cost in many] for name, many in samples.items()}, BARE)
     in_all = added({name: [cost.process for cost in many] for name, many in samples.items()}, BARE)
     return {name: (within[name], in_all[name]) for name in within}
@@ -88,13 +88,8 @@ def _measure(name: str, url: str, group: list[str], requests: int, rounds: int) 
     framework = FRAMEWORKS[name]
     with apps.new_usage(url, namespace="overhead", flush_interval=NEVER) as usage:
         made = {BARE: framework.make(None), OURS: framework.make(usage), PLAIN: framework.wrap(framework.make(None), usage)}
-        missing: dict[str, str] = {}
-        for peer in group:
-            try:
-                made[peer] = framework.peers[peer]()
-            except Exception as error:
-                missing[peer] = f"{type(error).__name__}: {error}".splitlines()[0].partition(" (/")[0]
-        samplers = _samplers(framework, made, requests)
+        others, missing = peers.made({peer: framework.peers[peer] for peer in group})
+        samplers = _samplers(framework, made | others, requests)
         in_turns(samplers, 1)
         return Measured(in_turns(samplers, rounds), missing)
 

@@ -1,4 +1,4 @@
-"""What a user would pick instead: the peers, each around an application as its own documentation says."""
+"""The peers: packages a user may choose instead, each installed as its own documentation says."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from typing import Any, TypeAlias
 
 from benchmarks import apps
 
-#: Makes a wrapped application. It raises where the peer does not run here.
+#: Makes a wrapped application. It raises if the peer does not run here.
 Make: TypeAlias = Callable[[], Any]
 
-#: Nothing listens there: what a peer would send to its vendor goes nowhere.
+#: An address where nothing listens, for peers that send data to their vendor.
 NOWHERE = "http://127.0.0.1:9"
+
+
+def made(peers: Mapping[str, Make]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The wrapped applications of the peers that run here, and for the others the reason why they don't."""
+    found: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    for name, make in peers.items():
+        try:
+            found[name] = make()
+        except Exception as error:
+            missing[name] = f"{type(error).__name__}: {error}".splitlines()[0].partition(" (/")[0]
+    return found, missing
 
 
 def _metrics() -> Mapping[str, Any]:
@@ -45,7 +57,7 @@ def opentelemetry_asgi(make_app: Make) -> Any:
 
 
 def apitally(make_app: Make, framework: str) -> Any:
-    """apitally, with nobody to send to."""
+    """apitally, without a server to send to."""
     os.environ["APITALLY_OTLP_ENDPOINT"] = NOWHERE
     app = make_app()
     import_module(f"apitally.{framework}").init(app, write_token="apt_" + "0" * 24, env="bench")
@@ -65,13 +77,13 @@ def base_http(make_app: Make) -> Any:
 
 
 class PassThrough:
-    """An ASGI middleware that does nothing but stand in `send`, as every one that looks at responses must."""
+    """An ASGI middleware that only wraps `send`, as every middleware that reads responses must."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hand the request on."""
+        """Pass the request on."""
 
         async def passing(message: Any) -> None:
             await send(message)
@@ -87,7 +99,7 @@ def pass_through(make_app: Make) -> Any:
 
 
 def wsgi_pass_through(make_app: Make) -> Any:
-    """A WSGI middleware that does nothing but stand in `start_response`."""
+    """A WSGI middleware that only wraps `start_response`."""
     app = make_app()
 
     def passing(environ: Any, start_response: Any) -> Any:
@@ -128,7 +140,7 @@ STARLETTE: Mapping[str, Make] = {
     "OpenTelemetry ASGI, metrics": lambda: opentelemetry_asgi(apps.starlette_app),
     "apitally": lambda: apitally(apps.starlette_app, "starlette"),
 }
-#: Without apitally: it changes FastAPI for the whole process, so there is no bare application to compare it with.
+#: Without apitally: it patches FastAPI for the whole process, so no bare application is left to compare with.
 FASTAPI: Mapping[str, Make] = {
     "pass-through middleware": lambda: pass_through(apps.fastapi_app),
     "BaseHTTPMiddleware, doing nothing": lambda: base_http(apps.fastapi_app),
@@ -142,7 +154,7 @@ FLASK: Mapping[str, Make] = {
     "prometheus-flask-exporter": lambda: flask_exporter(apps.flask_app),
     "flask-track-usage": lambda: flask_track_usage(apps.flask_app),
 }
-#: These reach into the whole process, so they get one of their own.
+#: Peers that patch the whole process, so each runs in its own.
 APART = frozenset({"apitally"})
-#: Not what anybody would count requests with.
+#: Measured for comparison: they count nothing.
 NO_PEERS = frozenset({"pass-through middleware", "BaseHTTPMiddleware, doing nothing"})

@@ -1,4 +1,4 @@
-"""Asks a Redis or Valkey what it did: CPU, memory, the slowest command."""
+"""Reads what a Redis or Valkey has done: CPU, memory, the slowest command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Work(NamedTuple):
-    """What a server did between two looks: microseconds of CPU, of that in scripts, and how long its slowest command took."""
+    """What a server did in a period: CPU in microseconds, scripts' part of it, and the duration of its slowest command."""
 
     cpu_us: float
     script_us: float
@@ -23,27 +23,27 @@ class Probe:
         self.restart()
 
     def restart(self) -> None:
-        """Forget what was before."""
+        """Start a new period."""
         self.client.slowlog_reset()
         self._cpu, self._script = self._used()
 
     def work(self) -> Work:
-        """What it did since."""
+        """What the server did in this period."""
         cpu, script = self._used()
         return Work(cpu - self._cpu, script - self._script, self.slowest()[0])
 
     def slowest(self) -> tuple[int, str]:
-        """The microseconds of the slowest command, and its name; 0 where none took more than 200."""
+        """The duration of the slowest command in microseconds, and its name; 0 if none took more than 200."""
         entries = self.client.slowlog_get(5_000)
         found = [(int(entry["duration"]), entry["command"].split(b" ", 1)[0].decode()) for entry in entries]
         return max(found, default=(0, ""))
 
     def memory(self) -> int:
-        """Bytes that all data take."""
+        """Bytes of all data."""
         return int(self.client.info("memory")["used_memory_dataset"])
 
     def keys(self) -> int:
-        """How many Redis keys there are."""
+        """The number of Redis keys."""
         return int(self.client.dbsize())
 
     def _used(self) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""How many requests a second one Redis can count, and how many a cluster of three, by the CPU that they take there."""
+"""How many requests a second one Redis, and a cluster of three, can count, computed from their CPU time."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _row(rate: int, operator_tree: bool, clustered: bool) -> Sequence[object]:
 
 
 def _count(url: str, rate: int, operator_tree: bool, probes: Sequence[Probe]) -> int:
-    """Have four workers count ten seconds of traffic; how many requests that were."""
+    """Let four workers count ten seconds of traffic; returns the number of requests."""
     clock, chance = Clock(), random.Random(5)
     with ExitStack() as stack:
         options = {"namespace": "scale", "flush_interval": 1e9, "operator_tree": operator_tree, "clock": clock}

@@ -1,4 +1,4 @@
-"""Fills a Redis with the past of an organisation, fast: sparse days, written as the recorder would write them."""
+"""Fills a Redis with the history of an organisation: sparse days, written as the recorder writes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS_A_CHUNK = 150
 
 
 class Past(NamedTuple):
-    """What an organisation has behind it.
+    """The history of an organisation.
 
     Attributes:
         endpoints: how many endpoints were called every day.

@@ -1,4 +1,4 @@
-"""Under uvicorn and gunicorn: throughput and latency with and without the middleware, in turns, the flusher running."""
+"""Under uvicorn and gunicorn: throughput and latency, bare, counted and with the peers, in turns."""
 
 from __future__ import annotations
 
@@ -9,68 +9,85 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import NamedTuple
 
+from benchmarks import peers
 from benchmarks.load import Load, load, tool
-from benchmarks.measure import spread
+from benchmarks.measure import in_turns, spread
+from benchmarks.served import BARE, OURS
 from benchmarks.tables import table
 from tests.support import ServerProcess, eventually, free_port
 
-COMMANDS: Mapping[str, Sequence[str]] = {
-    "uvicorn, FastAPI": (
-        "uvicorn", "benchmarks.served:asgi", "--factory", "--no-access-log", "--log-level", "warning", "--port",
+
+class Server(NamedTuple):
+    """A web server: its command up to the address, how it wants the address, and the peers of its framework."""
+
+    command: Sequence[str]
+    address: str
+    peers: Mapping[str, peers.Make]
+
+
+SERVERS: Mapping[str, Server] = {
+    "uvicorn, FastAPI": Server(
+        ("uvicorn", "benchmarks.served:asgi", "--factory", "--no-access-log", "--log-level", "warning", "--port"),
+        "{port}",
+        peers.FASTAPI,
     ),
-    "gunicorn, 4 threads, Flask": (
-        "gunicorn", "benchmarks.served:wsgi()", "-k", "gthread", "--threads", "4", "--keep-alive", "30",
-        "--log-level", "warning", "-b",
+    "gunicorn, 4 threads, Flask": Server(
+        ("gunicorn", "benchmarks.served:wsgi()", "-k", "gthread", "--threads", "4", "--keep-alive", "30",
+         "--log-level", "warning", "--no-control-socket", "-b"),
+        "127.0.0.1:{port}",
+        peers.FLASK,
     ),
 }  # fmt: skip
-BARE, OURS = "bare", "counted"
+HEADER = ("around the application", "requests a second", "p50, ms", "p99, ms", "p99.9, ms", "worst, ms")
 
 
 def run(quick: bool) -> str:
     """The tables of this part."""
     rounds, seconds = (2, 6) if quick else (5, 6)
-    rows = [row for name in COMMANDS for row in _compare(name, 100, rounds, seconds)]
-    rows += _compare("uvicorn, FastAPI", 1_000, max(rounds - 2, 1), 11)
-    header = ["server", "API keys", "", "requests a second", "p50, ms", "p99, ms", "p99.9, ms", "worst, ms"]
-    return (
+    parts = [_compare(name, 100, rounds, seconds) for name in SERVERS]
+    parts.append(_compare("uvicorn, FastAPI", 1_000, max(rounds - 2, 1), 11))
+    introduction = (
         f"One worker, 16 connections, load from {tool()} on the same machine, flushed every 5 s; medians and quartiles of "
-        f"{rounds} turns. With 1,000 keys each flush carries 5,000 distinct series.\n\n{table(header, rows)}"
+        f"{rounds} turns, {max(rounds - 2, 1)} with 1,000 keys. With 1,000 keys each flush carries 5,000 distinct series; the "
+        "peers do not count by key. Below each table: the same, divided by the bare application's in the same turn."
     )
+    return "\n\n".join([introduction, *parts])
 
 
-def _compare(name: str, keys: int, rounds: int, seconds: float) -> list[Sequence[object]]:
-    found: dict[str, list[Load]] = {BARE: [], OURS: []}
+def _compare(name: str, keys: int, rounds: int, seconds: float) -> str:
+    known = {peer: make for peer, make in SERVERS[name].peers.items() if peer not in peers.NO_PEERS}
+    running, missing = peers.made(known)
     with ExitStack() as stack:
         redis = stack.enter_context(ServerProcess())
-        ports = {BARE: stack.enter_context(_serve(name, None)), OURS: stack.enter_context(_serve(name, redis.url))}
+        ports = {around: stack.enter_context(_serve(name, around, redis.url)) for around in (BARE, OURS, *running)}
         for port in ports.values():
             load(port, 1, keys)
-        for number in range(rounds):
-            for side in (BARE, OURS) if number % 2 == 0 else (OURS, BARE):
-                found[side].append(load(ports[side], seconds, keys))
-    return [*(_row(name, keys, side, many) for side, many in found.items()), _ratio(name, keys, found)]
+        found = in_turns({around: partial(load, port, seconds, keys) for around, port in ports.items()}, rounds)
+    absolute = [[around, *_cells(loads)] for around, loads in found.items()]
+    relative = [[f"{around} / {BARE}", *_ratios(loads, found[BARE])] for around, loads in found.items() if around != BARE]
+    text = f"**{name}, {keys:,} API keys**\n\n{table(HEADER, absolute)}\n\n{table(HEADER, relative)}"
+    return text + "".join(f"\n\n{peer} does not run here: {why}" for peer, why in missing.items())
 
 
-def _row(name: str, keys: int, side: str, many: Sequence[Load]) -> Sequence[object]:
-    rate = spread([one.rate for one in many])
-    times = (spread(samples).text(2) for samples in list(zip(*many, strict=True))[1:])
-    return name, f"{keys:,}", side, rate.text(0), *times
+def _cells(loads: Sequence[Load]) -> list[str]:
+    rates, *times = zip(*loads, strict=True)
+    return [spread(rates).text(0), *(spread(samples).text(2) for samples in times)]
 
 
-def _ratio(name: str, keys: int, found: Mapping[str, Sequence[Load]]) -> Sequence[object]:
-    pairs = list(zip(found[OURS], found[BARE], strict=True))
-    ratios = (spread([ours[place] / bare[place] for ours, bare in pairs]).text(2) for place in range(5))
-    return name, f"{keys:,}", "counted / bare", *ratios
+def _ratios(loads: Sequence[Load], bare: Sequence[Load]) -> list[str]:
+    pairs = list(zip(loads, bare, strict=True))
+    return [spread([one[place] / other[place] for one, other in pairs]).text(2) for place in range(len(Load._fields))]
 
 
 @contextmanager
-def _serve(name: str, redis_url: str | None) -> Iterator[int]:
-    """A server on a free port, up to its end."""
-    port = free_port()
-    address = str(port) if "uvicorn" in name else f"127.0.0.1:{port}"
-    environment = {**os.environ, "BENCHMARK_REDIS_URL": redis_url or ""}
-    process = subprocess.Popen([sys.executable, "-m", *COMMANDS[name], address], env=environment)
+def _serve(name: str, around: str, redis_url: str) -> Iterator[int]:
+    """A server on a free port, stopped at the end."""
+    port, server = free_port(), SERVERS[name]
+    environment = {**os.environ, "BENCHMARK_AROUND": around, "BENCHMARK_REDIS_URL": redis_url}
+    process = subprocess.Popen([sys.executable, "-m", *server.command, server.address.format(port=port)], env=environment)
     try:
         eventually(lambda: _answers(port), 20)
         yield port

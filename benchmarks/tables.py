@@ -1,4 +1,4 @@
-"""Tables in Markdown, and their place between two markers of a page."""
+"""Makes tables in Markdown, and puts them between two markers of a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls as a busy API has them: keys evenly or by Zipf, a few busy endpoints, latencies with a tail. Always the same ones."""
+"""Calls as a busy API gets them: keys evenly or by Zipf, a few busy endpoints, latencies with a tail. Always the same calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Traffic(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a recorder is told of one call."""
+    """One call as the recorder gets it."""
 
     key: str
     endpoint: str
@@ -41,17 +41,17 @@ class Request(NamedTuple):
 
 
 def endpoint_name(number: int) -> str:
-    """What the endpoint of this number is called."""
+    """The name of the n-th endpoint."""
     return f"{('GET', 'GET', 'POST', 'GET', 'DELETE')[number % 5]} /v1/resources{number}/{{id}}"
 
 
 def key_name(number: int) -> str:
-    """What the key of this number is called."""
+    """The name of the n-th key."""
     return f"key_{number:06d}"
 
 
 def requests(traffic: Traffic, count: int, seed: int = 7) -> Iterator[Request]:
-    """So many calls."""
+    """This many calls."""
     chance = random.Random(seed)
     codes, odds = zip(*STATUSES, strict=True)
     keys = _picks(chance, traffic.keys, traffic.skew, count)
@@ -70,7 +70,7 @@ def _picks(chance: random.Random, members: int, skew: float, count: int) -> Sequ
 
 
 def record(recorder: Recorder, org: str, request: Request, calls: int = 1) -> None:
-    """Tell a recorder of a call."""
+    """Record a call."""
     who = (org, request.key)
     for _ in range(calls):
         recorder.add(

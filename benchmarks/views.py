@@ -1,4 +1,4 @@
-"""How long the five views take, cold and cached, against organisations of growing size."""
+"""How long the five views take, cold and cached, for organisations of growing size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = int(START)
 
 
 class Size(NamedTuple):
-    """An organisation that the views are asked about."""
+    """An organisation whose views are measured."""
 
     name: str
     past: Past
@@ -55,7 +55,7 @@ QUESTIONS: Mapping[str, str] = {
 
 
 class Found(NamedTuple):
-    """How long one question took, milliseconds, and the slowest command of Redis meanwhile."""
+    """The duration of one request in milliseconds, and that of the slowest Redis command in it."""
 
     cold: float
     cached: float
@@ -105,7 +105,7 @@ def _measure(cold: WSGIApplication, cached: WSGIApplication, path: str, probe: P
 
 
 def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
-    """How many milliseconds an answer took, and how many bytes it has."""
+    """The duration of an answer in milliseconds, and its size in bytes."""
     where, _, query = path.partition("?")
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": where, "QUERY_STRING": query, "SCRIPT_NAME": "/usage"}
     statuses: list[str] = []

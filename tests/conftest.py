@@ -1,8 +1,9 @@
-"""Fixtures of all tests: a real Valkey, a real cluster, a namespace and a clock for each test, and `make_usage`."""
+"""Fixtures of all tests (a real Valkey, a real cluster, a namespace, a clock, `make_usage`), and which tests are slow."""
 
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,37 @@ from tests.support import Clock, ClusterProcess, ServerProcess
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
+
+#: Fixtures that start a server. Tests that use one are marked `slow` here, others that start a process mark themselves.
+SERVERS = frozenset({"server", "cluster", "make_world", "place"})
+#: What Python calls the start of a process: https://docs.python.org/3/library/audit_events.html
+PROCESS_STARTS = frozenset({"subprocess.Popen", "os.fork", "os.posix_spawn"})
+
+_is_fast = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a server, so that `-m "not slow"` starts none."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVERS & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def processes_only_in_slow_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process and is not marked `slow`."""
+    global _is_fast
+    _is_fast = request.node.get_closest_marker("slow") is None
+    yield
+    _is_fast = False
+
+
+def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
+    if _is_fast and event in PROCESS_STARTS:
+        raise RuntimeError(f"{event} in a fast test: mark the test with pytest.mark.slow")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 @pytest.fixture(scope="session")

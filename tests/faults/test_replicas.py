@@ -12,6 +12,8 @@ from tests.faults.harness import ServerWorld, World
 from tests.faults.proxy import Proxy
 from tests.support import ServerProcess, eventually
 
+pytestmark = pytest.mark.slow
+
 SERVICE = "orders"
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults.soak import soak
+
+pytestmark = pytest.mark.slow
 
 REQUESTS = 20_000
 

@@ -271,6 +271,7 @@ def test_it_needs_a_directory(redis_url: str) -> None:
         Usage(redis_url, spool=True)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_it_stands_beside_the_embedded_servers_data(tmp_path: Path) -> None:
     with Usage(data_dir=tmp_path, journal=True, namespace="beside") as usage:
         usage.recorder.add(ACME, "GET /a", (), 200, 1, 1, ())

@@ -43,6 +43,7 @@ def test_calls_counted_just_before_the_end_are_sent(server_name: str, server: Se
         assert counted(client, namespace, org) == ROUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server_name", SERVERS)
 def test_workers_share_the_embedded_server(
     server_name: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,8 @@ from usage_middleware.store.embedded import binary, server
 from usage_middleware.store.embedded.server import EmbeddedServer
 from usage_middleware.store.engine import Engine
 
+pytestmark = pytest.mark.slow
+
 #: A worker: uses the server, says so, and ends when told.
 WORKER = """
     import sys

@@ -248,6 +248,7 @@ def test_nothing_is_connected_before_the_first_use() -> None:
         Engine(url).close()
 
 
+@pytest.mark.slow
 def test_a_silent_server_fails_a_view_within_two_seconds() -> None:
     with ServerProcess() as server:
         engines = [Engine(server.url), Engine(server.tcp_url)]
@@ -262,6 +263,7 @@ def test_a_silent_server_fails_a_view_within_two_seconds() -> None:
             engine.close()
 
 
+@pytest.mark.slow
 def test_a_unix_server_that_does_not_accept_is_unavailable() -> None:
     with ServerProcess(tcp_backlog=1) as server:
         server.pause()
@@ -272,6 +274,7 @@ def test_a_unix_server_that_does_not_accept_is_unavailable() -> None:
             engine.close()
 
 
+@pytest.mark.slow
 def test_a_command_is_sent_once() -> None:
     with ServerProcess() as server:
         engine = Engine(f"{server.url}?socket_timeout=0.2")
@@ -285,6 +288,7 @@ def test_a_command_is_sent_once() -> None:
         engine.close()
 
 
+@pytest.mark.slow
 def test_connections_come_back_after_a_restart() -> None:
     with ServerProcess() as server:
         engine = Engine(server.url)

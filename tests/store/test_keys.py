@@ -360,6 +360,7 @@ def test_the_directory_works_in_a_cluster(cluster: ClusterProcess, schema: Schem
     engine.close()
 
 
+@pytest.mark.slow
 def test_without_redis_it_says_so(schema: Schema, clock: Clock) -> None:
     with ServerProcess() as server:
         engine = Engine(server.url)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.rows import MINUTE, row, rows
-from tests.support import ClusterProcess, ServerProcess
+from tests.support import ClusterProcess, ServerProcess, quick_client
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk, Row
@@ -270,7 +270,7 @@ def test_dimensions_have_a_cap_each(make_writer: Callable[..., Writer]) -> None:
 
 
 def test_no_server() -> None:
-    nowhere = redis.Redis(unix_socket_path="/nowhere/at/all")
+    nowhere = quick_client(unix_socket_path="/nowhere/at/all")
     answer = send(Writer(lambda: nowhere, Schema(Settings())), 1)
     assert answer.outcome is Outcome.SILENT
     assert "/nowhere" in answer.reason
@@ -310,6 +310,7 @@ def test_a_permission_that_lacks_for_some_keys_claims_nothing(client: Any, serve
     assert list(client.scan_iter(f"{namespace}:*", count=10_000)) == []
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_refused_before_anything_is_claimed(namespace: str) -> None:
     with ServerProcess() as small, small.client() as client:
         writer = Writer(lambda: client, Schema(Settings(namespace=namespace)))
@@ -324,6 +325,7 @@ def test_out_of_memory_is_refused_before_anything_is_claimed(namespace: str) -> 
         assert calls(client, writer) == 2
 
 
+@pytest.mark.slow
 def test_a_replica_takes_nothing(namespace: str) -> None:
     with ServerProcess() as single, single.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -332,6 +334,7 @@ def test_a_replica_takes_nothing(namespace: str) -> None:
         client.execute_command("REPLICAOF", "NO", "ONE")
 
 
+@pytest.mark.slow
 def test_too_few_replicas(namespace: str) -> None:
     with ServerProcess(min_replicas_to_write=1) as single, single.client() as client:
         assert send(Writer(lambda: client, Schema(Settings(namespace=namespace))), 1).outcome is Outcome.AWAY

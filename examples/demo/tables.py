@@ -10,12 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-#: A report as its JSON says it.
+#: The JSON answer of a view.
 Report = dict[str, Any]
 
 
 def summary(report: Report) -> RenderableType:
-    """`/summary`: endpoints, then what else the calls are divided by, side by side."""
+    """`/summary`: endpoints, then projects, status classes and days side by side."""
     head = f"{report['total_calls']} calls, {report['successful_calls']} successful, {span(report)}"
     endpoints = grid("endpoint", "calls", "successful")
     fill(endpoints, ((row["endpoint"], row["calls"], row["successful"]) for row in report["by_endpoint"]))
@@ -29,7 +29,7 @@ def summary(report: Report) -> RenderableType:
 
 
 def by_key(report: Report) -> RenderableType:
-    """`/by-key`: every active key, used or not."""
+    """`/by-key`: all active keys, with or without calls."""
     table = grid("key", "name", "environment", "calls", "errors", "last activity")
     fill(
         table,
@@ -59,17 +59,17 @@ def by_group(report: Report) -> RenderableType:
 
 
 def span(report: Report) -> str:
-    """The window that was answered."""
+    """The time range of the report."""
     return f"last {report['window']['label']}"
 
 
 def moment(text: str | None) -> str | None:
-    """An instant to the minute."""
+    """A time, to the minute."""
     return None if text is None else text[:16].replace("T", " ")
 
 
 def grid(*columns: str) -> Table:
-    """An empty table; the first column may be as wide as it likes."""
+    """An empty table with these columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in NUMERIC else "left", no_wrap=True)
@@ -80,19 +80,19 @@ NUMERIC = {"calls", "successful", "errors", "avg ms"}
 
 
 def part(name: str, rows: Iterable[Sequence[object]]) -> Table:
-    """A small table of calls by something."""
+    """A small table of calls by `name`."""
     return fill(grid(name, "calls"), rows)
 
 
 def fill(table: Table, rows: Iterable[Sequence[object]]) -> Table:
-    """The table with the rows in it; names come from callers, so they are never read as markup."""
+    """Add rows to a table. Names come from callers, so they are never parsed as markup."""
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     return table
 
 
 def cell(value: object) -> str:
-    """A value as a person reads it."""
+    """A value as text."""
     if value is None:
         return "-"
     return f"{value:,.1f}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What a person with redis-cli would type, and what Redis answers."""
+"""Commands for redis-cli, with the answers of Redis."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from usage_middleware import Usage
 from usage_middleware.store.schema import OPERATOR, Schema
-from usage_middleware.usage import Usage
 
 SHOWN = 5
 SHOWN_OF_A_KEY = 10
-#: The organisations of the example, and the one of calls without a key.
+#: The organisations of the example, and that of calls without a key.
 ORGS = ("acme", "globex", "default")
 
 
 def socket_path(usage: Usage) -> str:
-    """Where the embedded server listens."""
+    """The path of the embedded server's socket."""
     found = cast("dict[str, str]", usage.engine.client.config_get("unixsocket"))
     return found["unixsocket"]
 
 
 def top_keys(usage: Usage, org: str, key: str) -> Iterator[tuple[str, list[str]]]:
-    """The lines one wants first, each with its answer of today."""
+    """The most useful commands, each with the answer for today."""
     schema, day = Schema(usage.settings), f"{now(usage):%Y-%m-%d}"
     yield hgetall(usage, schema.series(org, "1d", day[:7]))
     yield zrevrange(usage, schema.board(org, "1d", day, "endpoint", "calls"), SHOWN)
@@ -32,26 +32,26 @@ def top_keys(usage: Usage, org: str, key: str) -> Iterator[tuple[str, list[str]]
 
 
 def zrevrange(usage: Usage, board: str, shown: int) -> tuple[str, list[str]]:
-    """The first members of a board."""
+    """The command for the first members of a board, and its answer."""
     found = cast("list[tuple[bytes, float]]", usage.engine.client.zrevrange(board, 0, shown - 1, withscores=True))
     return f"ZREVRANGE {board} 0 {shown - 1} WITHSCORES", aligned((name.decode(), int(score)) for name, score in found)
 
 
 def hgetall(usage: Usage, series: str) -> tuple[str, list[str]]:
-    """All fields of a series, by name."""
+    """The command for all fields of a series, and its answer sorted by name."""
     found = cast("dict[bytes, bytes]", usage.engine.client.hgetall(series))
     return f"HGETALL {series}", aligned(sorted((name.decode(), int(number)) for name, number in found.items()))
 
 
 def aligned(pairs: Iterable[tuple[str, Any]]) -> list[str]:
-    """Name and number of each pair, the numbers below one another."""
+    """One line a pair, with the numbers in one column."""
     rows = list(pairs)
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{name:{width}}  {number}" for name, number in rows]
 
 
 def counted(usage: Usage) -> int:
-    """How many calls of this month Redis has, of all organisations."""
+    """The number of calls in Redis this month, of all organisations."""
     schema = Schema(usage.settings)
     series = (schema.series(org, "1d", f"{now(usage):%Y-%m}") for org in ORGS)
     hashes = (cast("dict[bytes, bytes]", usage.engine.client.hgetall(name)) for name in series)
@@ -59,5 +59,5 @@ def counted(usage: Usage) -> int:
 
 
 def now(usage: Usage) -> datetime:
-    """The time by which calls are counted, UTC."""
+    """The current time, UTC."""
     return datetime.fromtimestamp(usage.clock(), UTC)

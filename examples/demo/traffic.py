@@ -1,4 +1,4 @@
-"""The demo's traffic: what a geocoding API sees in a few seconds, from two customers, strangers and a scanner."""
+"""The demo's traffic: a few seconds of calls from two customers, strangers and a scanner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMEOUT = 10
 
 
 class Call(NamedTuple):
-    """One request: what is asked, as whom, for which project."""
+    """One request: path, API key, project, JSON body."""
 
     path: str
     key: str | None = None
@@ -29,7 +29,7 @@ class Call(NamedTuple):
     body: object = None
 
 
-#: How often each kind of call comes, relative to the others.
+#: Kinds of calls, each with its relative frequency.
 MIX: tuple[tuple[int, Call], ...] = (
     (30, Call("/v1/geocode?q=lis", STOREFRONT, "checkout")),
     (12, Call("/v1/places/ams", STOREFRONT, "checkout")),
@@ -51,7 +51,7 @@ MIX: tuple[tuple[int, Call], ...] = (
 
 
 def calls(count: int, seed: int = 7) -> list[Call]:
-    """So many calls, mixed as `MIX` says; the same ones each time, and at least one of each kind."""
+    """`count` calls drawn from `MIX`: the same for the same seed, at least one of each kind."""
     kinds = [call for _, call in MIX]
     drawn = random.Random(seed)
     chosen = kinds + drawn.choices(kinds, [weight for weight, _ in MIX], k=max(count - len(kinds), 0))
@@ -60,7 +60,7 @@ def calls(count: int, seed: int = 7) -> list[Call]:
 
 
 def send(call: Call, port: int) -> int:
-    """Send one call to this machine; its HTTP status."""
+    """Send one call to a port of this machine; returns the HTTP status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         body = None if call.body is None else json.dumps(call.body)
@@ -73,7 +73,7 @@ def send(call: Call, port: int) -> int:
 
 
 def headers(call: Call) -> Iterator[tuple[str, str]]:
-    """What goes with a call."""
+    """The headers of a call."""
     if call.key:
         yield "X-API-Key", call.key
     if call.project:
@@ -83,9 +83,9 @@ def headers(call: Call) -> Iterator[tuple[str, str]]:
 
 
 def play(script: list[Call], port: int, seconds: float, done: Callable[[], None]) -> list[int]:
-    """Send the calls, spread over so many seconds; their statuses. `done` is called after each."""
+    """Send the calls, spread over this many seconds; returns their statuses. `done` is called after each."""
 
-    def send_and_tell(call: Call) -> int:
+    def send_and_report(call: Call) -> int:
         status = send(call, port)
         done()
         return status
@@ -93,6 +93,6 @@ def play(script: list[Call], port: int, seconds: float, done: Callable[[], None]
     with ThreadPoolExecutor(max_workers=8) as pool:
         sent = []
         for call in script:
-            sent.append(pool.submit(send_and_tell, call))
+            sent.append(pool.submit(send_and_report, call))
             time.sleep(seconds / len(script))
         return [answer.result() for answer in sent]

