@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only overhead,flush]`: measure, and write the tables into docs/explanation/performance.md."""
+"""`python -m benchmarks [--quick] [--only overhead,flush]`: measure, and write the page of performance."""
 
 from __future__ import annotations
 

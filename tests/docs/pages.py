@@ -17,7 +17,9 @@ DOCS = ROOT / "docs"
 #: What stands in a page where the reader's own Redis is meant.
 URL = "redis://localhost:6379/0"
 
-_FENCE = re.compile(r"(?:`(?P<file>\w+\.py)`:\n\n)?^(?P<indent> *)```(?P<language>\S*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(
+    r"(?:`(?P<file>\w+\.py)`:\n\n)?^(?P<indent> *)```(?P<language>\S*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
+)
 
 
 class Block(NamedTuple):

@@ -81,9 +81,9 @@ def check_command(words: list[str]) -> None:
     match program, arguments:
         case "python3", ["run", command, *_]:
             assert f'"{command}":' in SCRIPT
-        case ("python" | "python3" | ".venv/bin/python"), ["-m", module, *_]:
+        case (("python" | "python3" | ".venv/bin/python"), ["-m", module, *_]):
             assert importlib.util.find_spec(module) is not None
-        case ("python" | "python3" | ".venv/bin/python"), [file, *_]:
+        case (("python" | "python3" | ".venv/bin/python"), [file, *_]):
             assert file == "main.py" or (ROOT / file).exists()
         case "pip", ["install", *packages]:
             check_extras(packages)

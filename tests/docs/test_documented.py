@@ -1,4 +1,4 @@
-"""`docs/explanation/reliability.md` names the tests that show what it says: they exist, and every fault of these tests is there."""
+"""The page of reliability names the tests that show what it says: they exist, and every fault of these tests is there."""
 
 from __future__ import annotations
 

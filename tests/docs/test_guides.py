@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 from tests.docs.pages import DOCS, Run, blocks
 from tests.support import ServerProcess
 from usage_middleware import KeyInfo, Usage, UsageMiddleware, Viewer
-from usage_middleware.store.keys import Directory, KeyDirectory
+from usage_middleware.credentials import credential_digest
+from usage_middleware.store.keys import Directory
 from usage_middleware.web import KeyAuth, usage_app
 
 ACME = {"X-API-Key": "sk_acme"}
@@ -105,9 +106,9 @@ def test_own_key_store_answers_as_the_key_directory_does(run: Run) -> None:
         ours.put(org, KeyInfo(key_id, name), secret=f"{org}-{key_id}")
     names["revoke_key"](engine, "acme", "b")
     ours.revoke("acme", "b")
-    for one in ("list", "count"):
-        assert plain(getattr(own, one)("acme")) == plain(getattr(ours, one)("acme"))
-    for options in [{"include_revoked": True}, {"limit": 1}, {"after": ("Alpha", "c")}, {"after": ("Beta", "a"), "include_revoked": True}]:
+    assert own.count("acme") == ours.count("acme") == 2
+    choices: list[dict[str, Any]] = [{}, {"include_revoked": True}, {"limit": 1}, {"after": ("Alpha", "c")}]
+    for options in [*choices, {"after": ("Beta", "a"), "include_revoked": True}]:
         assert plain(own.list("acme", **options)) == plain(ours.list("acme", **options)), options
     for ids in [["a", "b", "x"], []]:
         assert plain(own.get_many("acme", ids)) == plain(ours.get_many("acme", ids))
@@ -115,7 +116,7 @@ def test_own_key_store_answers_as_the_key_directory_does(run: Run) -> None:
     assert own.get("acme", "x") is None
     for secret in ("acme-a", "acme-b", "nobody"):
         assert plain(own.find(secret)) == plain(ours.find(secret))
-    known = [KeyDirectory.digest(secret) for secret in ("acme-a", "acme-b", "globex-a")]
+    known = [credential_digest(secret) for secret in ("acme-a", "acme-b", "globex-a")]
     assert own.resolve([*known, b"x" * 32]) == ours.resolve(known)
     engine.dispose()
 
@@ -152,7 +153,8 @@ def test_the_tests_of_the_guide_pass(run: Run) -> None:
 
 def test_the_rights_of_the_guide_suffice(own_server: ServerProcess) -> None:
     """A user of its own counts, keeps keys, answers from its cache, and tells how recording goes."""
-    line = next(line for block in blocks(guide("docker-redis"), "console") for line in block.text.splitlines() if " ACL " in line)
+    lines = [line for block in blocks(guide("docker-redis"), "console") for line in block.text.splitlines()]
+    (line,) = [line for line in lines if " ACL " in line]
     with own_server.client() as client:
         client.execute_command(*shlex.split(line)[1:])
     with Usage(f"redis://usage:secret@127.0.0.1:{own_server.port}/0", wait_replicas=1) as usage:

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def python(*arguments: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to paste into; the embedded server has its data there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("USAGE_REDIS_URL", raising=False)
@@ -63,6 +62,7 @@ def after_four_calls(command: list[str], port: int, how: signal.Signals) -> dict
         return running.view("/usage/summary?period=24h", "sk_acme")
 
 
+@pytest.mark.slow
 def test_fastapi_quick_start_gives_the_answer_that_is_shown(folder: Path) -> None:
     (folder / "main.py").write_text(code_under("FastAPI"), "utf-8")
     assert "python main.py " in README
@@ -77,6 +77,7 @@ def test_fastapi_quick_start_gives_the_answer_that_is_shown(folder: Path) -> Non
     assert answer["window"].keys() == shown["window"].keys()
 
 
+@pytest.mark.slow
 def test_flask_quick_start_shows_a_customer_its_calls(folder: Path) -> None:
     (folder / "main.py").write_text(code_under("Flask"), "utf-8")
     assert "`flask --app main add-key`" in README
