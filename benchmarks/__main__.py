@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [--only overhead,flush]`: measure, and write the tables into docs/performance.md."""
+"""`python -m benchmarks [--quick] [--only overhead,flush]`: measure, and write the page of performance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import machine, tables
 
 PARTS = ("overhead", "servers", "flush", "views", "memory", "scale")
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "performance.md"
 
 
 def main() -> None:

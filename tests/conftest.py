@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from usage_middleware import Usage
 
 #: Fixtures that start a server. Tests that use one are marked `slow` here, others that start a process mark themselves.
-SERVERS = frozenset({"server", "cluster", "make_world", "place"})
+SERVERS = frozenset({"server", "cluster", "make_world", "own_server", "place"})
 #: What Python calls the start of a process: https://docs.python.org/3/library/audit_events.html
 PROCESS_STARTS = frozenset({"subprocess.Popen", "os.fork", "os.posix_spawn"})
 

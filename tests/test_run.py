@@ -29,7 +29,7 @@ def test_imports_the_standard_library_alone() -> None:
 def test_tells_how_it_is_used() -> None:
     done = subprocess.run([sys.executable, RUN], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    for command in ("demo", "test", "check", "lowest", "wheel", "guard", "soak", "bench"):
+    for command in ("demo", "test", "check", "lowest", "wheel", "guard", "docs", "soak", "bench"):
         assert f"python3 run {command}" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Tables of the docs that follow from the settings. `python -m tests.doc_tables` writes them anew; a test holds them."""
+"""Tables of the docs that follow from the settings. `python -m tests.docs.doc_tables` writes them anew; a test holds them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from usage_middleware.options import CounterKind, Settings
 
-PAGE = Path(__file__).parents[1] / "docs" / "redis-schema.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "redis-schema.md"
 BEGIN, END = "<!-- generated: how far back -->", "<!-- end of generated -->"
 HEADER = ("who looks", "at what", "edges and buckets", "zones", "answered from", "how far back")
 

@@ -1,4 +1,4 @@
-"""`docs/redis-schema.md` says what the code writes: its names, its tables and its worked example."""
+"""`docs/reference/redis-schema.md` says what the code writes: its names, its tables and its worked example."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR, Schema, endpoint_member, key_member, org_member
 from usage_middleware.store.writer import SCHEMA_VERSION, Writer
 
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "redis-schema.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "redis-schema.md").read_text("utf-8")
 SETTINGS = Settings(dimensions=("project",), counters=("records",))
 
 
@@ -69,7 +69,7 @@ def test_worked_example_is_what_is_written(written: dict[str, dict[str, int]]) -
 
 
 def test_first_lines_name_keys_that_are_written(written: dict[str, dict[str, int]]) -> None:
-    lines = fenced(section("## The five lines one wants first"), "redis")
+    lines = fenced(section("## Five commands to start with"), "redis")
     assert len(lines) == 5
     assert {line.split()[1] for line in lines} <= written.keys()
 

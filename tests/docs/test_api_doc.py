@@ -1,4 +1,4 @@
-"""`docs/usage-api.md` says what the table of views says."""
+"""`docs/reference/usage-api.md` says what the table of views says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.view import AnyView
 from usage_middleware.web.errors import STATUS
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "usage-api.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "usage-api.md").read_text("utf-8")
 
 
 def section(view: AnyView) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.doc_tables import BEGIN, END, PAGE, rewritten
+from tests.docs.doc_tables import BEGIN, END, PAGE, rewritten
 
 
 def test_the_table_of_retention_is_up_to_date() -> None:
     page = PAGE.read_text()
     assert BEGIN in page
     assert END in page
-    assert page == rewritten(page), "run: python -m tests.doc_tables"
+    assert page == rewritten(page), "run: python -m tests.docs.doc_tables"
