@@ -153,10 +153,9 @@ class Usage:
         )
         self.capture = Capture(
             self.recorder,
+            self.settings,
             identify=identify,
             exclude=exclude,
-            dimensions=self.settings.dimensions,
-            counters=self.settings.counters,
             strict=_is_strict(strict),
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,

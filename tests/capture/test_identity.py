@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.capture.recording import Recording, Usage
 from tests.capture.shells import environ
+from tests.support import raw_call
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Capture
 from usage_middleware.capture.exclude import Exclusion
@@ -70,7 +71,7 @@ def test_an_exclude_that_is_no_path(exclude: Any) -> None:
 
 def test_an_identify_that_is_no_callable() -> None:
     with pytest.raises(ConfigurationError, match="identify"):
-        Capture(Recording(), identify="key")  # type: ignore[arg-type]
+        Capture(Recording(), Settings(), identify="key")  # type: ignore[arg-type]
 
 
 class Holder:
@@ -134,6 +135,7 @@ def test_names_are_logged_a_bounded_number_of_times(caplog: pytest.LogCaptureFix
 def test_labels_are_cached_within_bounds() -> None:
     normalizer = Normalizer(Settings())
     for number in range(6000):
-        assert normalizer.label("GET", f"/{number}") == f"GET /{number}"
-    assert normalizer.label("GET", "/1") is normalizer.label("GET", "/1")
+        assert normalizer.event(raw_call(normalizer, endpoint=f"GET /{number}")).endpoint == f"GET /{number}"
+    first, second = (normalizer.event(raw_call(normalizer, endpoint="GET /1")) for _ in range(2))
+    assert first.endpoint is second.endpoint
     assert len(normalizer._labels) <= 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from usage_middleware.capture.exclude import Exclude, Exclusion
@@ -13,6 +13,7 @@ from usage_middleware.capture.frameworks import routes
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
+from usage_middleware.options import Settings
 from usage_middleware.request_keys import EXCLUDE
 
 log = logging.getLogger("usage_middleware.capture")
@@ -46,11 +47,10 @@ class Capture:
     def __init__(
         self,
         recorder: TakesCalls,
+        settings: Settings,
         *,
         identify: Identify | None = None,
         exclude: Exclude = None,
-        dimensions: Sequence[str] = (),
-        counters: Sequence[str] = (),
         strict: bool = False,
         timer: Callable[[], float] = time.perf_counter,
         at_shutdown: Callable[[], object] | None = None,
@@ -61,14 +61,14 @@ class Capture:
         self.take = recorder.take
         self.identify = identify
         self.exclusion = Exclusion(exclude)
-        self.dimensions = tuple(dimensions)
-        self.counters = tuple(counters)
+        self.dimensions = settings.dimensions
+        self.counters = settings.counters
         self.strict = strict
         self.timer = timer
         self.at_shutdown = recorder.flush if at_shutdown is None else at_shutdown
         self.apps: list[Any] = []
         self._refused: set[tuple[str, str | None]] = set()
-        #: What finishes the calls whose response was dropped; see `abandon`.
+        #: What finishes the calls whose response was dropped without being closed.
         self.abandoned: deque[Callable[[], None]] = deque()
 
     def wraps(self, app: Any) -> None:
@@ -90,20 +90,11 @@ class Capture:
 
     def refuse(self, error: Exception, action: str, name: str | None) -> None:
         """Drop something that the application said of a call: counted each time, logged once for each name."""
-        is_new = (action, name) not in self._refused
-        if is_new and len(self._refused) < _MAX_NAMES:
-            self._refused.add((action, name))
+        known = self._refused
+        if (action, name) not in known and len(known) < _MAX_NAMES:
+            known.add((action, name))
             log.warning("track(...).%s: %s; dropped here, an error in development", action, error)
-            is_new = False
-        self.count_error(f"{action} refused", logged=not is_new)
-
-    def abandon(self, finish: Callable[[], None]) -> None:
-        """Leave a call that nobody finished to the next request.
-
-        Called while an object is being collected, which may happen anywhere, also while the recorder's lock is held. So it
-        does no more than this.
-        """
-        self.abandoned.append(finish)
+        self.count_error(f"{action} refused", logged=(action, name) in known)
 
     def finish_abandoned(self) -> None:
         """Record the calls whose response was dropped without being closed."""
