@@ -40,17 +40,12 @@ def from_headers(get: Callable[[str], str | None]) -> str | None:
 
 def from_raw_headers(headers: RawHeaders) -> str | None:
     """As `from_headers`, from the headers of an ASGI scope."""
-    found: dict[bytes, str] | None = None
+    found: dict[bytes, str] = {}
     for name, value in headers:
-        if name in _RAW_HEADERS:
-            if found is None:
-                found = {name: value.decode("latin-1")}
-            elif name not in found:
-                found[name] = value.decode("latin-1")
-    if found is None:
-        return None
+        if name in _RAW_HEADERS and name not in found:
+            found[name] = value.decode("latin-1")
     get = found.get
-    return from_values((get(b"x-api-key"), get(b"apikey"), get(b"authorization")))
+    return from_values((get(b"x-api-key"), get(b"apikey"), get(b"authorization"))) if found else None
 
 
 def from_values(values: HeaderValues) -> str | None:

@@ -22,7 +22,7 @@ from usage_middleware.store.schema import Schema, endpoint_member, key_member, n
 from usage_middleware.store.writer import Writer
 
 if TYPE_CHECKING:
-    from usage_middleware.capture.exclude import Exclude
+    from usage_middleware.capture.capture import Exclude
     from usage_middleware.capture.identity import Identify
     from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.store.keys import Directory
@@ -151,10 +151,9 @@ class Usage:
         )
         self.capture = Capture(
             self.recorder,
+            self.settings,
             identify=identify,
             exclude=exclude,
-            dimensions=self.settings.dimensions,
-            counters=self.settings.counters,
             strict=_is_strict(strict),
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,

@@ -76,8 +76,7 @@ class Usage:
     def __init__(self, recording: Recording | None = None, **options: Any) -> None:
         self.recording = recording or Recording()
         self.timer = Timer()
-        declared: dict[str, Any] = {"dimensions": SETTINGS.dimensions, "counters": SETTINGS.counters}
-        self.capture = Capture(self.recording, timer=self.timer, **declared, **options)
+        self.capture = Capture(self.recording, SETTINGS, timer=self.timer, **options)
 
     @property
     def only(self) -> CallEvent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 from wsgiref.util import setup_testing_defaults
@@ -11,7 +10,6 @@ from wsgiref.validate import validator
 
 import fastapi
 import flask
-from asgiref.testing import ApplicationCommunicator
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -20,11 +18,10 @@ from starlette.routing import Route
 
 from tests.capture.recording import Usage
 from usage_middleware.capture.asgi import UsageMiddleware
-from usage_middleware.capture.track import track
+from usage_middleware.capture.call import track
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 
 Headers = dict[str, str]
-Communicator: Any = ApplicationCommunicator
 #: The paths of the API, as a plain application must write them down.
 ROUTES = {"items": "/items/{id}", "stream": "/stream", "boom": "/boom", "status": "/status/{code}", "track": "/track"}
 
@@ -73,18 +70,21 @@ def http_scope(method: str = "GET", path: str = "/", headers: Headers | None = N
 
 
 async def _exchange(app: Any, scope: dict[str, Any]) -> Answer:
-    talk = Communicator(app, scope)
-    await talk.send_input({"type": "http.request", "body": b"", "more_body": False})
-    start = await talk.receive_output(5)
-    body = b""
-    more = True
-    while more:
-        message = await talk.receive_output(5)
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    with contextlib.suppress(Boom):  # the server logs it; the client has its answer
-        await talk.wait(5)
-    return Answer(start["status"], body)
+    incoming = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return incoming.pop() if incoming else await asyncio.Future()  # the client waits for its answer
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    try:
+        await app(scope, receive, send)
+    except Boom:  # the server logs it; the client has its answer
+        if not sent:
+            raise
+    return Answer(sent[0]["status"], b"".join(message.get("body", b"") for message in sent))
 
 
 def environ(method: str = "GET", path: str = "/", headers: Headers | None = None, **more: Any) -> dict[str, Any]:

@@ -26,8 +26,8 @@ from starlette.websockets import WebSocket
 from tests.capture.recording import Broken, Recording, Usage
 from tests.capture.shells import Boom, ask_asgi, http_scope
 from usage_middleware.capture.asgi import UsageMiddleware
+from usage_middleware.capture.call import track
 from usage_middleware.capture.identity import Caller
-from usage_middleware.capture.track import track
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 from usage_middleware.errors import ConfigurationError
 

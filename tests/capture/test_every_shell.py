@@ -11,9 +11,8 @@ import pytest
 
 from tests.capture.recording import Broken, Recording, Usage
 from tests.capture.shells import ASGI_SHELLS, SHELLS, WSGI_SHELLS, Answer, Ask, Boom, nothing
-from usage_middleware.capture.call import Call
+from usage_middleware.capture.call import Call, track
 from usage_middleware.capture.identity import Caller
-from usage_middleware.capture.track import track
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError, UndeclaredName
 from usage_middleware.events import CallEvent, RawCall

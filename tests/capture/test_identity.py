@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from tests.capture.recording import Recording, Usage
 from tests.capture.shells import environ
-from usage_middleware.capture.call import Call
-from usage_middleware.capture.capture import Capture
-from usage_middleware.capture.exclude import Exclusion
+from tests.support import raw_call
+from usage_middleware.capture.call import NOWHERE, Call, track
+from usage_middleware.capture.capture import Capture, Exclusion
 from usage_middleware.capture.identity import Caller, EnvironHeaders, Headers
-from usage_middleware.capture.track import NOWHERE, track
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 from usage_middleware.credentials import from_headers, from_raw_headers
 from usage_middleware.errors import ConfigurationError
@@ -70,7 +69,7 @@ def test_an_exclude_that_is_no_path(exclude: Any) -> None:
 
 def test_an_identify_that_is_no_callable() -> None:
     with pytest.raises(ConfigurationError, match="identify"):
-        Capture(Recording(), identify="key")  # type: ignore[arg-type]
+        Capture(Recording(), Settings(), identify="key")  # type: ignore[arg-type]
 
 
 class Holder:
@@ -134,6 +133,7 @@ def test_names_are_logged_a_bounded_number_of_times(caplog: pytest.LogCaptureFix
 def test_labels_are_cached_within_bounds() -> None:
     normalizer = Normalizer(Settings())
     for number in range(6000):
-        assert normalizer.label("GET", f"/{number}") == f"GET /{number}"
-    assert normalizer.label("GET", "/1") is normalizer.label("GET", "/1")
+        assert normalizer.event(raw_call(normalizer, endpoint=f"GET /{number}")).endpoint == f"GET /{number}"
+    first, second = (normalizer.event(raw_call(normalizer, endpoint="GET /1")) for _ in range(2))
+    assert first.endpoint is second.endpoint
     assert len(normalizer._labels) <= 4096

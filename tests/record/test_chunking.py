@@ -6,8 +6,7 @@ from hypothesis import given, settings
 
 from tests.store.cells import Cell, cells, lists_of_cells
 from usage_middleware.options import Settings
-from usage_middleware.record.chunking import RollupCost
-from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.chunk import Chunk, RollupCost
 from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
 

@@ -7,12 +7,77 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from usage_middleware.capture.identity import Caller, Notes
-from usage_middleware.capture.track import Track
 from usage_middleware.errors import ConfigurationError, UndeclaredName
 from usage_middleware.events import MAX_COUNT
 
 if TYPE_CHECKING:
     from usage_middleware.capture.capture import Capture
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from usage_middleware.request_keys import CALL
+
+if TYPE_CHECKING:
+    from usage_middleware.capture.identity import Caller
+
+#: Where a kind of request keeps its scope or environ. Remembered, for to ask Flask's `request` for what it has not is dear.
+_PLACES = ("scope", "environ", "env")
+_MAX_KINDS = 64
+_place_of: dict[type, str] = {}
+
+
+class Track:
+    """What `track()` gives: says of a request who called, what for, and how much. This one says it to nobody."""
+
+    __slots__ = ()
+
+    def identify(self, caller: Caller | None = None, *, org: object = None, key: object = None) -> Self:
+        """Say who called; wins over `Usage(identify=...)` and the headers."""
+        return self
+
+    def tag(self, **tags: object) -> Self:
+        """Say what the call was for, in declared dimensions. None or an empty string takes a tag back."""
+        return self
+
+    def count(self, **counts: int) -> Self:
+        """Add to declared counters: whole numbers from 0 to 10**12."""
+        return self
+
+
+NOWHERE = Track()
+
+
+def track(request: Any) -> Track:
+    """The request being recorded, to be told who called (`identify`), what for (`tag`) and how much (`count`).
+
+    Takes a request of Starlette, Flask or Django, a bare ASGI scope or a WSGI environ. Outside a recorded request, and
+    after the last byte of its response, it does nothing.
+
+    Raises:
+        UndeclaredName: from `tag` and `count`, in strict mode or where the application runs with `debug=True`. Otherwise
+            the name is dropped, logged once and counted.
+    """
+    try:
+        place = _place_of.get(type(request))
+        notes = None if place is None else getattr(request, place, None)
+        found = (_notes(request) if notes is None else notes).get(CALL)
+    except Exception:
+        return NOWHERE
+    return found if isinstance(found, Track) else NOWHERE
+
+
+def _notes(request: Any) -> Any:
+    """The scope or the environ of a request."""
+    if isinstance(request, dict):
+        return request
+    for place in _PLACES:
+        notes = getattr(request, place, None)
+        if notes is not None:
+            if len(_place_of) < _MAX_KINDS:
+                _place_of[type(request)] = place
+            return notes
+    # At last: to ask an abstract class costs as much as all else that `track` does.
+    return request if isinstance(request, MutableMapping) else {}
 
 
 class Call(Track):

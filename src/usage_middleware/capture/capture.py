@@ -5,15 +5,51 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeAlias
 
-from usage_middleware.capture.exclude import Exclude, Exclusion
 from usage_middleware.capture.frameworks import routes
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
+from usage_middleware.options import Settings, check_plain_function
 from usage_middleware.request_keys import EXCLUDE
+
+Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
+
+
+class Exclusion:
+    """The requests that are not counted.
+
+    A path stands for itself, exactly: `/health` is not `/health/`. With `*` at its end it stands for all that begins as
+    it does: `/internal/*` for everything below `/internal/`, `/internal*` for `/internals` too. Paths are those that the
+    application sees, without the prefix of its deployment. A callable gets the same request as `identify`, after the
+    application has answered, and says True for what is not to be counted.
+
+    Raises:
+        ConfigurationError: if a path does not begin with `/`, or has a `*` elsewhere than at its end; if the callable is async.
+    """
+
+    def __init__(self, exclude: Exclude = None) -> None:
+        if callable(exclude):
+            check_plain_function("exclude", exclude)
+        self.asks: Callable[[Any], bool] | None = exclude if callable(exclude) else None
+        paths = () if exclude is None or callable(exclude) else (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        for path in paths:
+            _check(path)
+        self._exact = frozenset(path for path in paths if not path.endswith("*"))
+        self._begins = tuple(path[:-1] for path in paths if path.endswith("*"))
+        self.has_paths = bool(paths)
+
+    def covers(self, path: str) -> bool:
+        """True if a path, or a route's template, is excluded by name."""
+        return path in self._exact or path.startswith(self._begins)
+
+
+def _check(path: object) -> None:
+    if not isinstance(path, str) or not path.startswith("/") or "*" in path[:-1]:
+        raise ConfigurationError(f"exclude: a path begins with / and may end with *, not {path!r}; or give a callable")
+
 
 log = logging.getLogger("usage_middleware.capture")
 
@@ -46,11 +82,10 @@ class Capture:
     def __init__(
         self,
         recorder: TakesCalls,
+        settings: Settings,
         *,
         identify: Identify | None = None,
         exclude: Exclude = None,
-        dimensions: Sequence[str] = (),
-        counters: Sequence[str] = (),
         strict: bool = False,
         timer: Callable[[], float] = time.perf_counter,
         at_shutdown: Callable[[], object] | None = None,
@@ -61,14 +96,14 @@ class Capture:
         self.take = recorder.take
         self.identify = identify
         self.exclusion = Exclusion(exclude)
-        self.dimensions = tuple(dimensions)
-        self.counters = tuple(counters)
+        self.dimensions = settings.dimensions
+        self.counters = settings.counters
         self.strict = strict
         self.timer = timer
         self.at_shutdown = recorder.flush if at_shutdown is None else at_shutdown
         self.apps: list[Any] = []
         self._refused: set[tuple[str, str | None]] = set()
-        #: What finishes the calls whose response was dropped; see `abandon`.
+        #: What finishes the calls whose response was dropped without being closed.
         self.abandoned: deque[Callable[[], None]] = deque()
 
     def wraps(self, app: Any) -> None:
@@ -90,20 +125,11 @@ class Capture:
 
     def refuse(self, error: Exception, action: str, name: str | None) -> None:
         """Drop something that the application said of a call: counted each time, logged once for each name."""
-        is_new = (action, name) not in self._refused
-        if is_new and len(self._refused) < _MAX_NAMES:
-            self._refused.add((action, name))
+        known = self._refused
+        if (action, name) not in known and len(known) < _MAX_NAMES:
+            known.add((action, name))
             log.warning("track(...).%s: %s; dropped here, an error in development", action, error)
-            is_new = False
-        self.count_error(f"{action} refused", logged=not is_new)
-
-    def abandon(self, finish: Callable[[], None]) -> None:
-        """Leave a call that nobody finished to the next request.
-
-        Called while an object is being collected, which may happen anywhere, also while the recorder's lock is held. So it
-        does no more than this.
-        """
-        self.abandoned.append(finish)
+        self.count_error(f"{action} refused", logged=(action, name) in known)
 
     def finish_abandoned(self) -> None:
         """Record the calls whose response was dropped without being closed."""

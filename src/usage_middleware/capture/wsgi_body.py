@@ -33,7 +33,8 @@ class _Guard:
     def __del__(self) -> None:
         if not self._call.done:
             self._call.stopped = self._call.capture.timer()
-            self._call.capture.abandon(self._call.finish)
+            # This may run anywhere, also while the recorder's lock is held. So the next request finishes the call.
+            self._call.capture.abandoned.append(self._call.finish)
 
 
 class _Body:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from usage_middleware.credentials import credential_digest, from_raw_headers, from_values
 from usage_middleware.events import MAX_COUNT, CallerId, CallEvent, RawCall
 from usage_middleware.options import DEFAULT_ORG, NONE, Settings
-from usage_middleware.store.schema import ANONYMOUS, METHODS, OTHER_METHOD, endpoint_member, member
+from usage_middleware.store.schema import ANONYMOUS, METHODS, endpoint_member, member
 
 #: Whom a call is counted for that shows no credential.
 NOBODY: CallerId = (DEFAULT_ORG, ANONYMOUS)
@@ -38,7 +38,7 @@ class Normalizer:
         method, template, tags, status, counts = raw.method, raw.template, raw.tags, raw.status, raw.counts
         return CallEvent(
             raw.caller or _caller(raw),
-            self._labels.get((method, template)) or self.label(method, template),
+            self._labels.get((method, template)) or self._label(method, template),
             self._untagged if tags is None else self._members(tags),
             # An application may send a number that is no status: it must not become a counter of its own.
             status if 100 <= status <= 999 else 500,
@@ -47,14 +47,10 @@ class Normalizer:
             self.zeros if counts is None else tuple([counts.get(name, 0) for name in self.counters]),
         )
 
-    def label(self, method: str, template: str) -> str:
-        """The member of an endpoint, cached."""
-        label = self._labels.get((method, template))
-        if label is None:
-            verb = method if method in METHODS else OTHER_METHOD
-            label = endpoint_member(verb, template)
-            if len(self._labels) < _MAX_LABELS and verb == method:
-                self._labels[method, template] = label
+    def _label(self, method: str, template: str) -> str:
+        label = endpoint_member(method, template)
+        if len(self._labels) < _MAX_LABELS and method in METHODS:
+            self._labels[method, template] = label
         return label
 
     def _members(self, tags: Mapping[str, str]) -> tuple[str, ...]:

@@ -10,8 +10,7 @@ from msgspec.structs import replace
 from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
 from usage_middleware.gil import yielding
 from usage_middleware.record.aggregate import size_of
-from usage_middleware.record.chunking import cut
-from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.chunk import Chunk, cut
 from usage_middleware.store.rollup import is_late
 from usage_middleware.store.schema import OPERATOR, Schema
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
-from usage_middleware.events import Cells, calls_in
+from usage_middleware.events import CallKey, CallTotals, Cells, calls_in
+from usage_middleware.gil import rest, yielding
 
 
 class Chunk(NamedTuple):
@@ -32,3 +34,89 @@ class Chunk(NamedTuple):
     def emptied(self) -> Chunk:
         """The same number, its calls counted as dropped."""
         return self._replace(cells={}, dropped=self.dropped + self.calls)
+
+
+#: How much a chunk costs Redis at most, in increments: some 5 ms.
+CHUNK_WORK = 6_500
+#: A new Redis key costs as much as this many increments in a key that exists.
+KEY_WORK = 10
+#: About how many keys are sorted at once.
+KEYS_SORTED = 250
+#: Increments, Redis keys, and a name for what they are in.
+_Part: TypeAlias = tuple[int, int, *tuple[int | str, ...]]
+
+
+def cut(cells: Cells, counters: int) -> Iterator[Cells]:
+    """The calls of each chunk. All calls of a key are in one chunk, with everything they add to."""
+    part: Cells = {}
+    cost = RollupCost(counters)
+    for key in _in_order(cells):
+        rest()
+        part[key] = cells[key]
+        cost.add(key, cells[key])
+        if cost.increments + KEY_WORK * cost.redis_keys >= CHUNK_WORK:
+            yield part
+            part, cost = {}, RollupCost(counters)
+    if part:
+        yield part
+
+
+def _in_order(cells: Cells) -> Iterator[CallKey]:
+    """The keys, sorted so that calls which go into the same Redis keys stand together."""
+    # Sorted in parts: sorting all at once would hold up every request until it is done.
+    parts: list[list[CallKey]] = [[] for _ in range(len(cells) // KEYS_SORTED + 1)]
+    for key in yielding(cells):
+        parts[hash((key.minute, key.owner[1])) % len(parts)].append(key)
+    for part in parts:
+        rest()
+        yield from sorted(part, key=_by_place)
+
+
+def _by_place(key: CallKey) -> tuple[int, str, str]:
+    return key.minute, key.owner[1], key.endpoint
+
+
+class RollupCost:
+    """Adds up what calls cost Redis when they are sent together.
+
+    Attributes:
+        increments: of fields and members, never less than there are.
+        redis_keys: the Redis keys that these are in, if dimensions are not sharded.
+    """
+
+    def __init__(self, counters: int) -> None:
+        self._counters = counters
+        #: Hashes of parts: the parts themselves would be work for the garbage collector.
+        self._known: set[int] = set()
+        self.increments = self.redis_keys = 0
+
+    def add(self, key: CallKey, totals: CallTotals) -> None:
+        """Count the calls of one more key."""
+        for part in self._parts(key, totals.bins):
+            mark = hash(part)
+            if mark not in self._known:
+                self._known.add(mark)
+                self.increments += 3 * part[0]
+                self.redis_keys += 3 * part[1]
+
+    def _parts(self, key: CallKey, bins: Iterable[int]) -> list[_Part]:
+        """What these calls touch at each resolution, if they are the first to do so."""
+        org, own_key = key.owner
+        minute, endpoint, status, who = key.minute, key.endpoint, key.status, own_key or org
+        series, dimensions = 4 + self._counters, 2 + len(key.tags)
+        parts: list[_Part] = [
+            (series, 2 + 2 * dimensions, minute),
+            (series + 2, 2, minute, "e", endpoint),
+            (series + 2, 2, minute, "k", who),
+            (1, dimensions, minute, "s", status),
+            (2, 0, minute, "es", endpoint, status),
+            (2, 0, minute, "ks", who, status),
+            (2, 0, minute, "ke", who, endpoint),
+            (1, 0, minute, "kes", who, endpoint, status),
+        ]
+        for place, tag in enumerate(key.tags):
+            parts += [(2, 0, minute, "t", place, tag), (1, 0, minute, "ts", place, tag, status)]
+            parts += [(2, 0, minute, "kt", who, place, tag), (1, 0, minute, "kts", who, place, tag, status)]
+        for number in bins:
+            parts += [(1, 0, minute, "b", number), (1, 0, minute, "eb", endpoint, number), (1, 0, minute, "kb", who, number)]
+        return parts

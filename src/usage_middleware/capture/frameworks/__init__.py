@@ -34,11 +34,6 @@ def routes(app: Any) -> list[Route]:
     return list(dict.fromkeys(route for framework in _ALL for route in framework.routes(app)))
 
 
-def has_routes(app: Any) -> bool:
-    """True for an application, under any middlewares, that has routes, public or not."""
-    return any(framework.has_routes(app) for framework in _ALL)
-
-
 class TemplateFinder:
     """Finds the template of each call that a middleware counts.
 
@@ -76,7 +71,11 @@ class TemplateFinder:
         in between works on a copy of the scope or environ, so that nothing of the match can be seen.
         """
         try:
-            if 300 <= call.status < 500 or self._was_routed(call) or not has_routes(self._app):
+            if (
+                300 <= call.status < 500
+                or any(framework.routed_key in call.notes for framework in self._frameworks)
+                or not any(framework.has_routes(self._app) for framework in _ALL)
+            ):
                 return UNMATCHED
         except Exception:
             self._count_error("template unreadable")
@@ -88,6 +87,3 @@ class TemplateFinder:
                 "passes on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
             )
         return UNKNOWN
-
-    def _was_routed(self, call: Call) -> bool:
-        return any(framework.routed_key in call.notes for framework in self._frameworks)

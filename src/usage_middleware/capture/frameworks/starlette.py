@@ -103,16 +103,13 @@ class Starlette(Framework):
         return index
 
 
-class _Leaf:
+class _Leaf(NamedTuple):
     """All places of one route, or of one endpoint. Keeps it alive, so that its id is not reused."""
 
-    __slots__ = ("endpoint", "routed", "templates", "thing")
-
-    def __init__(self, thing: Any, place: Place) -> None:
-        self.thing = thing
-        self.endpoint = place.endpoint
-        self.routed = place.routed
-        self.templates = [place.template]
+    thing: Any
+    endpoint: Any
+    routed: bool
+    templates: list[str]
 
 
 class RouteIndex:
@@ -132,7 +129,7 @@ class RouteIndex:
         mounts: list[str] = []
         for place in self._walk(routes_of(self.router)):
             for thing in (place.leaf, place.endpoint):
-                leaf = leaves.setdefault(id(thing), _Leaf(thing, place))
+                leaf = leaves.setdefault(id(thing), _Leaf(thing, place.endpoint, place.routed, []))
                 if place.template not in leaf.templates:
                     leaf.templates.append(place.template)
             if place.prefix is not None:
