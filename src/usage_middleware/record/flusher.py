@@ -292,7 +292,7 @@ class Flusher:
         batch = self._aggregate.drain()
         if batch.cells or batch.dropped:
             self._count_drops(batch, {})
-            dropped = {box.org: box.dropped for box in self.sender.outbox.boxes() if box.dropped}
+            dropped = {box.org: box.dropped for box in self.sender.outbox.queues() if box.dropped}
             try:
                 journal.note([], batch.cells, dropped, replaces=False)
             except OSError:

@@ -56,7 +56,7 @@ class Journal:
 
     def note_acks(self, outbox: Outbox) -> None:
         """Write down what was acknowledged since. Not worth waiting for the disk: a chunk may be sent twice."""
-        acked = {box.org: box.acked for box in outbox.boxes() if self._acked.get(box.org, 0) != box.acked}
+        acked = {box.org: box.acked for box in outbox.queues() if self._acked.get(box.org, 0) != box.acked}
         if acked and self._file is not None:
             self._append(SpoolRecord(self._spool.now(), acked=acked), durable=False)
             self._acked.update(acked)
@@ -138,7 +138,7 @@ def _calls(entry: SpoolRecord) -> Iterator[tuple[str, int]]:
 
 def _entries(outbox: Outbox, cells: Mapping[CallKey, CallTotals], now: int) -> Iterator[SpoolRecord]:
     """All that an outbox holds. Nothing in it may wait for a number but drops."""
-    boxes = outbox.boxes()
+    boxes = outbox.queues()
     dropped = {box.org: box.dropped for box in boxes if box.dropped}
     retained = [chunk for box in boxes for _, chunk in box.retained]
     numbers = outbox.numbers()

@@ -97,7 +97,7 @@ class Sender:
     def seal(self) -> list[Chunk]:
         """Cut all that waits into chunks; those."""
         chunks: list[Chunk] = []
-        for box in self.outbox.boxes():
+        for box in self.outbox.queues():
             before = len(box.pending)
             self.note_drop(box.org, box.seal(int(self._clock())))
             chunks += list(box.pending)[before:]
@@ -106,12 +106,12 @@ class Sender:
     @property
     def faults(self) -> tuple[int, int]:
         """Changes as long as chunks that are refused for their own sake are tried again or set aside."""
-        return sum(box.failures for box in self.outbox.boxes()), sum(self.dropped.values())
+        return sum(box.failures for box in self.outbox.queues()), sum(self.dropped.values())
 
     def send(self) -> bool:
         """Send all chunks; False when it is no use to go on."""
         down: set[str] = set()
-        for box in self.outbox.boxes():
+        for box in self.outbox.queues():
             if not box.has_news or box.org in self._tried:
                 continue
             node = self._writer.node_of(box.org)
@@ -211,7 +211,7 @@ class Sender:
     def verify(self) -> bool:
         """Before acknowledged chunks are let go: does Redis still have them? False if it can't tell."""
         old = self._monotonic() - RETAINED_SECONDS
-        boxes = {box.org: box for box in self.outbox.boxes() if box.retained and box.retained[0][0] <= old}
+        boxes = {box.org: box for box in self.outbox.queues() if box.retained and box.retained[0][0] <= old}
         if not boxes:
             return True
         try:
@@ -229,7 +229,7 @@ class Sender:
     def confirm(self) -> None:
         """Have replicas confirm what was acknowledged; until enough of them do, it is kept."""
         nodes: dict[str, list[OrgQueue]] = {}
-        for box in self.outbox.boxes():
+        for box in self.outbox.queues():
             if box.confirmed is not None and box.confirmed < box.acked:
                 nodes.setdefault(self._writer.node_of(box.org), []).append(box)
         for boxes in nodes.values():
@@ -252,7 +252,7 @@ class Sender:
 
     def _largest(self, bound: int) -> Iterator[OrgQueue]:
         """The largest boxes first, as long as all of them take more than the bound."""
-        for box in sorted(self.outbox.boxes(), key=lambda box: box.bytes, reverse=True):
+        for box in sorted(self.outbox.queues(), key=lambda box: box.bytes, reverse=True):
             if self.outbox.bytes < bound:
                 return
             yield box
