@@ -179,7 +179,7 @@ def test_also_when_no_more_calls_come(make_recorder: MakeRecorder, counted: Coun
     assert counted("acme") == counted("*") == 3
     monotonic.advance(11)
     assert recorder.flush()
-    assert recorder._flusher.sender.outbox.boxes() == []
+    assert recorder._flusher.sender.outbox.queues() == []
 
 
 def test_what_redis_kept_is_let_go_of(make_recorder: MakeRecorder) -> None:

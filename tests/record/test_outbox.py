@@ -1,4 +1,4 @@
-"""Boxes: rows wait, are cut into numbered chunks, and are kept until Redis surely has them."""
+"""Calls wait, are cut into numbered chunks, and are kept until Redis surely has them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ NOW = MINUTE + 20
 SCHEMA = Schema(Settings())
 
 
-def box_of(*given_cells: Cell) -> OrgQueue:
-    box = OrgQueue(SCHEMA, "acme")
+def queue_of(*given_cells: Cell) -> OrgQueue:
+    queue = OrgQueue(SCHEMA, "acme")
     for one in given_cells:
-        box.put(*one)
-    box.seal(NOW)
-    return box
+        queue.put(*one)
+    queue.seal(NOW)
+    return queue
 
 
-def numbers(box: OrgQueue) -> tuple[list[int], list[int]]:
-    return [chunk.number for chunk in box.pending], [chunk.number for _, chunk in box.retained]
+def numbers(queue: OrgQueue) -> tuple[list[int], list[int]]:
+    return [chunk.number for chunk in queue.pending], [chunk.number for _, chunk in queue.retained]
 
 
 def test_rows_that_are_alike_are_added_up_while_they_wait() -> None:
-    box = box_of(cell(), cell(bins={73: 1, 2: 1}, calls=2), cell(status=404))
-    (chunk,) = box.pending
+    queue = queue_of(cell(), cell(bins={73: 1, 2: 1}, calls=2), cell(status=404))
+    (chunk,) = queue.pending
     assert [(key.status, totals.calls, totals.bins) for key, totals in chunk.cells.items()] == [
         (200, 3, {73: 2, 2: 1}),
         (404, 1, {73: 1}),
@@ -39,95 +39,95 @@ def test_rows_that_are_alike_are_added_up_while_they_wait() -> None:
 
 def test_chunks_are_cut_by_rows_of_about_2500_increments() -> None:
     given_cells = [cell(key=f"key_{number % 50}", endpoint=f"GET /{number}") for number in range(500)]
-    box = box_of(*given_cells)
-    sizes = [expand(SCHEMA, chunk, NOW).increments for chunk in box.pending]
-    assert [chunk.number for chunk in box.pending] == list(range(1, len(sizes) + 1))
-    assert sum(len(chunk.cells) for chunk in box.pending) == 500
+    queue = queue_of(*given_cells)
+    sizes = [expand(SCHEMA, chunk, NOW).increments for chunk in queue.pending]
+    assert [chunk.number for chunk in queue.pending] == list(range(1, len(sizes) + 1))
+    assert sum(len(chunk.cells) for chunk in queue.pending) == 500
     assert all(1_500 <= size <= 2_700 for size in sizes[:-1])
 
 
 @settings(max_examples=30, deadline=None)
 @given(lists_of_cells())
 def test_no_row_is_lost_or_cut(given_cells: list[Cell]) -> None:
-    box = OrgQueue(Schema(Settings(dimensions=("project",), counters=("records",))), "acme")
+    queue = OrgQueue(Schema(Settings(dimensions=("project",), counters=("records",))), "acme")
     calls = sum(totals.calls for _, totals in given_cells)
     for one in given_cells:
-        box.put(*one)
-    before = box.bytes
-    box.seal(NOW)
-    assert sum(chunk.calls for chunk in box.pending) == calls == box.calls()
-    assert box.bytes == before
-    while box.pending:
-        box.acknowledge(0)
-    box.release(20)
-    assert box.bytes == 0
+        queue.put(*one)
+    before = queue.bytes
+    queue.seal(NOW)
+    assert sum(chunk.calls for chunk in queue.pending) == calls == queue.calls()
+    assert queue.bytes == before
+    while queue.pending:
+        queue.acknowledge(0)
+    queue.release(20)
+    assert queue.bytes == 0
 
 
 def test_late_calls_are_dropped_and_counted() -> None:
-    box = OrgQueue(SCHEMA, "acme")
-    box.put(*cell())
-    box.put(*cell(minute=MINUTE - 900 * 86400, calls=3))
-    assert box.seal(NOW) == 3
-    (chunk,) = box.pending
+    queue = OrgQueue(SCHEMA, "acme")
+    queue.put(*cell())
+    queue.put(*cell(minute=MINUTE - 900 * 86400, calls=3))
+    assert queue.seal(NOW) == 3
+    (chunk,) = queue.pending
     assert (len(chunk.cells), chunk.dropped) == (1, 3)
 
 
 def test_drops_alone_are_a_chunk() -> None:
-    box = OrgQueue(SCHEMA, "acme")
-    box.dropped = 2
-    assert box.has_news
-    box.seal(NOW)
-    assert [(chunk.cells, chunk.dropped) for chunk in box.pending] == [({}, 2)]
+    queue = OrgQueue(SCHEMA, "acme")
+    queue.dropped = 2
+    assert queue.has_news
+    queue.seal(NOW)
+    assert [(chunk.cells, chunk.dropped) for chunk in queue.pending] == [({}, 2)]
 
 
-def boxes_of_five() -> OrgQueue:
-    box = OrgQueue(SCHEMA, "acme")
+def queue_of_five() -> OrgQueue:
+    queue = OrgQueue(SCHEMA, "acme")
     for number in range(5):
-        box.put(*cell(endpoint=f"GET /{number}"))
-        box.seal(NOW)
-    return box
+        queue.put(*cell(endpoint=f"GET /{number}"))
+        queue.seal(NOW)
+    return queue
 
 
 def test_acknowledged_chunks_are_kept_for_ten_seconds() -> None:
-    box = boxes_of_five()
-    box.acknowledge(100)
-    box.acknowledge(105)
-    assert numbers(box) == ([3, 4, 5], [1, 2])
-    box.acknowledge(110)
-    assert numbers(box) == ([4, 5], [2, 3])
-    assert box.acked == 3
+    queue = queue_of_five()
+    queue.acknowledge(100)
+    queue.acknowledge(105)
+    assert numbers(queue) == ([3, 4, 5], [1, 2])
+    queue.acknowledge(110)
+    assert numbers(queue) == ([4, 5], [2, 3])
+    assert queue.acked == 3
 
 
 def test_what_redis_forgot_is_sent_again_in_order() -> None:
-    box = boxes_of_five()
+    queue = queue_of_five()
     for _ in range(4):
-        box.acknowledge(100)
-    box.rewind(2)
-    assert numbers(box) == ([3, 4, 5], [1, 2])
-    assert box.acked == 2
+        queue.acknowledge(100)
+    queue.rewind(2)
+    assert numbers(queue) == ([3, 4, 5], [1, 2])
+    assert queue.acked == 2
 
 
 def test_what_redis_already_has_is_not_sent() -> None:
-    box = boxes_of_five()
-    box.rewind(3)
-    assert numbers(box) == ([4, 5], [])
-    assert box.acked == 3
+    queue = queue_of_five()
+    queue.rewind(3)
+    assert numbers(queue) == ([4, 5], [])
+    assert queue.acked == 3
 
 
 def test_giving_up_keeps_the_number_and_counts_the_calls_as_dropped() -> None:
-    box = boxes_of_five()
-    assert box.give_up() == 1
-    assert (box.pending[0].number, box.pending[0].cells, box.pending[0].dropped) == (1, {}, 1)
-    assert box.give_up() == 0
-    assert numbers(box)[0] == [2, 3, 4, 5]
+    queue = queue_of_five()
+    assert queue.give_up() == 1
+    assert (queue.pending[0].number, queue.pending[0].cells, queue.pending[0].dropped) == (1, {}, 1)
+    assert queue.give_up() == 0
+    assert numbers(queue)[0] == [2, 3, 4, 5]
 
 
 def test_the_operator_sees_the_same_calls_without_keys() -> None:
     found = Outbox(Schema(Settings()))
     for one in cell(), cell(key="key_8"), cell(org="globex"), cell(key="key_8", status=500):
         found.put(*one)
-    assert {box.org for box in found.boxes()} == {"acme", "globex", "*"}
-    whole = found.box("*")
+    assert {queue.org for queue in found.queues()} == {"acme", "globex", "*"}
+    whole = found.queue("*")
     assert Counter({(*key.owner, key.status): totals.calls for key, totals in whole.waiting.items()}) == {
         ("acme", "", 200): 2,
         ("globex", "", 200): 1,
@@ -141,24 +141,24 @@ def test_without_the_operators_tree() -> None:
     found.put(*cell())
     found.drop("acme", 1)
     found.drop("*", 1)
-    assert [box.org for box in found.boxes()] == ["acme"]
+    assert [queue.org for queue in found.queues()] == ["acme"]
 
 
-def test_numbers_outlive_their_box() -> None:
+def test_numbers_outlive_their_queue() -> None:
     found = Outbox(SCHEMA)
     found.put(*cell())
-    for box in found.boxes():
-        box.seal(NOW)
-        box.acknowledge(0)
+    for queue in found.queues():
+        queue.seal(NOW)
+        queue.acknowledge(0)
     found.tidy()
-    assert len(found.boxes()) == 2
-    for box in found.boxes():
-        box.release(10)
+    assert len(found.queues()) == 2
+    for queue in found.queues():
+        queue.release(10)
     found.tidy()
-    assert found.boxes() == []
+    assert found.queues() == []
     assert found.bytes == 0
     assert sorted(found.organisations()) == ["*", "acme"]
     found.put(*cell())
-    found.box("acme").seal(NOW)
-    assert found.box("acme").pending[0].number == 2
-    assert found.box("acme").acked == 1
+    found.queue("acme").seal(NOW)
+    assert found.queue("acme").pending[0].number == 2
+    assert found.queue("acme").acked == 1

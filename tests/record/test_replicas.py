@@ -67,7 +67,7 @@ def test_without_enough_replicas_it_is_kept_and_no_failure(
         assert recorder.flush()
         monotonic.advance(RETAINED_SECONDS + 1)
         assert recorder.stats().unreplicated == number
-    assert len(recorder._flusher.sender.outbox.box("acme").retained) == 3
+    assert len(recorder._flusher.sender.outbox.queue("acme").retained) == 3
     assert recorder.stats().state == "ok"
     assert counted() == 3
     assert recorder.close()

@@ -47,7 +47,7 @@ class ChunkSender:
     def seal(self) -> list[Chunk]:
         """Number everything that waits; the new chunks."""
         chunks: list[Chunk] = []
-        for queue in self._outbox.boxes():
+        for queue in self._outbox.queues():
             before = len(queue.pending)
             self._seal(queue)
             chunks += list(queue.pending)[before:]
@@ -63,7 +63,7 @@ class ChunkSender:
             sealing: number what waits, where nothing that is numbered waits before it.
         """
         down: dict[str, str] = {}
-        for queue in self._outbox.boxes():
+        for queue in self._outbox.queues():
             if not queue.has_news or queue.org in self._failed:
                 continue
             # In a cluster, the nodes that answer don't wait for one that doesn't.
@@ -156,12 +156,12 @@ class ChunkSender:
     @property
     def progress(self) -> tuple[int, int]:
         """Changes while chunks that Redis refuses are tried again or dropped."""
-        return sum(queue.failures for queue in self._outbox.boxes()), sum(self._status.dropped.values())
+        return sum(queue.failures for queue in self._outbox.queues()), sum(self._status.dropped.values())
 
     def verify(self) -> str:
         """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any."""
         old = self._options.monotonic() - RETAINED_SECONDS
-        queues = {queue.org: queue for queue in self._outbox.boxes() if queue.retained and queue.retained[0][0] <= old}
+        queues = {queue.org: queue for queue in self._outbox.queues() if queue.retained and queue.retained[0][0] <= old}
         if not queues:
             return ""
         try:
@@ -178,7 +178,7 @@ class ChunkSender:
     def confirm(self) -> None:
         """Ask replicas to confirm what was acknowledged. It is kept until enough of them do."""
         nodes: dict[str, list[OrgQueue]] = {}
-        for queue in self._outbox.boxes():
+        for queue in self._outbox.queues():
             if queue.confirmed is not None and queue.confirmed < queue.acked:
                 nodes.setdefault(self._writer.node_of(queue.org), []).append(queue)
         for queues in nodes.values():
@@ -204,7 +204,7 @@ class ChunkSender:
 
     def _largest(self) -> Iterator[OrgQueue]:
         """The largest queues first, while all of them together take too much."""
-        for queue in sorted(self._outbox.boxes(), key=lambda queue: queue.bytes, reverse=True):
+        for queue in sorted(self._outbox.queues(), key=lambda queue: queue.bytes, reverse=True):
             if self._outbox.bytes < self._options.backlog_bytes // 2:
                 return
             yield queue

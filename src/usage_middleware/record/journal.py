@@ -57,7 +57,7 @@ class Journal:
 
     def note_acks(self, outbox: Outbox) -> None:
         """Note what was acknowledged since. It does not wait for the disk, for a chunk may be sent twice."""
-        acked = {queue.org: queue.acked for queue in outbox.boxes() if self._acked.get(queue.org, 0) != queue.acked}
+        acked = {queue.org: queue.acked for queue in outbox.queues() if self._acked.get(queue.org, 0) != queue.acked}
         if acked and self._file is not None:
             self._append(SpoolRecord(self._spool.now(), acked=acked), durable=False)
             self._acked.update(acked)
@@ -138,7 +138,7 @@ def _calls(entry: SpoolRecord) -> Iterator[tuple[str, int]]:
 
 def _entries(outbox: Outbox, cells: Mapping[CallKey, CallTotals], now: int) -> Iterator[SpoolRecord]:
     """All that an outbox and these cells hold. Everything in the outbox has a number, except drops."""
-    queues = outbox.boxes()
+    queues = outbox.queues()
     dropped = {queue.org: queue.dropped for queue in queues if queue.dropped}
     retained = [chunk for queue in queues for _, chunk in queue.retained]
     numbers = outbox.numbers()

@@ -166,28 +166,28 @@ class Outbox:
     def __init__(self, schema: Schema, *, replicated: bool = False) -> None:
         self._schema = schema
         self._replicated = replicated
-        self._boxes: dict[str, OrgQueue] = {}
+        self._queues: dict[str, OrgQueue] = {}
         self._numbers: dict[str, int] = {}
 
     def put(self, key: CallKey, totals: CallTotals) -> None:
         """Add calls for their organisation and for the operator's tree, if there is one."""
         org, _ = key.owner
         if self._schema.settings.operator_tree:
-            self.box(OPERATOR).put(replace(key, caller=(org, "")), totals.copy())
-        self.box(org).put(key, totals)
+            self.queue(OPERATOR).put(replace(key, caller=(org, "")), totals.copy())
+        self.queue(org).put(key, totals)
 
     def drop(self, org: str, calls: int) -> None:
         """Count calls of an organisation as dropped; `*` if it is not known whose they are."""
         if org != OPERATOR:
-            self.box(org).dropped += calls
+            self.queue(org).dropped += calls
         if self._schema.settings.operator_tree:
-            self.box(OPERATOR).dropped += calls
+            self.queue(OPERATOR).dropped += calls
 
-    def box(self, org: str) -> OrgQueue:
+    def queue(self, org: str) -> OrgQueue:
         """The queue of an organisation."""
-        found = self._boxes.get(org)
+        found = self._queues.get(org)
         if found is None:
-            found = self._boxes[org] = OrgQueue(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
+            found = self._queues[org] = OrgQueue(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
         return found
 
     def know(self, org: str, number: int) -> None:
@@ -196,39 +196,39 @@ class Outbox:
 
     def numbers(self) -> dict[str, int]:
         """The number of each organisation's last chunk."""
-        return {**self._numbers, **{org: box.sealed for org, box in self._boxes.items()}}
+        return {**self._numbers, **{org: queue.sealed for org, queue in self._queues.items()}}
 
-    def boxes(self) -> list[OrgQueue]:
+    def queues(self) -> list[OrgQueue]:
         """All queues in use."""
-        return list(self._boxes.values())
+        return list(self._queues.values())
 
     def tidy(self) -> None:
         """Keep only the number of each organisation that has nothing on its way."""
-        for org, box in list(self._boxes.items()):
-            if not box.has_news and not box.retained:
-                self._numbers[org] = box.sealed
-                del self._boxes[org]
+        for org, queue in list(self._queues.items()):
+            if not queue.has_news and not queue.retained:
+                self._numbers[org] = queue.sealed
+                del self._queues[org]
 
     def organisations(self) -> list[str]:
         """Every organisation that this worker ever cut a chunk for."""
-        return list({**self._numbers, **self._boxes})
+        return list({**self._numbers, **self._queues})
 
     @property
     def settled(self) -> bool:
         """True when everything is acknowledged."""
-        return not any(box.has_news for box in self._boxes.values())
+        return not any(queue.has_news for queue in self._queues.values())
 
     @property
     def confirmed(self) -> bool:
         """True when enough replicas have all that was acknowledged."""
-        return all(box.confirmed is None or box.confirmed >= box.acked for box in self._boxes.values())
+        return all(queue.confirmed is None or queue.confirmed >= queue.acked for queue in self._queues.values())
 
     @property
     def bytes(self) -> int:
         """About how many bytes all of it takes."""
-        return sum(box.bytes for box in self._boxes.values())
+        return sum(queue.bytes for queue in self._queues.values())
 
     @property
     def calls(self) -> int:
         """How many calls of organisations are not acknowledged."""
-        return sum(box.calls() for box in self._boxes.values() if box.org != OPERATOR)
+        return sum(queue.calls() for queue in self._queues.values() if queue.org != OPERATOR)

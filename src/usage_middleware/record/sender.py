@@ -129,7 +129,7 @@ class Sender:
         cells, dropped, _ = batch
         if self._journal is not None and (cells or dropped):
             self._drop(dropped, {})
-            unsent = {queue.org: queue.dropped for queue in self.outbox.boxes() if queue.dropped}
+            unsent = {queue.org: queue.dropped for queue in self.outbox.queues() if queue.dropped}
             self._on_disk(lambda journal: journal.note([], cells, unsent, replaces=False))
             dropped = {}
         self.parked.park(cells, dropped)

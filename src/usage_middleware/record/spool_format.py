@@ -164,12 +164,12 @@ class SpoolState:
             lost[org] = sum(chunk.calls for chunk in self.pending(org) if _is_old(chunk, now))
             retained = [chunk for chunk in self._retained(org) if not _is_old(chunk, now)]
             if pending or retained:
-                box = outbox.box(org)
-                box.acked = self._acked(org)
-                box.confirmed = None if box.confirmed is None else 0
-                box.restore(pending, retained)
+                queue = outbox.queue(org)
+                queue.acked = self._acked(org)
+                queue.confirmed = None if queue.confirmed is None else 0
+                queue.restore(pending, retained)
         for org, calls in self.dropped.items():
-            outbox.box(org).dropped += calls
+            outbox.queue(org).dropped += calls
         return lost
 
     @property
