@@ -108,10 +108,10 @@ class Capture:
         """True for a request that is not counted after all."""
         if notes.get(EXCLUDE):
             return True
-        if self.exclusion.asks is None:
+        if self.exclusion.predicate is None:
             return False
         try:
-            return bool(self.exclusion.asks(request()))
+            return bool(self.exclusion.predicate(request()))
         except Exception:
             self.count_error("exclude raised")
             return False
