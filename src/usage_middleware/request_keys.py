@@ -1,4 +1,4 @@
-"""The names under which we, and applications, leave notes in an ASGI scope or a WSGI environ."""
+"""The keys that we, and applications, set in an ASGI scope or a WSGI environ."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 #: The `Call` being recorded. Its presence tells a second middleware to pass through.
 CALL = "usage.call"
-#: A route template left by the application, or by an adapter for a framework that keeps none.
+#: A route template set by the application, or by an integration for a framework that keeps none.
 ROUTE = "usage.route"
-#: True where this request is not to be counted: the usage app marks its own requests with it.
+#: True if this request is not counted. The usage app sets it for its own requests.
 EXCLUDE = "usage.exclude"
 
 
 def leave_out(notes: MutableMapping[str, Any]) -> None:
-    """Mark a request as one that is not counted; also where a middleware in between works on a copy of its notes."""
+    """Mark a request as not counted, also where a middleware in between works on a copy of its scope or environ."""
     notes[EXCLUDE] = True
     outer = getattr(notes.get(CALL), "notes", None)
     if outer is not None:

@@ -77,9 +77,9 @@ def calls_of(number: int) -> int:
 
 def record(usage: Usage, org: str, key: str, endpoint: str, project: str, times: int) -> None:
     caller = org_member(org), key_member(key)
-    record_call(usage.recorder, caller, endpoint_member("GET", endpoint), (project,), 200, 8_000, times, (times,))
+    record_call(usage.recorder, caller, f"GET {endpoint}", (project,), 200, 8_000, times, (times,))
     for _ in range(times - 1):
-        record_call(usage.recorder, caller, endpoint_member("GET", endpoint), (project,), 200, 8_000, 0, (0,))
+        record_call(usage.recorder, caller, f"GET {endpoint}", (project,), 200, 8_000, 0, (0,))
 
 
 @pytest.fixture(params=[None, {"key": 4, "endpoint": 3, "project": 2}], ids=["whole boards", "sharded boards"])

@@ -210,7 +210,7 @@ class _ScopeCall(Call):
         try:
             if latency is None:
                 latency = capture.timer() - self.started
-                if (EXCLUDE in self.notes or capture.exclusion.asks is not None) and self._is_excluded():
+                if (EXCLUDE in self.notes or capture.exclusion.predicate is not None) and self._is_excluded():
                     return
             who, headers = None, ()
             if self.caller is None:

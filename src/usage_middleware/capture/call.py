@@ -20,14 +20,15 @@ from usage_middleware.request_keys import CALL
 if TYPE_CHECKING:
     from usage_middleware.capture.identity import Caller
 
-#: Where a kind of request keeps its scope or environ. Remembered, for to ask Flask's `request` for what it has not is dear.
+#: The attributes in which a request may hold its scope or environ. The right one is cached by type, because asking Flask's
+#: `request` for an attribute that it lacks is slow.
 _PLACES = ("scope", "environ", "env")
 _MAX_KINDS = 64
 _place_of: dict[type, str] = {}
 
 
 class Track:
-    """What `track()` gives: says of a request who called, what for, and how much. This one says it to nobody."""
+    """What `track()` returns. This one does nothing: it is for requests that are not recorded."""
 
     __slots__ = ()
 
@@ -36,7 +37,7 @@ class Track:
         return self
 
     def tag(self, **tags: object) -> Self:
-        """Say what the call was for, in declared dimensions. None or an empty string takes a tag back."""
+        """Say what the call was for, in declared dimensions. None or an empty string removes a tag."""
         return self
 
     def count(self, **counts: int) -> Self:
@@ -48,7 +49,7 @@ NOWHERE = Track()
 
 
 def track(request: Any) -> Track:
-    """The request being recorded, to be told who called (`identify`), what for (`tag`) and how much (`count`).
+    """The request being recorded, with the methods `identify` (who called), `tag` (what for) and `count` (how much).
 
     Takes a request of Starlette, Flask or Django, a bare ASGI scope or a WSGI environ. Outside a recorded request, and
     after the last byte of its response, it does nothing.
@@ -76,7 +77,7 @@ def _notes(request: Any) -> Any:
             if len(_place_of) < _MAX_KINDS:
                 _place_of[type(request)] = place
             return notes
-    # At last: to ask an abstract class costs as much as all else that `track` does.
+    # Last, because asking an abstract class costs as much as the rest of `track`.
     return request if isinstance(request, MutableMapping) else {}
 
 

@@ -21,22 +21,22 @@ Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
 class Exclusion:
     """The requests that are not counted.
 
-    A path stands for itself, exactly: `/health` is not `/health/`. With `*` at its end it stands for all that begins as
-    it does: `/internal/*` for everything below `/internal/`, `/internal*` for `/internals` too. Paths are those that the
-    application sees, without the prefix of its deployment. A callable gets the same request as `identify`, after the
-    application has answered, and says True for what is not to be counted.
+    A path matches exactly: `/health` is not `/health/`. A path that ends in `*` matches every path with that prefix:
+    `/internal/*` everything below `/internal/`, `/internal*` also `/internals`. Paths are those that the application sees,
+    without the prefix of its deployment. A callable gets the same request as `identify`, after the application has
+    answered, and returns True for a request that is not counted.
 
     Raises:
-        ConfigurationError: if a path does not begin with `/`, or has a `*` elsewhere than at its end; if the callable is async.
+        ConfigurationError: if a path does not begin with `/`, or has a `*` before its end; if the callable is async.
     """
 
     def __init__(self, exclude: Exclude = None) -> None:
         if callable(exclude):
             check_plain_function("exclude", exclude)
-        self.asks: Callable[[Any], bool] | None = exclude if callable(exclude) else None
+        self.predicate: Callable[[Any], bool] | None = exclude if callable(exclude) else None
         paths = () if exclude is None or callable(exclude) else (exclude,) if isinstance(exclude, str) else tuple(exclude)
         for path in paths:
-            _check(path)
+            _require_path(path)
         self._exact = frozenset(path for path in paths if not path.endswith("*"))
         self._begins = tuple(path[:-1] for path in paths if path.endswith("*"))
         self.has_paths = bool(paths)
@@ -46,7 +46,7 @@ class Exclusion:
         return path in self._exact or path.startswith(self._begins)
 
 
-def _check(path: object) -> None:
+def _require_path(path: object) -> None:
     if not isinstance(path, str) or not path.startswith("/") or "*" in path[:-1]:
         raise ConfigurationError(f"exclude: a path begins with / and may end with *, not {path!r}; or give a callable")
 
@@ -143,10 +143,10 @@ class Capture:
         """True for a request that is not counted after all."""
         if notes.get(EXCLUDE):
             return True
-        if self.exclusion.asks is None:
+        if self.exclusion.predicate is None:
             return False
         try:
-            return bool(self.exclusion.asks(request()))
+            return bool(self.exclusion.predicate(request()))
         except Exception:
             self.count_error("exclude raised")
             return False

@@ -25,7 +25,7 @@ _cached_key_member = lru_cache(maxsize=8192)(key_member)
 
 
 class Caller:
-    """Who called: an organisation and the id of one of its keys, or the credential that was shown.
+    """Who called: an organisation and the id of one of its keys, or the credential that the request carries.
 
     Without `key` the call counts under `(anonymous)`, without `org` under `default`. A `credential` is hashed at once, and
     looked up in the key directory later, never during the request.
@@ -69,10 +69,10 @@ NOBODY = Caller()
 
 
 def require_caller(found: object) -> Caller:
-    """What `identify` returned.
+    """The caller that `identify` returned.
 
     Raises:
-        ConfigurationError: if that is no caller.
+        ConfigurationError: if it returned something else.
     """
     if not isinstance(found, Caller):
         raise ConfigurationError(f"identify must return a Caller or None, not {type(found).__name__}")
@@ -126,7 +126,7 @@ class EnvironHeaders(Mapping[str, str]):
 
 
 class State:
-    """What the application left on its request's state (`request.state.user`), to be read by attribute."""
+    """What the application left on its request (`request.state.user`), as attributes."""
 
     __slots__ = ("_left",)
 

@@ -156,7 +156,7 @@ class EnvironCall(Call):
         latency = (capture.timer() if self.stopped is None else self.stopped) - self.started
         self.status = self.status or 500
         try:
-            if (EXCLUDE not in notes and capture.exclusion.asks is None) or not capture.is_excluded(notes, self._request):
+            if (EXCLUDE not in notes and capture.exclusion.predicate is None) or not capture.is_excluded(notes, self._request):
                 caller, values = self.caller, None
                 if caller is None:
                     if capture.identify is None:

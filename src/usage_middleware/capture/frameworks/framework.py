@@ -1,4 +1,4 @@
-"""What an adapter says of its framework. Adapters read by duck typing: none of them imports its framework."""
+"""The interface of an adapter. Adapters read by duck typing: none of them imports its framework."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_DEPTH = 16
 
 
 class Framework:
-    """One framework. Each middleware has its own instance, which may remember what it read of the application."""
+    """The adapter of one framework. Each middleware has its own instance, which may cache what it read of the application."""
 
     #: The key that the framework's router leaves in the scope or environ, whether or not a route matched.
     routed_key: str
