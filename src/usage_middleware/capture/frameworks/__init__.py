@@ -44,7 +44,7 @@ class TemplateFinder:
     """
 
     def __init__(self, frameworks: Sequence[type[Framework]], app: Any, count_error: Callable[[str], None]) -> None:
-        self._frameworks = tuple(framework() for framework in frameworks)
+        self._asked = [(framework.routed_key, framework().template) for framework in frameworks]
         self._app = app
         self._count_error = count_error
         self._warned = False
@@ -56,9 +56,9 @@ class TemplateFinder:
             given = notes.get(ROUTE)
             if given is not None:
                 return template_of(given)
-            for framework in self._frameworks:
-                if framework.routed_key in notes:
-                    return framework.template(call, error)
+            for routed_key, template in self._asked:
+                if routed_key in notes:
+                    return template(call, error)
         except Exception:
             self._count_error("template unreadable")
             return UNKNOWN
@@ -73,7 +73,7 @@ class TemplateFinder:
         try:
             if (
                 300 <= call.status < 500
-                or any(framework.routed_key in call.notes for framework in self._frameworks)
+                or any(routed_key in call.notes for routed_key, _ in self._asked)
                 or not any(framework.has_routes(self._app) for framework in _ALL)
             ):
                 return UNMATCHED
