@@ -19,7 +19,6 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 BucketSize = Literal["minute", "hour", "day", "week", "month", "quarter", "year"]
-BUCKET_SIZES: tuple[BucketSize, ...] = ("minute", "hour", "day", "week", "month", "quarter", "year")
 
 
 class Resolution(NamedTuple):

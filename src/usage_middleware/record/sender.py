@@ -8,12 +8,13 @@ from collections.abc import Callable
 from usage_middleware.events import CallerId, owner_of
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Batch
-from usage_middleware.record.attribution import Callers, CountError, Resolved, put
+from usage_middleware.record.attribution import Callers, CountError, put
 from usage_middleware.record.chunk_sender import MOST_SILENCES, ChunkSender
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.parked import Parked
 from usage_middleware.record.spool import Spool
+from usage_middleware.store.keys import Resolved
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 

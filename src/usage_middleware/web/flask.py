@@ -6,8 +6,9 @@ from typing import Any
 
 import flask
 
+from usage_middleware.request_keys import leave_out
 from usage_middleware.web.auth import Auth, require_auth
-from usage_middleware.web.handler import Handler, HasReports, leave_out
+from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.wsgi import request_of
 
 #: Flask passes all of them on, so that the error of a method that is not possible is ours.

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from usage_middleware import request_keys
 from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.report import csv
 from usage_middleware.report.context import ReportSource, report_scope
@@ -164,14 +163,6 @@ def viewer_from(authenticate: Authenticate) -> Viewer:
     if isinstance(found, Viewer):
         return found
     raise unauthenticated() if found is None else not_a_viewer(found)
-
-
-def leave_out(notes: MutableMapping[str, Any]) -> None:
-    """Mark a request as one that is not counted, also where a middleware in between copied its scope or environ."""
-    notes[request_keys.EXCLUDE] = True
-    outer = getattr(notes.get(request_keys.CALL), "notes", None)
-    if outer is not None:
-        outer[request_keys.EXCLUDE] = True
 
 
 def _shape_headers(view: AnyView, shape: str) -> Mapping[str, str]:
