@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Self
 
 from usage_middleware.capture.identity import Caller, Notes
 from usage_middleware.errors import ConfigurationError, UndeclaredName
 from usage_middleware.events import MAX_COUNT
-
-if TYPE_CHECKING:
-    from usage_middleware.capture.capture import Capture
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
-
 from usage_middleware.request_keys import CALL
 
 if TYPE_CHECKING:
-    from usage_middleware.capture.identity import Caller
+    from usage_middleware.capture.capture import Capture
 
 #: The attributes in which a request may hold its scope or environ. The right one is cached by type, because asking Flask's
 #: `request` for an attribute that it lacks is slow.

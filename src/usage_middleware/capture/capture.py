@@ -15,6 +15,12 @@ from usage_middleware.events import RawCall
 from usage_middleware.options import Settings, check_plain_function
 from usage_middleware.request_keys import EXCLUDE
 
+log = logging.getLogger("usage_middleware.capture")
+
+_MAX_APPS = 16
+_MAX_NAMES = 64
+
+#: What `Usage(exclude=...)` takes.
 Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
 
 
@@ -49,12 +55,6 @@ class Exclusion:
 def _require_path(path: object) -> None:
     if not isinstance(path, str) or not path.startswith("/") or "*" in path[:-1]:
         raise ConfigurationError(f"exclude: a path begins with / and may end with *, not {path!r}; or give a callable")
-
-
-log = logging.getLogger("usage_middleware.capture")
-
-_MAX_APPS = 16
-_MAX_NAMES = 64
 
 
 class TakesCalls(Protocol):
