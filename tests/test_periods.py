@@ -21,9 +21,9 @@ from usage_middleware.periods import (
     buckets,
     cover,
     midnight,
-    names,
     resolutions,
     rfc3339,
+    slot_names,
     zone,
 )
 
@@ -87,12 +87,12 @@ def test_nothing_covers_the_future() -> None:
     ],
 )
 def test_names_are_those_of_the_documented_table(layer: str, text: str, slot: str, block: str, field: str) -> None:
-    found = names(Slot(LAYERS.named(layer), at(text)), 1800)
+    found = slot_names(Slot(LAYERS.named(layer), at(text)), 1800)
     assert (found.slot, found.block, found.field) == (slot, block, field)
 
 
 def test_the_block_of_december_ends_with_the_year() -> None:
-    assert names(Slot(LAYERS.day, at("2026-12-31T00:00Z")), 1800).block_end == at("2027-01-01T00:00Z")
+    assert slot_names(Slot(LAYERS.day, at("2026-12-31T00:00Z")), 1800).block_end == at("2027-01-01T00:00Z")
 
 
 SIZES = st.sampled_from(get_args(BucketSize))

@@ -97,10 +97,10 @@ def resolutions(slot_minutes: int = 30) -> Resolutions:
 
 
 @lru_cache(maxsize=8192)
-def names(slot: Slot, middle_seconds: int) -> SlotNames:
+def slot_names(slot: Slot, middle_seconds: int) -> SlotNames:
     """What a slot and its block are called in keys and fields.
 
-    >>> names(Slot(Resolution("1m", 60, 0), 1795268700), 1800)[:3]
+    >>> slot_names(Slot(Resolution("1m", 60, 0), 1795268700), 1800)[:3]
     ('2026-11-21T13:45', '2026-11-21T13:30', '45')
     """
     at = datetime.fromtimestamp(slot.start, UTC)

@@ -122,7 +122,7 @@ class Usage:
             rank_by=rank_by,
             untagged=untagged,
             endpoint_label=endpoint_label,
-            kept=retention,
+            retention_changes=retention,
             slot_minutes=slot_minutes,
             max_members=max_members,
             shards=shards,
@@ -203,10 +203,10 @@ def _settings(
     counters: Sequence[str],
     rates: Mapping[str, tuple[str, str]] | None,
     untagged: str | Mapping[str, str],
-    kept: Mapping[str, Mapping[str, timedelta | int]] | None,
+    retention_changes: Mapping[str, Mapping[str, timedelta | int]] | None,
     max_members: int | Mapping[str, int] | None,
     shards: Mapping[str, int] | None,
-    **as_they_are: object,
+    **others: object,
 ) -> Settings:
     names = _names("dimensions", dimensions)
     limits = dict.fromkeys(("endpoint", "key", "org", *names), max_members) if isinstance(max_members, int) else max_members
@@ -215,10 +215,10 @@ def _settings(
         counters=_names("counters", counters),
         rates=dict(rates or {}),
         untagged=dict.fromkeys(names, untagged) if isinstance(untagged, str) else dict(untagged),
-        retention=retention(kept),
+        retention=retention(retention_changes),
         max_members=dict(limits or {}),
         shards=dict(shards or {}),
-        **as_they_are,  # type: ignore[arg-type]
+        **others,  # type: ignore[arg-type]
     )
 
 

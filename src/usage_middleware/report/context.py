@@ -142,7 +142,7 @@ class ReportContext:
 
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
-        return self.reader.sheet(org, self.now)
+        return self.reader.batch(org, self.now)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""

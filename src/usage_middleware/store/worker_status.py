@@ -134,9 +134,9 @@ class SeenStatus(WorkerStatus, kw_only=True):
     @classmethod
     def parse(cls, worker: str, fields: Mapping[str, str]) -> SeenStatus:
         """Read the fields of `worker:<id>`; without what another version of this package writes differently."""
-        told = {_OLD_NAMES.get(name, name): value for name, value in fields.items() if value}
-        told["seen_ms"] = told.pop("beat_ms", "0")
+        known = {_OLD_NAMES.get(name, name): value for name, value in fields.items() if value}
+        known["seen_ms"] = known.pop("beat_ms", "0")
         try:
-            return msgspec.convert({**told, "worker": worker}, cls, strict=False)
+            return msgspec.convert({**known, "worker": worker}, cls, strict=False)
         except msgspec.ValidationError:
             return cls(worker=worker)

@@ -20,7 +20,7 @@ FEATURES = ""
 WORKER_SECONDS = 60
 #: How long replicas may take to confirm a flush.
 WAIT_MS = 1_000
-#: A route that no worker has told of for so long is gone.
+#: A route that no worker has published for this long is gone.
 ROUTE_SECONDS = 2 * DAY
 
 _SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
@@ -34,9 +34,9 @@ class Outcome(Enum):
     COUNTED = "counted"
     """It is in Redis, now or since an earlier attempt."""
     GAP = "gap"
-    """Redis lacks numbers before it: send from `Answer.last` on."""
+    """Redis lacks numbers before it: send from `SendResult.last` on."""
     FULL = "full"
-    """`Answer.refused` are over the cap: send it again without them."""
+    """`SendResult.refused` are over the cap: send it again without them."""
     LATER = "later"
     """This organisation can't be written now; others may."""
     AWAY = "away"
@@ -98,7 +98,7 @@ class Writer:
 
     def _run(self, key: str, payload: bytes) -> Any:
         client = self._client()
-        from redis.exceptions import NoScriptError  # Whoever has a client has loaded redis-py.
+        from redis.exceptions import NoScriptError  # There is a client, so redis-py is loaded.
 
         arguments = (2, key, f"{key}:never", payload)
         try:
@@ -112,11 +112,11 @@ class Writer:
         Raises:
             redis_errors(): as the client does.
         """
-        asked = list(orgs)
+        wanted = list(orgs)
         with self._client().pipeline(transaction=False) as pipeline:
-            for org in asked:
+            for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
-            return {org: int(found or 0) for org, found in zip(asked, pipeline.execute(), strict=True)}
+            return {org: int(found or 0) for org, found in zip(wanted, pipeline.execute(), strict=True)}
 
     def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int) -> None:
         """Write the worker's status, for 60 s.

@@ -60,7 +60,7 @@ class Page(NamedTuple):
     """What answers under one path.
 
     Attributes:
-        is_public: anybody may look, `auth` is not asked.
+        is_public: everybody may look, without `auth`.
         cache_control: of an answer; errors are always private.
         error_fields: what its errors carry beside the envelope.
     """
@@ -79,7 +79,7 @@ class Handler:
             raise ConfigurationError(f"cache_seconds must be a whole number, 0 for no cache, not {cache_seconds!r}")
         self._source = source
         self._settings = declared = source.schema.settings
-        #: Part of a kept answer's name: two deployments on one namespace may have declared different things.
+        #: Part of a cached answer's name: two deployments on one namespace may have declared different things.
         self._declared = (declared.dimensions, declared.counters, dict(declared.rates), declared.rank_by, declared.slot_minutes)
         self._cache = AnswerCache(lambda: source.engine.read_client, source.schema, cache_seconds)
         self._pages = {
@@ -109,13 +109,13 @@ class Handler:
         query = parse(view, visit.request.query)
         shape = query.format or _preferred(visit.request.accept)
         org, name = self._entry(view, visit.viewer, query, shape)
-        body, is_kept = self._cache.answer(org, name, partial(self._body, view, visit.viewer, query, shape))
+        body, is_cached = self._cache.answer(org, name, partial(self._body, view, visit.viewer, query, shape))
         if view.is_signed and shape == JSON:
             body = _signed(body, visit.request_id, self._source.clock())
-        return Response(200, {**_shape_headers(view, shape), "X-Cache": "HIT" if is_kept else "MISS"}, body)
+        return Response(200, {**_shape_headers(view, shape), "X-Cache": "HIT" if is_cached else "MISS"}, body)
 
     def _entry(self, view: AnyView, viewer: Viewer, query: Query, shape: str) -> tuple[str, str]:
-        """The organisation that a kept answer belongs to, and its name there: a digest of all that it depends on."""
+        """The organisation that a cached answer belongs to, and its name there: a digest of all that it depends on."""
         scope = report_scope(viewer, query.params.org, getattr(query.params, "key_id", None))
         who = viewer.org, viewer.key_id, scope.org, scope.key
         return scope.org, _digest((*who, view.name, shape, query.table, query.params, self._declared))
@@ -179,7 +179,7 @@ def _digest(told: object) -> str:
 
 
 def _signed(body: bytes, request_id: str, now: float) -> bytes:
-    """The answer with the request's id first and the time last: they change with every request, so they are not kept."""
+    """The answer with the request's id first and the time last: they change with every request, so they are not cached."""
     completed = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return b'{"api_request_id":"%b",%b,"request_completed_at":"%b"}' % (request_id.encode(), body[1:-1], completed.encode())
 

@@ -28,11 +28,11 @@ def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int =
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler, checked_auth = Handler(usage.reader, cache_seconds), require_auth(auth)
+    handler, authenticate = Handler(usage.reader, cache_seconds), require_auth(auth)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave_out(environ)
-        response = handler.answer(request_of(environ), lambda: checked_auth(environ))
+        response = handler.answer(request_of(environ), lambda: authenticate(environ))
         start_response(response.status_line, list(response.headers.items()))
         return [response.body]
 
