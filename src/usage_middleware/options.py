@@ -26,7 +26,7 @@ DEFAULT_ORG = "default"
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}")
-#: Words that views use for themselves. `method` is not among them: a dimension of that name replaces the HTTP method.
+#: Names that views use for themselves. `method` is not among them: a dimension of that name replaces the HTTP method.
 RESERVED_DIMENSIONS = frozenset({"endpoint", "key", "org", "status", "latency", "calls", "day", "status_class"})
 
 #: What an endpoint of the endpoints view says beside its rates.
@@ -212,7 +212,7 @@ def _check_names(option: str, given: Mapping[str, str], allowed: tuple[str, ...]
 def _check_untagged(untagged: Mapping[str, str]) -> None:
     for name, value in untagged.items():
         is_text = isinstance(value, str) and 0 < len(value.encode("utf-8", "surrogatepass")) <= 128
-        # What else begins with a bracket would be taken for a word of ours, such as `(other)`.
+        # What else begins with a bracket would look like a reserved member, such as `(other)`.
         if not is_text or (value.startswith("(") and value != NONE):
             raise ConfigurationError(f"untagged: {name!r} must be 1 to 128 bytes of text and not begin with (, not {value!r}")
 

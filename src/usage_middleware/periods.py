@@ -67,7 +67,7 @@ class SlotNames(NamedTuple):
 
 
 class Resolutions(NamedTuple):
-    """The three layers: minutes, the middle one (30 minutes unless told otherwise), UTC days."""
+    """The three layers: minutes, the middle one (30 minutes by default), UTC days."""
 
     minute: Resolution
     middle: Resolution

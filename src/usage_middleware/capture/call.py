@@ -78,9 +78,9 @@ def _notes(request: Any) -> Any:
 class Call(Track):
     """One request while it is being answered.
 
-    It has no constructor: the middlewares (asgi.py, wsgi.py) set each field by themselves, for a second call within each
-    request costs too much. For the same reason `tag` and `count` check one by one only what is no plain string or number
-    of a declared name.
+    It has no constructor: the middlewares (asgi.py, wsgi.py) set the fields themselves, because another function call in
+    each request costs too much. For the same reason `tag` and `count` check values one by one only if some of them is not
+    a plain string or number under a declared name.
 
     Attributes:
         notes: the scope or the environ.
@@ -110,7 +110,7 @@ class Call(Track):
 
     @property
     def strict(self) -> bool:
-        """True where a mistake in the application's use of us is an error: while it is being developed."""
+        """True if the application's mistakes in tags and counts are errors, as they are in development."""
         return self.capture.strict or getattr(self.notes.get("app"), "debug", False) is True
 
     def identify(self, caller: Caller | None = None, *, org: object = None, key: object = None) -> Self:

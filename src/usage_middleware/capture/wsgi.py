@@ -131,7 +131,7 @@ class EnvironCall(Call):
             self.capture.count_error("body unreadable")
 
     def failed(self, error: BaseException) -> None:
-        """The application raised: 500, unless bytes of its response are out already."""
+        """The application raised: 500, unless a part of its response has been sent."""
         if not self.began:
             self.status = 500
         if self._template is None:

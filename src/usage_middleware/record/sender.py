@@ -62,7 +62,7 @@ class Sender:
         return self._repair_journal()
 
     def resend(self) -> bool:
-        """Send again what Redis has lost and what it has not acknowledged; False if it is no use to go on."""
+        """Send again what Redis has lost and what it has not acknowledged; False if Redis can't be written."""
         self.error = self._chunks.verify() or self.error
         return self._send()
 
@@ -225,5 +225,5 @@ class Sender:
 
     @property
     def bytes(self) -> int:
-        """About how much memory they take, with what is kept for a Redis that loses it."""
+        """About how much memory they take, with what is kept in case Redis loses it."""
         return self.outbox.bytes + self.parked.bytes

@@ -12,7 +12,7 @@ from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.worker_status import SeenStatus
 
-#: At most so many workers are listed.
+#: At most this many workers are listed.
 MOST_WORKERS = 200
 
 

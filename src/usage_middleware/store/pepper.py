@@ -1,4 +1,4 @@
-"""The pepper: the key of the hash of credentials. Without it, who can read Redis can't check guessed API keys."""
+"""The pepper: the key of the hash of credentials. Without it, somebody who can read Redis can't check guesses of API keys."""
 
 from __future__ import annotations
 

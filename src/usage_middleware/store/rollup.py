@@ -1,4 +1,4 @@
-"""From counted calls to the increments of every series and board that they add to."""
+"""Turns counted calls into the increments of every series and board that they add to."""
 
 from __future__ import annotations
 
@@ -132,9 +132,9 @@ def _together(many: list[_Sums]) -> _Sums:
 
 
 class _Expander:
-    """Adds calls up by minute, and names what comes of it once for each resolution.
+    """Adds calls up by minute, and builds the names of Redis keys once for each resolution.
 
-    A chunk holds many calls of few minutes: named call by call, the same Redis keys would be built a dozen times over.
+    A chunk holds many calls of few minutes. Call by call, the same names would be built a dozen times.
     """
 
     def __init__(self, schema: Schema, org: str, now: int) -> None:

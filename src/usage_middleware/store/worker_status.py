@@ -12,7 +12,7 @@ import msgspec
 
 from usage_middleware.store.schema import OTHER
 
-#: For so many organisations `dropped` and `blocked` are told apart.
+#: `dropped` and `blocked` name this many organisations.
 MOST_ORGANISATIONS = 1_000
 
 #: How version 0.1 wrote some fields of `worker:<id>`.
@@ -38,7 +38,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         script: the version of the Lua script that it runs.
         flushed_through_ms: all calls that finished there before then are counted; milliseconds since the epoch.
         backlog_calls: calls that are recorded and not acknowledged.
-        backlog_bytes: about how much memory they take, with what is kept for a Redis that loses it.
+        backlog_bytes: about how much memory they take, with what is kept in case Redis loses it.
         retries: how often a chunk had to be sent again.
         refused: members that a cap turned into `(other)`.
         wrong_type: Redis keys that were skipped because they hold another type.

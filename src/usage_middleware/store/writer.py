@@ -54,7 +54,7 @@ class SendResult(NamedTuple):
         last: of COUNTED and GAP, the number of the last chunk that Redis has.
         refused: of FULL, the members over the cap by dimension.
         wrong_type: how many keys were skipped because they hold another type.
-        reason: of the rest, what was said.
+        reason: of the other outcomes, the error.
     """
 
     outcome: Outcome
@@ -69,7 +69,7 @@ class Disagreement(Exception):
 
 
 class Writer:
-    """Writes to one namespace. `client` is asked for a client each time, so that pools and forks are its own affair."""
+    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one."""
 
     def __init__(self, client: Callable[[], Any], schema: Schema) -> None:
         self._client = client
@@ -87,7 +87,7 @@ class Writer:
         """
         try:
             payload = encode_chunk(self.schema, chunk, previous, now, exempt)
-        except Exception as error:  # Rows that can't be packed must not keep others from being sent.
+        except Exception as error:  # A chunk that can't be encoded must not hold up the others.
             return SendResult(Outcome.FAULT, reason=repr(error))
         key = self.schema.applied(chunk.org, worker)
         try:
@@ -171,10 +171,10 @@ class Writer:
                 )
 
     def replicated(self, worker: str, org: str, replicas: int) -> bool:
-        """Whether so many replicas of an organisation's node have all that was written to that node. Waits up to a second.
+        """Whether enough replicas of an organisation's node have all that was written to that node. Waits up to a second.
 
-        A node sends its writes to its replicas in one stream: who confirms the last one has them all, whichever
-        connection they came from. So the worker's mark is written once more, and that is waited for.
+        A node sends all its writes to its replicas in one stream. A replica that confirms the last one has them all,
+        whichever connection they came from. So this writes the worker's mark once more, and waits for that.
         """
         key = self.schema.applied(org, worker)
         try:
@@ -201,7 +201,7 @@ class Writer:
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
     def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
-        """Let every process that reads know which endpoints the application has, for some two days.
+        """Publish which endpoints the application has, for two days, to every process that serves views.
 
         Raises:
             redis_errors(): as the client does.

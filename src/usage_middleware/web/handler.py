@@ -174,8 +174,8 @@ def _shape_headers(view: AnyView, shape: str) -> Mapping[str, str]:
     }
 
 
-def _digest(told: object) -> str:
-    return blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
+def _digest(key: object) -> str:
+    return blake2b(msgspec.json.encode(key), digest_size=16).hexdigest()
 
 
 def _signed(body: bytes, request_id: str, now: float) -> bytes:

@@ -150,5 +150,5 @@ def _describe(schema: JSONSchema) -> None:
 
 
 def _prose(text: str) -> str:
-    """One line, in the words of JSON."""
+    """One line, with `null` in place of None."""
     return re.sub(r"\bNone\b", "null", " ".join(text.split()))
