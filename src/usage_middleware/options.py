@@ -154,6 +154,9 @@ def retention(given: Mapping[str, Mapping[str, timedelta | int]] | None) -> Mapp
 
     >>> retention({"board": {"day": timedelta(days=800)}})["board"]["day"] // 86400
     800
+
+    Raises:
+        ConfigurationError: there is no such kind or layer.
     """
     merged: dict[CounterKind, dict[Layer, int]] = {kind: dict(layers) for kind, layers in DEFAULT_RETENTION.items()}
     for kind, changes in (given or {}).items():

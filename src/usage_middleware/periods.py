@@ -74,7 +74,11 @@ class Resolutions(NamedTuple):
     day: Resolution
 
     def named(self, name: str) -> Resolution:
-        """The layer called `name`, as it stands in a key."""
+        """The layer called `name`, as it stands in a key.
+
+        Raises:
+            ConfigurationError: there is none of that name.
+        """
         for resolution in self:
             if resolution.name == name:
                 return resolution
@@ -86,6 +90,9 @@ def resolutions(slot_minutes: int = 30) -> Resolutions:
 
     >>> [layer.name for layer in resolutions(15)]
     ['1m', '15m', '1d']
+
+    Raises:
+        ConfigurationError: other slots are not possible.
     """
     if slot_minutes not in (15, 30):
         raise ConfigurationError(f"slot_minutes must be 30 or 15, not {slot_minutes!r}")

@@ -83,7 +83,9 @@ class Call(Track):
     a plain string or number under a declared name.
 
     Attributes:
+        capture: the middleware's settings, and where the finished call goes.
         notes: the scope or the environ.
+        method: the HTTP method.
         path: as it was before the application ran; some frameworks change it.
         status: 0 until the response starts.
         sent: bytes of the body so far.

@@ -51,6 +51,7 @@ class SendResult(NamedTuple):
     """The outcome of sending one chunk, and what belongs to it.
 
     Attributes:
+        outcome: what became of the chunk.
         last: of COUNTED and GAP, the number of the last chunk that Redis has.
         refused: of FULL, the members over the cap by dimension.
         wrong_type: how many keys were skipped because they hold another type.
