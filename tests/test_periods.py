@@ -87,7 +87,7 @@ def test_nothing_covers_the_future() -> None:
     ],
 )
 def test_names_are_those_of_the_documented_table(layer: str, text: str, slot: str, block: str, field: str) -> None:
-    found = slot_names(Slot(LAYERS.named(layer), at(text)), 1800)
+    found = slot_names(Slot(LAYERS[["1m", "30m", "1d"].index(layer)], at(text)), 1800)
     assert (found.slot, found.block, found.field) == (slot, block, field)
 
 

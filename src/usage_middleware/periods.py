@@ -73,17 +73,6 @@ class Resolutions(NamedTuple):
     middle: Resolution
     day: Resolution
 
-    def named(self, name: str) -> Resolution:
-        """The layer called `name`, as it stands in a key.
-
-        Raises:
-            ConfigurationError: there is none of that name.
-        """
-        for resolution in self:
-            if resolution.name == name:
-                return resolution
-        raise ConfigurationError(f"no resolution is called {name!r}; there are {', '.join(r.name for r in self)}")
-
 
 def resolutions(slot_minutes: int = 30) -> Resolutions:
     """The layers for a middle slot of 30 or 15 minutes.
