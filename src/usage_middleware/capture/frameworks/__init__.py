@@ -20,7 +20,7 @@ from usage_middleware.store.schema import UNKNOWN, UNMATCHED
 ASGI: Sequence[type[Framework]] = (FastAPI, Litestar)
 WSGI: Sequence[type[Framework]] = (Flask, Bottle)
 
-log = logging.getLogger("usage_middleware.capture")
+logger = logging.getLogger("usage_middleware.capture")
 
 _ALL = tuple(framework() for framework in (*ASGI, *WSGI))
 
@@ -40,7 +40,7 @@ class TemplateFinder:
     Args:
         frameworks: `ASGI` or `WSGI`.
         app: what the middleware wraps.
-        count_error: is told of a scope or environ that can't be read.
+        count_error: called with the reason if a scope or environ can't be read.
     """
 
     def __init__(self, frameworks: Sequence[type[Framework]], app: Any, count_error: Callable[[str], None]) -> None:
@@ -82,7 +82,7 @@ class TemplateFinder:
             return UNKNOWN
         if call.status < 300 and not self._warned:
             self._warned = True
-            log.warning(
+            logger.warning(
                 "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
                 "passes on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
             )
