@@ -9,6 +9,8 @@ import pytest
 
 from usage_middleware import fork
 
+pytestmark = pytest.mark.slow
+
 
 class Part:
     """Writes down when its turn is."""

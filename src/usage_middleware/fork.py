@@ -1,20 +1,21 @@
 """Forks, and the end of a process: what each part of this package does then, in one order.
 
 Before a fork
-    1. Recorders pause. A flush may hold a lock of the import system, and the child would wait for it forever.
-    2. The fork waits until no thread is importing redis-py, for the same reason.
+    1. Threads that wait for Redis stay where they are until the fork is over, even if the reply comes. Nobody waits for them.
+    2. Recorders pause. A flush that is not waiting may hold a lock of the import system; the child would wait for it forever.
+    3. The fork waits until no thread is importing redis-py, for the same reason.
 
 After it, in the parent
-    3. The recorders that paused resume.
+    4. The threads that stayed go on, and the recorders that paused resume.
 
 After it, in the child, where everything belongs to the parent
-    4. Embedded servers close their copies of the parent's lock files.
-    5. Engines put the parent's connections aside.
-    6. Recorders start again as new workers, with nothing recorded.
+    5. Embedded servers close their copies of the parent's lock files.
+    6. Engines put the parent's connections aside.
+    7. Recorders start again as new workers, with nothing recorded.
 
 At the end of the process
-    7. Recorders deliver what is left.
-    8. Embedded servers are left. The last process to leave stops the server.
+    8. Recorders deliver what is left. A signal that would end the process at once waits for them.
+    9. Embedded servers are left. The last process to leave stops the server.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.util import Finalize
 from threading import RLock
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 
@@ -58,9 +63,34 @@ recorders: WeakSet[Recording] = WeakSet()
 importing = RLock()
 
 _paused: list[Recording] = []
+#: The threads that wait for Redis, and an entry for each fork under way. No lock: greenlets may switch while it is held.
+_waiting: set[int] = set()
+_forks: list[None] = []
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Inside it, this thread waits for Redis, and a fork does not wait for it. Nothing is imported there."""
+    me = threading.get_ident()
+    _waiting.add(me)
+    try:
+        yield
+    finally:
+        _waiting.discard(me)
+        # In this order: who forks looks at the threads after it has entered its fork.
+        while _forks:
+            _waiting.add(me)
+            time.sleep(0.001)
+            _waiting.discard(me)
+
+
+def is_waiting(thread: int) -> bool:
+    """Whether a thread waits for Redis, by its `threading.get_ident`."""
+    return thread in _waiting
 
 
 def _before_fork() -> None:
+    _forks.append(None)
     _paused.extend(recorder for recorder in list(recorders) if recorder.before_fork())
     importing.acquire()
 
@@ -69,11 +99,14 @@ def _after_fork_in_parent() -> None:
     importing.release()
     while _paused:
         _paused.pop().after_fork_in_parent()
+    _forks.pop()
 
 
 def _after_fork_in_child() -> None:
     global importing
     importing = RLock()
+    _forks.clear()
+    _waiting.clear()
     _paused.clear()
     for part in (*servers, *engines, *recorders):
         part.after_fork_in_child()
@@ -89,6 +122,28 @@ def leave_at_exit(leave: Callable[[], object]) -> Finalize:
     """Call `leave` at the end of the process, after recorders were closed; in a child of `multiprocessing` too."""
     # `multiprocessing.util` was imported above, so its handler runs after `_close_recorders`, the lowest priority last.
     return Finalize(None, leave, exitpriority=-100)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Inside it, SIGTERM and SIGINT wait, if they would end the process at once. Does nothing outside the main thread.
+
+    Some servers signal twice, the second time while calls are being saved.
+    """
+    came: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    # Raises ValueError outside the main thread of the main interpreter.
+    with suppress(ValueError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for found in dict.fromkeys(came):
+            signal.raise_signal(found)
 
 
 def _close_recorders() -> None:

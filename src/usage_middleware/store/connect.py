@@ -5,6 +5,8 @@ Only this module imports redis-py at the top, and only `store.engine` imports th
 
 from __future__ import annotations
 
+# Sockets need it to find a host. Imported now, since a fork does not wait for a thread that connects.
+import encodings.idna  # noqa: F401
 import socket
 from inspect import signature
 from itertools import takewhile
@@ -16,10 +18,16 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.store.address import SCHEMES, Address, Limits, ServerKind
+from usage_middleware.store.deadline import limited
 
 if TYPE_CHECKING:
     from usage_middleware.store.embedded.server import EmbeddedServer
@@ -96,12 +104,13 @@ class EmbeddedConnection(UnixConnection):
 def _connect_to(address: Address, limits: Limits) -> Any:
     options = {**_common(limits), **address.options}
     if address.kind == "cluster":
-        return _cluster(address.nodes, {**options, "ssl": address.tls})
+        return _cluster(address.nodes, {**options, "connection_class": SSLConnection if address.tls else Connection})
     if address.kind == "sentinel":
         login = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
         tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
         sentinel = _sentinel(address.nodes, {**login, **tls, "ssl": address.tls}, limits)
-        return _of_service(sentinel, address.service, {**options, "ssl": address.tls})
+        managed = SentinelManagedSSLConnection if address.tls else SentinelManagedConnection
+        return _of_service(sentinel, address.service, {**options, "connection_class": managed})
     if address.path is not None:
         return _client(UnixConnection, {**options, "path": address.path})
     host, port = address.nodes[0]
@@ -117,7 +126,9 @@ def _client_like(pool: ConnectionPool, limits: Limits) -> Any:
 def _cluster_like(client: redis.RedisCluster, limits: Limits) -> Any:
     manager = client.nodes_manager
     nodes = tuple((node.host, node.port) for node in manager.startup_nodes.values())
-    options = {**_shown(manager.connection_kwargs), **_common(limits)}
+    given = manager.connection_kwargs
+    known = given.get("connection_class", SSLConnection if given.get("ssl") else Connection)
+    options = {**_shown(given, known), **_common(limits), "connection_class": known}
     return _cluster(nodes, {**options, "address_remap": getattr(manager, "address_remap", None)})
 
 
@@ -132,21 +143,30 @@ def _sentinel_like(pool: SentinelConnectionPool, limits: Limits) -> Any:
 
 
 def _client(connection_class: type, options: dict[str, Any]) -> Any:
-    return redis.Redis.from_pool(ConnectionPool(connection_class=connection_class, **options))
+    return redis.Redis.from_pool(ConnectionPool(connection_class=limited(connection_class), **options))
 
 
 def _cluster(nodes: tuple[tuple[str, int], ...], options: dict[str, Any]) -> Any:
-    startup = [ClusterNode(host, port) for host, port in nodes]  # type: ignore[no-untyped-call]
-    return redis.RedisCluster(startup_nodes=startup, **options)
+    options = {**options, "connection_class": limited(options["connection_class"])}
+    options.pop("ssl", None)
+    startup = [ClusterNode(host, port) for host, port in nodes[1:]]  # type: ignore[no-untyped-call]
+    # Only with a URL does the driver take a connection class for its nodes.
+    host, port = nodes[0]
+    url = f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"
+    return redis.RedisCluster(url=url, startup_nodes=startup, **options)
 
 
 def _sentinel(nodes: tuple[tuple[str, int], ...], options: dict[str, Any], limits: Limits, others: int = 0) -> Sentinel:
     # Several sentinels may have to be asked before one answers.
     shorter = Limits(limits.connect / 2, limits.answer / 2)
-    return Sentinel(nodes, others, {**options, **_common(shorter)})  # type: ignore[no-untyped-call]
+    found = Sentinel(nodes, others, {**options, **_common(shorter)})  # type: ignore[no-untyped-call]
+    for peer in found.sentinels:
+        peer.connection_pool.connection_class = limited(peer.connection_pool.connection_class)
+    return found
 
 
 def _of_service(sentinel: Sentinel, service: str | None, options: dict[str, Any]) -> Any:
+    options = {**options, "connection_class": limited(options["connection_class"])}
     return redis.Redis.from_pool(SentinelConnectionPool(service, sentinel, **options))  # type: ignore[no-untyped-call]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 # redis-py needs this module, which can't be imported any more when the interpreter ends. The last flush may be the first one.
 import concurrent.futures.thread  # noqa: F401
 import os
+from collections import defaultdict
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from usage_middleware import fork
+from usage_middleware.store import deadline
 from usage_middleware.store.address import Address, Limits, ServerKind, parse
 from usage_middleware.store.driver_errors import guard
 
@@ -48,6 +50,8 @@ class Engine:
         self.label = self._source.label
         self._clients: dict[Limits, Any] = {}
         self._lock = RLock()
+        #: One for each client: a cluster's asks for the nodes when it is made, and a view must not wait for the writer's.
+        self._connecting: defaultdict[Limits, RLock] = defaultdict(RLock)
         fork.engines.add(self)
 
     @property
@@ -86,6 +90,9 @@ class Engine:
         found = self._clients.get(limits)
         if found is None:
             with self._lock:
+                connecting = self._connecting[limits]
+            # A cluster's client asks for the nodes at once: what fails there fails as any command would.
+            with self.guard(), deadline.held(connecting):
                 found = self._clients.get(limits)
                 if found is None:
                     found = self._clients[limits] = self._connect(limits)
@@ -94,15 +101,14 @@ class Engine:
     def _connect(self, limits: Limits) -> Any:
         with fork.importing:
             from usage_middleware.store.connect import connect
-        # A cluster's client asks for the nodes at once: what fails there fails as any command would.
-        with self.guard():
-            return connect(self._source, limits)
+        return connect(self._source, limits)
 
     def after_fork_in_child(self) -> None:
         """Put the parent's connections aside: new ones are made on the next use."""
         _inherited.append(self._clients)
         self._clients = {}
         self._lock = RLock()
+        self._connecting = defaultdict(RLock)
 
 
 def _source(given: object, data_dir: str | os.PathLike[str] | None) -> Address | GivenClient | EmbeddedServer:

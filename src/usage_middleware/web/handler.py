@@ -21,11 +21,15 @@ from usage_middleware.report.query import Query, parse
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.view import CSV, JSON, AnyView
 from usage_middleware.report.viewer import Viewer
+from usage_middleware.store import deadline
 from usage_middleware.store.answer_cache import AnswerCache
 from usage_middleware.web import openapi
 from usage_middleware.web.auth import Forbidden, not_a_viewer, refusal, unauthenticated
 from usage_middleware.web.errors import error_response
 from usage_middleware.web.http import Authenticate, Request, Response, json_response
+
+#: How long Redis may take for all of one answer, who asks included, in seconds. Within 2 s there is an answer, or 503.
+ANSWER_SECONDS = 1.8
 
 
 class HasReports(Protocol):
@@ -94,7 +98,8 @@ class Handler:
         request_id = f"req_{secrets.token_hex(16)}"
         page = self._pages.get(request.path.removesuffix("/") or "/")
         try:
-            cache_control, found = _visited(page, request, request_id, authenticate)
+            with deadline.within(ANSWER_SECONDS):
+                cache_control, found = _visited(page, request, request_id, authenticate)
         except Exception as error:
             cache_control, found = "private", error_response(error, request_id, page.error_fields if page else {})
         shared = {

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from usage_middleware import fork
 from usage_middleware.errors import UsageUnavailable
+from usage_middleware.store import deadline
 from usage_middleware.store.address import ServerKind
 from usage_middleware.store.embedded.binary import server_binary
 from usage_middleware.store.embedded.data_directory import DataDirectory, try_lock
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: How long to wait for another process to start or stop the server, and for the server to answer, in seconds.
 PATIENCE = 20.0
+#: How long a process that ends waits for the server's end, in seconds.
+LAST_SECONDS = 5.0
 #: How long after a failed start this process tries again, in seconds: views must not start processes at every request.
 PAUSE = 5.0
 _log = logging.getLogger("usage_middleware")
@@ -74,7 +77,9 @@ class EmbeddedServer:
         Raises:
             UsageUnavailable: the directory can't be used, or the server does not start; says why.
         """
-        with self._lock:
+        if self._users is not None:
+            return
+        with deadline.held(self._lock):
             if self._users is not None:
                 return
             with self._alone():
@@ -90,12 +95,12 @@ class EmbeddedServer:
         Raises:
             UsageUnavailable: it does not start; says why.
         """
-        with self._lock, self._alone():
+        with deadline.held(self._lock), self._alone():
             self._ensure_running()
 
     def leave(self) -> None:
         """Give up this process's share. The last process to leave stops the server. `join` may follow."""
-        with self._lock:
+        with self._lock, deadline.within(LAST_SECONDS):
             users, self._users = self._users, None
             if users is None:
                 return
@@ -120,7 +125,7 @@ class EmbeddedServer:
     def _alone(self) -> Iterator[None]:
         with self._directory.opened("start.lock") as file:
             if not _eventually(lambda: try_lock(file)):
-                raise self._directory.failure(f"another process has been starting or stopping it for {PATIENCE:.0f} s")
+                raise self._directory.failure("another process is starting or stopping it, and takes long")
             yield
 
     def _ensure_running(self) -> None:
@@ -199,9 +204,9 @@ class EmbeddedServer:
 
 
 def _eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
+    over = time.monotonic() + deadline.left(PATIENCE)
     while not condition():
-        if time.monotonic() > deadline:
+        if time.monotonic() > over:
             return False
         time.sleep(0.005)
     return True
@@ -211,7 +216,7 @@ def _ask(path: Path, command: bytes) -> bytes:
     """The first bytes of the reply; `-` if the server can't be asked, nothing if it hangs up."""
     try:
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(2)
+            peer.settimeout(max(0.01, deadline.left(2)))
             peer.connect(str(path))
             peer.sendall(command + b"\r\n")
             return peer.recv(256)

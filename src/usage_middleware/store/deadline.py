@@ -1,0 +1,227 @@
+"""An end for every wait for Redis: for one command, and for all that a thread does for one purpose.
+
+The driver limits each read of a socket. A server that sends one byte a second would keep a command waiting for ever. Our
+connections read through `TimedSocket`, which gives each read only what is left: of the command's own time, and of the
+`Operation` that the thread is in, such as a view, or the end of the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from math import inf
+from time import monotonic
+from typing import Any
+
+from usage_middleware import fork
+
+#: A read looks so often, in seconds, whether another thread has brought the end of its operation forward.
+SLICE = 0.1
+#: A long reply may take longer: a second more for so many bytes.
+BYTES_A_SECOND = 20_000
+#: The longest time that a socket is told, seconds.
+_MOST = 3600.0
+#: The driver takes no time limit of 0: that means "do not wait".
+_LEAST = 0.001
+
+
+class Operation:
+    """Everything that one thread does for one purpose, with one end. Its time begins when Redis is first asked."""
+
+    def __init__(self, seconds: float, outer: Operation | None) -> None:
+        self._seconds = seconds
+        self._outer = outer
+        self._ends: float | None = None
+
+    @property
+    def ends(self) -> float:
+        """When it ends, by `time.monotonic`; within another operation, that one's end at the latest. Begins it."""
+        if self._ends is None:
+            self._ends = monotonic() + self._seconds
+        return self._ends if self._outer is None else min(self._ends, self._outer.ends)
+
+    def end_by(self, moment: float) -> None:
+        """Bring the end forward to a moment of `time.monotonic`. Another thread may call it."""
+        self._ends = moment if self._ends is None else min(self._ends, moment)
+
+
+class _OfThread(threading.local):
+    operation: Operation | None = None
+
+
+_current = _OfThread()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[Operation]:
+    """Inside it, this thread waits for Redis no longer than so many seconds in all, counted from the first wait.
+
+    Then each wait is over at once: the driver raises its TimeoutError.
+    """
+    outer = _current.operation
+    _current.operation = found = Operation(seconds, outer)
+    try:
+        yield found
+    finally:
+        _current.operation = outer
+
+
+def left(limit: float = inf) -> float:
+    """How many seconds this thread may still wait, at most `limit`; 0 or less if its operation is over."""
+    operation = _current.operation
+    return limit if operation is None else min(limit, operation.ends - monotonic())
+
+
+def check() -> None:
+    """Return if this thread may still wait.
+
+    Raises:
+        TimeoutError: its operation is over.
+    """
+    if left() <= 0:
+        raise TimeoutError("the time for it is over")
+
+
+def acquire(lock: Any, limit: float = inf) -> bool:
+    """Acquire a lock, waiting as long as this thread may, at most `limit` seconds; False if it can't be had so soon."""
+    seconds = left(limit)
+    return bool(lock.acquire() if seconds == inf else lock.acquire(timeout=max(0.0, seconds)))
+
+
+@contextmanager
+def held(lock: Any) -> Iterator[None]:
+    """Hold a lock.
+
+    Raises:
+        TimeoutError: it can't be had while this thread may wait.
+    """
+    if not acquire(lock):
+        raise TimeoutError("another thread is waiting for Redis")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class TimedSocket:
+    """A connected socket as the driver uses it, plain or TLS. Every wait has an end.
+
+    Methods raise TimeoutError when the time of the command or of the operation is over, and OSError as sockets do.
+    """
+
+    def __init__(self, sock: Any, seconds: float | None) -> None:
+        self._sock = sock
+        self._seconds = inf if seconds is None else seconds
+        self._each: float | None = seconds
+        self._ends = inf
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything that does not wait: `fileno`, `pending`, `shutdown`, `close`."""
+        return getattr(self._sock, name)
+
+    def begin(self) -> None:
+        """A command begins: from now on its time runs."""
+        self._ends = monotonic() + self._seconds
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Limit each single wait, seconds; 0: do not wait."""
+        self._each = seconds
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Bytes as they come, empty at the end."""
+        found: bytes = self._read(self._sock.recv, size, flags)
+        self._ends += len(found) / BYTES_A_SECOND
+        return found
+
+    def recv_into(self, buffer: Any) -> int:
+        """Put bytes as they come into a buffer; how many."""
+        found: int = self._read(self._sock.recv_into, buffer)
+        self._ends += found / BYTES_A_SECOND
+        return found
+
+    def sendall(self, data: Any) -> None:
+        """Send all of it."""
+        with memoryview(data) as view, fork.waiting():
+            sent = 0
+            while sent < len(view):
+                self._sock.settimeout(self._left())
+                sent += self._sock.send(view[sent:])
+
+    def _read(self, read: Any, *arguments: Any) -> Any:
+        if self._each == 0:
+            self._sock.settimeout(0)
+            return read(*arguments)
+        over = inf if self._each is None else monotonic() + self._each
+        with fork.waiting():
+            while True:
+                self._sock.settimeout(min(SLICE, self._left(over)))
+                try:
+                    return read(*arguments)
+                except TimeoutError:
+                    continue
+
+    def _left(self, over: float = inf) -> float:
+        seconds = left(min(self._ends, over) - monotonic())
+        if seconds <= 0:
+            raise TimeoutError("timed out")
+        return min(seconds, _MOST)
+
+
+class LimitedConnection:
+    """What our connections have beyond the driver's: making one has an end, and so has each command.
+
+    A base class that stands before the driver's. The driver's argument `socket_timeout` is the time of a whole command.
+    Together with `socket_connect_timeout` it is that of making the connection: asking sentinels, and logging in.
+    """
+
+    _sock: Any
+    socket_timeout: float | None
+    _socket_connect_timeout: float | None = None
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """How long to wait for one address of the server, seconds. There may be several."""
+        return None if self._socket_connect_timeout is None else max(_LEAST, left(self._socket_connect_timeout))
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, seconds: float | None) -> None:
+        self._socket_connect_timeout = seconds
+
+    def connect(self) -> None:
+        """Connect and log in, unless it is connected."""
+        driver: Any = super()
+        if self._sock is not None:
+            driver.connect()
+            return
+        with within((self._socket_connect_timeout or inf) + (self.socket_timeout or inf)):
+            driver.connect()
+
+    def _connect(self) -> TimedSocket:
+        driver: Any = super()
+        check()
+        seconds = self.socket_timeout
+        # A TLS handshake is limited by it.
+        self.socket_timeout = None if seconds is None else max(_LEAST, left(seconds))
+        try:
+            with fork.waiting():
+                return TimedSocket(driver._connect(), seconds)
+        finally:
+            self.socket_timeout = seconds
+
+    def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        """Send a command, and begin its time."""
+        driver: Any = super()
+        if self._sock is None:
+            self.connect()
+        self._sock.begin()
+        driver.send_packed_command(*arguments, **options)
+
+
+@cache
+def limited(connection_class: type) -> type:
+    """A connection class of the driver's, or of the application's, with an end for every wait."""
+    if issubclass(connection_class, LimitedConnection):
+        return connection_class
+    return type(connection_class.__name__, (LimitedConnection, connection_class), {"__module__": connection_class.__module__})
