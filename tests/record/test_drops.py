@@ -123,9 +123,7 @@ def test_drops_of_credentials_wait_until_it_is_known_whose_they_are(make_recorde
     assert (counted("globex", "dropped"), counted("default", "dropped")) == (stats.dropped_unresolved, 0)
 
 
-def test_drops_that_are_never_resolved_are_the_operators(
-    make_recorder: MakeRecorder, counted: Counted, tmp_path: Path
-) -> None:
+def test_drops_that_are_never_resolved_are_the_operators(make_recorder: MakeRecorder, counted: Counted, tmp_path: Path) -> None:
     def resolve(digests: Any) -> Any:
         raise RuntimeError("the directory is away")
 
