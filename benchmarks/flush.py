@@ -124,9 +124,9 @@ def watched() -> Iterator[list[bytes]]:
     payloads: list[bytes] = []
     plain = Writer._run
 
-    def kept(self: Writer, key: str, payload: bytes) -> Any:
+    def kept(self: Writer, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
         payloads.append(payload)
-        return plain(self, key, payload)
+        return plain(self, keys, payload, *digest)
 
     Writer._run = kept  # type: ignore[method-assign]
     try:
@@ -138,7 +138,7 @@ def watched() -> Iterator[list[bytes]]:
 def _sent(payloads: Sequence[bytes]) -> Sent:
     increments = redis_keys = 0
     for payload in payloads:
-        *_, registry, series, boards = msgspec.msgpack.decode(payload)
+        registry, series, boards = msgspec.msgpack.decode(payload)[5:8]
         increments += sum(len(entry[2]) for entry in (*series, *boards)) + sum(len(entry[6]) for entry in registry)
         redis_keys += len(series) + len(boards) + len(registry)
     return Sent(sum(map(len, payloads)), increments, redis_keys)

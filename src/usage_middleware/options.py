@@ -94,6 +94,14 @@ class Settings:
         return self.max_members.get(dimension, DEFAULT_MAX_MEMBERS.get(dimension, MAX_MEMBERS))
 
 
+def boot_clock() -> float:
+    """Seconds since the machine started, also those in which it was suspended where the system counts them (Linux)."""
+    return time.clock_gettime(_BOOT) if _BOOT is not None else time.monotonic()
+
+
+_BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryOptions:
     """How calls get from this process to Redis.
@@ -106,7 +114,7 @@ class DeliveryOptions:
         journal: whether calls are written to `spool` before they are sent.
         wait_replicas: how many replicas have to confirm a flush before its calls leave the memory.
         clock: seconds since the epoch.
-        monotonic: seconds that never jump.
+        monotonic: seconds that never jump, and go on while the machine is suspended.
 
     Raises:
         ConfigurationError: naming the option and what is allowed.
@@ -119,7 +127,7 @@ class DeliveryOptions:
     journal: bool = False
     wait_replicas: int = 0
     clock: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = boot_clock
 
     def __post_init__(self) -> None:
         for option in ("flush_interval", "backlog_bytes", "shutdown_timeout"):

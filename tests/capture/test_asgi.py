@@ -316,7 +316,7 @@ def test_what_is_raised_when_a_client_leaves_is_a_499(error: BaseException) -> N
         raise error
 
     with pytest.raises(type(error)):
-        talk(app, usage)
+        talk(app, usage, [GONE])
     assert usage.only.status == 499
 
 
@@ -331,8 +331,37 @@ def test_a_group_with_another_error_is_a_500() -> None:
     assert usage.only.status == 500
 
 
+async def test_a_task_that_cancels_itself_is_the_500_that_its_client_sees() -> None:
+    usage = Usage()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async def silent() -> Any:
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(_called(UsageMiddleware(app, usage), http_scope(), silent, None))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert usage.only.status == 500
+
+
+def test_a_cancelled_future_that_is_awaited_is_a_500() -> None:
+    usage = Usage()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        talk(app, usage, [{"type": "http.request"}])
+    assert usage.only.status == 500
+
+
 @pytest.mark.parametrize("identify", [None, "async"])
-async def test_a_cancelled_request_is_a_499_and_stays_cancelled(identify: str | None) -> None:
+async def test_a_request_that_the_server_cancels_when_its_client_left_is_a_499(identify: str | None) -> None:
     async def who(request: Any) -> Caller:
         await asyncio.sleep(0)
         return Caller("acme", "key_7")
@@ -344,7 +373,12 @@ async def test_a_cancelled_request_is_a_499_and_stays_cancelled(identify: str | 
         inside.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(_called(UsageMiddleware(app, usage), http_scope(), None, None))
+    unread = [{"type": "http.request"}, GONE]
+
+    async def receive() -> Any:
+        return unread.pop(0)
+
+    task = asyncio.create_task(_called(UsageMiddleware(app, usage), http_scope(), receive, None))
     await inside.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

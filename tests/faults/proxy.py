@@ -51,6 +51,9 @@ class Proxy:
     Attributes:
         delay: for how many seconds each request and each reply is held.
         rate: how many bytes a second pass in either direction of a connection; 0: as many as come.
+        largest: a write of more bytes vanishes, and all that follows it on its connection, as on a path with a smaller MTU
+            than it says; 0: none does.
+        vanished: how many writes did.
         requests: how many requests of each name have come.
         replies: how many of each have been answered by the server, whether or not that was passed on.
         met: how many requests have met each loss.
@@ -60,6 +63,8 @@ class Proxy:
     port: int = 0
     delay: float = 0.0
     rate: int = 0
+    largest: int = 0
+    vanished: int = 0
     requests: Counter[str] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)
     met: Counter[Loss] = field(default_factory=Counter)
@@ -113,7 +118,7 @@ class Proxy:
 
     def forgive(self) -> None:
         """Take back what was not met yet, and be as quick as can be."""
-        self.delay, self.rate = 0.0, 0
+        self.delay, self.rate, self.largest = 0.0, 0, 0
         with self._lock:
             self._faults = []
 
@@ -207,9 +212,17 @@ class _Link:
     def _pass_requests(self) -> None:
         buffer = bytearray()
         while received := self._client.recv(_RECEIVED):
+            if 0 < self._proxy.largest < len(received):
+                self._swallow()
+                return
             buffer += received
             for request in values(buffer):
                 self._pass_request(request)
+
+    def _swallow(self) -> None:
+        self._proxy.vanished += 1
+        while self._client.recv(_RECEIVED):
+            pass
 
     def _pass_request(self, request: bytes) -> None:
         name = name_of(request)

@@ -88,3 +88,23 @@ async def test_workers_disagree_by_minutes(make_usage: MakeUsage, server: Server
         assert_equal(client, namespace, ledger)
         found = amounts(client, f"{namespace}:{{\\*}}:series:1m:2026-11-20T13:30")
     assert found == dict.fromkeys(clocks, 3 * CALLS)
+
+
+async def test_ten_days_ahead_and_back(make_usage: MakeUsage, server: ServerProcess, namespace: str) -> None:
+    """What was delivered under the wrong clock is missing in boards that its half-hour has outlived by then, nowhere else."""
+    clock, ledger = Clock(), Ledger()
+    usage = make_usage(clock=clock, identify=identify)
+    put_keys(usage)
+    await call(usage, ledger)
+    clock.advance(10 * DAY)
+    eventually(usage.flush)
+    clock.advance(-10 * DAY)
+    await call(usage, ledger)
+    eventually(usage.flush)
+    with server.client() as client:
+        days = amounts(client, f"{namespace}:{{\\*}}:series:1d:2026-11")
+        halves = amounts(client, f"{namespace}:{{\\*}}:series:30m:2026-11-20")
+        board = client.zrange(f"{namespace}:{{*}}:board:30m:2026-11-20T13:30:org:calls", 0, -1, withscores=True)
+    assert (sum(days.values()), sum(halves.values())) == (2 * CALLS, 2 * CALLS)
+    assert sum(calls for _, calls in board) == CALLS
+    assert usage.recorder.stats().dropped == {}

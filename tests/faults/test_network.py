@@ -7,6 +7,7 @@ import pytest
 from tests.faults.conftest import MakeWorld
 from tests.faults.harness import seconds
 from tests.faults.proxy import Loss
+from tests.support import eventually
 
 #: All that a recorder asks of Redis.
 COMMANDS = ("EVALSHA", "EVAL", "MULTI", "EXEC", "HSETNX", "HMGET", "GET", "HSET", "ZADD", "EXPIRE")
@@ -73,3 +74,30 @@ def test_connections_are_reset_again_and_again(make_world: MakeWorld) -> None:
         world.proxy.hang_up(reset=True)
         world.traffic.go_on(20)
     world.check()
+
+
+def test_packets_over_1400_bytes_vanish(make_world: MakeWorld) -> None:
+    """Redis answers whatever is small: nothing is wrong with the chunks, and they arrive in parts."""
+    world = make_world()
+    world.proxy.largest = 1_400
+    world.proxy.hang_up()
+    eventually(lambda: world.proxy.vanished >= 2, 20)
+    world.traffic.go_on()
+    with world.client() as past:
+        before = past.dbsize()
+        eventually(lambda: world.proxy.replies["SETRANGE"] > 20, 20)
+        assert past.dbsize() >= before
+    world.check()
+    assert world.usage.recorder.stats().dropped == {}
+
+
+def test_parts_are_lost_too(make_world: MakeWorld) -> None:
+    world = make_world()
+    world.proxy.largest = 1_400
+    eventually(lambda: world.proxy.replies["SETRANGE"] > 20, 20)
+    for loss in (Loss.REPLY, Loss.REQUEST, Loss.HALF_REQUEST, Loss.SILENCE):
+        for names in ({"SETRANGE"}, {"SET"}, {"EVALSHA"}):
+            world.proxy.lose(loss, times=2, names=names)
+            world.proxy.lost_all(30)
+    world.check()
+    assert world.usage.recorder.stats().dropped == {}

@@ -17,11 +17,11 @@ from tests.faults.resp import encoded
 from tests.store.cells import MINUTE, cell
 from tests.support import ServerProcess, eventually, free_port, record_call
 from usage_middleware.options import Settings
-from usage_middleware.record.chunk_sender import MOST_SILENCES
+from usage_middleware.record.chunk_sender import MOST_FAULTS, PARTS_AFTER
 from usage_middleware.record.outbox import OrgQueue
 from usage_middleware.report.health import health
 from usage_middleware.store import chunk as chunking
-from usage_middleware.store.payload import encode_chunk
+from usage_middleware.store.payload import Mark, encode_chunk
 from usage_middleware.store.schema import Schema
 
 ENDLESS = "while true do end"
@@ -247,7 +247,7 @@ def test_a_payload_that_is_too_large(make_world: MakeWorld, monkeypatch: pytest.
             for number in range(TOO_MANY):
                 record_call(world.usage.recorder, ("acme", "key_1"), f"GET /{number:0120}", (), 200, 1000, 1, ())
             assert not world.usage.flush()
-    for _ in range(MOST_SILENCES):
+    for _ in range(PARTS_AFTER + MOST_FAULTS):
         world.usage.flush()
         world.traffic.go_on(2)
     world.ledger.drop("acme", TOO_MANY)
@@ -267,7 +267,7 @@ def test_no_chunk_is_too_large_for_any_server() -> None:
             )
         )
     waiting.seal(MINUTE)
-    sizes = [len(encode_chunk(schema, chunk, 1, MINUTE, ())) for chunk in waiting.pending]
+    sizes = [len(encode_chunk(schema, chunk, Mark(1), MINUTE, ())) for chunk in waiting.pending]
     assert 100_000 < max(sizes) < 1_048_576
 
 

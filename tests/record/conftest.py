@@ -11,6 +11,7 @@ import pytest
 from tests.support import Clock, ServerProcess
 from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.recorder import Recorder
+from usage_middleware.store.payload import Mark
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 
@@ -32,16 +33,16 @@ class FaultyWriter(Writer):
         self.only: set[str] = set()
         self.sent: list[tuple[str, int]] = []
 
-    def send(self, worker: str, chunk: Any, previous: int, now: float, exempt: Collection[str] = ()) -> Any:
+    def send(self, worker: str, chunk: Any, mark: Mark, now: float, exempt: Collection[str] = (), **how: Any) -> Any:
         self.sent.append((chunk.org, chunk.number))
         self._org = chunk.org
-        return super().send(worker, chunk, previous, now, exempt)
+        return super().send(worker, chunk, mark, now, exempt, **how)
 
-    def _run(self, key: str, payload: bytes) -> Any:
+    def _run(self, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
         where, error = self.faults.pop(0) if self.faults and (not self.only or self._org in self.only) else ("", None)
         if where == "before" and error:
             raise error
-        reply = super()._run(key, payload if where != "garbage" else b"\x91\x07")
+        reply = super()._run(keys, payload if where != "garbage" else b"\x91\x07", *digest)
         if where == "after" and error:
             raise error
         return reply

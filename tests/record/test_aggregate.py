@@ -16,7 +16,7 @@ import pytest
 from tests.support import START, Clock, raw_call
 from usage_middleware.events import CallerId, CallEvent, CallKey, RawCall
 from usage_middleware.options import Settings
-from usage_middleware.record.aggregate import TOGETHER, Aggregate, Batch, folded, size_of
+from usage_middleware.record.aggregate import MOST_DROPPERS, TOGETHER, Aggregate, Batch, folded, size_of
 from usage_middleware.record.normalizer import Normalizer
 
 ACME = ("acme", "key_7")
@@ -104,7 +104,7 @@ def test_past_the_bound_known_cells_count_on_and_the_rest_is_dropped(clock: Cloc
     add(mine, caller=b"d" * 32, endpoint="GET /d")
     batch = mine.drain()
     assert {key.endpoint: cell.calls for key, cell in batch.cells.items()} == {"GET /a": 2, "GET /b": 1}
-    assert batch.dropped == {ACME: 1, b"d" * 32: 1}
+    assert batch.dropped == {("acme", ""): 1, b"d" * 32: 1}
     add(mine, endpoint="GET /c")
     assert len(mine.drain().cells) == 1
 
@@ -113,7 +113,7 @@ def test_what_the_flusher_holds_is_part_of_the_bound(clock: Clock) -> None:
     mine = aggregate(clock, limit=100_000)
     mine.elsewhere = 100_000
     add(mine)
-    assert mine.drain().dropped == {ACME: 1}
+    assert mine.drain().dropped == {("acme", ""): 1}
 
 
 def test_it_calls_once_when_half_is_used(clock: Clock) -> None:
@@ -128,12 +128,23 @@ def test_it_calls_once_when_half_is_used(clock: Clock) -> None:
     assert crowded == [1, 1]
 
 
+def test_drops_of_an_organisation_are_its_own_however_many_keys_called(clock: Clock) -> None:
+    mine = aggregate(clock, limit=0)
+    for number in range(MOST_DROPPERS + 100):
+        add(mine, caller=("acme", f"key_{number}"))
+    assert mine.dropped == {("acme", ""): MOST_DROPPERS + 100}
+
+
 def test_drops_are_told_apart_for_a_bounded_number_of_callers(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usage_middleware.record.aggregate.MOST_DROPPERS", 2)
     mine = aggregate(clock, limit=0)
     for number in range(5):
+        add(mine, caller=bytes([number]) * 32)
+    for number in range(30):
         add(mine, caller=(f"org{number}", "k"))
-    assert mine.drain().dropped == {("org0", "k"): 1, ("org1", "k"): 1, ("*", ""): 3}
+    found = mine.drain().dropped
+    assert found.pop(("*", "")) == 3 + 13
+    assert found == dict.fromkeys([b"\0" * 32, b"\1" * 32, *((f"org{number}", "") for number in range(17))], 1)
 
 
 def test_folding_keeps_the_sums_of_half_hours(clock: Clock) -> None:

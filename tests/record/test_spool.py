@@ -20,9 +20,10 @@ from tests.record.conftest import AT_ONCE, FaultyWriter, MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
 from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.locked_file import LockedFile
+from usage_middleware.record.outbox import SENT_SECONDS
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.record.spool import Spool
-from usage_middleware.record.spool_format import SENT_SECONDS, SpoolState, decode, encode
+from usage_middleware.record.spool_format import SpoolState, decode, encode
 
 Counted = Callable[..., int]
 Switch = Callable[[Any], None]

@@ -15,6 +15,7 @@ from tests.support import ClusterProcess, ServerProcess, quick_client
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.payload import Doubt, Mark
 from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Outcome, SendResult, Writer
@@ -45,7 +46,18 @@ def writer(make_writer: Callable[..., Writer]) -> Writer:
 
 def send(writer: Writer, number: int, *given_cells: Cell, previous: int | None = None, **rest: Any) -> SendResult:
     chunk = Chunk(rest.pop("org", "acme"), number, cells(given_cells or [cell()]), rest.pop("dropped", 0))
-    return writer.send(rest.pop("worker", WORKER), chunk, number - 1 if previous is None else previous, NOW, **rest)
+    mark = Mark(number - 1 if previous is None else previous, rest.pop("epoch", ""))
+    return writer.send(rest.pop("worker", WORKER), chunk, mark, NOW, **rest)
+
+
+def numbers(writer: Writer, *orgs: str, worker: str = WORKER) -> list[int | None]:
+    """The numbers of a worker's last chunks that Redis has."""
+    return [mark.number for mark in writer.marks(worker, orgs).values()]
+
+
+def without_epoch(answer: SendResult) -> SendResult:
+    assert answer.epoch
+    return answer._replace(epoch="")
 
 
 def calls(client: Any, writer: Writer, org: str = "acme") -> int:
@@ -66,7 +78,7 @@ def stored(client: Any, namespace: str) -> dict[str, dict[str, int]]:
 
 def test_what_is_stored_is_what_was_expanded(client: Any, writer: Writer, namespace: str) -> None:
     given_cells = [cell(), cell(key="key_8", status=500, bins={1: 2, 2: 1}, calls=3)]
-    assert send(writer, 1, *given_cells) == SendResult(Outcome.COUNTED)
+    assert without_epoch(send(writer, 1, *given_cells)) == SendResult(Outcome.COUNTED)
     found = expand(writer.schema, Chunk("acme", 1, cells(given_cells)), int(NOW))
     expected = {key: {**one.sums, **one.greatest} for key, one in found.series.items()}
     expected |= {key: board.sums for key, board in found.boards.items()}
@@ -129,7 +141,7 @@ def test_sent_five_times_counted_once(client: Any, writer: Writer) -> None:
 def test_an_older_number_counts_nothing(client: Any, writer: Writer) -> None:
     for number in 1, 2, 3:
         send(writer, number)
-    assert send(writer, 2) == SendResult(Outcome.COUNTED, last=3)
+    assert without_epoch(send(writer, 2)) == SendResult(Outcome.COUNTED, last=3)
     assert calls(client, writer) == 3
 
 
@@ -147,12 +159,70 @@ def test_a_server_that_forgot_everything(client: Any, writer: Writer) -> None:
     assert send(writer, 2) == SendResult(Outcome.GAP, last=0)
 
 
+def test_a_mark_that_is_lost_alone(client: Any, writer: Writer) -> None:
+    """As long as the organisation's epoch is the same, its counters were never lost: the chunk is the next one."""
+    epoch = send(writer, 1).epoch
+    client.delete(writer.schema.applied("acme", WORKER))
+    assert send(writer, 2, epoch=epoch) == SendResult(Outcome.COUNTED, epoch=epoch)
+    assert (calls(client, writer), numbers(writer, "acme")) == (2, [2])
+
+
+@pytest.mark.parametrize("doubt", [Doubt.RECENT, Doubt.OLD])
+def test_a_chunk_in_doubt_whose_mark_is_lost_is_not_counted(client: Any, writer: Writer, doubt: Doubt) -> None:
+    epoch = send(writer, 1).epoch
+    send(writer, 2)
+    client.delete(writer.schema.applied("acme", WORKER))
+    assert send(writer, 2, epoch=epoch, doubt=doubt) == SendResult(Outcome.UNSURE)
+    assert calls(client, writer) == 2
+
+
+def test_doubt_of_a_first_chunk(client: Any, writer: Writer) -> None:
+    """Others' counters say nothing of it, as long as its mark can't have expired."""
+    send(writer, 1, worker="b" * 32)
+    assert send(writer, 1, doubt=Doubt.OLD) == SendResult(Outcome.UNSURE)
+    assert send(writer, 1, doubt=Doubt.RECENT).outcome is Outcome.COUNTED
+    assert calls(client, writer) == 2
+
+
+def test_a_server_that_forgot_counters_and_epoch(client: Any, writer: Writer) -> None:
+    epoch = send(writer, 1).epoch
+    client.delete(*client.keys(f"{writer.schema.namespace}:*"))
+    assert send(writer, 2, epoch=epoch, doubt=Doubt.OLD) == SendResult(Outcome.GAP, last=0)
+    again = send(writer, 1, worker="b" * 32).epoch
+    assert again != epoch
+    assert send(writer, 2, epoch=epoch, doubt=Doubt.RECENT) == SendResult(Outcome.GAP, last=0)
+
+
+def test_an_epoch_outlives_every_counter(client: Any, writer: Writer) -> None:
+    key = writer.schema.epoch("acme")
+    send(writer, 1)
+    others = [name for name in client.keys(f"{writer.schema.tree('acme')}:*") if name.decode() != key]
+    assert client.ttl(key) > max(map(client.ttl, others))
+    client.expire(key, 100 * 86400)
+    send(writer, 2)
+    assert client.ttl(key) > max(map(client.ttl, others))
+
+
+def test_a_chunk_in_parts(client: Any, writer: Writer) -> None:
+    epoch = send(writer, 1, in_parts=True).epoch
+    assert send(writer, 1, in_parts=True) == SendResult(Outcome.COUNTED, last=1, epoch=epoch)
+    assert send(writer, 2, in_parts=True).outcome is Outcome.COUNTED
+    assert (calls(client, writer), client.exists(writer.schema.parts("acme", WORKER))) == (2, 0)
+
+
+def test_a_chunk_of_which_a_part_is_missing(client: Any, writer: Writer) -> None:
+    keys = writer._keys("acme", WORKER)
+    client.set(keys[-1], b"something else")
+    assert writer._run(keys, b"", "0" * 40) == [b"RETRY", b"parts of the chunk are missing"]
+    assert not client.exists(keys[0])
+
+
 def test_workers_and_organisations_number_for_themselves(client: Any, writer: Writer) -> None:
     for worker in "a" * 32, "b" * 32:
         for org in "acme", "globex":
             assert send(writer, 1, worker=worker, org=org).outcome is Outcome.COUNTED
     assert calls(client, writer) == calls(client, writer, "globex") == 2
-    assert writer.applied("a" * 32, ["acme", "globex", "nobody"]) == {"acme": 1, "globex": 1, "nobody": 0}
+    assert numbers(writer, "acme", "globex", "nobody", worker="a" * 32) == [1, 1, None]
 
 
 def test_the_script_is_loaded_again(client: Any, writer: Writer) -> None:
@@ -191,7 +261,7 @@ def test_a_key_of_another_type_is_passed_by_and_counted(client: Any, writer: Wri
     client.set(f"{tree}:{DAY_KEY}", "mine")
     client.set(f"{tree}:board:1d:2026-11-20:key:calls", "mine")
     client.set(f"{tree}:seen:key", "mine")
-    assert send(writer, 1) == SendResult(Outcome.COUNTED, wrong_type=3)
+    assert without_epoch(send(writer, 1)) == SendResult(Outcome.COUNTED, wrong_type=3)
     assert client.hget(f"{tree}:{DAY_KEY}:key:key_7", "20 calls") == b"1"
     assert client.zscore(f"{tree}:board:1d:2026-11-20:endpoint:calls", "GET /v1/items") == 1
     assert client.get(f"{tree}:{DAY_KEY}") == b"mine"
@@ -207,12 +277,12 @@ def test_a_field_that_is_no_number_is_passed_by(client: Any, writer: Writer) -> 
 
 def test_what_is_not_a_chunk_is_a_fault(client: Any, writer: Writer) -> None:
     with pytest.raises(redis.ResponseError, match="not a chunk"):
-        writer._run(writer.schema.applied("acme", WORKER), b"\x91\x07")
+        writer._run(writer._keys("acme", WORKER), b"\x91\x07")
     assert not client.exists(writer.schema.applied("acme", WORKER))
 
 
 def test_dropped_calls(client: Any, writer: Writer) -> None:
-    assert writer.send(WORKER, Chunk("acme", 1, {}, 7), 0, NOW).outcome is Outcome.COUNTED
+    assert writer.send(WORKER, Chunk("acme", 1, {}, 7), Mark(0), NOW).outcome is Outcome.COUNTED
     assert client.hgetall(f"{writer.schema.tree('acme')}:{DAY_KEY}") == {b"20 dropped": b"7"}
 
 
@@ -224,7 +294,7 @@ def test_new_members_are_refused_when_it_is_full(client: Any, make_writer: Calla
     assert send(writer, 1, cell(key="a"), cell(key="b")).outcome is Outcome.COUNTED
     assert send(writer, 2, cell(key="a"), cell(key="c"), cell(key="d")) == SendResult(Outcome.FULL, refused={"key": {"c", "d"}})
     assert calls(client, writer) == 2
-    assert writer.applied(WORKER, ["acme"]) == {"acme": 1}
+    assert numbers(writer, "acme") == [1]
     assert send(writer, 2, cell(key="a"), cell(key="b")).outcome is Outcome.COUNTED
 
 
@@ -400,10 +470,10 @@ def test_organisations_are_spread_over_a_cluster(cluster: ClusterProcess, namesp
             assert send(writer, 2, org=org).outcome is Outcome.COUNTED
         writer.heartbeat(WORKER, {"pid": 1}, int(NOW * 1000))
         assert {writer.node_of(org) for org in orgs} == {f"127.0.0.1:{node.port}" for node in cluster.nodes}
-        assert writer.applied(WORKER, orgs) == dict.fromkeys(orgs, 2)
+        assert numbers(writer, *orgs) == [2] * 12
         assert [calls(client, writer, org) for org in orgs] == [2] * 12
         writer.forget(WORKER, orgs)
-        assert writer.applied(WORKER, orgs) == dict.fromkeys(orgs, 0)
+        assert numbers(writer, *orgs) == [None] * 12
     finally:
         client.close()
 

@@ -66,6 +66,8 @@ def test_anything_but_noeviction_is_a_warning(make_usage: MakeUsage, policy: str
         found = health(usage)
         assert found.status == "warning"
         assert codes(found) == {"persistence"} | ({"eviction_policy"} if policy != "noeviction" else set())
+        said = next((one.message for one in found.warnings if one.code == "eviction_policy"), "")
+        assert ("counters silently" in said, "pepper" in said) == (policy != "noeviction", policy == "allkeys-lru")
         usage.close()
 
 

@@ -24,7 +24,10 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: The status of a call whose client left before the response began.
 CLIENT_LEFT = 499
-_LEAVING = frozenset({"CancelledError", "Cancelled", "ClientDisconnect"})
+_CANCELLED = frozenset({"CancelledError", "Cancelled"})
+_LEAVING = _CANCELLED | {"ClientDisconnect"}
+#: How many messages that nobody has read may come before the one that says that the client left.
+_MOST_UNREAD = 8
 
 
 class UsageMiddleware:
@@ -190,13 +193,31 @@ class _ScopeCall(Call):
     async def failed(self, error: BaseException) -> None:
         """The application raised: 500, or 499 if it did because the client left. A status that was sent stays."""
         if not self.status:
-            self.status = CLIENT_LEFT if _is_leaving(error) else 500
+            # Servers answer 500 where a task is cancelled, by itself or by them, and the client is still there.
+            left = _is_only(error, _LEAVING) and (self._has_left() or not _is_only(error, _CANCELLED))
+            self.status = CLIENT_LEFT if left else 500
         try:
             await self._ask()
         except asyncio.CancelledError:
             # Cancelled once more while `identify` ran: the application's own cancellation goes on.
             if not isinstance(error, asyncio.CancelledError):
                 raise
+
+    def _has_left(self) -> bool:
+        """Whether the client is known to have left: from a message that the application saw, or one that waits for it."""
+        for _ in range(0 if self._left else _MOST_UNREAD):
+            try:
+                asked = self.receive()
+                asked.send(None)
+                asked.close()  # It would have to wait for a message.
+                break
+            except StopIteration:
+                if self._left:
+                    break
+            except Exception:
+                self.capture.count_error("message unreadable")
+                break
+        return self._left
 
     async def ended(self) -> None:
         """The application returned without a last message: its client left, or it made a mistake."""
@@ -264,8 +285,8 @@ else:
     _ScopeCall.send.__dict__["_is_coroutine"] = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
 
 
-def _is_leaving(error: BaseException) -> bool:
-    """True for what an application raises when its client has left, or its task was cancelled."""
+def _is_only(error: BaseException, kinds: frozenset[str]) -> bool:
+    """True for an error of one of these kinds, and for a group of nothing else."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_leaving(one) for one in error.exceptions)
-    return any(kind.__name__ in _LEAVING for kind in type(error).__mro__)
+        return all(_is_only(one, kinds) for one in error.exceptions)
+    return any(kind.__name__ in kinds for kind in type(error).__mro__)

@@ -19,7 +19,8 @@ from usage_middleware.store.schema import OPERATOR
 #: in the dictionaries. Most keys share their names.
 KEY_BYTES = 800
 BIN_BYTES = 60
-#: Drops are counted for this many callers. The rest is counted for the operator's tree alone.
+#: Drops are counted for so many credentials whose organisation is not known yet, and for ten times as many organisations.
+#: The rest is counted for the operator's tree alone.
 MOST_DROPPERS = 10_000
 #: After this many calls the flush thread is woken, to read them and add them up together. Within a request the same work
 #: takes two to three times as long: the application has just had the processor's caches to itself.
@@ -34,7 +35,7 @@ def size_of(key: CallKey, bins: int = 0) -> int:
 
 
 class Batch(NamedTuple):
-    """Everything that was counted up to `until_ms`: calls, and how many had no room, by caller."""
+    """Everything that was counted up to `until_ms`: calls, and how many had no room, see `add_drops`."""
 
     cells: Cells
     dropped: dict[CallerId, int]
@@ -191,6 +192,11 @@ class Aggregate:
         return bool(self._cells or self._dropped)
 
     @property
+    def dropped(self) -> dict[CallerId, int]:
+        """How many calls had no room since the last drain."""
+        return dict(self._dropped)
+
+    @property
     def calls(self) -> int:
         """How many calls it holds."""
         return self._calls + len(self._waiting)
@@ -208,9 +214,10 @@ class Aggregate:
 
 
 def add_drops(dropped: dict[CallerId, int], caller: CallerId, calls: int) -> None:
-    """Add a caller's dropped calls to those of others."""
-    known = caller in dropped or len(dropped) < MOST_DROPPERS
-    who = caller if known else (OPERATOR, "")
+    """Add a caller's dropped calls to those of others: by organisation, or by credential until it is known whose it is."""
+    who, most = (caller, MOST_DROPPERS) if isinstance(caller, bytes) else ((caller[0], ""), 10 * MOST_DROPPERS)
+    if who not in dropped and len(dropped) >= most:
+        who = (OPERATOR, "")
     dropped[who] = dropped.get(who, 0) + calls
 
 

@@ -19,8 +19,12 @@ logger = logging.getLogger("usage_middleware")
 
 #: A chunk that Redis refuses this often is dropped.
 MOST_FAULTS = 3
-#: A chunk that gets no answer this often is dropped, if the server answers another command each time.
-MOST_SILENCES = 30
+#: After so many silences in a row to one chunk, while the server answers something smaller, chunks are sent in parts: on some
+#: paths small packets pass and large ones vanish. No chunk is dropped for it: silence says nothing about a chunk.
+PARTS_AFTER = 2
+#: For so long they are; then one is tried whole again.
+PARTS_SECONDS = 300.0
+_NO_WAY = "no answer to their calls, though Redis answers smaller commands; check the path to it, and its MTU"
 
 
 class ChunkSender:
@@ -38,6 +42,8 @@ class ChunkSender:
         self._status = status
         self._overflow = OverflowCache(options.monotonic)
         self._failed: set[str] = set()
+        #: Until when chunks are sent in parts, by node.
+        self._parts_until: dict[str, float] = {}
         self.silent = False
 
     def begin(self) -> None:
@@ -71,19 +77,20 @@ class ChunkSender:
             if node not in down:
                 if sealing and not queue.pending:
                     self._seal(queue)
-                error = self._send(queue)
+                error = self._send(queue, node)
                 if error:
                     down[node] = error
         return next(iter(down.values()), "")
 
-    def _send(self, queue: OrgQueue) -> str:
+    def _send(self, queue: OrgQueue, node: str) -> str:
         """Send an organisation's chunks; why its node can't be written, if it can't."""
-        answer = self._send_in_order(queue)
-        if answer.outcome is Outcome.AWAY or (answer.outcome is Outcome.SILENT and not self._answers(queue)):
+        in_parts = self._parts_until.get(node, 0.0) > self._options.monotonic()
+        answer = self._send_in_order(queue, in_parts=in_parts)
+        if answer.outcome is Outcome.AWAY or (answer.outcome is Outcome.SILENT and not self._answers(queue, node)):
             return answer.reason
         return ""
 
-    def _send_in_order(self, queue: OrgQueue) -> SendResult:
+    def _send_in_order(self, queue: OrgQueue, *, in_parts: bool) -> SendResult:
         """Send chunks until one can't be; the last answer."""
         exempt: set[str] = set()
         for _ in range(2 * len(queue.pending) + 2 * len(queue.retained) + 8):
@@ -91,13 +98,17 @@ class ChunkSender:
                 break
             chunk = self._overflow.apply(self._writer.schema, queue.pending[0], exempt)
             queue.change(chunk)
-            answer = self._writer.send(self._status.worker, chunk, queue.acked, self._options.clock(), exempt)
+            now = self._options.clock()
+            doubt = queue.doubt(now, self._options.monotonic())
+            answer = self._writer.send(self._status.worker, chunk, queue.mark, now, exempt, doubt=doubt, in_parts=in_parts)
             if answer.outcome is Outcome.COUNTED:
                 self._acknowledge(queue, answer)
             elif answer.outcome is Outcome.GAP:
                 queue.rewind(answer.last)
             elif answer.outcome is Outcome.FULL:
                 exempt |= self._refuse(queue, answer)
+            elif answer.outcome is Outcome.UNSURE:
+                self._give_up(queue, "Redis has lost this worker's mark, and nobody knows whether it was counted")
             else:
                 self._fail(queue, answer)
                 return answer
@@ -105,6 +116,7 @@ class ChunkSender:
 
     def _acknowledge(self, queue: OrgQueue, answer: SendResult) -> None:
         self._status.wrong_type += answer.wrong_type
+        queue.epoch = answer.epoch or queue.epoch
         queue.acknowledge(self._options.monotonic())
         if self._status.blocked.pop(queue.org, None) is not None and not self._status.blocked:
             logger.warning("usage: every organisation can be written again")
@@ -123,40 +135,50 @@ class ChunkSender:
     def _fail(self, queue: OrgQueue, answer: SendResult) -> None:
         self._status.retries += 1
         self._failed.add(queue.org)
-        self.silent |= answer.outcome is Outcome.SILENT
-        if answer.outcome is Outcome.FAULT:
-            self._fault(queue, answer.reason, MOST_FAULTS)
+        if answer.outcome is Outcome.SILENT:
+            self.silent = True
+            queue.unanswered(self._options.clock(), self._options.monotonic())
+        elif answer.outcome is Outcome.FAULT:
+            self._fault(queue, answer.reason)
         elif answer.outcome is Outcome.LATER:
-            if not self._status.blocked:
-                logger.warning(
-                    "usage: %s can't be written now, and perhaps other organisations; their calls are kept: %s",
-                    queue.org,
-                    answer.reason,
-                )
-            self._status.block(queue.org, answer.reason)
+            self._block(queue, answer.reason)
 
-    def _fault(self, queue: OrgQueue, reason: str, most: int) -> None:
+    def _block(self, queue: OrgQueue, reason: str) -> None:
+        if not self._status.blocked:
+            logger.warning(
+                "usage: %s can't be written now, and perhaps other organisations; their calls are kept: %s", queue.org, reason
+            )
+        self._status.block(queue.org, reason)
+
+    def _fault(self, queue: OrgQueue, reason: str) -> None:
         queue.failures += 1
-        if queue.failures < most:
-            return
+        if queue.failures >= MOST_FAULTS:
+            self._give_up(queue, f"their chunk failed {MOST_FAULTS} times: {reason}")
+
+    def _give_up(self, queue: OrgQueue, why: str) -> None:
         calls = queue.give_up()
         self.drop(queue.org, calls)
-        logger.error("usage: %d calls of %s are dropped, their chunk failed %d times: %s", calls, queue.org, most, reason)
+        logger.error("usage: %d calls of %s are dropped, %s", calls, queue.org, why)
 
-    def _answers(self, queue: OrgQueue) -> bool:
-        """After a silence: whether the server answers another command. Then the silence counts against the chunk."""
+    def _answers(self, queue: OrgQueue, node: str) -> bool:
+        """After a silence: whether the server answers something smaller. Then chunks are sent in parts before long."""
         try:
-            last = self._writer.applied(self._status.worker, [queue.org])[queue.org]
+            last = self._writer.marks(self._status.worker, [queue.org])[queue.org].number or 0
         except redis_errors():
             return False
         if queue.pending and last < queue.pending[0].number:
-            self._fault(queue, "no answer", MOST_SILENCES)
+            queue.silences += 1
+            if queue.silences >= PARTS_AFTER:
+                self._parts_until[node] = self._options.monotonic() + PARTS_SECONDS
+            if queue.silences > PARTS_AFTER:
+                self._block(queue, _NO_WAY)
         return True
 
     @property
     def progress(self) -> tuple[int, int]:
         """Changes while chunks that Redis refuses are tried again or dropped."""
-        return sum(queue.failures for queue in self._outbox.queues()), sum(self._status.dropped.values())
+        tries = sum(queue.failures + min(queue.silences, PARTS_AFTER) for queue in self._outbox.queues())
+        return tries, sum(self._status.dropped.values())
 
     def verify(self) -> str:
         """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any."""
@@ -165,14 +187,17 @@ class ChunkSender:
         if not queues:
             return ""
         try:
-            found = self._writer.applied(self._status.worker, queues)
+            found = self._writer.marks(self._status.worker, queues)
         except redis_errors() as error:
             return reason(error)
-        for org, last in found.items():
-            if last < queues[org].acked:
-                queues[org].rewind(last)
+        for org, mark in found.items():
+            queue, last = queues[org], mark.number or 0
+            # A mark may expire or be evicted while the counters stay, as their epoch tells.
+            lost_alone = mark.number is None and mark.epoch and mark.epoch == queue.epoch
+            if last < queue.acked and not lost_alone:
+                queue.rewind(last)
             else:
-                queues[org].release(self._options.monotonic())
+                queue.release(self._options.monotonic())
         return ""
 
     def confirm(self) -> None:

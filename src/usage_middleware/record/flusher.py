@@ -19,6 +19,7 @@ from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store.driver_errors import reason, redis_errors
+from usage_middleware.store.schema import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 
@@ -70,13 +71,14 @@ class Flusher:
         self._disagreement = ""
         #: The worker whose status Redis has.
         self._announced = ""
+        self._began_ms = 0
         self._unacknowledged = 0
         self._recovered_at = self._published_at = float("-inf")
         self._renew()
 
     def _renew(self) -> None:
         """Go on as a new worker with nothing on its way."""
-        self.status.worker = secrets.token_hex(16)
+        self.status.worker, self._began_ms = secrets.token_hex(16), self._now_ms()
         journal = Journal(self.spool, self.status.worker) if self.spool is not None and self._options.journal else None
         self.sender = self._new_sender(self.status, journal)
 
@@ -88,6 +90,8 @@ class Flusher:
         """Call it before the first call is recorded: until now there was nothing to count."""
         if not self._aggregate.has_sums and self.sender.is_settled:
             self.status.flushed_through_ms = self._now_ms()
+        if self._announced != self.status.worker:
+            self._began_ms = self._now_ms()
 
     def announce(self) -> None:
         """Let readers know that this worker exists and may hold calls."""
@@ -200,7 +204,7 @@ class Flusher:
         self.status.skew_ms = self._writer.skew_ms(self._options.clock)
         now_ms = self._now_ms()
         try:
-            self._writer.heartbeat(self.status.worker, self.snapshot().fields(now_ms), now_ms)
+            self._writer.heartbeat(self.status.worker, self.snapshot().fields(now_ms), now_ms, self._began_ms)
             self._announced = self.status.worker
         except redis_errors() as error:
             self.sender.error = reason(error)
@@ -214,6 +218,7 @@ class Flusher:
             labels = list(self._routes())[:MOST_ROUTES]
             if labels:
                 self._writer.publish_routes(labels, self._now_ms())
+            self._writer.forget_debts(self._now_ms())
         except redis_errors() as error:
             logger.debug("usage: the application's routes could not be published: %s", error)
         except Exception:  # An application's routes may be anything.
@@ -239,6 +244,7 @@ class Flusher:
     def snapshot(self) -> OwnStatus:
         """How this worker is doing now."""
         status = self.status
+        dropped, unresolved = self._dropped()
         return replace(
             status,
             pid=os.getpid(),
@@ -246,10 +252,22 @@ class Flusher:
             backlog_bytes=self._aggregate.bytes + self._aggregate.elsewhere,
             spool_files=self._recovery.files if self._recovery is not None else 0,
             spool_calls=self._recovery.calls if self._recovery is not None else 0,
-            dropped=dict(status.dropped),
+            dropped=dropped,
+            dropped_unresolved=unresolved,
             blocked=dict(status.blocked),
             lost=dict(status.lost),
         )
+
+    def _dropped(self) -> tuple[dict[str, int], int]:
+        """What was dropped until now, by organisation, and without one: also what no flush has come to yet."""
+        dropped, unresolved = dict(self.status.dropped), self.status.dropped_unresolved
+        for waiting in self._aggregate.dropped, dict(self.sender.parked.dropped):
+            for caller, calls in waiting.items():
+                if isinstance(caller, bytes) or caller[0] == OPERATOR:
+                    unresolved += calls
+                else:
+                    dropped[caller[0]] = dropped.get(caller[0], 0) + calls
+        return dropped, unresolved
 
     @property
     def has_news(self) -> bool:

@@ -9,13 +9,17 @@ from msgspec.structs import replace
 
 from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
 from usage_middleware.gil import yielding
+from usage_middleware.periods import DAY
 from usage_middleware.record.aggregate import size_of
 from usage_middleware.store.chunk import Chunk, cut
+from usage_middleware.store.payload import Doubt, Mark
 from usage_middleware.store.rollup import is_late
 from usage_middleware.store.schema import OPERATOR, Schema
 
 #: For how long an acknowledged chunk is kept, to send it again to a Redis that lost it.
 RETAINED_SECONDS = 10.0
+#: After so long a chunk that Redis may have is not sent again: a day less than Redis remembers a worker's last number.
+SENT_SECONDS = 7 * DAY
 
 
 def _size(cells: Cells) -> int:
@@ -37,6 +41,8 @@ class OrgQueue:
         retained: (when acknowledged, chunk), oldest first.
         dropped: calls to be counted as dropped with the next chunk.
         failures: how often Redis refused the first pending chunk for what is in it.
+        silences: how often in a row there was no answer to it, though Redis answered something smaller.
+        epoch: of the organisation's counters, as Redis told it with the last chunk; empty until then.
         confirmed: the number of the last chunk that enough replicas are known to have; None unless they are asked.
         bytes: about what all of it takes in memory.
     """
@@ -50,8 +56,31 @@ class OrgQueue:
         self.pending: deque[Chunk] = deque()
         self.retained: deque[tuple[float, Chunk]] = deque()
         self.dropped = 0
-        self.failures = 0
+        self.failures = self.silences = 0
+        self.epoch = ""
+        #: When the first pending chunk got no answer: by the wall clock and by the clock that never jumps.
+        self._unanswered: tuple[float, float] | None = None
         self.bytes = 0
+
+    @property
+    def mark(self) -> Mark:
+        """What Redis is known to have."""
+        return Mark(self.acked, self.epoch)
+
+    def unanswered(self, wall: float, monotonic: float) -> None:
+        """No answer came to the first pending chunk."""
+        self._unanswered = self._unanswered or (wall, monotonic)
+
+    def doubt(self, wall: float, monotonic: float) -> Doubt:
+        """Whether Redis may have the first pending chunk. The clock that went further counts: either may have been stopped."""
+        if self._unanswered is None or not self.pending[0].cells:
+            return Doubt.NONE
+        age = max(wall - self._unanswered[0], monotonic - self._unanswered[1])
+        return Doubt.OLD if age >= SENT_SECONDS else Doubt.RECENT
+
+    def _begin_next(self) -> None:
+        self.failures = self.silences = 0
+        self._unanswered = None
 
     @property
     def has_news(self) -> bool:
@@ -97,7 +126,7 @@ class OrgQueue:
         """The first pending chunk is in Redis, and so is every one before it."""
         chunk = self.pending.popleft()
         self.acked = chunk.number
-        self.failures = 0
+        self._begin_next()
         self.retained.append((now, chunk))
         self.release(now)
 
@@ -122,6 +151,7 @@ class OrgQueue:
             self.bytes -= _size(self.pending.popleft().cells)
         self.pending.extendleft(reversed(again))
         self.acked = last
+        self._begin_next()
         if self.confirmed is not None:
             self.confirmed = min(self.confirmed, last)
 
@@ -137,7 +167,7 @@ class OrgQueue:
         The number stays: if the chunk did arrive after all, its calls are not counted as dropped too.
         """
         chunk = self.pending[0]
-        self.failures = 0
+        self._begin_next()
         if chunk.cells:
             self.change(chunk.emptied())
         else:
@@ -168,6 +198,7 @@ class Outbox:
         self._replicated = replicated
         self._queues: dict[str, OrgQueue] = {}
         self._numbers: dict[str, int] = {}
+        self._epochs: dict[str, str] = {}
 
     def put(self, key: CallKey, totals: CallTotals) -> None:
         """Add calls for their organisation and for the operator's tree, if there is one."""
@@ -188,6 +219,7 @@ class Outbox:
         found = self._queues.get(org)
         if found is None:
             found = self._queues[org] = OrgQueue(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
+            found.epoch = self._epochs.get(org, "")
         return found
 
     def know(self, org: str, number: int) -> None:
@@ -204,9 +236,9 @@ class Outbox:
 
     def tidy(self) -> None:
         """Keep only the number of each organisation that has nothing on its way."""
-        for org, queue in list(self._queues.items()):
-            if not queue.has_news and not queue.retained:
-                self._numbers[org] = queue.sealed
+        for org, box in list(self._queues.items()):
+            if not box.has_news and not box.retained:
+                self._numbers[org], self._epochs[org] = box.sealed, box.epoch
                 del self._queues[org]
 
     def organisations(self) -> list[str]:

@@ -93,6 +93,8 @@ class Recovery:
             sender.drop(org, calls)
         into.add(status)
         self._left[file.path] = sender.calls
+        if done:
+            sender.settle()
         if done and had_calls:
             logger.warning("usage: %d calls that an ended process had left in the spool were sent", left.calls)
         elif done and abs(now - left.at) >= RETAINED_SECONDS:

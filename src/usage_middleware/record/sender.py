@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from usage_middleware.events import CallerId, owner_of
+from usage_middleware.events import CallerId
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Batch
 from usage_middleware.record.attribution import Callers, CountError, put
-from usage_middleware.record.chunk_sender import MOST_SILENCES, ChunkSender
+from usage_middleware.record.chunk_sender import ChunkSender
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.parked import Parked
 from usage_middleware.record.spool import Spool
+from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.keys import Resolved
+from usage_middleware.store.schema import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 
 logger = logging.getLogger("usage_middleware")
+
+#: So many rounds may deliver what another process has left.
+MOST_ROUNDS = 30
 
 
 class Sender:
@@ -93,10 +98,17 @@ class Sender:
         self._chunks.drop(org, calls)
 
     def _drop(self, dropped: dict[CallerId, int], who: Resolved) -> None:
+        """Count dropped calls for whoever called; those of credentials that nobody could be asked about stay parked."""
         for caller, calls in dropped.items():
-            org = who[caller][0] if isinstance(caller, bytes) and caller in who else owner_of(caller)[0]
+            if isinstance(caller, bytes) and caller not in who:
+                self.parked.park({}, {caller: calls})
+                continue
+            org = who[caller][0] if isinstance(caller, bytes) else caller[0]
             self.outbox.drop(org, calls)
-            self.drop(org, calls)
+            if org == OPERATOR:
+                self._status.dropped_unresolved += calls
+            else:
+                self.drop(org, calls)
 
     def flush(self) -> bool:
         """Send what was accepted; True when Redis has acknowledged everything."""
@@ -116,7 +128,7 @@ class Sender:
 
     def deliver(self) -> bool:
         """Send what was accepted in as many rounds as help; True when Redis has everything, and enough replicas too."""
-        for _ in range(MOST_SILENCES):
+        for _ in range(MOST_ROUNDS):
             before = self._chunks.progress
             self.begin()
             self.resend()
@@ -144,6 +156,8 @@ class Sender:
     def hand_over(self, spool: Spool, batch: Batch) -> bool:
         """At the end: put everything that is not acknowledged on disk, for the next process. False if the disk fails."""
         self.accept(batch, asking=False)
+        unresolved, self.parked.dropped = sum(self.parked.dropped.values()), {}
+        self._drop({(OPERATOR, ""): unresolved} if unresolved else {}, {})
         self._chunks.seal()
         calls = self.calls
         try:
@@ -210,6 +224,13 @@ class Sender:
             self._count_error("journal")
             return False
         return True
+
+    def settle(self) -> None:
+        """Tell Redis that this worker, which has ended, owes nothing any more."""
+        try:
+            self._writer.settle(self._status.worker)
+        except redis_errors() as error:
+            logger.debug("usage: a worker that ended stays among those that owe calls, for some days: %s", error)
 
     # What is left
 

@@ -10,13 +10,9 @@ from msgspec.structs import astuple, replace
 
 from usage_middleware.events import CallerId, CallKey, CallTotals, Cells, add_totals, calls_in
 from usage_middleware.options import NONE, Settings
-from usage_middleware.periods import DAY
-from usage_middleware.record.outbox import RETAINED_SECONDS, Outbox
+from usage_middleware.record.outbox import RETAINED_SECONDS, SENT_SECONDS, Outbox
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR
-
-#: A day less than Redis remembers a worker's last number.
-SENT_SECONDS = 7 * DAY
 
 #: A key and its totals as they are written; in a chunk the caller takes two places.
 _Row: TypeAlias = tuple[int, CallerId, str, tuple[str, ...], int, int, int, int, int, tuple[int, ...], dict[int, int]]

@@ -75,7 +75,7 @@ def _of_server(server: ServerStatus | None, error: str) -> Iterator[Warned]:
     if server.eviction_policy not in (None, "noeviction"):
         yield Warned(
             "eviction_policy",
-            f"maxmemory-policy is {server.eviction_policy}: a full Redis deletes counters silently. Set noeviction: "
+            f"maxmemory-policy is {server.eviction_policy}: {_lost_by_eviction(server.eviction_policy)} Set noeviction: "
             "then it refuses writes, and workers keep calls until there is room.",
         )
     if server.append_only is False:
@@ -86,6 +86,13 @@ def _of_server(server: ServerStatus | None, error: str) -> Iterator[Warned]:
         yield Warned("replica", "This is a replica: workers need the primary's address.")
     if server.max_memory_bytes and (server.used_memory_bytes or 0) > MOST_MEMORY * server.max_memory_bytes:
         yield Warned("memory", f"Redis uses {server.used_memory_bytes} of {server.max_memory_bytes} bytes.")
+
+
+def _lost_by_eviction(policy: str) -> str:
+    lost = "a full Redis deletes counters silently, so totals and their parts become too small, each by another amount."
+    if policy.startswith("allkeys-"):
+        return f"{lost} It may also delete API keys, and the pepper of their hashes: then every caller is unknown."
+    return lost
 
 
 def _lost_by_a_restart(server: ServerStatus) -> str:
@@ -107,8 +114,10 @@ def _of_workers(workers: list[SeenStatus], now: float) -> Iterator[Warned]:
             yield Warned("clock", f"The clock of {name} differs from Redis' by {(one.skew_ms or 0) / 1000:+.0f} s.")
         elif silent_ms > LATE_MS:
             yield Warned("late", f"{name} has said nothing for {silent_ms / 1000:.0f} s.")
-        if one.dropped:
-            yield Warned("dropped", f"{name} dropped {one.dropped} calls since it began: see backlog_bytes, and the log.")
+        if one.dropped or one.dropped_unresolved:
+            whose = f", and {one.dropped_unresolved} of callers that could not be looked up" if one.dropped_unresolved else ""
+            sentence = f"{name} dropped {one.dropped} calls{whose} since it began: see backlog_bytes, and the log."
+            yield Warned("dropped", sentence)
         if one.spool_calls:
             yield Warned("spool", f"On {one.host}, {one.spool_calls} calls of processes that are gone wait in the spool.")
         if one.blocked:

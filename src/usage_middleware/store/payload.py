@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
-from typing import Any
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 import msgspec
 
 from usage_middleware.gil import rest
-from usage_middleware.options import NONE
+from usage_middleware.options import NONE, Settings
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.rollup import Increments, expand
@@ -28,6 +30,9 @@ APPLIED_SECONDS = 8 * DAY
 
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
+#: How much longer than any counter an epoch lives: a month's series begins up to a month before it ends, and a worker's clock
+#: may be ahead.
+EPOCH_AHEAD = 64 * DAY
 
 _RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(METHODS | {OTHER_METHOD}) for name in (UNMATCHED, OTHER)]}
 _RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
@@ -46,36 +51,71 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
     greatest: int
 
 
-def encode_chunk(schema: Schema, chunk: Chunk, previous: int, now: float, exempt: Collection[str]) -> bytes:
+class Mark(NamedTuple):
+    """What is known of a worker's mark in an organisation: in Redis, or by a sender.
+
+    Attributes:
+        number: of the last chunk that Redis has; None if there is no mark.
+        epoch: lives as long as the organisation's counters. Empty: there is none, or it is not known.
+    """
+
+    number: int | None
+    epoch: str = ""
+
+
+class Doubt(IntEnum):
+    """Whether a chunk may be in Redis already."""
+
+    NONE = 0
+    """It was never sent, or was refused."""
+    RECENT = 1
+    """It was sent, and no answer came."""
+    OLD = 2
+    """That was so long ago that its mark may have expired."""
+
+
+def encode_chunk(
+    schema: Schema, chunk: Chunk, mark: Mark, now: float, exempt: Collection[str], doubt: Doubt = Doubt.NONE
+) -> bytes:
     """A chunk as the script takes it.
 
     Args:
         schema: the names of Redis keys.
         chunk: what to count.
-        previous: the number that Redis has of this worker and organisation, as far as the sender knows.
-        now: seconds since the epoch.
+        mark: what Redis has of this worker and organisation, as far as the sender knows.
+        now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
+        doubt: whether Redis may have it already.
     """
     expansion = expand(schema, chunk, int(now))
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
     rest()
     return msgspec.msgpack.encode(
         [
-            1,
+            2,
             chunk.number,
-            previous,
+            mark.number or 0,
             int(now * 1000),
             APPLIED_SECONDS,
             registry,
             [_entry(key, one) for key, one in expansion.series.items()],
             [_entry(key, one) for key, one in expansion.boards.items()],
+            mark.epoch,
+            f"{int(now * 1000):x}.{secrets.token_hex(4)}",
+            longest_kept(schema.settings) + EPOCH_AHEAD,
+            doubt,
         ]
     )
 
 
+def longest_kept(settings: Settings) -> int:
+    """How long the longest-lived counters are kept after their slot, seconds."""
+    return max(kept["day"] for kept in settings.retention.values())
+
+
 def _registry(schema: Schema, org: str, dimension: str, seen: dict[str, int], now: int, exempt: Collection[str]) -> list[Any]:
     """The members of one dimension; first those for which the cap holds."""
-    keep = max(kept["day"] for kept in schema.settings.retention.values())
+    keep = longest_kept(schema.settings)
     free = {name for name in seen if is_reserved(dimension, name) or (dimension == "key" and name in exempt)}
     members = sorted(seen, key=free.__contains__)
     return [

@@ -235,6 +235,14 @@ class Schema:
         """The number of the last chunk of this worker that was applied."""
         return f"{self.tree(org)}:applied:{worker}"
 
+    def parts(self, org: str, worker: str) -> str:
+        """A chunk of this worker that is sent in parts."""
+        return f"{self.applied(org, worker)}:parts"
+
+    def epoch(self, org: str) -> str:
+        """A word that lives longer than any counter of the organisation."""
+        return f"{self.tree(org)}:epoch"
+
     def keys(self, org: str) -> str:
         """The key directory of an organisation (HASH key id -> JSON)."""
         return f"{self.tree(org)}:keys"
@@ -279,6 +287,11 @@ class Schema:
     def workers(self) -> str:
         """ZSET worker -> last sign of life in ms, so that no reader has to scan."""
         return f"{self.tree(OPERATOR)}:workers"
+
+    @property
+    def owing(self) -> str:
+        """HASH worker -> what it may still have to deliver."""
+        return f"{self.tree(OPERATOR)}:owing"
 
     def worker(self, worker: str) -> str:
         """The status that one worker writes (HASH, 60 s)."""

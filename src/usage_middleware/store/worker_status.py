@@ -12,8 +12,8 @@ import msgspec
 
 from usage_middleware.store.schema import OTHER
 
-#: `dropped` and `blocked` name this many organisations.
-MOST_ORGANISATIONS = 1_000
+#: For so many organisations `blocked` and `dropped` are told apart.
+MOST_ORGANISATIONS, MOST_DROPPED = 1_000, 100_000
 
 #: How version 0.1 wrote some fields of `worker:<id>`.
 _OLD_NAMES = {"in_the_way": "wrong_type", "held": "blocked", "held_reason": "blocked_reason"}
@@ -46,6 +46,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         spool_files: files of processes that have ended, found on this machine and not sent yet.
         spool_calls: how many calls are in them.
         skew_ms: how far the worker's clock is ahead of Redis', milliseconds; None if that is not known.
+        dropped_unresolved: calls that will never be counted, and whose organisation is not known, or not yet.
     """
 
     worker: str = ""
@@ -63,6 +64,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     spool_files: int = 0
     spool_calls: int = 0
     skew_ms: int | None = None
+    dropped_unresolved: int = 0
 
 
 class OwnStatus(WorkerStatus, kw_only=True):
@@ -86,7 +88,7 @@ class OwnStatus(WorkerStatus, kw_only=True):
 
     def drop(self, org: str, calls: int) -> None:
         """Count calls that will never be counted for an organisation."""
-        name = org if org in self.dropped or len(self.dropped) < MOST_ORGANISATIONS else OTHER
+        name = org if org in self.dropped or len(self.dropped) < MOST_DROPPED else OTHER
         self.dropped[name] = self.dropped.get(name, 0) + calls
 
     def block(self, org: str, reason: str) -> None:
@@ -100,6 +102,7 @@ class OwnStatus(WorkerStatus, kw_only=True):
         self.refused += other.refused
         self.wrong_type += other.wrong_type
         self.unreplicated += other.unreplicated
+        self.dropped_unresolved += other.dropped_unresolved
         for org, calls in other.dropped.items():
             self.drop(org, calls)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from enum import Enum
+from collections.abc import Callable, Collection, Iterable
 from importlib.resources import files
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.driver_errors import effect, effect_of_reply, reason, redis_errors
-from usage_middleware.store.payload import APPLIED_SECONDS, encode_chunk
+from usage_middleware.store.driver_errors import redis_errors
+from usage_middleware.store.owing import Debt, debts, old_debts
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk
 from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.send_result import Outcome as Outcome
+from usage_middleware.store.send_result import SendResult as SendResult
+from usage_middleware.store.send_result import answer, failure, mark_of
 
 SCHEMA_VERSION = 1
 #: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
@@ -23,46 +26,14 @@ WAIT_MS = 1_000
 #: A route that no worker has published for this long is gone.
 ROUTE_SECONDS = 2 * DAY
 
+#: With the names of keys around it, a part fits into any packet.
+PART_BYTES = 800
+#: How long the parts of a chunk may take.
+PARTS_SECONDS = 600
+
 _SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
 #: The version of the script that this process runs.
 SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
-
-
-class Outcome(Enum):
-    """What became of a chunk that was sent."""
-
-    COUNTED = "counted"
-    """It is in Redis, now or since an earlier attempt."""
-    GAP = "gap"
-    """Redis lacks numbers before it: send from `SendResult.last` on."""
-    FULL = "full"
-    """`SendResult.refused` are over the cap: send it again without them."""
-    LATER = "later"
-    """This organisation can't be written now; others may."""
-    AWAY = "away"
-    """The server answers, and can't take anything now."""
-    SILENT = "silent"
-    """No answer: nobody knows whether it was counted."""
-    FAULT = "fault"
-    """Redis refuses this very chunk."""
-
-
-class SendResult(NamedTuple):
-    """The outcome of sending one chunk, and what belongs to it.
-
-    Attributes:
-        outcome: what became of the chunk.
-        last: of COUNTED and GAP, the number of the last chunk that Redis has.
-        refused: of FULL, the members over the cap by dimension.
-        wrong_type: how many keys were skipped because they hold another type.
-        reason: of the other outcomes, the error.
-    """
-
-    outcome: Outcome
-    last: int = 0
-    refused: Mapping[str, Collection[str]] = {}
-    wrong_type: int = 0
-    reason: str = ""
 
 
 class Disagreement(Exception):
@@ -76,39 +47,66 @@ class Writer:
         self._client = client
         self.schema = schema
 
-    def send(self, worker: str, chunk: Chunk, previous: int, now: float, exempt: Collection[str] = ()) -> SendResult:
+    def send(
+        self,
+        worker: str,
+        chunk: Chunk,
+        mark: Mark,
+        now: float,
+        exempt: Collection[str] = (),
+        *,
+        doubt: Doubt = Doubt.NONE,
+        in_parts: bool = False,
+    ) -> SendResult:
         """Send a chunk. Never raises for what Redis or the network do.
 
         Args:
             worker: whose numbers these are.
             chunk: what to count.
-            previous: the number that Redis has of this worker and organisation, as far as the sender knows.
-            now: seconds since the epoch.
+            mark: what Redis has of this worker and organisation, as far as the sender knows.
+            now: seconds since 1970.
             exempt: keys of the directory, for which the cap does not hold.
+            doubt: whether Redis may have it already.
+            in_parts: send it in commands that fit into a packet each.
         """
         try:
-            payload = encode_chunk(self.schema, chunk, previous, now, exempt)
-        except Exception as error:  # A chunk that can't be encoded must not hold up the others.
+            payload = encode_chunk(self.schema, chunk, mark, now, exempt, doubt)
+        except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
-        key = self.schema.applied(chunk.org, worker)
+        keys = self._keys(chunk.org, worker)
         try:
-            reply = self._run(key, payload)
+            reply = self._run_parts(keys, payload) if in_parts else self._run(keys, payload)
         except redis_errors() as error:
-            return _failure(error)
-        return _answer(reply)
+            return failure(error)
+        return answer(reply)
 
-    def _run(self, key: str, payload: bytes) -> Any:
+    def _keys(self, org: str, worker: str) -> tuple[str, ...]:
+        mark = self.schema.applied(org, worker)
+        return mark, f"{mark}:never", self.schema.epoch(org), self.schema.parts(org, worker)
+
+    def _run(self, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
         client = self._client()
         from redis.exceptions import NoScriptError  # There is a client, so redis-py is loaded.
 
-        arguments = (2, key, f"{key}:never", payload)
+        arguments = (len(keys), *keys, payload, *digest)
         try:
             return client.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
         except NoScriptError:
             return client.execute_command("EVAL", _SCRIPT, *arguments)
 
-    def applied(self, worker: str, orgs: Iterable[str]) -> dict[str, int]:
-        """The number of the last chunk that Redis has, for each organisation.
+    def _run_parts(self, keys: tuple[str, ...], payload: bytes) -> Any:
+        """Put the chunk into Redis part by part, then have the script take it from there.
+
+        It counts for nothing until then, so a part may be lost, or come twice or late: the script compares the digest.
+        """
+        client, parts = self._client(), keys[-1]
+        client.set(parts, b"", ex=PARTS_SECONDS)
+        for begin in range(0, len(payload), PART_BYTES):
+            client.setrange(parts, begin, payload[begin : begin + PART_BYTES])
+        return self._run(keys, b"", hashlib.sha1(payload, usedforsecurity=False).hexdigest())
+
+    def marks(self, worker: str, orgs: Iterable[str]) -> dict[str, Mark]:
+        """What Redis has of a worker, for each organisation.
 
         Raises:
             redis_errors(): as the client does.
@@ -117,10 +115,12 @@ class Writer:
         with self._client().pipeline(transaction=False) as pipeline:
             for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
-            return {org: int(found or 0) for org, found in zip(wanted, pipeline.execute(), strict=True)}
+                pipeline.get(self.schema.epoch(org))
+            found = iter(pipeline.execute())
+        return {org: mark_of(next(found), next(found)) for org in wanted}
 
-    def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int) -> None:
-        """Write the worker's status, for 60 s.
+    def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int, began_ms: int = 0) -> None:
+        """Write the worker's status, for 60 s, and what it may still owe, until it ends.
 
         Raises:
             redis_errors(): as the client does.
@@ -132,7 +132,29 @@ class Writer:
             pipeline.zadd(workers, {worker: now_ms})
             pipeline.zremrangebyscore(workers, "-inf", f"({now_ms - WORKER_SECONDS * 1000}")
             pipeline.expire(workers, DAY)
+            debt = Debt(worker, began_ms, int(fields.get("flushed_through_ms", 0)), now_ms)
+            pipeline.hset(self.schema.owing, worker, debt.encode())
+            pipeline.expire(self.schema.owing, APPLIED_SECONDS)
             pipeline.execute()
+
+    def settle(self, worker: str) -> None:
+        """A worker that has ended owes nothing any more.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        self._client().hdel(self.schema.owing, worker)
+
+    def forget_debts(self, now_ms: int) -> None:
+        """Remove workers that ended long ago, and nobody sent what they left.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        client = self._client()
+        old = old_debts(debts(client.hgetall(self.schema.owing)), now_ms)
+        if old:
+            client.hdel(self.schema.owing, *old)
 
     def forget(self, worker: str, orgs: Iterable[str]) -> None:
         """Remove what a worker that ended clean leaves behind.
@@ -145,6 +167,7 @@ class Writer:
                 pipeline.delete(self.schema.applied(org, worker))
             pipeline.delete(self.schema.worker(worker))
             pipeline.zrem(self.schema.workers, worker)
+            pipeline.hdel(self.schema.owing, worker)
             pipeline.execute()
 
     def check_schema(self, now_ms: int) -> None:
@@ -233,22 +256,3 @@ class Writer:
 
 def _is_cluster(client: Any) -> bool:
     return hasattr(client, "get_node_from_key")
-
-
-def _answer(reply: Any) -> SendResult:
-    kind, *rest = reply
-    if kind == b"OK":
-        return SendResult(Outcome.COUNTED, wrong_type=int(rest[0]))
-    if kind == b"DONE":
-        return SendResult(Outcome.COUNTED, last=int(rest[0]))
-    if kind == b"GAP":
-        return SendResult(Outcome.GAP, last=int(rest[0]))
-    if kind == b"FULL":
-        refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
-        return SendResult(Outcome.FULL, refused=refused)
-    reason = rest[0].decode(errors="replace")
-    return SendResult(Outcome(effect_of_reply(reason)), reason=reason)
-
-
-def _failure(error: Exception) -> SendResult:
-    return SendResult(Outcome(effect(error)), reason=reason(error))

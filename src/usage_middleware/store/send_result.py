@@ -1,0 +1,78 @@
+"""What became of a chunk that was sent: what the script or an error says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from usage_middleware.store.driver_errors import effect, effect_of_reply, reason
+from usage_middleware.store.payload import Mark
+
+
+class Outcome(Enum):
+    """What became of a chunk that was sent."""
+
+    COUNTED = "counted"
+    """It is in Redis, now or since an earlier attempt."""
+    GAP = "gap"
+    """Redis lacks numbers before it: send from `Answer.last` on."""
+    FULL = "full"
+    """`Answer.refused` are over the cap: send it again without them."""
+    LATER = "later"
+    """This organisation can't be written now; others may."""
+    AWAY = "away"
+    """The server answers, and can't take anything now."""
+    SILENT = "silent"
+    """No answer: nobody knows whether it was counted."""
+    UNSURE = "unsure"
+    """Its mark is gone, and nobody knows whether it was counted."""
+    FAULT = "fault"
+    """Redis refuses this very chunk."""
+
+
+class SendResult(NamedTuple):
+    """The outcome of sending one chunk, and what belongs to it.
+
+    Attributes:
+        last: of COUNTED and GAP, the number of the last chunk that Redis has.
+        epoch: of COUNTED, see `Mark`.
+        refused: of FULL, the members over the cap by dimension.
+        wrong_type: how many keys were skipped because they hold another type.
+        reason: of the rest, what was said.
+    """
+
+    outcome: Outcome
+    last: int = 0
+    epoch: str = ""
+    refused: Mapping[str, Collection[str]] = {}
+    wrong_type: int = 0
+    reason: str = ""
+
+
+def mark_of(number: bytes | None, epoch: bytes | None) -> Mark:
+    """The mark and the epoch that Redis has, or has not."""
+    return Mark(None if number is None else int(number), (epoch or b"").decode())
+
+
+def answer(reply: Any) -> SendResult:
+    """What the script's reply means."""
+    kind, *rest = reply
+    if kind == b"OK":
+        return SendResult(Outcome.COUNTED, wrong_type=int(rest[0]), epoch=rest[1].decode())
+    if kind == b"DONE":
+        return SendResult(Outcome.COUNTED, last=int(rest[0]), epoch=rest[1].decode())
+    if kind == b"UNSURE":
+        return SendResult(Outcome.UNSURE)
+    if kind == b"GAP":
+        return SendResult(Outcome.GAP, last=int(rest[0]))
+    if kind == b"FULL":
+        refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
+        return SendResult(Outcome.FULL, refused=refused)
+    reason = rest[0].decode(errors="replace")
+    return SendResult(Outcome(effect_of_reply(reason)), reason=reason)
+
+
+def failure(error: Exception) -> SendResult:
+    """What one of `redis_errors` means."""
+    return SendResult(Outcome(effect(error)), reason=reason(error))
