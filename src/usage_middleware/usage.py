@@ -159,6 +159,7 @@ class Usage:
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
+        self.recorder.finish_abandoned = self.capture.finish_abandoned
         self.reader = self._reports(schema, visible_endpoints)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:

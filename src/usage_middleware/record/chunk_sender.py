@@ -159,7 +159,11 @@ class ChunkSender:
         return sum(queue.failures for queue in self._outbox.boxes()), sum(self._status.dropped.values())
 
     def verify(self) -> str:
-        """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any."""
+        """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any.
+
+        A primary that is cut off from its replicas may answer and refuse to be written. What it has may be lost when a replica
+        takes over, so nothing is released until Redis can be written again.
+        """
         old = self._options.monotonic() - RETAINED_SECONDS
         queues = {queue.org: queue for queue in self._outbox.boxes() if queue.retained and queue.retained[0][0] <= old}
         if not queues:
@@ -171,7 +175,7 @@ class ChunkSender:
         for org, last in found.items():
             if last < queues[org].acked:
                 queues[org].rewind(last)
-            else:
+            elif self._status.state == "ok":
                 queues[org].release(self._options.monotonic())
         return ""
 
