@@ -28,7 +28,7 @@ class Part:
     def after_fork_in_child(self) -> None:
         self.turns.append(f"{self.name} starts again")
 
-    def close(self) -> None:
+    def end(self) -> None:
         raise AssertionError("the process goes on")
 
 

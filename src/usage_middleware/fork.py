@@ -50,8 +50,8 @@ class Recording(Inherited, Protocol):
     def after_fork_in_parent(self) -> None:
         """Resume."""
 
-    def close(self) -> object:
-        """Deliver what is left."""
+    def end(self) -> object:
+        """Deliver what is left, and what other threads finish meanwhile. What they finish later is counted as lost."""
 
 
 #: None of these keeps a part alive.
@@ -148,7 +148,7 @@ def signals_held() -> Iterator[None]:
 
 def _close_recorders() -> None:
     for recorder in list(recorders):
-        recorder.close()
+        recorder.end()
 
 
 atexit.register(_close_recorders)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, cast
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from usage_middleware.capture.capture import Exclude
     from usage_middleware.capture.identity import Identify
     from usage_middleware.report.context import VisibleEndpoints
+    from usage_middleware.report.reconcile import Reconciliation
     from usage_middleware.store.keys import Directory
 
 
@@ -158,6 +159,7 @@ class Usage:
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
+        self.recorder.finish_abandoned = self.capture.finish_abandoned
         self.reader = self._reports(schema, visible_endpoints)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
@@ -179,6 +181,38 @@ class Usage:
         """Deliver now what was recorded so far. True if Redis has acknowledged all of it."""
         self.capture.finish_abandoned()
         return self.recorder.flush()
+
+    def reconcile(
+        self,
+        org: str | None = None,
+        *,
+        start: datetime | date | int | None = None,
+        end: datetime | date | int | None = None,
+        members: int = 100,
+    ) -> Reconciliation:
+        """Compare the counters with each other, and name those that disagree.
+
+        Each call is counted in series, boards and histograms, of the organisation, its endpoint, its key and its dimensions,
+        at three resolutions, and again for the operator. This adds all of them up and compares them. It only reads. Calls may
+        come in meanwhile; but those that Redis gets in this moment may be in the organisation's counters and not yet in the
+        operator's: ask again.
+
+        Args:
+            org: an organisation; None: all of them together, each compared with its own counters.
+            start: where to begin, aware datetime, date or seconds since the epoch; None: a day before the end. Whole UTC days
+                are compared.
+            end: where to stop; None: now.
+            members: how many endpoints, keys and organisations are looked at one by one, the busiest first, at most 1,000.
+                The sums are of all of them.
+
+        Returns:
+            What was compared, and the differences. It reads some 20 Redis keys a slot of each day, and 10 for each member.
+
+        Raises:
+            QueryError: more than 31 days (`window_too_wide`), or an argument that makes no sense.
+            UsageUnavailable: Redis does not answer.
+        """
+        return self.reader.reconcile(org, start=start, end=end, members=members)
 
     def close(self) -> None:
         """Deliver what is left, within `shutdown_timeout`, and close the connections to Redis. Closing twice is fine."""

@@ -88,10 +88,11 @@ def is_listening(port: int) -> bool:
 class Caller(threading.Thread):
     """Calls the ports in turn until it is told to stop; a call that is not answered is not counted."""
 
-    def __init__(self, ports: tuple[int, ...], ledger: Ledger, seed: int, most: int | None = None) -> None:
+    def __init__(self, ports: tuple[int, ...], ledger: Ledger, unanswered: Ledger, seed: int, most: int | None = None) -> None:
         super().__init__(name="caller", daemon=True)
         self._ports = ports
         self._ledger = ledger
+        self._unanswered = unanswered
         self._random = random.Random(seed)
         self._connections: dict[int, Connection] = {}
         self._left = most
@@ -116,6 +117,7 @@ class Caller(threading.Thread):
         except (OSError, NotAnswered):
             if port in self._connections:
                 self._connections.pop(port).close()
+                self._unanswered.add(request.call)
             self.stopped.wait(0.005)
             return
         assert status == request.call.status, (request, status)
@@ -135,12 +137,16 @@ class Callers:
 
     Attributes:
         ledger: what they were answered.
+        unanswered: what they may have asked without an answer.
     """
 
-    def __init__(self, *ports: int, ledger: Ledger, count: int = 2, most: int | None = None) -> None:
+    def __init__(
+        self, *ports: int, ledger: Ledger, count: int = 2, most: int | None = None, unanswered: Ledger | None = None
+    ) -> None:
         self.ledger = ledger
+        self.unanswered = unanswered if unanswered is not None else Ledger()
         shares = [None if most is None else most // count + (seed < most % count) for seed in range(count)]
-        self._threads = [Caller(ports, self.ledger, seed, share) for seed, share in enumerate(shares)]
+        self._threads = [Caller(ports, self.ledger, self.unanswered, seed, share) for seed, share in enumerate(shares)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:

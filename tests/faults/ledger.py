@@ -6,11 +6,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from datetime import date, timedelta
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 import redis
+
+from usage_middleware import Usage
+from usage_middleware.report.comparison import Difference
 
 RESOLUTIONS = ("1m", "30m", "1d")
 OPERATOR = "*"
@@ -19,7 +23,9 @@ OPERATOR = "*"
 Facts: TypeAlias = Counter[tuple[str, ...]]
 
 _BLOCK = r"\d{4}-\d\d(?:-\d\d(?:T\d\d:\d\d)?)?"
-_COUNTER = re.compile(rf"[^:]+:\{{(?P<org>[^}}]*)\}}:(?P<kind>series|board):(?P<res>\w+):{_BLOCK}(?::(?P<about>.+))?")
+_COUNTER = re.compile(
+    rf"[^:]+:\{{(?P<org>[^}}]*)\}}:(?P<kind>series|board):(?P<res>\w+):(?P<block>{_BLOCK})(?::(?P<about>.+))?"
+)
 _STATUS = re.compile(r"s\d+")
 _CLASSES = ("1xx", "3xx", "4xx", "5xx")
 
@@ -164,3 +170,44 @@ def assert_equal(
     different = sorted(differences(client, namespace, ledger, without).items())
     shown = "\n".join(f"  {' '.join(place)}: answered {ours}, stored {theirs}" for place, (ours, theirs) in different[:20])
     assert not different, f"{len(different)} of {len(expected(ledger))} numbers differ:\n{shown}"
+    if not without:
+        assert_agreement(client, namespace)
+
+
+def assert_within(client: redis.Redis, namespace: str, ledger: Ledger, unanswered: Ledger) -> None:
+    """Redis has what was answered, and of what was asked and never answered each call once or not at all."""
+    least, more, found = expected(ledger), expected(unanswered), stored(client, namespace)
+    wrong = [
+        f"{' '.join(place)}: answered {least[place]}, unanswered {more[place]}, stored {found[place]}"
+        for place in sorted(least.keys() | found.keys())
+        if not least[place] <= found[place] <= least[place] + more[place]
+    ]
+    shown = "\n".join(wrong[:20])
+    assert not wrong, f"{len(wrong)} of {len(least)} numbers are wrong:\n{shown}"
+    assert_agreement(client, namespace)
+
+
+def assert_agreement(client: redis.Redis | redis.RedisCluster, namespace: str, *, across_trees: bool = True) -> None:
+    """All counters agree with each other; those of organisations with the operator's, if `across_trees`."""
+    shown = "\n".join(str(one) for one in disagreements(client, namespace) if across_trees or not one.about.startswith("org "))
+    assert not shown, f"Redis disagrees with itself:\n{shown}"
+
+
+def disagreements(client: Any, namespace: str) -> list[Difference]:
+    """What `usage.reconcile` names, of every organisation and the operator, on every day that has calls."""
+    orgs, days, now_ms = set[str](), set[str](), 0
+    for name in client.scan_iter(f"{namespace}:*:series:*", count=1000):
+        found = _COUNTER.fullmatch(name.decode())
+        if found is None or found["about"] or not re.fullmatch(r"\d+m", found["res"]):
+            continue
+        orgs.add(unquote(found["org"]))
+        days.add(found["block"][:10])
+        fields = client.hgetall(name)
+        now_ms = max([now_ms, *(int(fields[field]) for field in fields if field.endswith(b" last_ms"))])
+    usage = Usage(client, namespace=namespace, clock=lambda: now_ms / 1000)
+    return [
+        one
+        for org in sorted(orgs)
+        for day in map(date.fromisoformat, sorted(days))
+        for one in usage.reconcile(None if org == OPERATOR else org, start=day, end=day + timedelta(days=1)).differences
+    ]

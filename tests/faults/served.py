@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import sys
 from typing import Any
 
 import msgspec
@@ -16,7 +18,12 @@ from tests.faults.harness import IMPATIENT, application, usage_of
 from usage_middleware import UsageMiddleware, WSGIUsageMiddleware
 from usage_middleware.store import engine
 
-engine.WRITE_LIMITS = IMPATIENT
+if os.environ.get("USAGE_PATIENT") != "1":
+    engine.WRITE_LIMITS = IMPATIENT
+if "USAGE_FILE_BYTES" in os.environ:
+    # The disk is full after so many bytes of a file, in the middle of whatever is written; but not of Python's own files.
+    sys.dont_write_bytecode = True
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["USAGE_FILE_BYTES"]),) * 2)
 
 usage = usage_of(
     os.environ["USAGE_REDIS_URL"],

@@ -35,11 +35,19 @@ class Soak:
     """Three web servers behind one namespace, callers, and what is done to them.
 
     Attributes:
+        KINDS: the servers, and their options.
+        unanswered: requests that got no answer, as their connection was closed.
         faults: how many of each there have been.
         memory: bytes of the first server, with how many calls were answered then.
     """
 
-    def __init__(self, ending: ExitStack, *, requests: int, seconds: float, seed: int, calm: float) -> None:
+    KINDS: tuple[tuple[str, ...], ...] = (
+        ("uvicorn",),
+        ("uvicorn",),
+        ("gunicorn", "--threads", "2", "--max-requests", "20000"),
+    )
+
+    def __init__(self, ending: ExitStack, *, requests: int | None, seconds: float, seed: int, calm: float) -> None:
         self._requests = requests
         self._calm = calm
         self._end = time.monotonic() + seconds
@@ -48,6 +56,7 @@ class Soak:
         self._proxy = ending.enter_context(Proxy(self._server.port))
         self._namespace = f"soak{secrets.token_hex(4)}"
         self.ledger = Ledger()
+        self.unanswered = Ledger()
         self.faults: Counter[str] = Counter()
         self.memory: list[tuple[int, int]] = []
         with usage_of(self._server.url, self._namespace) as usage:
@@ -58,16 +67,16 @@ class Soak:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
         spool = str(folder / "spool")
         variables = environment(self._proxy.url, self._namespace, flush_interval=0.3, spool=spool, shutdown_timeout=2)
-        kinds = (("uvicorn",), ("uvicorn",), ("gunicorn", "--threads", "2", "--max-requests", "20000"))
-        workers = [Worker(kind, folder / f"{n}.log", variables, *options) for n, (kind, *options) in enumerate(kinds)]
+        workers = [Worker(kind, folder / f"{n}.log", variables, *options) for n, (kind, *options) in enumerate(self.KINDS)]
         for worker in workers:
             worker.start()
-            ending.callback(worker.end, signal.SIGKILL)
+            ending.callback(worker.kill)
         return workers
 
     def run(self) -> None:
         """Call, disturb, compare."""
-        with Callers(*(worker.port for worker in self._workers), ledger=self.ledger, count=4, most=self._requests) as callers:
+        ports = (worker.port for worker in self._workers)
+        with Callers(*ports, ledger=self.ledger, count=4, most=self._requests, unanswered=self.unanswered) as callers:
             while callers.at_work and time.monotonic() < self._end:
                 self._disturb()
                 self._note()
@@ -78,10 +87,16 @@ class Soak:
         self._workers[0].start()
         with Callers(self._workers[0].port, ledger=self.ledger, most=10) as callers:
             eventually(lambda: not callers.at_work)
-        with self._server.client() as client, suppress(AssertionError):
-            eventually(lambda: not differences(client, self._namespace, self.ledger), 20)
+        with suppress(AssertionError):
+            eventually(self._is_counted, 20)
         self._workers[0].end(signal.SIGTERM)
         self._compare()
+
+    def _is_counted(self) -> bool:
+        """True if Redis has all that was answered."""
+        with self._server.client() as client:
+            different = differences(client, self._namespace, self.ledger).values()
+        return all(stored >= answered for answered, stored in different)
 
     def _disturb(self) -> None:
         self._wait(0.1, self._calm)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults.harness import ServerWorld, World
+from tests.faults.ledger import assert_agreement, stored
 from tests.faults.proxy import Proxy
 from tests.support import ServerProcess, eventually
 
@@ -104,6 +105,81 @@ def test_with_wait_replicas_it_is_kept_for_as_long_as_it_takes(
         eventually(lambda: world.usage.recorder.stats().unreplicated > 0)
         take_over(primary, replica, proxy)
         world.check()
+
+
+def test_a_primary_is_isolated_with_its_clients(
+    primary: ServerProcess, replica: ServerProcess, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Split brain: what the primary acknowledged since, but for the last `RETAINED_SECONDS`, is lost when it gives way."""
+    monkeypatch.setattr("usage_middleware.record.chunk_sender.RETAINED_SECONDS", RETAINED)
+    monkeypatch.setattr("usage_middleware.record.outbox.RETAINED_SECONDS", RETAINED)
+    with Proxy(primary.port) as proxy, ExitStack() as ending:
+        world = ServerWorld(replica, proxy, namespace)
+        ending.callback(world.close)
+        world.start()
+        isolate(primary, replica)
+        before = len(world.ledger)
+        world.traffic.go_on_for(ISOLATED)
+        retained = len(world.ledger)
+        world.traffic.go_on_for(RETAINED / 2)
+        give_way(primary, replica, proxy)
+        world.traffic.go_on()
+        world.finish_abandoned()
+        with replica.client() as client:
+            lost = len(world.ledger) - counted(client, namespace)
+            assert 0 < lost <= retained - before
+            assert_agreement(client, namespace, across_trees=False)
+
+
+def test_with_min_replicas_to_write_an_isolated_primary_takes_nothing(
+    primary: ServerProcess, replica: ServerProcess, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting for it: what was acknowledged before the primary noticed is kept for as long as it refuses."""
+    monkeypatch.setattr("usage_middleware.record.chunk_sender.RETAINED_SECONDS", RETAINED)
+    monkeypatch.setattr("usage_middleware.record.outbox.RETAINED_SECONDS", RETAINED)
+    with Proxy(primary.port) as proxy, ExitStack() as ending:
+        world = ServerWorld(replica, proxy, namespace)
+        ending.callback(world.close)
+        world.start()
+        with primary.client() as admin:
+            admin.config_set("min-replicas-max-lag", 1)
+            admin.config_set("min-replicas-to-write", 1)
+        # Nothing is heard of the replica: the primary notices after a second or two.
+        replica.pause()
+        world.traffic.go_on()
+        eventually(lambda: "NOREPLICAS" in world.usage.recorder.stats().reason)
+        world.traffic.go_on_for(ISOLATED)
+        with primary.client() as admin:
+            admin.execute_command("CLIENT", "KILL", "TYPE", "replica")
+        replica.resume()
+        isolate(primary, replica)
+        give_way(primary, replica, proxy)
+        world.check()
+
+
+#: How long acknowledged chunks are kept here, in seconds, and how long the primary is alone.
+RETAINED, ISOLATED = 4.0, 5.0
+
+
+def isolate(primary: ServerProcess, replica: ServerProcess) -> None:
+    """The other side promotes the replica. The primary goes on with its clients."""
+    with replica.client() as client:
+        client.replicaof("NO", "ONE")
+
+
+def give_way(primary: ServerProcess, replica: ServerProcess, proxy: Proxy) -> None:
+    """The network is whole again: the old primary follows the new one, and forgets what only it has."""
+    with primary.client() as client:
+        client.config_set("min-replicas-to-write", 0)
+        client.replicaof("127.0.0.1", replica.port)
+    proxy.target = replica.port
+    proxy.hang_up()
+
+
+def counted(client: Any, namespace: str) -> int:
+    """How many calls organisations have."""
+    facts = stored(client, namespace)
+    return sum(calls for place, calls in facts.items() if place[0] != "*" and place[1:] == ("1d", "series", "", "calls"))
 
 
 def cut_off(primary: ServerProcess, replica: ServerProcess) -> None:

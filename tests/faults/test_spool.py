@@ -6,15 +6,16 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.calling import Callers
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Loss
-from tests.faults.webserver import KINDS
+from tests.faults.webserver import KINDS, Worker, environment
 from tests.faults.workplace import Workplace, settled
-from tests.serving import Serving
+from tests.serving import Serving, request
 from tests.support import eventually
 from usage_middleware.record.flush_thread import LAST_RETRY
 
@@ -98,6 +99,45 @@ def test_an_outage_without_a_spool_loses_what_was_not_delivered(place: Workplace
         assert f"{len(lost)} calls could not be delivered" in running.log.read_text()
     over(place)
     place.check()
+
+
+def on_a_small_disk(place: Workplace, log: Path, most: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Worker:
+    """A worker that can write so many bytes to a file."""
+    with monkeypatch.context() as small:
+        small.setenv("USAGE_FILE_BYTES", str(most))
+        worker = Worker("uvicorn", log, environment(place.proxy.url, place.namespace, shutdown_timeout=0.3, **options))
+    worker.start()
+    return worker
+
+
+def test_the_disk_fills_while_the_spool_is_written(
+    place: Workplace, spool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a process: a file that is not whole is deleted, and nothing of it is counted."""
+    worker = on_a_small_disk(place, tmp_path / "log", 1_000, monkeypatch, spool=spool)
+    with Callers(worker.port, ledger=place.ledger) as callers:
+        callers.go_on()
+    place.check_soon()
+    place.proxy.refuse()
+    with Callers(worker.port, ledger=Ledger()) as callers:
+        callers.go_on(300)
+    worker.end(signal.SIGTERM)
+    assert list(Path(spool).glob("*")) == []
+    place.proxy.accept()
+    go_on(place, spool)
+
+
+def test_the_disk_fills_in_the_middle_of_an_append(
+    place: Workplace, spool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal lacks what had no room. Redis has everything, and what is on disk is not counted again after a kill."""
+    worker = on_a_small_disk(place, tmp_path / "log", 3_000, monkeypatch, spool=spool, journal=True)
+    with Callers(worker.port, ledger=place.ledger) as callers:
+        callers.go_on(1_000)
+    place.check_soon()
+    assert request("GET", worker.port, "/control/stats").json()["lost"]["journal"] > 0
+    worker.kill()
+    go_on(place, spool)
 
 
 def killed(running: Serving) -> None:

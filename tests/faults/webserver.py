@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,17 @@ KINDS = {
     "uvicorn": ("-m", "uvicorn", "tests.faults.served:app", "--port", "{port}", "--no-access-log"),
     "gunicorn": ("-m", "gunicorn", "tests.faults.served:wsgi", "--bind", "127.0.0.1:{port}", "--worker-class", "gthread"),
 }
+#: Two more. At their end they may close a connection on which a request is being answered: it may be counted or not.
+MORE_KINDS = {
+    "hypercorn": ("-m", "hypercorn", "tests.faults.served:app", "--bind", "127.0.0.1:{port}"),
+    "granian": ("-m", "granian", "--interface", "asgi", "--port", "{port}", "tests.faults.served:app"),
+}
+EVERY_KIND = KINDS | MORE_KINDS
 
 
 def command(kind: str, port: int, *options: str) -> list[str]:
     """What starts a server on a port."""
-    return [sys.executable, *(word.format(port=port) for word in KINDS[kind]), *options]
+    return [sys.executable, *(word.format(port=port) for word in EVERY_KIND[kind]), *options]
 
 
 def environment(url: str, namespace: str, **options: Any) -> dict[str, str]:
@@ -53,7 +61,9 @@ class Worker:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(self._command, env=self._environment, stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=output, stderr=output, start_new_session=True
+            )
         eventually(self._listens, 30)
 
     def _listens(self) -> bool:
@@ -64,6 +74,12 @@ class Worker:
         """Send a signal, and wait until it has ended."""
         if self.process.poll() is None:
             self.process.send_signal(how)
+        self.process.wait(60)
+
+    def kill(self) -> None:
+        """SIGKILL it and every process that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(60)
 
     @property

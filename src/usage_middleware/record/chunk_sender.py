@@ -181,7 +181,11 @@ class ChunkSender:
         return tries, sum(self._status.dropped.values())
 
     def verify(self) -> str:
-        """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any."""
+        """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any.
+
+        A primary that is cut off from its replicas may answer and refuse to be written. What it has may be lost when a replica
+        takes over, so nothing is released until Redis can be written again.
+        """
         old = self._options.monotonic() - RETAINED_SECONDS
         queues = {queue.org: queue for queue in self._outbox.queues() if queue.retained and queue.retained[0][0] <= old}
         if not queues:
@@ -196,7 +200,7 @@ class ChunkSender:
             lost_alone = mark.number is None and mark.epoch and mark.epoch == queue.epoch
             if last < queue.acked and not lost_alone:
                 queue.rewind(last)
-            else:
+            elif self._status.state == "ok":
                 queue.release(self._options.monotonic())
         return ""
 

@@ -26,6 +26,7 @@ MOST_REASONS = 64
 LOG_EVERY = 60.0
 #: What the log says of errors that `stats().lost` counts under one word.
 _MEANINGS = {
+    "ended late": "a call ended after the last delivery of this process, and is not counted",
     "flush": "a flush failed, and is tried again",
     "journal": "the journal can't be written; check the disk",
     "known_keys": "the key directory can't tell which keys are its own",
@@ -51,6 +52,7 @@ class Recorder:
 
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
+        finish_abandoned: takes the calls that nobody finishes any more; asked at the end of the process.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Recorder:
             self._full,
         )
         self.take = self._aggregate.take
+        self.finish_abandoned: Callable[[], object] = lambda: None
         callers = Callers(resolve, known_keys, self.count_error)
         self._flusher = Flusher(writer, self._aggregate, options, callers, routes, self.count_error)
         self._reset()
@@ -83,6 +86,7 @@ class Recorder:
         self._thread: FlushThread | None = None
         self._started_in: int | None = None
         self._gave_up = False
+        self._is_over = False
         self._logged: dict[str, float] = {}
 
     def before_fork(self) -> bool:
@@ -139,6 +143,24 @@ class Recorder:
         self._gave_up = not settled
         return settled
 
+    def end(self) -> None:
+        """Close at the end of the process, when other threads may still finish calls.
+
+        What they finish meanwhile is delivered too, within `shutdown_timeout`. What they finish later is counted as lost, under
+        `ended late`, and logged.
+        """
+        deadline = time.monotonic() + self._options.shutdown_timeout
+        settled = False
+        while not self._is_over:
+            self.finish_abandoned()
+            settled = self.close()
+            with self._starting:
+                has_more = self._started_in is not None or self._flusher.has_news
+                self._is_over = not (settled and has_more) or time.monotonic() >= deadline
+                self._aggregate.awake &= not self._is_over
+        if settled and self._flusher.has_news:
+            self._warn_of_loss()
+
     def _warn_of_loss(self) -> None:
         advice = (
             "" if self._options.spool is not None else "; they are lost if the process ends now (Usage(spool=...) keeps them)"
@@ -162,7 +184,7 @@ class Recorder:
     def _full(self) -> None:
         """Some calls wait to be added up."""
         # Checked once for many calls, because the id of the process is a system call. Some servers fork without telling Python.
-        if self._started_in != os.getpid():
+        if self._started_in != os.getpid() and not self._is_over:
             self._start()
         if self._thread is None:
             self._aggregate.sum()
@@ -171,6 +193,9 @@ class Recorder:
 
     def _start(self) -> None:
         with self._starting:
+            if self._is_over:
+                self.count_error("ended late")
+                return
             if self._started_in == os.getpid():
                 return
             self._flusher.begin()

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from usage_middleware.errors import QueryError
-from usage_middleware.periods import midnight, zone
+from usage_middleware.periods import DAY, midnight, zone
 from usage_middleware.report import by_group, by_key, details, endpoints, summary
-from usage_middleware.report.context import ReportSource
+from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, Parameter, Parameters, parameters_of
+from usage_middleware.report.reconcile import Reconciliation, reconcile
 from usage_middleware.report.view import AnyView, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.driver_errors import guard
@@ -65,6 +66,22 @@ class Reports(ReportSource):
     def by_key(self, viewer: Viewer | None = None, **parameters: Any) -> by_key.ByKey:
         """Every API key, used or not (`ByKeyParameters`)."""
         return self.report(by_key.VIEW, viewer, **parameters)
+
+    def reconcile(
+        self,
+        org: str | None = None,
+        *,
+        start: datetime | date | int | None = None,
+        end: datetime | date | int | None = None,
+        members: int = 100,
+    ) -> Reconciliation:
+        """As `Usage.reconcile`."""
+        context = self.context(Viewer.operator())
+        together = self.schema.settings.operator_tree
+        until = context.now if end is None else _seconds("end", end, "UTC")
+        since = until - DAY if start is None else _seconds("start", start, "UTC")
+        with guard():
+            return reconcile(context, report_scope(context.viewer, org, together=together).org, since, until, members)
 
     def report(self, view: View[P, R], viewer: Viewer | None = None, /, **parameters: Any) -> R:
         """The report of any view."""
