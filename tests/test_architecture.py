@@ -17,7 +17,7 @@ PACKAGE = "usage_middleware"
 #: What every room may know.
 SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials", "fork"}
 #: The part of the store that both halves stand on.
-MEETING = {"store.schema", "store.engine", "store.keys", "store.driver_errors"}
+MEETING = {"store.members", "store.schema", "store.engine", "store.keys", "store.driver_errors"}
 WRITE_STORE = {"store.chunk", "store.rollup", "store.payload", "store.writer"}
 READ_STORE = {"store.answer_cache", "store.reader", "store.replies", "store.read_batch"}
 
@@ -85,7 +85,7 @@ def test_the_read_half_knows_nothing_of_the_write_half(name: str) -> None:
 
 @pytest.mark.parametrize("name", in_rooms("capture"))
 def test_capture_knows_of_redis_only_how_names_are_written(name: str) -> None:
-    assert imports(name, own=True) - SHARED <= {"store.schema", *in_rooms("capture")}
+    assert imports(name, own=True) - SHARED <= {"store.members", "store.schema", *in_rooms("capture")}
 
 
 @pytest.mark.parametrize("name", in_rooms("store"))

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from usage_middleware import Usage
-from usage_middleware.store.schema import OPERATOR, Schema
+from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.schema import Schema
 
 SHOWN = 5
 SHOWN_OF_A_KEY = 10

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from usage_middleware.credentials import HeaderValues, RawHeaders
 from usage_middleware.options import DEFAULT_ORG
-from usage_middleware.store.schema import ANONYMOUS
+from usage_middleware.store.members import ANONYMOUS
 
 #: A call counts at most this much of anything: beyond it a float, and so a sorted set of Redis, is not exact, and the sum
 #: of a slot has to stay below 2**63.

@@ -18,7 +18,8 @@ from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.keys import require_directory, resolve_members
-from usage_middleware.store.schema import Schema, endpoint_member, key_member, name_of, org_name_of
+from usage_middleware.store.members import endpoint_member, key_member, name_of, org_name_of
+from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.latency import bin_of
 from usage_middleware.options import DEFAULT_RETENTION, Settings
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.members import OPERATOR, endpoint_member, key_member, org_member
 from usage_middleware.store.payload import Mark
-from usage_middleware.store.schema import OPERATOR, Schema, endpoint_member, key_member, org_member
+from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import SCHEMA_VERSION, Writer
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "redis-schema.md").read_text("utf-8")

@@ -11,7 +11,7 @@ import pytest
 from tests.support import record_call
 from usage_middleware import Viewer
 from usage_middleware.errors import ConfigurationError, QueryError
-from usage_middleware.store.schema import key_member
+from usage_middleware.store.members import key_member
 
 if TYPE_CHECKING:
     from usage_middleware import Usage

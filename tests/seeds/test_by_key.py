@@ -11,7 +11,7 @@ from tests.seeds.traffic import Traffic, column
 from tests.support import Clock
 from usage_middleware import KeyInfo
 from usage_middleware.report import by_key
-from usage_middleware.store.schema import ANONYMOUS
+from usage_middleware.store.members import ANONYMOUS
 
 if TYPE_CHECKING:
     from usage_middleware import Usage

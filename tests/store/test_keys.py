@@ -17,7 +17,8 @@ from usage_middleware.options import Settings
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.keys import KeyInfo
-from usage_middleware.store.schema import Schema, key_member, org_member
+from usage_middleware.store.members import key_member, org_member
+from usage_middleware.store.schema import Schema
 
 HOSTILE = [
     ":",

@@ -9,10 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from usage_middleware.options import Settings
-from usage_middleware.store.schema import (
-    BOARD_MEASURES,
+from usage_middleware.store.members import (
     MEMBER_BYTES,
-    Schema,
     endpoint_member,
     is_reserved,
     key_member,
@@ -21,9 +19,8 @@ from usage_middleware.store.schema import (
     name_of,
     org_member,
     org_name_of,
-    segment,
-    status_class,
 )
+from usage_middleware.store.schema import BOARD_MEASURES, Schema, segment, status_class
 
 #: Strings of the pieces that escaping is about, and any text at all, lone surrogates included.
 pieces = st.lists(

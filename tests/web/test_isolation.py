@@ -13,7 +13,7 @@ from tests.web.hosts import HOSTS, Api
 from usage_middleware import KeyInfo, Viewer
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.view import AnyView
-from usage_middleware.store.schema import endpoint_member, key_member, org_member
+from usage_middleware.store.members import endpoint_member, key_member, org_member
 from usage_middleware.web import KeyAuth
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from usage_middleware.credentials import RawHeaders, credential_digest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import CallerId
-from usage_middleware.store.schema import key_member, org_member
+from usage_middleware.store.members import key_member, org_member
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Environ: TypeAlias = dict[str, Any]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from usage_middleware.events import CallerId, CallEvent, CallKey, CallTotals, Cells, RawCall, add_totals
 from usage_middleware.latency import bin_of_whole
 from usage_middleware.record.normalizer import Normalizer
-from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.members import OPERATOR
 
 #: What the calls of one key take in memory without names and bins, measured with tracemalloc: key, totals and their places
 #: in the dictionaries. Most keys share their names.

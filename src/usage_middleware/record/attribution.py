@@ -12,7 +12,7 @@ from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.overflow import FindKnownKeys
 from usage_middleware.store.driver_errors import reason, redis_errors
 from usage_middleware.store.keys import Resolved
-from usage_middleware.store.schema import UNMATCHED
+from usage_middleware.store.members import UNMATCHED
 
 #: Finds whose digests these are, as members.
 Resolve = Callable[[Collection[bytes]], Resolved]

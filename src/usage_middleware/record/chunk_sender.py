@@ -11,7 +11,7 @@ from usage_middleware.record.outbox import RETAINED_SECONDS, OrgQueue, Outbox
 from usage_middleware.record.overflow import OverflowCache
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import reason, redis_errors
-from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Outcome, SendResult, Writer
 

@@ -19,7 +19,7 @@ from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store.driver_errors import reason, redis_errors
-from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 

@@ -10,7 +10,7 @@ from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.spool import Spool
 from usage_middleware.record.spool_format import SpoolRecord, encode
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.members import OPERATOR
 
 #: A file is rewritten when it has grown to twice its size and this much more, bytes.
 SLACK_BYTES = 1_000_000

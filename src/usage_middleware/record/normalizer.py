@@ -8,7 +8,7 @@ from functools import lru_cache
 from usage_middleware.credentials import credential_digest, from_raw_headers, from_values
 from usage_middleware.events import ANONYMOUS_CALLER, MAX_COUNT, CallerId, CallEvent, RawCall
 from usage_middleware.options import NONE, Settings
-from usage_middleware.store.schema import METHODS, endpoint_member, member
+from usage_middleware.store.members import METHODS, endpoint_member, member
 
 _MAX_LABELS = 4096
 #: Longer names are not cached: hardly anybody sends one twice, and they would fill the memory.

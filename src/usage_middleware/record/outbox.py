@@ -12,9 +12,10 @@ from usage_middleware.gil import yielding
 from usage_middleware.periods import DAY
 from usage_middleware.record.aggregate import size_of
 from usage_middleware.store.chunk import Chunk, cut
+from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.payload import Doubt, Mark
 from usage_middleware.store.rollup import is_late
-from usage_middleware.store.schema import OPERATOR, Schema
+from usage_middleware.store.schema import Schema
 
 #: For how long an acknowledged chunk is kept, to send it again to a Redis that lost it.
 RETAINED_SECONDS = 10.0

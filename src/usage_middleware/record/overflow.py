@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 
 from usage_middleware.events import CallKey, Cells, add_totals
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.members import OPERATOR, other_member
 from usage_middleware.store.rollup import dimensions_of, members_of
-from usage_middleware.store.schema import OPERATOR, Schema, other_member
+from usage_middleware.store.schema import Schema
 
 #: For this long a refused member is not sent again.
 REFUSED_SECONDS = 60.0

@@ -16,7 +16,7 @@ from usage_middleware.record.parked import Parked
 from usage_middleware.record.spool import Spool
 from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.keys import Resolved
-from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 

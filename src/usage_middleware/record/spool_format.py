@@ -12,7 +12,7 @@ from usage_middleware.events import CallerId, CallKey, CallTotals, Cells, add_to
 from usage_middleware.options import NONE, Settings
 from usage_middleware.record.outbox import RETAINED_SECONDS, SENT_SECONDS, Outbox
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.members import OPERATOR
 
 #: A key and its totals as they are written; in a chunk the caller takes two places.
 _Row: TypeAlias = tuple[int, CallerId, str, tuple[str, ...], int, int, int, int, int, tuple[int, ...], dict[int, int]]

@@ -24,8 +24,8 @@ from usage_middleware.report.parameters import LIMIT, Parameters, described, per
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.report.window import WindowReport, WindowRequest, resolve
+from usage_middleware.store.members import OPERATOR, method_of
 from usage_middleware.store.read_batch import Deferred
-from usage_middleware.store.schema import OPERATOR, method_of
 
 #: Groups that every application has, besides the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"

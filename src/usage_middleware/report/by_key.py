@@ -26,7 +26,8 @@ from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameter
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import CAP, Window, WindowReport, WindowRequest, resolve
 from usage_middleware.store.keys import Directory, KeyInfo
-from usage_middleware.store.schema import CALLS, OPERATOR, is_reserved, key_member
+from usage_middleware.store.members import OPERATOR, is_reserved, key_member
+from usage_middleware.store.schema import CALLS
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000

@@ -12,19 +12,10 @@ from usage_middleware.periods import DAY, HOUR, Resolution, Slot, rfc3339
 from usage_middleware.report.context import Members, ReportContext, Series
 from usage_middleware.report.metrics import statuses, summed
 from usage_middleware.report.window import oldest_kept
+from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.read_batch import Deferred, ReadBatch
 from usage_middleware.store.replies import KeyBoard
-from usage_middleware.store.schema import (
-    BOARD_MEASURES,
-    BYTES,
-    CALLS,
-    CLASSES,
-    DROPPED,
-    LATENCY,
-    OPERATOR,
-    counter_field,
-    status_class,
-)
+from usage_middleware.store.schema import BOARD_MEASURES, BYTES, CALLS, CLASSES, DROPPED, LATENCY, counter_field, status_class
 
 #: Counters that end within so many seconds are left alone: the clocks of workers and of Redis differ a little.
 _ENDING = 120

@@ -15,20 +15,11 @@ from usage_middleware.report.metrics import by_label, with_rest
 from usage_middleware.report.viewer import Names, Viewer
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
+from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
 from usage_middleware.store.read_batch import Deferred, ReadBatch
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.replies import KeyBoard
-from usage_middleware.store.schema import (
-    BOARD_MEASURES,
-    DROPPED,
-    OPERATOR,
-    Schema,
-    key_member,
-    member_from_request,
-    name_of,
-    org_member,
-    org_name_of,
-)
+from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
 
 Members: TypeAlias = dict[str, dict[str, int]]
 Series: TypeAlias = dict[Slot, dict[str, int]]

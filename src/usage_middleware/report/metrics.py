@@ -12,7 +12,8 @@ import msgspec
 
 from usage_middleware.latency import GROWTH
 from usage_middleware.options import NONE, Settings
-from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, is_reserved, status_class
+from usage_middleware.store.members import is_reserved
+from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, status_class
 
 logger = logging.getLogger("usage_middleware")
 

@@ -17,7 +17,7 @@ from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, rfc3339
 from usage_middleware.report.comparison import Comparison, Difference
 from usage_middleware.report.context import ReportContext
-from usage_middleware.store.schema import OPERATOR
+from usage_middleware.store.members import OPERATOR
 
 #: How many days one call compares at most, and how many members of each dimension.
 MOST_DAYS = 31

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.store.schema import key_member, org_member
+from usage_middleware.store.members import key_member, org_member
 
 
 class Names(NamedTuple):

@@ -14,8 +14,9 @@ from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store import keys
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import KeyInfo, KeyInfos, Record, Resolved
+from usage_middleware.store.members import key_member, org_member
 from usage_middleware.store.pepper import Pepper
-from usage_middleware.store.schema import Schema, key_member, org_member
+from usage_middleware.store.schema import Schema
 from usage_middleware.store.ttl_cache import TTLCache
 
 #: For how many seconds `resolve` caches a credential, and how many credentials.

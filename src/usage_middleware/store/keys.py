@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.store.schema import key_member, org_member
+from usage_middleware.store.members import key_member, org_member
 
 
 class KeyInfo(msgspec.Struct, frozen=True):

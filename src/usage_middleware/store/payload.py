@@ -13,17 +13,9 @@ from usage_middleware.gil import rest
 from usage_middleware.options import NONE, Settings
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.members import ANONYMOUS, METHODS, OTHER, OTHER_METHOD, UNKNOWN, UNMATCHED, is_reserved
 from usage_middleware.store.rollup import Increments, expand
-from usage_middleware.store.schema import (
-    ANONYMOUS,
-    METHODS,
-    OTHER,
-    OTHER_METHOD,
-    UNKNOWN,
-    UNMATCHED,
-    Schema,
-    is_reserved,
-)
+from usage_middleware.store.schema import Schema
 
 #: How long a worker's mark outlives its last chunk: a day more than a spooled chunk is sent for.
 APPLIED_SECONDS = 8 * DAY

@@ -12,6 +12,7 @@ from usage_middleware.gil import yielding
 from usage_middleware.options import CounterKind
 from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, slot_names
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.schema import (
     BYTES,
     CALLS,
@@ -19,7 +20,6 @@ from usage_middleware.store.schema import (
     DROPPED,
     LAST,
     LATENCY,
-    OPERATOR,
     Schema,
     counter_field,
     key_board_member,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from usage_middleware.store.schema import OTHER
+from usage_middleware.store.members import OTHER
 
 #: For so many organisations `blocked` and `dropped` are told apart.
 MOST_ORGANISATIONS, MOST_DROPPED = 1_000, 100_000

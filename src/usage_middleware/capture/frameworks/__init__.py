@@ -14,7 +14,7 @@ from usage_middleware.capture.frameworks.framework import Framework, Route
 from usage_middleware.capture.frameworks.litestar import Litestar
 from usage_middleware.capture.templates import template_of
 from usage_middleware.request_keys import ROUTE
-from usage_middleware.store.schema import UNKNOWN, UNMATCHED
+from usage_middleware.store.members import UNKNOWN, UNMATCHED
 
 #: For each protocol, in the order in which they are asked. FastAPI answers for Starlette too.
 ASGI: Sequence[type[Framework]] = (FastAPI, Litestar)
