@@ -77,7 +77,7 @@ class Usage:
     Attributes:
         settings: what was told, checked.
         keys: the key directory.
-        reader: the five reports, for programs.
+        reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
         engine: the connection.
     """
