@@ -1,4 +1,4 @@
-"""How long the five views take, cold and cached, for organisations of growing size."""
+"""How long the views take, cold and cached, for organisations of growing size."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ SIZES = (
 QUICK = SIZES[:2]
 
 DATES = "start_date=2026-08-23&end_date=2026-11-20"
+DAYS = "start=2026-08-23&end=2026-11-21"
 QUESTIONS: Mapping[str, str] = {
     **{f"summary, {period}": f"/summary?period={period}" for period in ("24h", "7d", "30d", "90d")},
     **{f"details, {frame}": f"/?timeframe={frame}" for frame in ("1h", "24h", "7d", "30d", "90d", "1y")},
@@ -50,6 +51,12 @@ QUESTIONS: Mapping[str, str] = {
     "endpoints, 90 days Kolkata": f"/endpoints?{DATES}&timezone=Asia/Kolkata",
     **{f"by-group key, {frame}": f"/by-group?group=key&range={frame}" for frame in ("1h", "24h", "7d", "30d")},
     "by-group endpoint, 30d": "/by-group?group=endpoint&range=30d",
+    "series by endpoint, 90 days by day": f"/series?{DAYS}&group=endpoint&granularity=day",
+    "series by endpoint, 90 days of New York": f"/series?{DAYS}&group=endpoint&granularity=day&timezone=America/New_York",
+    "series by endpoint, 90 days by hour": f"/series?{DAYS}&group=endpoint",
+    "series by key, 30 days by day": "/series?group=key&granularity=day",
+    "series by project, 30 days by day": "/series?group=project&granularity=day",
+    "series of the p95 by endpoint, 30 days by day": "/series?group=endpoint&measure=p95&granularity=day",
     **{f"by-key, {period}, page of 100": f"/by-key?period={period}&limit=100" for period in ("24h", "30d", "90d")},
 }
 

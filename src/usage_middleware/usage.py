@@ -79,7 +79,7 @@ class Usage:
     Attributes:
         settings: the options on which all processes must agree, checked.
         keys: the key directory.
-        reader: the five reports, for programs.
+        reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
         engine: the connection.
     """

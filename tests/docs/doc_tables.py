@@ -29,12 +29,13 @@ class Question(NamedTuple):
 
 _ORGANIZATION, _KEY = "organisation, operator", "one key"
 QUESTIONS = (
-    Question(_ORGANIZATION, "breakdowns and percentiles: summary, by-group, details", "boards", "board", _EDGES),
+    Question(_ORGANIZATION, "breakdowns and percentiles: summary, by-group, details, series", "boards", "board", _EDGES),
     Question(_ORGANIZATION, "breakdown by key: by-key", "boards under each key", "key_board", _EDGES),
-    Question(_ORGANIZATION, "time series: details", "series of the organisation", "series", _BUCKETS),
-    Question(_ORGANIZATION, "buckets of endpoints: endpoints", "series of each endpoint", "endpoint", _BUCKETS),
+    Question(_ORGANIZATION, "time series: details, series", "series of the organisation", "series", _BUCKETS),
+    Question(_ORGANIZATION, "time series of endpoints: endpoints, series", "series of each endpoint", "endpoint", _BUCKETS),
+    Question(_ORGANIZATION, "time series of keys: series", "series of each key", "key", _BUCKETS),
     Question(_KEY, "breakdowns and percentiles: every view", "the board under the key", "key_board", _EDGES),
-    Question(_KEY, "time series: details", "series of the key", "key", _BUCKETS),
+    Question(_KEY, "time series: details, series", "series of the key", "key", _BUCKETS),
 )
 
 
@@ -42,8 +43,6 @@ def rows(settings: Settings) -> Iterator[tuple[str, ...]]:
     """A row for each question and resolution."""
     for question in QUESTIONS:
         for layer in settings.layers:
-            if question.kind == "endpoint" and layer.rank == 0:
-                continue  # the endpoints view has no buckets finer than hours
             source = f"{question.answered_from}, `{layer.name}`"
             back = span(settings.kept(question.kind, layer.rank))
             yield question.viewer, question.asks, question.steps[layer.rank], _ZONES[layer.rank], source, back

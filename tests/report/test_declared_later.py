@@ -26,5 +26,10 @@ def test_calls_from_before_a_dimension_was_declared_are_without_a_value(redis_ur
         groups = after.reader.by_group(viewer, group="project")
         assert [(row.bucket, row.calls, row.errors) for row in groups.buckets] == [("(none)", 4, 2), ("search", 1, 0)]
         assert groups.buckets[0].avg_ms == pytest.approx((3 * 10 + 12) / 4)
+        over_time = after.reader.series(viewer, group="project", measure="errors", period="24h")
+        assert [(row.name, row.total) for row in over_time.series] == [("(none)", 2), ("search", 0)]
+        assert [number for _, number in over_time.series[0].points if number] == [1, 1]
+        average = after.reader.series(viewer, group="project", measure="latency_ms", period="24h").series
+        assert [(row.name, row.total) for row in average] == [("search", 12.0), ("(none)", pytest.approx(10.5))]
         recent = after.reader.by_group(viewer, group="project", range="1h")
         assert [(row.bucket, row.calls) for row in recent.buckets] == [("(none)", 1), ("search", 1)]

@@ -12,13 +12,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.report.test_series import check_series
 from tests.report.world import Call, World, asked, instant, world
 from tests.support import ServerProcess
 from usage_middleware import Viewer
 from usage_middleware.errors import QueryError
-from usage_middleware.report import details, endpoints
+from usage_middleware.report import details, endpoints, series
 from usage_middleware.report.details import DetailsParameters
 from usage_middleware.report.endpoints import EndpointsParameters
+from usage_middleware.report.series import SeriesParameters
 
 HALF_HOURS = [
     "UTC",
@@ -164,6 +166,31 @@ def test_details(lived: World, data: st.DataObject, dates: tuple[date, date], si
     starts = [instant(point.timestamp) for point in report.time_series]
     for begin, finish, point in zip(starts, [*starts[1:], now + 1], report.time_series, strict=True):
         assert point.requests == sum(begin <= call.at < finish for call in right)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.data(),
+    ranges,
+    st.sampled_from(["hour", "day", "week", "month"]),
+    st.sampled_from(["none", "endpoint", "method", "status", "project"]),
+    st.sampled_from(["calls", "bytes", "c.records", "latency_ms", "p95"]),
+)
+def test_series(lived: World, data: st.DataObject, dates: tuple[date, date], size: Any, group: str, measure: str) -> None:
+    tz, now = ZoneInfo(data.draw(st.sampled_from(zones(lived)))), int(instant(NOW)) + 1
+    start, end = (midnight(day, tz) for day in (dates[0], dates[1] + timedelta(1)))
+    params = SeriesParameters(start=start, end=end, granularity=size, timezone=tz.key, group=group, measure=measure, limit=1)
+    report = asked(lambda: series.build(lived.context(Viewer.organization("acme"), now), params))
+    if isinstance(report, str):
+        assert report in ("window_too_wide", "unsupported_measure")
+        return
+    assert instant(report.window.start) == start
+    check_series(report, params, lived.inside(report.window.start, report.window.end), 1, max(now, end))
+
+
+def midnight(day: date, tz: ZoneInfo) -> int:
+    """The instant at which a day begins in a zone."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=tz).timestamp())
 
 
 @pytest.mark.parametrize("name", QUARTER_HOURS)

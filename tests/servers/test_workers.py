@@ -82,4 +82,5 @@ def totals_of_views(running: Serving, key: str) -> dict[str, int]:
         "endpoints": sum(row["total_requests"] for row in running.view("/usage/endpoints", key)["results"]),
         "by-group": running.view("/usage/by-group?group=status", key)["totals"]["calls"],
         "by-key": sum(row["request_count"] for row in running.view("/usage/by-key", key)["keys"]),
+        "series": running.view("/usage/series", key)["totals"]["calls"],
     }

@@ -35,8 +35,12 @@ def _violations(value: Any, schema: dict[str, Any], spec: dict[str, Any], at: st
     elif isinstance(value, dict):
         yield from _in_object(value, schema, spec, at)
     elif isinstance(value, list):
+        first = schema.get("prefixItems", ())
+        if "maxItems" in schema and len(value) > schema["maxItems"]:
+            yield f"{at}: {value!r} is too long"
         for number, item in enumerate(value):
-            yield from _violations(item, schema.get("items", {}), spec, f"{at}[{number}]")
+            of_item = first[number] if number < len(first) else schema.get("items") or {}
+            yield from _violations(item, of_item, spec, f"{at}[{number}]")
 
 
 def _is(value: Any, types: str | list[str]) -> bool:

@@ -88,6 +88,7 @@ def test_defaults_are_the_same_question(one_api: Api, path: str) -> None:
         "/endpoints": "bucketing_size=day&include_unused_endpoints=false",
         "/by-group": "range=24h&group=method",
         "/by-key": "period=30d&offset=0",
+        "/series": "period=30d&measure=calls&group=none&limit=5&timezone=UTC",
     }
     one_api.get(path)
     assert one_api.get(f"{path}?{spelled_out[path]}&_=1").headers["x-cache"] == "HIT"

@@ -24,7 +24,23 @@ CHOICES = sorted({choice for view in VIEWS for parameter in view.parameters for 
 TIMES = ["2026-11-20", "2026-11-19T05:30:00+05:30", "1970-01-01", "9000-12-31", "2026-03-29T02:30:00Z", "2024-02-29"]
 ZONES = ["UTC", "Asia/Kathmandu", "Pacific/Chatham", "America/St_Johns", "Asia/Kolkata", "Africa/Monrovia", "Etc/GMT+12"]
 NUMBERS, BOOLEANS = ["0", "1", "7", "1000"], ["true", "false"]
-TEXTS = ["acme", "globex", "*", "(other)", "key_1", "live", "project", "chain", "endpoint", "key", "status", "org"]
+TEXTS = [
+    "acme",
+    "globex",
+    "*",
+    "(other)",
+    "key_1",
+    "live",
+    "project",
+    "chain",
+    "endpoint",
+    "key",
+    "status",
+    "org",
+    "calls",
+    "p95",
+]
+TEXTS += ["c.matches", "none", "method", "GET /v1/items"]
 WORDS = [*CHOICES, *TIMES, *ZONES, *NUMBERS, *BOOLEANS, *TEXTS]
 
 raw_bytes = st.binary(max_size=40).map(lambda some: quote(some, safe=""))

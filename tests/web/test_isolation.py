@@ -63,6 +63,7 @@ NAMES = [
     " ",
 ]
 BY_VIEW = pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
+SERIES = next(view for view in VIEWS if view.name == "series")
 MARK = "belongs-to"
 
 
@@ -106,6 +107,7 @@ def total(view: AnyView, found: Any) -> int:
         "endpoints": lambda: sum(row["total_requests"] for row in found["results"]),
         "by-group": lambda: found["totals"]["calls"],
         "by-key": lambda: found["totals"]["request_count"],
+        "series": lambda: found["totals"].get("calls", 0),
     }
     return counted[view.name]()
 
@@ -113,7 +115,7 @@ def total(view: AnyView, found: Any) -> int:
 @BY_VIEW
 def test_every_organization_sees_itself_alone(crowd: Usage, view: AnyView) -> None:
     api = Api(HOSTS[4], HOSTS[4].make(crowd, auth=KeyAuth(crowd.keys)))
-    group = "?group=endpoint" if view.name == "by-group" else ""
+    group = "?group=endpoint" if view.name in ("by-group", "series") else ""
     for number in range(len(NAMES)):
         for _ in range(2):  # once computed, once from the cache
             reply = api.with_key(secret(number)).get(f"{view.path}{group}")
@@ -223,10 +225,10 @@ def household(make_usage: Callable[..., Usage]) -> Usage:
 
 @BY_VIEW
 def test_every_key_viewer_sees_itself_alone(household: Usage, view: AnyView) -> None:
-    group = "?group=endpoint" if view.name == "by-group" else ""
+    group = "?group=endpoint" if view.name in ("by-group", "series") else ""
     shown = HOSTS[4].make(household, auth=lambda environ: Viewer.key("acme", KEYS[int(environ["HTTP_X_NUMBER"])]))
     for number, key in enumerate(KEYS):
-        for key_id in ("", "&key_id=key_1", "&key_id=acme") if view.name == "details" else ("",):
+        for key_id in ("", "&key_id=key_1", "&key_id=acme") if view.name in ("details", "series") else ("",):
             reply = Api(HOSTS[4], shown).get(f"{view.path}{group or '?_'}{key_id}", x_number=str(number))
             assert reply.status == 200, reply.body
             own = not key_id or key_member(key) == key_id.removeprefix("&key_id=")
@@ -251,6 +253,33 @@ def test_endpoints_with_hostile_paths_do_not_mix(make_usage: Callable[..., Usage
     assert api.get("/by-key").json["keys"][0]["endpoint_distribution"] == wanted
     for row in details["endpoints"]:
         assert row["latency_ms"]["p50"] == pytest.approx(8, rel=0.05)
+
+
+@pytest.mark.parametrize("measure", ["calls", "bytes", "latency_ms", "p95", "c.records"])
+@pytest.mark.parametrize("group", ["endpoint", "key", "status", "method", "project"])
+def test_no_group_and_no_measure_shows_anybody_else(crowd: Usage, group: str, measure: str) -> None:
+    make = HOSTS[4].make
+    for number in (NAMES.index("Acme"), NAMES.index("*"), NAMES.index("acme}"), NAMES.index("a*")):
+        for api in (
+            Api(HOSTS[4], make(crowd, auth=KeyAuth(crowd.keys)), secret(number)),
+            Api(HOSTS[4], make(crowd, auth=KeyAuth(crowd.keys, sees="key")), secret(number)),
+            Api(HOSTS[4], make(crowd, auth=lambda _, org=NAMES[number]: Viewer.organization(org))),
+        ):
+            reply = api.get(f"/series?group={group}&measure={measure}&limit=50&granularity=day")
+            assert marks(reply.body) <= {number}
+            if reply.status == 200:
+                assert [row["name"] for row in reply.json["series"]] != []
+            if (reply.status, measure) == (200, "calls"):
+                assert total(SERIES, reply.json) == sum(row["total"] for row in reply.json["series"]) == calls_of(number)
+            assert reply.status == 200 or reply.code == "unsupported_measure"
+
+
+def test_the_endpoint_of_somebody_else_is_one_without_calls(crowd: Usage) -> None:
+    api = Api(HOSTS[4], HOSTS[4].make(crowd, auth=KeyAuth(crowd.keys)), secret(1))
+    of_another = api.get(f"/series?endpoint={quote(f'GET /{MARK}-0-endpoint')}&group=key")
+    assert total(SERIES, of_another.json) == 0
+    assert of_another.json["series"] == []
+    assert total(SERIES, api.get(f"/series?endpoint={quote(f'GET /{MARK}-1-endpoint')}&group=key").json) == calls_of(1)
 
 
 def test_hostile_names_do_not_reach_the_headers(crowd: Usage) -> None:

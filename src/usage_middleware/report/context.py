@@ -212,10 +212,14 @@ class ScopedReader:
     def tagged(self, dimension: str, series: Deferred[Series]) -> Deferred[Members]:
         """The measures of each member of a declared dimension; calls from before it was declared are `(none)`."""
         members = self.members(dimension)
-        began = self.slots[0].start if self.slots else self.context.now
-        if began >= self.context.reader.since([dimension]).get(dimension, began):
+        if not self.began_before(dimension):
             return members
         return members.map(lambda found: with_rest(found, series.value.values()))
+
+    def began_before(self, dimension: str) -> bool:
+        """True where the slots begin before a declared dimension did."""
+        began = self.slots[0].start if self.slots else self.context.now
+        return began < self.context.reader.since([dimension]).get(dimension, began)
 
     def latency(self) -> Deferred[dict[int, int]]:
         """The latency histogram: bin -> calls."""

@@ -12,7 +12,7 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, midnight, zone
-from usage_middleware.report import by_group, by_key, details, endpoints, summary
+from usage_middleware.report import by_group, by_key, details, endpoints, series, summary
 from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, Parameter, Parameters, parameters_of
 from usage_middleware.report.reconcile import Reconciliation, reconcile
@@ -29,6 +29,7 @@ VIEWS: tuple[AnyView, ...] = (
     endpoints.VIEW,
     by_group.VIEW,
     by_key.VIEW,
+    series.VIEW,
 )
 
 
@@ -66,6 +67,10 @@ class Reports(ReportSource):
     def by_key(self, viewer: Viewer | None = None, **parameters: Any) -> by_key.ByKey:
         """Every API key, used or not (`ByKeyParameters`)."""
         return self.report(by_key.VIEW, viewer, **parameters)
+
+    def series(self, viewer: Viewer | None = None, **parameters: Any) -> series.Series:
+        """Any measure over time, by any group (`SeriesParameters`)."""
+        return self.report(series.VIEW, viewer, **parameters)
 
     def reconcile(
         self,

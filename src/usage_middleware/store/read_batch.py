@@ -6,7 +6,7 @@ Slots that may still change are read in one MULTI, so that the parts of an answe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from usage_middleware.errors import UsageError
@@ -19,6 +19,7 @@ from usage_middleware.store.replies import (
     add_board,
     add_fields,
     add_key_board,
+    add_member_scores,
     add_scores,
     number,
     pairs,
@@ -75,6 +76,10 @@ class Deferred(Generic[T]):
         """The result of `make` with this result."""
         return Deferred(self._pending, lambda: make(self._get()))
 
+    def kept(self) -> Deferred[T]:
+        """The same result, which is worked out once, however often it is asked for."""
+        return Deferred(self._pending, cache(self._get))
+
 
 class _BlockRead(NamedTuple):
     """What to read of one block: the slots by their names in it. With `fields`, only those, whose names are `names`."""
@@ -96,6 +101,8 @@ class ReadBatch:
         self._org = org
         self._now = now
         self._pending = _Pending()
+        #: How many Redis keys have been asked for.
+        self.keys = 0
         self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
 
     def series(
@@ -126,6 +133,22 @@ class ReadBatch:
                 for begin in range(0, len(slots), most):
                     some = slots[begin : begin + most]
                     self._add_union(some, self._board_key(shard, measure), partial(add_board, measure, found))
+        return self._deferred(found)
+
+    def members(
+        self, slots: Iterable[Slot], dimension: str, names: Iterable[str], measures: Sequence[str] = BOARD_MEASURES
+    ) -> Deferred[dict[str, Measures]]:
+        """As `board`, of a few members: what it costs does not depend on how many others there are."""
+        found: dict[str, Measures] = {}
+        shards: dict[str, list[str]] = {}
+        for name in names:
+            shards.setdefault(self._schema.sharded(dimension, name), []).append(name)
+        for slot in slots:
+            for shard, some in shards.items():
+                for measure in measures:
+                    key = self._board_key(shard, measure)(slot.resolution.name, self._names(slot))
+                    add = partial(add_member_scores, measure, some, found)
+                    self._add(("ZMSCORE", key, *some), self._is_open(slot), add)
         return self._deferred(found)
 
     def latency(self, slots: Sequence[Slot], endpoint: str | None = None) -> Deferred[dict[int, int]]:
@@ -180,6 +203,7 @@ class ReadBatch:
             read.add(reply)
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Any], None]) -> None:
+        self.keys += 1
         self._pending.append(_Read(command, is_open, add))
 
     def _add_union(self, slots: Sequence[Slot], key: Callable[[str, SlotNames], str], add: Callable[[Any], None]) -> None:
@@ -187,6 +211,7 @@ class ReadBatch:
             keys = [key(slot.resolution.name, self._names(slot)) for slot in slots if self._is_open(slot) is is_open]
             if keys:
                 self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), is_open, add)
+                self.keys += len(keys) - 1
 
     def _deferred(self, found: T) -> Deferred[T]:
         return Deferred(self._pending, lambda: found)

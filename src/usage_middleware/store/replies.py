@@ -70,6 +70,14 @@ def add_scores(members: Iterable[str], found: dict[str, int], reply: Any) -> Non
     found.update((name, number(score)) for name, score in zip(members, reply, strict=True) if score is not None)
 
 
+def add_member_scores(measure: str, members: Iterable[str], found: dict[str, Measures], reply: Any) -> None:
+    """Add a ZMSCORE of these members on a board of one measure."""
+    for name, score in zip(members, reply, strict=True):
+        if score is not None:
+            measures = found.setdefault(name, {})
+            measures[measure] = measures.get(measure, 0) + number(score)
+
+
 def text(raw: bytes | str) -> str:
     """A name in a reply."""
     return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
