@@ -60,7 +60,7 @@ def test_one_call_more_in_any_place_is_named(usage: Usage, server: ServerProcess
         names = [*client.keys(f"{namespace}:*:series:*"), *client.keys(f"{namespace}:*:board:*")]
         assert len(names) > 100
         for name in names:
-            org = re.search(r"\{(.*)\}", name.decode())
+            org = re.search(r"\{(.*?)\}", name.decode())
             assert org is not None
             one_more(client, name, 1)
             assert report_of(usage, None if org[1] == "*" else org[1]), name
