@@ -17,10 +17,10 @@ from tests.faults.resp import encoded
 from tests.store.cells import MINUTE, cell
 from tests.support import ServerProcess, eventually, free_port, record_call
 from usage_middleware.options import Settings
-from usage_middleware.store import chunk as chunking
 from usage_middleware.record.chunk_sender import MOST_SILENCES
 from usage_middleware.record.outbox import OrgQueue
 from usage_middleware.report.health import health
+from usage_middleware.store import chunk as chunking
 from usage_middleware.store.payload import encode_chunk
 from usage_middleware.store.schema import Schema
 
