@@ -251,6 +251,10 @@ class World:
         self.finish_abandoned()
         for org, calls in self.usage.recorder.stats().dropped.items():
             assert calls == self.ledger.dropped[org], f"{calls} calls of {org} were dropped"
+        self.check_stored(without)
+
+    def check_stored(self, without: tuple[str, ...] = ()) -> None:
+        """Compare every number."""
         with self.client() as client:
             assert_equal(client, self.namespace, self.ledger, without)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from usage_middleware import fork
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
@@ -103,7 +104,8 @@ class UsageMiddleware:
             except RuntimeError:  # another event loop than asyncio's: it is ending, and may be blocked
                 flush()
             else:
-                await asyncio.to_thread(flush)
+                with fork.signals_held():
+                    await asyncio.to_thread(flush)
         except Exception:
             self.capture.count_error("flush at shutdown failed")
 

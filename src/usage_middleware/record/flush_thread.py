@@ -8,14 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from math import inf
 
 from usage_middleware.gil import set_yielding
 from usage_middleware.record.attribution import CountError
 from usage_middleware.record.flusher import Flusher
+from usage_middleware.store.deadline import Operation, within
 
-#: How much longer than `shutdown_timeout` the end may take if calls go to disk, seconds: a command under way, then a file.
+#: How much longer than `shutdown_timeout` the end may take if calls go to disk, seconds: a slow disk.
 LAST_SECONDS = 5.0
+#: As much without a disk: until the thread notices that its time is over.
+GRACE_SECONDS = 0.5
+#: At the end, so long Redis has to take the rest before that is put on disk, seconds; at most half of the time there is.
+FIRST_TRY = 1.0
 #: The first and the longest pause after a failure, seconds. Each is twice the one before.
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 
@@ -70,6 +75,7 @@ class FlushThread(threading.Thread):
         self._count_error = count_error
         self._interval = interval
         self._deadline: float | None = None
+        self._operation: Operation | None = None
         self._hurry = False
         self.wake = WakeEvent()
         self.settled = False
@@ -80,14 +86,26 @@ class FlushThread(threading.Thread):
         self.wake.set()
 
     def end(self, deadline: float) -> None:
-        """Deliver what is left, until the deadline (of `time.monotonic`), then end."""
-        self._deadline = deadline
+        """Deliver what is left, until the deadline (of `time.monotonic`), then end. A flush under way gets part of the time."""
+        if self._deadline is None:
+            self._deadline = deadline
+        if self._operation is not None:
+            self._operation.end_by(self._first_end(deadline))
         self.wake.set()
 
     def run(self) -> None:
         """Flush until `end`."""
-        failures = 0
         set_yielding(True, self._after_rest)
+        with within(inf) as self._operation:
+            if self._deadline is not None:
+                self._operation.end_by(self._first_end(self._deadline))
+            self._deliver()
+        set_yielding(False)
+        assert self._deadline is not None
+        self.settled = self.finish(self._deadline)
+
+    def _deliver(self) -> None:
+        failures = 0
         self._safely(self._flusher.announce)
         self._safely(self._recover)
         while self._deadline is None:
@@ -95,8 +113,6 @@ class FlushThread(threading.Thread):
             if self._deadline is None:
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
                 self._safely(self._recover)
-        set_yielding(False)
-        self.settled = self.finish(self._deadline)
 
     def _wait(self, seconds: float) -> None:
         """Add up what comes in, until the time is over, or `hurry` or `end`."""
@@ -124,17 +140,43 @@ class FlushThread(threading.Thread):
         self._flusher.recover(lambda: self._deadline is None)
 
     def finish(self, deadline: float) -> bool:
-        """Deliver everything until the deadline, and remove this worker from Redis. What can't be delivered goes to disk."""
-        failures = 0
-        while self._flusher.has_news and not self._safely(self._flusher.flush):
+        """Deliver everything until the deadline, and remove this worker from Redis. What can't be delivered goes to disk.
+
+        Where Redis is away, or does not take it at once, everything is put on disk first: then whatever ends this process may.
+        """
+        is_tried = self._flusher.is_ok or self._flusher.spool is None
+        with within(max(0.0, self._first_end(deadline) - time.monotonic())):
+            settled = not self._flusher.has_news or (is_tried and self._safely(self._flusher.flush))
+        with within(max(0.0, deadline - time.monotonic())):
+            if not settled:
+                self._safely(self._flusher.put_aside)
+                settled = self._try(deadline, failures=int(is_tried))
+            if settled:
+                self._safely(self._flusher.retire)
+                return True
+        with within(LAST_SECONDS):
+            self._safely(self._flusher.hand_over)
+        return False
+
+    def _try(self, deadline: float, failures: int) -> bool:
+        """Flush until everything is acknowledged; False if it is not by the deadline."""
+        while self._flusher.has_news:
+            if failures:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                time.sleep(min(left, _backoff(failures)))
+            if self._safely(self._flusher.flush):
+                break
             failures += 1
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self._safely(partial(self._flusher.hand_over, LAST_SECONDS))
-                return False
-            time.sleep(min(left, _backoff(failures)))
-        self._safely(self._flusher.retire)
         return True
+
+    def _first_end(self, deadline: float) -> float:
+        """When the last flush, or the one under way at the end, has to be over, with a disk to put the rest on."""
+        if self._flusher.spool is None:
+            return deadline
+        now = time.monotonic()
+        return now + min(FIRST_TRY, max(0.0, deadline - now) / 2)
 
     def _safely(self, step: Callable[[], bool | None]) -> bool | None:
         try:

@@ -6,27 +6,33 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from msgspec.structs import replace
 
+from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, CountError
 from usage_middleware.record.journal import Journal
+from usage_middleware.record.notices import Notices
+from usage_middleware.record.parked import with_drops
 from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
+from usage_middleware.store import deadline
 from usage_middleware.store.driver_errors import reason, redis_errors
-from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 
 logger = logging.getLogger("usage_middleware")
 
-#: How long a fork waits for a flush, seconds.
+#: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
 PAUSE_SECONDS = 0.2
+PAUSE_STEP = 0.001
 #: How often the spool is searched, and routes are published; seconds.
 RECOVER_EVERY = 15.0
 ROUTES_EVERY = 3600.0
@@ -63,12 +69,16 @@ class Flusher:
     def reset(self) -> None:
         """Start as a new worker with nothing recorded, whatever lock another thread held when this process was forked."""
         self._lock = threading.Lock()
+        #: The thread that has the lock.
+        self._owner = 0
         self._recovery: Recovery | None = None
         if self.spool is not None:
             self.spool.after_fork_in_child()
             self._recovery = Recovery(self.spool, self._new_sender, self._count_error)
         self.status = OwnStatus(script=SCRIPT_SHA)
         self._disagreement = ""
+        self._has_agreed = False
+        self._notices = Notices(self._options.monotonic)
         #: The worker whose status Redis has.
         self._announced = ""
         self._began_ms = 0
@@ -95,19 +105,33 @@ class Flusher:
 
     def announce(self) -> None:
         """Let readers know that this worker exists and may hold calls."""
-        with self._lock:
+        with self._alone():
+            self._notices.spool(self.status, self.spool)
             if self._schema_fits():
                 self._heartbeat()
             self._note_state()
 
     def flush(self) -> bool:
         """Send what there is; True when everything recorded before this call is acknowledged."""
-        with self._lock:
+        with self._alone():
             settled = self._flush()
             self._measure()
             self._heartbeat()
             self._note_state()
         return settled
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock.
+
+        Raises:
+            TimeoutError: another thread flushes, and does not end in time.
+        """
+        # A fork in between makes a new one for the child.
+        lock = self._lock
+        with deadline.held(lock):
+            self._owner = threading.get_ident()
+            yield
 
     def _flush(self) -> bool:
         if not self.sender.begin():
@@ -141,42 +165,52 @@ class Flusher:
         if self._recovery is None or not (due or now):
             return
         self._recovered_at = self._options.monotonic()
+        self._notices.spool(self.status, self.spool)
         sending = self.status.state == "ok"
         for path in self._recovery.paths():
             if not going_on():
                 return
-            with self._lock:
+            with self._alone():
                 sending = self._recovery.recover(path, self.status, sending=sending) and sending
 
     # The end
 
+    @property
+    def is_ok(self) -> bool:
+        """False while Redis is known to be away."""
+        return self.status.state == "ok"
+
     def retire(self) -> None:
         """Leave nothing behind in Redis, and go on as a new worker if more comes. Call it when all is settled."""
-        with self._lock:
-            if self._announced == self.status.worker and self.sender.retire():
+        with self._alone():
+            if (self._announced == self.status.worker or self.sender.has_journal) and self.sender.retire():
                 self._renew()
                 self._measure()
 
-    def hand_over(self, timeout: float) -> bool:
-        """Put what is not acknowledged on disk, for the next process. False if it can't be.
+    def put_aside(self) -> None:
+        """Put what is not acknowledged on disk, and keep trying to deliver it. Whatever ends the process then, it is safe."""
+        if self.spool is None:
+            return
+        with self._alone():
+            self.sender.put_aside(self.spool, self._aggregate.drain())
+            self._measure()
 
-        Args:
-            timeout: how long to wait for a flush under way, seconds.
-        """
-        if self.spool is None or not self._lock.acquire(timeout=timeout):
-            return False
-        try:
-            is_on_disk = self.sender.hand_over(self.spool, self._aggregate.drain())
-            if is_on_disk:
+    def hand_over(self) -> None:
+        """Put what is not acknowledged on disk, for the next process."""
+        if self.spool is None:
+            return
+        with self._alone():
+            if self.sender.hand_over(self.spool, self._aggregate.drain()):
                 self._renew()
             self._measure()
-            return is_on_disk
-        finally:
-            self._lock.release()
 
     def pause(self) -> bool:
-        """Wait a moment for a flush under way, and let no other begin; False if it takes too long."""
-        return self._lock.acquire(timeout=PAUSE_SECONDS)
+        """Let no flush begin until `resume`; False if one is under way that waits for Redis, or that takes too long."""
+        over = time.monotonic() + PAUSE_SECONDS
+        while not self._lock.acquire(timeout=PAUSE_STEP):
+            if fork.is_waiting(self._owner) or time.monotonic() > over:
+                return False
+        return True
 
     def resume(self) -> None:
         """After `pause`."""
@@ -188,11 +222,14 @@ class Flusher:
         """Whether Redis answers, and holds counters of the shape that this recorder writes."""
         self._disagreement = ""
         try:
-            self._writer.check_schema(self._now_ms())
+            self._notices.missing_right(self.status, self._writer.check_schema(self._now_ms()))
+            self._has_agreed = True
         except Disagreement as error:
             self._disagreement = str(error)
             return False
         except redis_errors() as error:
+            if self._has_agreed and self._notices.missing_right(self.status, error):
+                return True
             self.sender.error = reason(error)
             # In a cluster the node of `{*}` may be away alone. What the others hold was checked before.
             return self._writer.is_cluster and bool(self.sender.outbox.organisations())
@@ -207,7 +244,8 @@ class Flusher:
             self._writer.heartbeat(self.status.worker, self.snapshot().fields(now_ms), now_ms, self._began_ms)
             self._announced = self.status.worker
         except redis_errors() as error:
-            self.sender.error = reason(error)
+            if not self._notices.missing_right(self.status, error):
+                self.sender.error = reason(error)
 
     def _publish_routes(self) -> None:
         """Every hour: the application's routes, for processes that only serve views."""
@@ -233,18 +271,15 @@ class Flusher:
         status.state = "refused" if self._disagreement else "away" if status.reason else "ok"
         if status.state == before:
             return
-        if status.state == "refused":
-            logger.error("usage: nothing is written to Redis, and calls are kept in memory: %s", status.reason)
-        elif status.state == "away":
-            logger.warning("usage: Redis can't be written, and calls are kept until it can: %s", status.reason)
-        else:
-            logger.warning("usage: Redis is written again")
+        self._notices.state(status, before)
+        if status.state == "ok":
             self._recovered_at = float("-inf")
 
     def snapshot(self) -> OwnStatus:
         """How this worker is doing now."""
         status = self.status
-        dropped, unresolved = self._dropped()
+        # Also what no flush has come to yet.
+        dropped, unresolved = with_drops(status, self._aggregate.dropped, self.sender.parked.dropped)
         return replace(
             status,
             pid=os.getpid(),
@@ -257,17 +292,6 @@ class Flusher:
             blocked=dict(status.blocked),
             lost=dict(status.lost),
         )
-
-    def _dropped(self) -> tuple[dict[str, int], int]:
-        """What was dropped until now, by organisation, and without one: also what no flush has come to yet."""
-        dropped, unresolved = dict(self.status.dropped), self.status.dropped_unresolved
-        for waiting in self._aggregate.dropped, dict(self.sender.parked.dropped):
-            for caller, calls in waiting.items():
-                if isinstance(caller, bytes) or caller[0] == OPERATOR:
-                    unresolved += calls
-                else:
-                    dropped[caller[0]] = dropped.get(caller[0], 0) + calls
-        return dropped, unresolved
 
     @property
     def has_news(self) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from usage_middleware.events import CallerId, Cells, add_totals
 from usage_middleware.gil import yielding
 from usage_middleware.record.aggregate import Batch, add_drops, folded, size_of
+from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.worker_status import OwnStatus
 
 
 class Parked:
@@ -58,3 +62,16 @@ class Parked:
     def bytes(self) -> int:
         """About how many bytes they take."""
         return sum(size_of(key, len(totals.bins)) for key, totals in yielding(self.cells.items()))
+
+
+def with_drops(status: OwnStatus, *waiting: Mapping[CallerId, int]) -> tuple[dict[str, int], int]:
+    """The dropped calls of a worker by organisation, and those without one, together with drops that are yet to be noted."""
+    dropped, unresolved = dict(status.dropped), status.dropped_unresolved
+    for drops in waiting:
+        # A copy: a request may add to them meanwhile.
+        for caller, calls in dict(drops).items():
+            if isinstance(caller, bytes) or caller[0] == OPERATOR:
+                unresolved += calls
+            else:
+                dropped[caller[0]] = dropped.get(caller[0], 0) + calls
+    return dropped, unresolved

@@ -13,7 +13,7 @@ from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, Resolve
-from usage_middleware.record.flush_thread import LAST_SECONDS, FlushThread
+from usage_middleware.record.flush_thread import GRACE_SECONDS, LAST_SECONDS, FlushThread
 from usage_middleware.record.flusher import Flusher
 from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.record.overflow import FindKnownKeys, find_none
@@ -24,6 +24,8 @@ logger = logging.getLogger("usage_middleware")
 
 MOST_REASONS = 64
 LOG_EVERY = 60.0
+#: How long a second `close` may take, seconds.
+AGAIN_SECONDS = 1.0
 #: What the log says of errors that `stats().lost` counts under one word.
 _MEANINGS = {
     "ended late": "a call ended after the last delivery of this process, and is not counted",
@@ -84,6 +86,8 @@ class Recorder:
     def _reset(self) -> None:
         self._starting = threading.RLock()
         self._thread: FlushThread | None = None
+        #: The last one that was told to end.
+        self._ending: FlushThread | None = None
         self._started_in: int | None = None
         self._gave_up = False
         self._is_over = False
@@ -123,25 +127,35 @@ class Recorder:
     def close(self) -> bool:
         """Deliver what is left, within `shutdown_timeout`; True when nothing is left. The next request starts it again.
 
-        Closing again, as happens at the end of the process, tries once more to deliver, without waiting and without a second
-        line in the log.
+        Closing again, as happens at the end of the process, tries once more to deliver, for a second at most and without a
+        second line in the log. While another `close` is under way, or was interrupted, it waits for that one's end.
         """
         with self._starting:
             thread = self._thread if self._started_in == os.getpid() else None
             self._thread = self._started_in = None
             self._aggregate.awake = False
-        is_first = thread is not None or not self._gave_up
-        deadline = time.monotonic() + (self._options.shutdown_timeout if is_first else 0)
-        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            thread.end(deadline)
-            thread.join(self._options.shutdown_timeout + (LAST_SECONDS if self._options.spool is not None else 0))
-            settled = thread.settled
-        else:
-            settled = self._new_thread().finish(deadline)
+            is_first = thread is not None or not self._gave_up
+            if thread is not None or self._ending is None or not self._ending.is_alive():
+                self._ending = thread
+            ending = self._ending
+        with fork.signals_held():
+            settled = self._end(ending, self._options.shutdown_timeout if is_first else self._again_seconds)
         if not settled and self._flusher.has_news and is_first:
             self._warn_of_loss()
         self._gave_up = not settled
         return settled
+
+    def _end(self, thread: FlushThread | None, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        if thread is None or not thread.is_alive() or thread is threading.current_thread():
+            return self._new_thread().finish(deadline)
+        thread.end(deadline)
+        thread.join(seconds + (LAST_SECONDS if self._options.spool is not None else GRACE_SECONDS))
+        return thread.settled
+
+    @property
+    def _again_seconds(self) -> float:
+        return min(AGAIN_SECONDS, self._options.shutdown_timeout)
 
     def end(self) -> None:
         """Close at the end of the process, when other threads may still finish calls.

@@ -153,6 +153,19 @@ class Sender:
         ):
             self._journal.broken = True
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether calls are on disk before they are sent."""
+        return self._journal is not None
+
+    def put_aside(self, spool: Spool, batch: Batch) -> None:
+        """At the end, while Redis is away: put everything on disk, and go on with a journal."""
+        self.accept(batch, asking=False)
+        self._chunks.seal()
+        if self._journal is None:
+            self._journal = Journal(spool, self._status.worker)
+        self._on_disk(self._rewrite)
+
     def hand_over(self, spool: Spool, batch: Batch) -> bool:
         """At the end: put everything that is not acknowledged on disk, for the next process. False if the disk fails."""
         self.accept(batch, asking=False)

@@ -21,6 +21,7 @@ credential could recognise its digest, so the directory has mode 700 and the fil
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,8 @@ from usage_middleware.record.spool_format import (
 )
 
 SUFFIX = ".calls"
+#: How much is written to find out whether there is room.
+TRIED_BYTES = 4096
 #: A file that is still unfinished after this time was abandoned, seconds.
 UNFINISHED_SECONDS = 3600
 
@@ -71,6 +74,22 @@ class Spool:
         for file in list(self._open):
             file.close()
         self._open.clear()
+
+    def why_unwritable(self) -> str:
+        """Try to write to the directory, and to lock a file there; why that is not possible, empty if it is."""
+        path = self.directory / f"{self._settings.namespace}.{os.getpid()}.try"
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_bytes(bytes(TRIED_BYTES))
+            file = LockedFile.claim(path)
+            if file is not None:
+                file.close()
+        except OSError as error:
+            return f"{self.directory}: {error.strerror or error}"
+        finally:
+            with suppress(OSError):
+                path.unlink()
+        return ""
 
     def now(self) -> int:
         """Seconds since the epoch."""

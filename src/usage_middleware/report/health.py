@@ -104,6 +104,16 @@ def _lost_by_a_restart(server: ServerStatus) -> str:
 def _of_recorder(recorder: Any) -> Iterator[Warned]:
     if isinstance(recorder, dict) and recorder.get("state", "ok") != "ok":
         yield Warned("not_writing", f"This process writes nothing now: {recorder.get('reason')}", "failing")
+        if recorder.get("spool_error"):
+            yield _unwritable("This process", recorder["spool_error"])
+
+
+def _unwritable(name: str, error: str) -> Warned:
+    sentence = (
+        f"{name} can't put calls on disk ({error}): they are lost if it ends while Redis is away. Make the directory writable, "
+        "free space, or set spool to another directory."
+    )
+    return Warned("spool_unwritable", sentence)
 
 
 def _of_workers(workers: list[SeenStatus], now: float) -> Iterator[Warned]:
@@ -120,6 +130,8 @@ def _of_workers(workers: list[SeenStatus], now: float) -> Iterator[Warned]:
             yield Warned("dropped", sentence)
         if one.spool_calls:
             yield Warned("spool", f"On {one.host}, {one.spool_calls} calls of processes that are gone wait in the spool.")
+        if one.spool_error:
+            yield _unwritable(name, one.spool_error)
         if one.blocked:
             sentence = f"{name} can't write {one.blocked} organisations now, and keeps their calls: {one.blocked_reason}"
             yield Warned("blocked", sentence)

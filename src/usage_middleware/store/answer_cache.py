@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 MAX_ENTRIES = 64
 MAX_BYTES = 256 * 1024
+#: So often it is logged that answers can't be kept, seconds.
+WARN_EVERY = 60.0
 
 #: Longer answers are stored compressed, to less than a tenth.
 PLAIN_BYTES = 16 * 1024
@@ -50,6 +53,7 @@ class AnswerCache:
         self._client = client
         self._schema = schema
         self._ttl = seconds * 1000
+        self._warned_at = float("-inf")
 
     def answer(self, org: str, name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
         """The cached answer, else a new one, and whether it was cached. Two that miss together get the same one."""
@@ -72,7 +76,9 @@ class AnswerCache:
             winner: bytes | None = self._client().eval(_KEEP, 2, *keys, packed, self._ttl, name, MAX_ENTRIES, prefix)
         except redis_errors() as error:
             # The answer is here already: a Redis that is full, read-only or away by now must not take it away.
-            logger.warning("an answer could not be cached: %s", error)
+            if time.monotonic() >= self._warned_at + WARN_EVERY:
+                self._warned_at = time.monotonic()
+                logger.warning("an answer could not be cached: %s", error)
             return None
         return None if winner is None else _unpacked(winner)
 

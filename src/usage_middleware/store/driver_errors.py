@@ -104,6 +104,11 @@ def effect(error: Exception) -> Effect:
     return _known(error).effect
 
 
+def is_missing_right(error: Exception) -> bool:
+    """Whether the server's ACL does not let this user do what it asked for."""
+    return "NoPermissionError" in _known(error).types
+
+
 def effect_of_reply(text: str) -> Effect:
     """What the script's refusal means to the writer: `later`, unless it is known to be something else."""
     known = _error_of_reply(text)

@@ -45,6 +45,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         unreplicated: how often fewer replicas than asked for confirmed a flush in time.
         spool_files: files of processes that have ended, found on this machine and not sent yet.
         spool_calls: how many calls are in them.
+        spool_error: why calls can't be put on disk here; empty if they can, or if there is no spool.
         skew_ms: how far the worker's clock is ahead of Redis', milliseconds; None if that is not known.
         dropped_unresolved: calls that will never be counted, and whose organisation is not known, or not yet.
     """
@@ -63,6 +64,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     unreplicated: int = 0
     spool_files: int = 0
     spool_calls: int = 0
+    spool_error: str = ""
     skew_ms: int | None = None
     dropped_unresolved: int = 0
 

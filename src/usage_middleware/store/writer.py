@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.driver_errors import redis_errors
+from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk
 from usage_middleware.store.schema import Schema, since_field
@@ -170,29 +170,42 @@ class Writer:
             pipeline.hdel(self.schema.owing, worker)
             pipeline.execute()
 
-    def check_schema(self, now_ms: int) -> None:
+    def check_schema(self, now_ms: int) -> Exception | None:
         """Write down the shape of what is stored, or check that it is ours.
+
+        Returns the error where this user may only read it.
 
         Raises:
             Disagreement: naming what differs.
             redis_errors(): as the client does.
         """
-        settings = self.schema.settings
-        ours = {"schema": SCHEMA_VERSION, "slot_minutes": settings.slot_minutes}
-        since: dict[str, str | int] = {
-            since_field(dimension): now_ms for dimension in ("endpoint", "key", *settings.dimensions)
-        }
-        with self._client().pipeline(transaction=True) as pipeline:
-            for name, value in {**ours, **since, "features": FEATURES}.items():
-                pipeline.hsetnx(self.schema.meta, name, value)
-            pipeline.hmget(self.schema.meta, *ours)
-            *_, found = pipeline.execute()
+        ours = {"schema": SCHEMA_VERSION, "slot_minutes": self.schema.settings.slot_minutes}
+        missing = None
+        try:
+            found = self._write_schema(ours, now_ms)
+        except redis_errors() as error:
+            if not is_missing_right(error):
+                raise
+            missing, found = error, self._client().hmget(self.schema.meta, *ours)
+            if None in found:
+                raise
         for (name, value), theirs in zip(ours.items(), found, strict=True):
             if theirs != b"%d" % value:
                 raise Disagreement(
                     f"{self.schema.meta} says {name} is {theirs.decode(errors='replace')}, this recorder has {value}; "
                     "use another namespace, or the same settings everywhere"
                 )
+        return missing
+
+    def _write_schema(self, ours: dict[str, int], now_ms: int) -> list[bytes]:
+        """Write what is not there yet, and read it."""
+        since = {since_field(dimension): now_ms for dimension in ("endpoint", "key", *self.schema.settings.dimensions)}
+        with self._client().pipeline(transaction=True) as pipeline:
+            for name, value in {**ours, **since, "features": FEATURES}.items():
+                pipeline.hsetnx(self.schema.meta, name, value)
+            pipeline.hmget(self.schema.meta, *ours)
+            found: list[bytes] = pipeline.execute()[-1]
+            return found
 
     def replicated(self, worker: str, org: str, replicas: int) -> bool:
         """Whether enough replicas of an organisation's node have all that was written to that node. Waits up to a second.
