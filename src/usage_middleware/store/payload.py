@@ -24,7 +24,7 @@ APPLIED_SECONDS = 8 * DAY
 _EXACT = 2**53
 #: How much longer than any counter an epoch lives: a month's series begins up to a month before it ends, and a worker's clock
 #: may be ahead.
-EPOCH_AHEAD = 64 * DAY
+EPOCH_AHEAD = 40 * DAY
 
 _RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(METHODS | {OTHER_METHOD}) for name in (UNMATCHED, OTHER)]}
 _RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
