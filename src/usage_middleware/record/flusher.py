@@ -262,8 +262,6 @@ class Flusher:
         except Exception:  # An application's routes may be anything.
             self._count_error("routes")
 
-    # How it goes
-
     def _note_state(self) -> None:
         """Set the state, and log when it changes."""
         status, before = self.status, self.status.state
