@@ -281,3 +281,21 @@ class ClusterProcess:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def server_pid(data_dir: Path) -> int | None:
+    """The process of the embedded server; None where none runs."""
+    try:
+        pid = int((data_dir / "valkey.pid").read_text())
+        return pid if Path(f"/proc/{pid}/comm").read_text().strip() == "valkey-server" else None
+    except (OSError, ValueError):
+        return None
+
+
+def end_embedded(data_dir: Path) -> None:
+    """Whatever a test left: its server ends."""
+    pid = server_pid(data_dir)
+    if pid is not None:
+        os.kill(pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: server_pid(data_dir) is None)

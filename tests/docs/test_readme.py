@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT, blocks, name_of, pages, section
 from tests.serving import serving
-from tests.support import free_port
+from tests.support import end_embedded, free_port
 from usage_middleware import Usage
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.web import usage_app
@@ -40,12 +41,14 @@ def python(*arguments: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to paste into; the embedded server has its data there."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to paste into; the embedded server has its data there, and ends with the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("USAGE_REDIS_URL", raising=False)
     monkeypatch.setenv("USAGE_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path
+    yield tmp_path
+    # `flask run` leaves it when it is told to end.
+    end_embedded(tmp_path / "data")
 
 
 def after_four_calls(command: list[str], port: int, how: signal.Signals) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import eventually, server_binary
+from tests.support import end_embedded, eventually, server_binary, server_pid
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.store.embedded import binary, server
 from usage_middleware.store.embedded.data_directory import default_data_dir
@@ -39,7 +39,7 @@ WORKER = """
 def data_dir() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="um-"))
     yield folder
-    end(folder)
+    end_embedded(folder)
     shutil.rmtree(folder)
 
 
@@ -78,24 +78,6 @@ class Worker:
         """It ends by SIGKILL."""
         self.process.kill()
         self.process.communicate(timeout=20)
-
-
-def server_pid(data_dir: Path) -> int | None:
-    """The process of the server; None where none runs."""
-    try:
-        pid = int((data_dir / "valkey.pid").read_text())
-        return pid if Path(f"/proc/{pid}/comm").read_text().strip() == "valkey-server" else None
-    except (OSError, ValueError):
-        return None
-
-
-def end(data_dir: Path) -> None:
-    """Whatever a test left: its server ends."""
-    pid = server_pid(data_dir)
-    if pid is not None:
-        os.kill(pid, signal.SIGCONT)
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda: server_pid(data_dir) is None)
 
 
 def test_nothing_happens_before_the_first_use(data_dir: Path) -> None:
