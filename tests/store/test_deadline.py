@@ -76,7 +76,7 @@ def test_bytes_that_come_one_by_one_do_not_make_time(
         trickle(ours, theirs)
     ours.begin()
     theirs.sendall(b"abc")
-    assert ours.recv_into(bytearray(10)) == 3
+    assert ours.recv_into(bytearray(10)) >= 3, "the next command has time of its own"
 
 
 def test_a_long_reply_may_take_longer(pair: tuple[TimedSocket, socket.socket]) -> None:
