@@ -149,7 +149,7 @@ class ServerProcess:
         if self._process is None:
             with (self.folder / "log").open("ab") as log:
                 self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, start_new_session=True)
-            eventually(self.answers)
+            eventually(self.answers, 60)
         return self
 
     def _command(self) -> list[str]:

@@ -152,6 +152,11 @@ def test_functions_fit_on_a_screen() -> None:
     assert sum(lines > 30 for _, lines in sizes) <= len(sizes) // 50
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.name)
+def test_modules_have_at_most_300_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+
+
 def test_no_room_imports_in_circles() -> None:
     order = ["capture", "record", "store", "report", "web"]
     flows = {(room(name), room(one)) for name in in_rooms(*order) for one in imports(name, own=True) if room(one) in order}

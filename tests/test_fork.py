@@ -43,6 +43,7 @@ def turns() -> Iterator[list[str]]:
         fork.recorders.discard(part)
 
 
+@pytest.mark.slow
 def test_the_parent_goes_on_where_it_paused(turns: list[str]) -> None:
     if os.fork() == 0:
         os._exit(0)
@@ -51,6 +52,7 @@ def test_the_parent_goes_on_where_it_paused(turns: list[str]) -> None:
     assert turns[-1] == "recorder resumes"
 
 
+@pytest.mark.slow
 def test_in_the_child_servers_and_connections_come_before_recorders(turns: list[str]) -> None:
     read, write = os.pipe()
     if os.fork() == 0:

@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from tests.support import ServerProcess
 
 FRAMEWORKS = ("starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref")
@@ -41,6 +43,7 @@ def test_redis_is_imported_by_the_first_connection(tmp_path: Path, server: Serve
     )
 
 
+@pytest.mark.slow
 def test_the_web_app_imports_redis_no_sooner() -> None:
     run(
         """

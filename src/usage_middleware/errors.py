@@ -12,7 +12,7 @@ class ConfigurationError(UsageError, ValueError):
 
 
 class UndeclaredName(ConfigurationError):
-    """A call was tagged or counted under a name that `Usage` was not told about."""
+    """A call was tagged or counted under a name that `Usage` does not declare."""
 
 
 class UsageUnavailable(UsageError):
@@ -25,7 +25,7 @@ class QueryError(UsageError):
     Attributes:
         code: a stable word for programs, for instance `invalid_range`.
         message: a sentence for a person, naming what is allowed.
-        param: the parameter at fault, if there is one.
+        param: the parameter that is wrong, if it is one of them.
     """
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:

@@ -19,7 +19,7 @@ MAX_COUNT = 10**12
 
 #: Whom a call is counted for: (organisation, key) as members, or the digest of a credential still to be resolved.
 CallerId: TypeAlias = tuple[str, str] | bytes
-#: The caller where nobody knows better.
+#: The caller of a request without a credential, or with one that nobody knows.
 ANONYMOUS_CALLER = (DEFAULT_ORG, ANONYMOUS)
 
 

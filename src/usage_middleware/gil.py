@@ -1,7 +1,7 @@
-"""Lets requests go first: what a thread does for long in the background rests every fraction of a millisecond.
+"""Lets requests go first: a thread with long work in the background rests every fraction of a millisecond.
 
 Threads share one interpreter lock. A request lets go of it whenever it reads or writes a socket, and would then wait up to
-five milliseconds for a thread that computes: in the course of a flush of thousands of series, at every turn.
+five milliseconds for a thread that computes, many times during a flush of thousands of series.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _nothing() -> None:
 
 
 def set_yielding(yes: bool, then: Callable[[], object] = _nothing) -> None:
-    """From now on, this thread rests in `paced` loops, or no longer does. `then` is called after each rest."""
+    """From now on, this thread rests in `yielding` loops, or no longer does. `then` is called after each rest."""
     global _this_thread
     if _this_thread is None:
         _this_thread = threading.local()

@@ -14,7 +14,7 @@ GROWTH = 1.1
 LAST_BIN = 290
 
 _PER_BIN = 1.0 / log(GROWTH)
-#: So many microseconds have their bins in a table: a look there takes a fourth of a logarithm.
+#: Shorter durations, in microseconds, have their bins in a table, which takes a quarter of the time of a logarithm.
 _TABLED = 1 << 16
 
 

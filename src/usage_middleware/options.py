@@ -16,7 +16,8 @@ from typing import Literal
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.periods import Resolutions, resolutions
 
-#: What a kind of counter is kept for: series of the organisation, of an endpoint, of a key; boards; the board under a key.
+#: The kinds of counters, each with its own retention: series of the organisation, of an endpoint, of a key; boards; the board
+#: under a key.
 CounterKind = Literal["series", "endpoint", "key", "board", "key_board"]
 Layer = Literal["minute", "middle", "day"]
 
@@ -25,7 +26,7 @@ DEFAULT_ORG = "default"
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}")
-#: Words that views use for themselves. `method` is not among them: a dimension of that name replaces the HTTP method.
+#: Names that views use for themselves. `method` is not among them: a dimension of that name replaces the HTTP method.
 RESERVED_DIMENSIONS = frozenset({"endpoint", "key", "org", "status", "latency", "calls", "day", "status_class"})
 
 #: What an endpoint of the endpoints view says beside its rates.
@@ -48,7 +49,7 @@ MAX_MEMBERS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `Usage` was told, checked. See the options table of the README for each.
+    """The options on which all processes must agree, checked. `docs/reference/options.md` describes each.
 
     Raises:
         ConfigurationError: naming the option and what is allowed.
@@ -153,15 +154,18 @@ def retention(given: Mapping[str, Mapping[str, timedelta | int]] | None) -> Mapp
 
     >>> retention({"board": {"day": timedelta(days=800)}})["board"]["day"] // 86400
     800
+
+    Raises:
+        ConfigurationError: there is no such kind or layer.
     """
-    merged: dict[CounterKind, dict[Layer, int]] = {kind: dict(kept) for kind, kept in DEFAULT_RETENTION.items()}
+    merged: dict[CounterKind, dict[Layer, int]] = {kind: dict(layers) for kind, layers in DEFAULT_RETENTION.items()}
     for kind, changes in (given or {}).items():
-        for layer, kept in changes.items():
+        for layer, lifetime in changes.items():
             if kind not in merged or layer not in _LAYERS:
                 raise ConfigurationError(
                     f"retention has no {kind!r} {layer!r}; kinds are {', '.join(merged)}, layers {', '.join(_LAYERS)}"
                 )
-            seconds = kept.total_seconds() if isinstance(kept, timedelta) else kept
+            seconds = lifetime.total_seconds() if isinstance(lifetime, timedelta) else lifetime
             merged[kind][layer] = int(seconds)
     return merged
 
@@ -211,7 +215,7 @@ def _check_names(option: str, given: Mapping[str, str], allowed: tuple[str, ...]
 def _check_untagged(untagged: Mapping[str, str]) -> None:
     for name, value in untagged.items():
         is_text = isinstance(value, str) and 0 < len(value.encode("utf-8", "surrogatepass")) <= 128
-        # What else begins with a bracket would be taken for a word of ours, such as `(other)`.
+        # What else begins with a bracket would look like a reserved member, such as `(other)`.
         if not is_text or (value.startswith("(") and value != NONE):
             raise ConfigurationError(f"untagged: {name!r} must be 1 to 128 bytes of text and not begin with (, not {value!r}")
 
@@ -236,9 +240,9 @@ def _check_positive(option: str, given: Mapping[str, int], allowed: tuple[str, .
             raise ConfigurationError(f"{option}: {name!r} must be a whole number of at least 1, not {number!r}")
 
 
-def _check_retention(kept: Mapping[CounterKind, Mapping[Layer, int]]) -> None:
+def _check_retention(given: Mapping[CounterKind, Mapping[Layer, int]]) -> None:
     for kind in DEFAULT_RETENTION:
-        minute, middle, day = (kept[kind][layer] for layer in _LAYERS)
+        minute, middle, day = (given[kind][layer] for layer in _LAYERS)
         if not 3600 <= minute <= middle <= day:
             raise ConfigurationError(
                 f"retention of {kind!r}: minute <= middle <= day, and an hour at least, not {minute}, {middle}, {day} seconds; "

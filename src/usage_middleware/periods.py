@@ -19,7 +19,6 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 BucketSize = Literal["minute", "hour", "day", "week", "month", "quarter", "year"]
-BUCKET_SIZES: tuple[BucketSize, ...] = ("minute", "hour", "day", "week", "month", "quarter", "year")
 
 
 class Resolution(NamedTuple):
@@ -68,18 +67,11 @@ class SlotNames(NamedTuple):
 
 
 class Resolutions(NamedTuple):
-    """The three layers: minutes, the middle one (30 minutes unless told otherwise), UTC days."""
+    """The three layers: minutes, the middle one (30 minutes by default), UTC days."""
 
     minute: Resolution
     middle: Resolution
     day: Resolution
-
-    def named(self, name: str) -> Resolution:
-        """The layer called `name`, as it stands in a key."""
-        for resolution in self:
-            if resolution.name == name:
-                return resolution
-        raise ConfigurationError(f"no resolution is called {name!r}; there are {', '.join(r.name for r in self)}")
 
 
 def resolutions(slot_minutes: int = 30) -> Resolutions:
@@ -87,6 +79,9 @@ def resolutions(slot_minutes: int = 30) -> Resolutions:
 
     >>> [layer.name for layer in resolutions(15)]
     ['1m', '15m', '1d']
+
+    Raises:
+        ConfigurationError: other slots are not possible.
     """
     if slot_minutes not in (15, 30):
         raise ConfigurationError(f"slot_minutes must be 30 or 15, not {slot_minutes!r}")
@@ -98,10 +93,10 @@ def resolutions(slot_minutes: int = 30) -> Resolutions:
 
 
 @lru_cache(maxsize=8192)
-def names(slot: Slot, middle_seconds: int) -> SlotNames:
+def slot_names(slot: Slot, middle_seconds: int) -> SlotNames:
     """What a slot and its block are called in keys and fields.
 
-    >>> names(Slot(Resolution("1m", 60, 0), 1795268700), 1800)[:3]
+    >>> slot_names(Slot(Resolution("1m", 60, 0), 1795268700), 1800)[:3]
     ('2026-11-21T13:45', '2026-11-21T13:30', '45')
     """
     at = datetime.fromtimestamp(slot.start, UTC)

@@ -1,4 +1,4 @@
-"""The keys that we, and applications, set in an ASGI scope or a WSGI environ."""
+"""The keys that we, and applications, set in an ASGI scope or a WSGI environ, and how an environ's text is read."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def leave_out(notes: MutableMapping[str, Any]) -> None:
     outer = getattr(notes.get(CALL), "notes", None)
     if outer is not None:
         outer[EXCLUDE] = True
+
+
+def wsgi_text(value: str) -> str:
+    """A string of an environ, which carries bytes as Latin-1, read as UTF-8."""
+    return value if value.isascii() else value.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""`Usage`: the object a person holds. It wires settings, key directory, recorder and reader, and does nothing else."""
+"""`Usage`, which an application makes once. It connects settings, key directory, recorder and reader, and does no more."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Usage:
         namespace: the first segment of every key.
         identify: callable(request) -> Caller or None, run after the application has answered; None: the key in
             `x-api-key`, `apikey` or `Authorization: Bearer`.
-        keys: the key directory, where it is not to be in Redis: an object with the methods of `store.keys.Directory`.
+        keys: a key store of your own: an object with the methods of `store.keys.Directory`; None: the directory in Redis.
         pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis.
         dimensions: what calls may be tagged with.
         counters: what may be counted in a call.
@@ -51,7 +51,7 @@ class Usage:
         visible_endpoints: callable(viewer, labels) -> labels: which unused endpoints a viewer is shown.
         exclude: paths that are not counted (`/internal/*` for all below), or callable(request) -> bool.
         flush_interval: how old an unsent call may get, seconds.
-        retention: for how long counters are kept, where the default is to be changed:
+        retention: how long counters are kept, where it differs from the default:
             {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
             middle, day.
         slot_minutes: 30, or 15 for zones such as Nepal's.
@@ -65,7 +65,7 @@ class Usage:
             Redis, on a local disk.
         journal: True writes everything into the spool before it is sent, so that a process that is killed loses no more
             than one flush interval. An fsync each flush.
-        wait_replicas: how many replicas are to have a flush before it is let go of. 0: none is waited for.
+        wait_replicas: how many replicas have to confirm a flush before its calls leave the memory. 0: none.
         data_dir: where the embedded server has its data; None: `$USAGE_DATA_DIR`, else the user's own data directory.
         strict: True makes an undeclared dimension or counter an error; None: if `$USAGE_STRICT` is set or Python runs in
             development mode (`-X dev`). Else it is logged once and dropped.
@@ -75,7 +75,7 @@ class Usage:
         ConfigurationError: naming the option and what is allowed.
 
     Attributes:
-        settings: what was told, checked.
+        settings: the options on which all processes must agree, checked.
         keys: the key directory.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
@@ -122,7 +122,7 @@ class Usage:
             rank_by=rank_by,
             untagged=untagged,
             endpoint_label=endpoint_label,
-            kept=retention,
+            retention_changes=retention,
             slot_minutes=slot_minutes,
             max_members=max_members,
             shards=shards,
@@ -132,7 +132,7 @@ class Usage:
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
-        #: Typed as ours; another one may lack what is no part of `Directory`, such as `put`.
+        #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         self.recorder = Recorder(
             Writer(lambda: self.engine.client, schema),
@@ -181,7 +181,7 @@ class Usage:
         return self.recorder.flush()
 
     def close(self) -> None:
-        """Deliver what is left, within `shutdown_timeout`, and let go of Redis. Closing twice is fine."""
+        """Deliver what is left, within `shutdown_timeout`, and close the connections to Redis. Closing twice is fine."""
         self.capture.finish_abandoned()
         self.recorder.close()
         self.engine.close()
@@ -203,10 +203,10 @@ def _settings(
     counters: Sequence[str],
     rates: Mapping[str, tuple[str, str]] | None,
     untagged: str | Mapping[str, str],
-    kept: Mapping[str, Mapping[str, timedelta | int]] | None,
+    retention_changes: Mapping[str, Mapping[str, timedelta | int]] | None,
     max_members: int | Mapping[str, int] | None,
     shards: Mapping[str, int] | None,
-    **as_they_are: object,
+    **others: object,
 ) -> Settings:
     names = _names("dimensions", dimensions)
     limits = dict.fromkeys(("endpoint", "key", "org", *names), max_members) if isinstance(max_members, int) else max_members
@@ -215,10 +215,10 @@ def _settings(
         counters=_names("counters", counters),
         rates=dict(rates or {}),
         untagged=dict.fromkeys(names, untagged) if isinstance(untagged, str) else dict(untagged),
-        retention=retention(kept),
+        retention=retention(retention_changes),
         max_members=dict(limits or {}),
         shards=dict(shards or {}),
-        **as_they_are,  # type: ignore[arg-type]
+        **others,  # type: ignore[arg-type]
     )
 
 

@@ -1,4 +1,7 @@
-"""The ways of a request and of a view are those of the architecture page: each file that it names there is passed through."""
+"""The ways of a request and of a view are those of the architecture page.
+
+A file that calls another file of the package is a step. The rest only answers: it calls nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,50 +20,113 @@ from starlette.testclient import TestClient
 
 import usage_middleware
 from tests.docs.pages import DOCS, section
+from tests.support import eventually
 from usage_middleware import KeyInfo, Usage, UsageMiddleware, track
 from usage_middleware.web import KeyAuth, usage_app
 
 PACKAGE = Path(usage_middleware.__file__).parent
+PAGE = DOCS / "architecture.md"
 SECRET = {"X-API-Key": "sk_acme"}
 #: Other shells and adapters, and what is no Python.
 NOT_HERE = {"capture/wsgi.py", "web/wsgi.py", "web/flask.py", "report/csv.py", "store/apply_batch.lua"}
+#: `usage.py` connects the rooms, `options.py` names resolutions, and one adapter may ask the other. They count as answering.
+ANSWERING = {"usage.py", "options.py", "capture/frameworks/starlette.py", "capture/frameworks/fastapi.py"}
+#: It only lets a thread rest. To call it is no step, and what it calls after a rest is not either.
+REST = "gil.py"
 
 
 def way(heading: str) -> set[str]:
     """The files that the page names as steps."""
-    rows = [line for line in section(DOCS / "architecture.md", heading).splitlines() if re.match(r"\| \d", line)]
-    return {name for row in rows for name in re.findall(r"`((?:\w+/)+\w+\.\w+)`", row.split("|")[2])} - NOT_HERE
+    rows = [line for line in section(PAGE, heading).splitlines() if re.match(r"\| \d", line)]
+    return {name for row in rows for name in _files(row.split("|")[2])} - NOT_HERE
 
 
-@contextmanager
-def traced() -> Iterator[set[str]]:
-    """The files of the package whose functions run meanwhile, in this thread and in those that begin."""
-    seen: set[str] = set()
+def answering(heading: str) -> set[str]:
+    """The files that the page names beside the steps."""
+    rows = [line for line in section(PAGE, heading).splitlines() if not line.startswith("|")]
+    return _files("\n".join(rows))
 
-    def profile(frame: FrameType, event: str, _: Any) -> None:
-        path = Path(frame.f_code.co_filename)
-        if event == "call" and frame.f_code.co_name != "<module>" and path.is_relative_to(PACKAGE):
-            seen.add(path.relative_to(PACKAGE).as_posix())
 
-    threading.setprofile(profile)
-    sys.setprofile(profile)
-    try:
-        yield seen
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
+def _files(text: str) -> set[str]:
+    return set(re.findall(r"`((?:\w+/)*\w+\.\w+)`", text))
+
+
+class Trace:
+    """Which files of the package run, and which of them call another one. It records what runs inside `recording`.
+
+    Attributes:
+        files: those whose functions ran.
+        steps: those that called a function of another file.
+    """
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.steps: set[str] = set()
+        self._is_on = False
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record this thread, and the threads that began inside `watching`."""
+        self._is_on = True
+        sys.setprofile(self._profile)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch the threads that begin meanwhile."""
+        threading.setprofile(self._profile)
+        try:
+            yield
+        finally:
+            threading.setprofile(None)
+            self._is_on = False
+
+    def _profile(self, frame: FrameType, event: str, _: Any) -> None:
+        if not self._is_on or event != "call" or frame.f_code.co_name == "<module>":
+            return
+        name, caller = _name(frame), _caller(frame)
+        if name is not None:
+            self.files.add(name)
+            if caller not in (None, name, REST) and name != REST:
+                self.steps.add(str(caller))
+
+
+def _name(frame: FrameType) -> str | None:
+    path = Path(frame.f_code.co_filename)
+    return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else None
+
+
+def _caller(frame: FrameType) -> str | None:
+    """The file of the package that is nearest among the callers."""
+    back = frame.f_back
+    while back is not None and _name(back) is None:
+        back = back.f_back
+    return None if back is None else _name(back)
 
 
 @pytest.fixture
-def client(make_usage: Callable[..., Usage]) -> TestClient:
-    """An application whose customer has an API key; `flush` sends what was counted."""
-    usage = make_usage(dimensions=("project",), counters=("records",))
+def trace() -> Iterator[Trace]:
+    found = Trace()
+    with found.watching():
+        yield found
+
+
+@pytest.fixture
+def usage(make_usage: Callable[..., Usage]) -> Usage:
+    return make_usage(dimensions=("project",), counters=("records",), flush_interval=3600)
+
+
+@pytest.fixture
+def client(usage: Usage) -> TestClient:
+    """An application whose customer has an API key."""
     usage.keys.put("acme", KeyInfo("key_7", "Search backend"), secret="sk_acme")
     app = FastAPI()
     app.add_api_route("/v1/items/{item}", count_records)
     app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))
     app.add_middleware(UsageMiddleware, usage=usage)
-    app.state.usage = usage
     return TestClient(app)
 
 
@@ -69,14 +135,28 @@ def count_records(request: Request, item: int) -> int:
     return item
 
 
-def test_the_way_of_a_request(client: TestClient) -> None:
-    with traced() as seen:
+def hold(trace: Trace, heading: str) -> None:
+    """The page names the steps, and no others; and each file that ran."""
+    steps = trace.steps - ANSWERING
+    assert way(heading) == steps
+    assert len(steps) <= 15
+    assert trace.files - steps <= answering(heading)
+
+
+def test_the_way_of_a_request(trace: Trace, client: TestClient, usage: Usage) -> None:
+    assert client.get("/v1/items/1", headers=SECRET).status_code == 200
+    assert usage.flush()
+    with trace.recording():
         assert client.get("/v1/items/1", headers=SECRET).status_code == 200
-        assert client.app.state.usage.flush()  # type: ignore[attr-defined]
-    assert not way("The way of a request") - seen
+    thread = usage.recorder._thread
+    assert thread is not None
+    thread.hurry()
+    eventually(lambda: usage.reader.summary(org="acme").total_calls == 2)
+    hold(trace, "The way of a request")
 
 
-def test_the_way_of_a_view(client: TestClient) -> None:
-    with traced() as seen:
+def test_the_way_of_a_view(trace: Trace, client: TestClient) -> None:
+    assert client.get("/usage/by-group", headers=SECRET).status_code == 200
+    with trace.recording():
         assert client.get("/usage/summary", headers=SECRET).status_code == 200
-    assert not way("The way of a view") - seen
+    hold(trace, "The way of a view")

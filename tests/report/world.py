@@ -144,7 +144,7 @@ def expire(usage: Usage, now: float) -> None:
 def _ends(usage: Usage, found: re.Match[str]) -> float:
     kind: CounterKind
     layers = resolutions(usage.settings.slot_minutes)
-    layer = layers.named(found["series"] or found["board"])
+    layer = next(layer for layer in layers if layer.name == (found["series"] or found["board"]))
     if found["series"]:
         of = found["of"] or ""
         kind = "endpoint" if of.startswith(":endpoint") else "key" if of else "series"

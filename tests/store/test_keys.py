@@ -306,7 +306,7 @@ def test_resolve_asks_redis_twice_for_many_and_then_remembers_for_a_minute(
 def test_what_resolve_remembers_is_bounded(keys: KeyDirectory) -> None:
     for begin in range(0, 12_000, 4_000):
         keys.resolve([number.to_bytes(32) for number in range(begin, begin + 4_000)])
-    assert len(keys._remembered) == 10_000
+    assert len(keys._cache) == 10_000
 
 
 def test_two_that_start_at_once_agree_on_the_pepper(engine: Engine, schema: Schema, clock: Clock) -> None:

@@ -1,1 +1,1 @@
-"""Room 1: reads a finished request out of ASGI or WSGI. Imports no framework and nothing of the read half."""
+"""Notes what a request was, under ASGI and WSGI. Imports no framework, and nothing of the half that reads."""

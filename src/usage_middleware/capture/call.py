@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Self
 
 from usage_middleware.capture.identity import Caller, Notes
 from usage_middleware.errors import ConfigurationError, UndeclaredName
 from usage_middleware.events import MAX_COUNT
-
-if TYPE_CHECKING:
-    from usage_middleware.capture.capture import Capture
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
-
 from usage_middleware.request_keys import CALL
 
 if TYPE_CHECKING:
-    from usage_middleware.capture.identity import Caller
+    from usage_middleware.capture.capture import Capture
 
 #: The attributes in which a request may hold its scope or environ. The right one is cached by type, because asking Flask's
 #: `request` for an attribute that it lacks is slow.
@@ -84,12 +78,14 @@ def _notes(request: Any) -> Any:
 class Call(Track):
     """One request while it is being answered.
 
-    It has no constructor: the middlewares (asgi.py, wsgi.py) set each field by themselves, for a second call within each
-    request costs too much. For the same reason `tag` and `count` check one by one only what is no plain string or number
-    of a declared name.
+    It has no constructor: the middlewares (asgi.py, wsgi.py) set the fields themselves, because another function call in
+    each request costs too much. For the same reason `tag` and `count` check values one by one only if some of them is not
+    a plain string or number under a declared name.
 
     Attributes:
+        capture: the middleware's settings, and where the finished call goes.
         notes: the scope or the environ.
+        method: the HTTP method.
         path: as it was before the application ran; some frameworks change it.
         status: 0 until the response starts.
         sent: bytes of the body so far.
@@ -116,7 +112,7 @@ class Call(Track):
 
     @property
     def strict(self) -> bool:
-        """True where a mistake in the application's use of us is an error: while it is being developed."""
+        """True if the application's mistakes in tags and counts are errors, as they are in development."""
         return self.capture.strict or getattr(self.notes.get("app"), "debug", False) is True
 
     def identify(self, caller: Caller | None = None, *, org: object = None, key: object = None) -> Self:

@@ -15,6 +15,12 @@ from usage_middleware.events import RawCall
 from usage_middleware.options import Settings, check_plain_function
 from usage_middleware.request_keys import EXCLUDE
 
+logger = logging.getLogger("usage_middleware.capture")
+
+_MAX_APPS = 16
+_MAX_NAMES = 64
+
+#: What `Usage(exclude=...)` takes.
 Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
 
 
@@ -51,12 +57,6 @@ def _require_path(path: object) -> None:
         raise ConfigurationError(f"exclude: a path begins with / and may end with *, not {path!r}; or give a callable")
 
 
-log = logging.getLogger("usage_middleware.capture")
-
-_MAX_APPS = 16
-_MAX_NAMES = 64
-
-
 class TakesCalls(Protocol):
     """Where finished calls go: the recorder, or a list in a test."""
 
@@ -64,7 +64,7 @@ class TakesCalls(Protocol):
         """Keep a finished call, to be counted soon."""
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
-        """Count an error of ours, and log it unless that is done already. Never raises."""
+        """Count an error of this package, and log it unless that is done already. Never raises."""
 
     def flush(self) -> bool:
         """Send what was counted. False if it could not be sent in time."""
@@ -117,18 +117,18 @@ class Capture:
         return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
-        """Count an error of ours, and log it unless that is done already. Never raises."""
+        """Count an error of this package, and log it unless that is done already. Never raises."""
         try:
             self.recorder.count_error(reason, logged=logged)
         except Exception:
-            log.debug("the recorder could not count an error: %s", reason, exc_info=True)
+            logger.debug("the recorder could not count an error: %s", reason, exc_info=True)
 
     def refuse(self, error: Exception, action: str, name: str | None) -> None:
         """Drop something that the application said of a call: counted each time, logged once for each name."""
         known = self._refused
         if (action, name) not in known and len(known) < _MAX_NAMES:
             known.add((action, name))
-            log.warning("track(...).%s: %s; dropped here, an error in development", action, error)
+            logger.warning("track(...).%s: %s; dropped here, an error in development", action, error)
         self.count_error(f"{action} refused", logged=(action, name) in known)
 
     def finish_abandoned(self) -> None:

@@ -64,7 +64,7 @@ class Caller:
         return "Caller(credential=...)" if self.digest is not None else f"Caller(org={self.org!r}, key={self.key!r})"
 
 
-#: A caller of whom nothing is known.
+#: The caller where nothing is known.
 NOBODY = Caller()
 
 

@@ -69,8 +69,3 @@ def relative_path(path: str, root: str) -> str:
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         return path[len(root) :] or "/"
     return path
-
-
-def wsgi_text(value: str) -> str:
-    """A string of an environ, which carries bytes as Latin-1, read as UTF-8."""
-    return value if value.isascii() else value.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -11,12 +11,11 @@ from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.frameworks import WSGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, Environ, EnvironRequest, is_async, require_caller
-from usage_middleware.capture.templates import wsgi_text
 from usage_middleware.capture.wsgi_body import counted
 from usage_middleware.credentials import values_in_environ
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
-from usage_middleware.request_keys import CALL, EXCLUDE
+from usage_middleware.request_keys import CALL, EXCLUDE, wsgi_text
 
 
 class WSGIUsageMiddleware:
@@ -132,7 +131,7 @@ class EnvironCall(Call):
             self.capture.count_error("body unreadable")
 
     def failed(self, error: BaseException) -> None:
-        """The application raised: 500, unless bytes of its response are out already."""
+        """The application raised: 500, unless a part of its response has been sent."""
         if not self.began:
             self.status = 500
         if self._template is None:

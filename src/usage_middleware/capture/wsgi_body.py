@@ -20,7 +20,7 @@ def counted(call: EnvironCall, body: Iterable[bytes]) -> Iterable[bytes]:
 
 
 class _Guard:
-    """Held by every part of a response that somebody may hold. Once it is collected, nobody can finish the call any more.
+    """Every part of a response refers to it. When it is garbage-collected, no part is left that could finish the call.
 
     Some middlewares further out forget `close()`. Their requests are counted all the same.
     """
@@ -50,7 +50,7 @@ class _Body:
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
-        # Always the same one: who asks an iterator for its iterator twice must not get the body twice.
+        # Always the same iterator: a server that asks twice must not get the body twice.
         if self._pieces is None:
             self._pieces = _pieces(self._call, self._body, self._guard)
         return self._pieces
@@ -84,7 +84,7 @@ class _SizedBody(_Body):
 def _pieces(call: EnvironCall, body: Iterable[bytes], guard: _Guard) -> Iterator[bytes]:
     """The pieces of a body, counted. A generator, because servers iterate over one faster than over an object of ours.
 
-    It holds `guard`, for somebody may hold the iterator alone.
+    It refers to `guard`, because a server may keep the iterator alone.
     """
     try:
         for piece in body:

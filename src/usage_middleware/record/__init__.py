@@ -1,1 +1,1 @@
-"""Room 2: adds calls up in the process and has them delivered, off the request's path."""
+"""Adds calls up in memory, and delivers them in the background."""

@@ -15,9 +15,9 @@ from usage_middleware.latency import bin_of_whole
 from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.store.schema import OPERATOR
 
-#: What a cell takes in memory without its names and bins, measured with tracemalloc: key, totals and their places in the
-#: dictionaries. Most cells share their names.
-CELL_BYTES = 800
+#: What the calls of one key take in memory without names and bins, measured with tracemalloc: key, totals and their places
+#: in the dictionaries. Most keys share their names.
+KEY_BYTES = 800
 BIN_BYTES = 60
 #: Drops are counted for this many callers. The rest is counted for the operator's tree alone.
 MOST_DROPPERS = 10_000
@@ -30,7 +30,7 @@ MOST_WAITING = 1024
 
 def size_of(key: CallKey, bins: int = 0) -> int:
     """About how many bytes calls of one key take in memory, given the number of their latency bins."""
-    return CELL_BYTES + len(key.endpoint) + sum(map(len, key.tags)) + BIN_BYTES * bins
+    return KEY_BYTES + len(key.endpoint) + sum(map(len, key.tags)) + BIN_BYTES * bins
 
 
 class Batch(NamedTuple):
@@ -49,7 +49,7 @@ class Aggregate:
 
     Args:
         normalizer: makes what is counted of each call.
-        count_error: is told of a call that can't be normalized.
+        count_error: called with the reason if a call can't be normalized.
         limit: how much it may take in memory, bytes.
         clock: seconds since the epoch.
         crowded: called when half of the bound is used, once after each drain.
@@ -104,7 +104,7 @@ class Aggregate:
         waiting.append(raw)
         if not self.awake:
             self._wake()
-        # Only now, so that a drain has every call that ended before its `until_ms`: such a call was here before.
+        # Set only now: a call that ended before the `until_ms` of a drain is then in the queue before that drain.
         raw.ended = self._clock()
         if len(waiting) % TOGETHER == 0:
             if len(waiting) < MOST_WAITING:
@@ -144,20 +144,20 @@ class Aggregate:
     def _count(self, now: float, event: CallEvent) -> None:
         second = int(now)
         key = CallKey(second - second % 60, event.caller, event.endpoint, event.tags, event.status)
-        cell = self._cells.get(key) or self._open(key)
-        if cell is None:
+        totals = self._cells.get(key) or self._open(key)
+        if totals is None:
             return
         if event.counts != self._zeros:
-            cell.counts = tuple(map(add, cell.counts, event.counts))
+            totals.counts = tuple(map(add, totals.counts, event.counts))
         self._calls += 1
-        cell.calls += 1
+        totals.calls += 1
         latency_us = event.latency_us
-        cell.latency_us += latency_us
-        cell.sent += event.sent
+        totals.latency_us += latency_us
+        totals.sent += event.sent
         now_ms = int(now * 1000)
-        if now_ms > cell.last_ms:
-            cell.last_ms = now_ms
-        bins = cell.bins
+        if now_ms > totals.last_ms:
+            totals.last_ms = now_ms
+        bins = totals.bins
         number = bin_of_whole(latency_us)
         if number in bins:
             bins[number] += 1
@@ -175,9 +175,9 @@ class Aggregate:
             self._crowded()
         shared = self._shared.setdefault
         key = replace(key, caller=shared(key.caller, key.caller), tags=shared(key.tags, key.tags))
-        cell = self._cells[key] = CallTotals(0, 0, 0, 0, self._zeros, {})
+        totals = self._cells[key] = CallTotals(0, 0, 0, 0, self._zeros, {})
         self.bytes += size_of(key)
-        return cell
+        return totals
 
     @property
     def has_news(self) -> bool:
@@ -221,7 +221,7 @@ def folded(cells: Cells, slot_seconds: int, now: int) -> Cells:
     """
     current = now - now % 60
     found: Cells = {}
-    for key, cell in cells.items():
+    for key, totals in cells.items():
         minute = key.minute if key.minute >= current else key.minute - key.minute % slot_seconds
-        add_totals(found, replace(key, minute=minute), cell)
+        add_totals(found, replace(key, minute=minute), totals)
     return found

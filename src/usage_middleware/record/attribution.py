@@ -11,13 +11,11 @@ from usage_middleware.gil import yielding
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.overflow import FindKnownKeys
 from usage_middleware.store.driver_errors import reason, redis_errors
+from usage_middleware.store.keys import Resolved
 from usage_middleware.store.schema import UNMATCHED
 
-#: digest -> (organisation, key, whether the directory knows it)
-Resolved = dict[bytes, tuple[str, str, bool]]
+#: Finds whose digests these are, as members.
 Resolve = Callable[[Collection[bytes]], Resolved]
-
-
 #: Counts and logs an error of this package, by its reason.
 CountError = Callable[[str], None]
 

@@ -17,9 +17,9 @@ from usage_middleware.store.writer import Outcome, SendResult, Writer
 
 logger = logging.getLogger("usage_middleware")
 
-#: A chunk that Redis refuses so often is dropped.
+#: A chunk that Redis refuses this often is dropped.
 MOST_FAULTS = 3
-#: A chunk that gets no answer so often is dropped, if the server does answer something else each time.
+#: A chunk that gets no answer this often is dropped, if the server answers another command each time.
 MOST_SILENCES = 30
 
 
@@ -144,7 +144,7 @@ class ChunkSender:
         logger.error("usage: %d calls of %s are dropped, their chunk failed %d times: %s", calls, queue.org, most, reason)
 
     def _answers(self, queue: OrgQueue) -> bool:
-        """After a silence: whether the server answers something else. Then the silence counts against the chunk."""
+        """After a silence: whether the server answers another command. Then the silence counts against the chunk."""
         try:
             last = self._writer.applied(self._status.worker, [queue.org])[queue.org]
         except redis_errors():
@@ -191,8 +191,8 @@ class ChunkSender:
     def make_room(self, *, dropping: bool) -> bool:
         """Keep the outbox within half of `backlog_bytes`; True if calls were dropped for it.
 
-        What is only kept for a Redis that loses it goes first. Then, if `dropping`, calls that were never sent: an organisation
-        that can't be written must not take the room of the others.
+        Acknowledged chunks, kept in case Redis loses them, go first. Then, if `dropping`, calls that were never sent: an
+        organisation that can't be written must not take the room of the others.
         """
         for queue in self._largest():
             queue.forget()

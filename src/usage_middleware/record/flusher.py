@@ -24,9 +24,9 @@ from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 
 logger = logging.getLogger("usage_middleware")
 
-#: So long a fork waits for a flush, seconds.
+#: How long a fork waits for a flush, seconds.
 PAUSE_SECONDS = 0.2
-#: So often the spool is searched, and routes are published; seconds.
+#: How often the spool is searched, and routes are published; seconds.
 RECOVER_EVERY = 15.0
 ROUTES_EVERY = 3600.0
 MOST_ROUTES = 5_000
@@ -68,7 +68,7 @@ class Flusher:
             self._recovery = Recovery(self.spool, self._new_sender, self._count_error)
         self.status = OwnStatus(script=SCRIPT_SHA)
         self._disagreement = ""
-        #: The worker that Redis has heard of.
+        #: The worker whose status Redis has.
         self._announced = ""
         self._unacknowledged = 0
         self._recovered_at = self._published_at = float("-inf")
@@ -85,7 +85,7 @@ class Flusher:
         self._aggregate.sum()
 
     def begin(self) -> None:
-        """Call it before the first call is recorded: everything before it is counted, for there was nothing."""
+        """Call it before the first call is recorded: until now there was nothing to count."""
         if not self._aggregate.has_sums and self.sender.is_settled:
             self.status.flushed_through_ms = self._now_ms()
 
@@ -178,10 +178,10 @@ class Flusher:
         """After `pause`."""
         self._lock.release()
 
-    # What Redis is told
+    # What Redis learns
 
     def _schema_fits(self) -> bool:
-        """Whether there is a server to write to that holds what we write."""
+        """Whether Redis answers, and holds counters of the shape that this recorder writes."""
         self._disagreement = ""
         try:
             self._writer.check_schema(self._now_ms())

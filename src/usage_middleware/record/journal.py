@@ -12,9 +12,9 @@ from usage_middleware.record.spool_format import SpoolRecord, encode
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import OPERATOR
 
-#: A file is rewritten when it has grown by so much more than it held.
+#: A file is rewritten when it has grown to twice its size and this much more, bytes.
 SLACK_BYTES = 1_000_000
-#: So many chunks go into one record when a file is rewritten: less is lost with a torn record.
+#: How many chunks go into one record when a file is rewritten: with a torn record less is lost.
 CHUNKS_A_RECORD = 100
 
 
@@ -56,7 +56,7 @@ class Journal:
             self._append(entry, durable=True)
 
     def note_acks(self, outbox: Outbox) -> None:
-        """Note what was acknowledged since. It does not wait for the disk, for a chunk may be sent twice."""
+        """Note what was acknowledged since. It does not wait for the disk, because a chunk may be sent twice."""
         acked = {queue.org: queue.acked for queue in outbox.queues() if self._acked.get(queue.org, 0) != queue.acked}
         if acked and self._file is not None:
             self._append(SpoolRecord(self._spool.now(), acked=acked), durable=False)

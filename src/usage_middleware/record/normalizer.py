@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from usage_middleware.credentials import credential_digest, from_raw_headers, from_values
-from usage_middleware.events import MAX_COUNT, CallerId, CallEvent, RawCall
-from usage_middleware.options import DEFAULT_ORG, NONE, Settings
-from usage_middleware.store.schema import ANONYMOUS, METHODS, endpoint_member, member
-
-#: Whom a call is counted for that shows no credential.
-NOBODY: CallerId = (DEFAULT_ORG, ANONYMOUS)
+from usage_middleware.events import ANONYMOUS_CALLER, MAX_COUNT, CallerId, CallEvent, RawCall
+from usage_middleware.options import NONE, Settings
+from usage_middleware.store.schema import METHODS, endpoint_member, member
 
 _MAX_LABELS = 4096
 #: Longer names are not cached: hardly anybody sends one twice, and they would fill the memory.
@@ -60,7 +57,7 @@ class Normalizer:
 def _caller(raw: RawCall) -> CallerId:
     values = raw.header_values
     secret = from_raw_headers(raw.headers) if values is None else from_values(values)
-    return NOBODY if secret is None else credential_digest(secret)
+    return ANONYMOUS_CALLER if secret is None else credential_digest(secret)
 
 
 def _bytes(method: str, status: int, sent: int) -> int:

@@ -117,7 +117,7 @@ class OrgQueue:
     def rewind(self, last: int) -> None:
         """Redis has everything up to `last` and nothing after it: send again what is retained of the rest."""
         again = [chunk for _, chunk in self.retained if chunk.number > last]
-        self.retained = deque(held for held in self.retained if held[1].number <= last)
+        self.retained = deque(entry for entry in self.retained if entry[1].number <= last)
         while self.pending and self.pending[0].number <= last:
             self.bytes -= _size(self.pending.popleft().cells)
         self.pending.extendleft(reversed(again))

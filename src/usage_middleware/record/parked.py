@@ -1,4 +1,4 @@
-"""Calls that have no number yet, because Redis is away or it is not known whose they are."""
+"""Calls without a number, because Redis is away or the key directory does not say who called."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Parked:
         return bool(self.cells or self.dropped)
 
     def park(self, cells: Cells, dropped: dict[CallerId, int]) -> None:
-        """Add calls. The cells belong to the parked ones from now on."""
+        """Add calls. The given dictionary must not be used any more."""
         few, self.cells = sorted((cells, self.cells), key=len)
-        for key, cell in yielding(few.items()):
-            add_totals(self.cells, key, cell)
+        for key, totals in yielding(few.items()):
+            add_totals(self.cells, key, totals)
         for caller, calls in dropped.items():
             add_drops(self.dropped, caller, calls)
 
@@ -38,7 +38,7 @@ class Parked:
         return batch
 
     def fold(self, limit: int, slot_seconds: int, now: int) -> bool:
-        """Make one minute of the minutes of a slot if the cells take more than `limit` bytes; True if it did.
+        """Make one minute of the minutes of a slot if the calls take more than `limit` bytes; True if it did.
 
         It is tried once a minute. Slots and days stay exact, these minutes don't.
         """
@@ -52,9 +52,9 @@ class Parked:
     @property
     def calls(self) -> int:
         """How many calls are parked."""
-        return sum(cell.calls for cell in yielding(self.cells.values()))
+        return sum(totals.calls for totals in yielding(self.cells.values()))
 
     @property
     def bytes(self) -> int:
         """About how many bytes they take."""
-        return sum(size_of(key, len(cell.bins)) for key, cell in yielding(self.cells.items()))
+        return sum(size_of(key, len(totals.bins)) for key, totals in yielding(self.cells.items()))

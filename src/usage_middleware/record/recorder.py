@@ -161,7 +161,7 @@ class Recorder:
 
     def _full(self) -> None:
         """Some calls wait to be added up."""
-        # Checked once for many calls, for the id of the process is a system call. Some servers fork without telling Python.
+        # Checked once for many calls, because the id of the process is a system call. Some servers fork without telling Python.
         if self._started_in != os.getpid():
             self._start()
         if self._thread is None:

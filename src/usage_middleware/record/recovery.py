@@ -48,7 +48,7 @@ class Recovery:
         return paths
 
     def recover(self, path: Path, into: OwnStatus, *, sending: bool) -> bool:
-        """Send a file's calls, or only count them; False if it is no use to send more.
+        """Send a file's calls, or only count them; False if Redis can't be written.
 
         Args:
             path: the file. Nothing is done if a living process has it.

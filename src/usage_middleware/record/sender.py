@@ -8,12 +8,13 @@ from collections.abc import Callable
 from usage_middleware.events import CallerId, owner_of
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Batch
-from usage_middleware.record.attribution import Callers, CountError, Resolved, put
+from usage_middleware.record.attribution import Callers, CountError, put
 from usage_middleware.record.chunk_sender import MOST_SILENCES, ChunkSender
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.parked import Parked
 from usage_middleware.record.spool import Spool
+from usage_middleware.store.keys import Resolved
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 
@@ -61,7 +62,7 @@ class Sender:
         return self._repair_journal()
 
     def resend(self) -> bool:
-        """Send again what Redis has lost and what it has not acknowledged; False if it is no use to go on."""
+        """Send again what Redis has lost and what it has not acknowledged; False if Redis can't be written."""
         self.error = self._chunks.verify() or self.error
         return self._send()
 
@@ -224,5 +225,5 @@ class Sender:
 
     @property
     def bytes(self) -> int:
-        """About how much memory they take, with what is kept for a Redis that loses it."""
+        """About how much memory they take, with what is kept in case Redis loses it."""
         return self.outbox.bytes + self.parked.bytes

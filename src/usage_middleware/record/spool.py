@@ -13,7 +13,7 @@ number twice. So a sender may die at any moment, any number of times.
   calls have numbers; if it is torn, they have none and were not sent. Credentials are resolved before it is written.
 - Redis keeps a worker's mark for 8 days after its last chunk. A chunk older than 7 days is not sent, since nobody could tell
   whether it was counted already: its calls are counted as dropped. Calls without a number don't expire.
-- Chunks that were acknowledged within the last 10 seconds stay in the file, for a Redis that loses them in a crash.
+- Chunks that were acknowledged within the last 10 seconds stay in the file, in case Redis loses them in a crash.
 
 A file holds no API keys. Callers are names, or the BLAKE2b digest of a credential without the pepper. Somebody who guesses a
 credential could recognise its digest, so the directory has mode 700 and the files have mode 600.
@@ -43,7 +43,7 @@ from usage_middleware.record.spool_format import (
 )
 
 SUFFIX = ".calls"
-#: A file that is being written for so long was abandoned.
+#: A file that is still unfinished after this time was abandoned, seconds.
 UNFINISHED_SECONDS = 3600
 
 

@@ -1,4 +1,4 @@
-"""What a file of the spool says: its records as they are written, and the state of the process that wrote them."""
+"""The format of a spool file: its records as they are written, and the state that they add up to."""
 
 from __future__ import annotations
 

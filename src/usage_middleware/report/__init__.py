@@ -1,1 +1,1 @@
-"""Turns counters into usage reports, one file a view."""
+"""The views: each builds a report from counters, and stands in a file of its own."""

@@ -106,7 +106,7 @@ class ByKey(msgspec.Struct, frozen=True, kw_only=True):
     generated_at: str
 
 
-class _Row(NamedTuple):
+class _KeyRow(NamedTuple):
     key: str
     info: KeyInfo | None
     tally: Tally
@@ -126,15 +126,15 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
     series, used = _read(context, scope, window)
     known = _known(context.directory, scope)
     seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
-    everything = [_Row(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
+    everything = [_KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
     rows = _sorted((row for row in everything if _is_listed(row, params)), params, seen)
-    listed, pagination = _page(context, scope, params, rows)
+    shown, pagination = _page(context, scope, params, rows)
     total = series_tally(series.values())
     return ByKey(
-        keys=_usages(context, scope, window, listed),
+        keys=_usages(context, scope, window, shown),
         total_keys=sum(1 for info in known.values() if info.revoked_at is None),
         totals=KeyTotals(request_count=total.calls, error_count=total.errors),
-        other=_other(everything, listed),
+        other=_other(everything, shown),
         pagination=pagination,
         org_id=scope.shown_org,
         window=window.report(),
@@ -169,7 +169,7 @@ def _last_activity(context: ReportContext, scope: ReportScope, keys: Iterable[st
     return seen.value
 
 
-def _is_listed(row: _Row, params: ByKeyParameters) -> bool:
+def _is_listed(row: _KeyRow, params: ByKeyParameters) -> bool:
     if row.info is None:
         return params.environment is None
     if row.info.revoked_at is not None and not params.include_revoked:
@@ -177,7 +177,7 @@ def _is_listed(row: _Row, params: ByKeyParameters) -> bool:
     return params.environment in (None, row.info.environment)
 
 
-def _sorted(rows: Iterable[_Row], params: ByKeyParameters, seen: Mapping[str, int]) -> list[_Row]:
+def _sorted(rows: Iterable[_KeyRow], params: ByKeyParameters, seen: Mapping[str, int]) -> list[_KeyRow]:
     by_name = sorted(rows, key=lambda row: (row.name, row.key))
     falling = params.sort_order == "desc"
     if params.sort_by == "name":
@@ -185,15 +185,15 @@ def _sorted(rows: Iterable[_Row], params: ByKeyParameters, seen: Mapping[str, in
     return sorted(by_name, key=lambda row: _number(row, params.sort_by, seen), reverse=falling)
 
 
-def _number(row: _Row, sort_by: str, seen: Mapping[str, int]) -> int:
+def _number(row: _KeyRow, sort_by: str, seen: Mapping[str, int]) -> int:
     if sort_by == "last_activity":
         return seen.get(row.key, 0)
     return row.tally.errors if sort_by == "error_count" else row.tally.calls
 
 
 def _page(
-    context: ReportContext, scope: ReportScope, params: ByKeyParameters, rows: Sequence[_Row]
-) -> tuple[Sequence[_Row], Pagination | None]:
+    context: ReportContext, scope: ReportScope, params: ByKeyParameters, rows: Sequence[_KeyRow]
+) -> tuple[Sequence[_KeyRow], Pagination | None]:
     if params.limit is None:
         # Reserved rows are not keys: a dimension that has reached its cap is still listed, with what is beyond it.
         keys = sum(not is_reserved("key", row.key) for row in rows)
@@ -201,11 +201,11 @@ def _page(
             raise QueryError("window_too_wide", f"There are {keys} keys: ask for pages with limit= and offset=.", "limit")
         return rows[params.offset :], None
     pages = Pages(context, scope, "by-key", params, params.limit, params.offset)
-    ordered = pages.order({row.key: row for row in rows}, lambda key: _Row(key, None, Tally()))
+    ordered = pages.order({row.key: row for row in rows}, lambda key: _KeyRow(key, None, Tally()))
     return pages.cut(ordered), pages.pagination(len(ordered))
 
 
-def _usages(context: ReportContext, scope: ReportScope, window: Window, rows: Sequence[_Row]) -> list[KeyUsage]:
+def _usages(context: ReportContext, scope: ReportScope, window: Window, rows: Sequence[_KeyRow]) -> list[KeyUsage]:
     batch = context.batch(scope.org)
     slots = window.slots(context.settings.layers)
     boards = {row.key: batch.key_board(slots, row.key) for row in rows if row.tally.calls}
@@ -223,7 +223,7 @@ def _distribution(members: Members, settings: Settings) -> dict[str, int]:
     return dict(sorted(calls, key=lambda row: (-row[1], row[0])))
 
 
-def _usage(row: _Row, distribution: dict[str, int], last_ms: int | None) -> KeyUsage:
+def _usage(row: _KeyRow, distribution: dict[str, int], last_ms: int | None) -> KeyUsage:
     revoked_at = None if row.info is None else row.info.revoked_at
     return KeyUsage(
         key_id=row.key,
@@ -237,9 +237,9 @@ def _usage(row: _Row, distribution: dict[str, int], last_ms: int | None) -> KeyU
     )
 
 
-def _other(everything: Sequence[_Row], listed: Sequence[_Row]) -> OtherKeys:
-    shown = {row.key for row in listed}
-    hidden = [row.tally for row in everything if row.key not in shown]
+def _other(everything: Sequence[_KeyRow], shown: Sequence[_KeyRow]) -> OtherKeys:
+    keys = {row.key for row in shown}
+    hidden = [row.tally for row in everything if row.key not in keys]
     rest = tally_sum(hidden)
     return OtherKeys(request_count=rest.calls, error_count=rest.errors, keys=len(hidden))
 

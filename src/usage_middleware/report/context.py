@@ -40,7 +40,7 @@ PageOrder: TypeAlias = Callable[[str, object, list[str]], list[str]]
 
 
 #: The key of a key viewer that asks for another's: no call has it, since members are never empty.
-NOBODY = ""
+NO_KEY = ""
 
 
 class ReportScope(NamedTuple):
@@ -90,7 +90,7 @@ def report_scope(viewer: Viewer, org: str | None, key_id: str | None = None, *, 
     if viewer.key_id is None:
         return ReportScope(viewer.org, None if key_id is None else member_from_request(key_id), Names(viewer.names.org))
     is_own = key_id is None or viewer.key_id in (member_from_request(key_id), key_member(key_id))
-    return ReportScope(viewer.org, viewer.key_id if is_own else NOBODY, viewer.names)
+    return ReportScope(viewer.org, viewer.key_id if is_own else NO_KEY, viewer.names)
 
 
 def _operator_scope(org: str | None, key_id: str | None, together: bool) -> ReportScope:
@@ -142,7 +142,7 @@ class ReportContext:
 
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
-        return self.reader.sheet(org, self.now)
+        return self.reader.batch(org, self.now)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""

@@ -11,7 +11,7 @@ from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import zone
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, Series, dropped_calls, report_scope
-from usage_middleware.report.details_endpoints import EndpointDetails, EndpointRow, ListedEndpoints, SortBy, endpoint_table
+from usage_middleware.report.details_endpoints import EndpointBreakdown, EndpointDetails, EndpointRow, SortBy, endpoint_table
 from usage_middleware.report.metrics import LatencyReport, Tally, by_class, by_status, is_error, latency_report, series_tally
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, SortOrder, Timezone, described, period
@@ -129,15 +129,15 @@ def build(context: ReportContext, params: DetailsParameters) -> Details:
     members = source.members("endpoint") if has_breakdowns and params.include_endpoints else None
     latency = source.latency() if has_breakdowns and params.include_latency else None
     source.read()
-    listed = ListedEndpoints(context, scope, window, params.include_latency)
+    breakdown = EndpointBreakdown(context, scope, window, params.include_latency)
     pages = Pages(context, scope, "details", params, params.limit, params.offset)
-    found = {} if members is None else listed.ranked(members.value, params.sort_by, params.sort_order)
+    found = {} if members is None else breakdown.ranked(members.value, params.sort_by, params.sort_order)
     rows = pages.order(found, lambda label: EndpointRow(label, Tally(), ()))
     return Details(
         success=True,
         usage=_totals(context, coverage, params, series.value, {} if latency is None else latency.value),
         time_series=_points(coverage.line, series.value, with_latency=params.include_latency),
-        endpoints=None if members is None else listed.reports(pages.cut(rows)),
+        endpoints=None if members is None else breakdown.reports(pages.cut(rows)),
         errors=_errors(series.value) if params.include_errors else None,
         rate_limits=None,
         alerts=[],

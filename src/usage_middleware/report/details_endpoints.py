@@ -37,8 +37,8 @@ class EndpointRow(NamedTuple):
     endpoints: Sequence[str]
 
 
-class ListedEndpoints(NamedTuple):
-    """The endpoints of a window, to be listed."""
+class EndpointBreakdown(NamedTuple):
+    """The breakdown of a window by endpoint."""
 
     context: ReportContext
     scope: ReportScope
@@ -99,9 +99,9 @@ class ListedEndpoints(NamedTuple):
             return {}
         batch = self.context.batch(self.scope.org)
         slots = self.window.slots(self.context.settings.layers)
-        asked = {row.label: [batch.latency(slots, endpoint) for endpoint in row.endpoints] for row in rows}
+        reads = {row.label: [batch.latency(slots, endpoint) for endpoint in row.endpoints] for row in rows}
         batch.read()
-        return {label: summed(answer.value for answer in answers) for label, answers in asked.items()}
+        return {label: summed(read.value for read in many) for label, many in reads.items()}
 
 
 def _rank(tally: Tally, sort_by: SortBy) -> float:

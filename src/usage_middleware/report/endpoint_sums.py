@@ -43,7 +43,7 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     candidates = [name for name, last_ms in seen.value.items() if last_ms >= window.start * 1000]
     measures = [CALLS, *(counter_field(counter) for counter in settings.counters)]
     sums = PrefixSums(line, settings)
-    asked = {name: batch.series(sums.slots, ("endpoint", name), measures) for name in candidates}
+    reads = {name: batch.series(sums.slots, ("endpoint", name), measures) for name in candidates}
     slots = window.slots(settings.layers)
     in_range = window.end >= window.now
     # The registry knows the last call ever; of what was called after the range too, the series know the last one in it.
@@ -51,7 +51,7 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     ends = {name: batch.series(slots, ("endpoint", name)) for name in later}
     batch.read()
     last = {**seen.value, **{name: latest(series.value.values()) for name, series in ends.items()}}
-    return {name: EndpointSums(sums.buckets(answer.value), last[name]) for name, answer in asked.items()}
+    return {name: EndpointSums(sums.buckets(read.value), last[name]) for name, read in reads.items()}
 
 
 def _of_key(context: ReportContext, scope: ReportScope, key: str, line: Timeline) -> dict[str, EndpointSums]:

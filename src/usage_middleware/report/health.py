@@ -1,4 +1,4 @@
-"""How recording goes: Redis, every worker, this process, and what should be looked at."""
+"""The state of recording: Redis, every worker, this process, and warnings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_MEMORY = 0.9
 
 
 class Warned(msgspec.Struct, frozen=True):
-    """Something to look at: a stable word, and a sentence for a person. A `failing` one keeps calls from being counted."""
+    """A warning: a stable word for programs, and a sentence for a person. At `failing`, calls are not being counted."""
 
     code: str
     message: str

@@ -14,7 +14,7 @@ from usage_middleware.latency import GROWTH
 from usage_middleware.options import NONE, Settings
 from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, is_reserved, status_class
 
-log = logging.getLogger("usage_middleware")
+logger = logging.getLogger("usage_middleware")
 
 K = TypeVar("K", bound=Hashable)
 
@@ -211,7 +211,7 @@ def label_of(endpoint: str, settings: Settings) -> str:
     try:
         return str(settings.endpoint_label(method, template) or endpoint)
     except Exception:
-        log.exception("endpoint_label failed for %r; the endpoint keeps its own name", endpoint)
+        logger.exception("endpoint_label failed for %r; the endpoint keeps its own name", endpoint)
         return endpoint
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from usage_middleware.report.context import ReportContext, ReportScope
 
-Row = TypeVar("Row")
+R = TypeVar("R")
 
 
 class Pagination(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Pages(NamedTuple):
     limit: int
     offset: int
 
-    def order(self, rows: Mapping[str, Row], absent: Callable[[str], Row]) -> list[Row]:
+    def order(self, rows: Mapping[str, R], absent: Callable[[str], R]) -> list[R]:
         """The rows by name, in the order of the first page; what came since is last, what went since is an `absent` row."""
         page_order = self.context.page_order
         if page_order is None or (self.offset == 0 and len(rows) <= self.limit):
@@ -43,7 +43,7 @@ class Pages(NamedTuple):
         names = [*order, *(name for name in rows if name not in known)]
         return [rows[name] if name in rows else absent(name) for name in names]
 
-    def cut(self, rows: list[Row]) -> list[Row]:
+    def cut(self, rows: list[R]) -> list[R]:
         """The page that was asked for."""
         return rows[self.offset : self.offset + self.limit]
 

@@ -1,4 +1,4 @@
-"""Answers kept in Redis for a minute, so that the same question has the same answer in every process."""
+"""Answers cached in Redis for a minute, so that the same question has the same answer in every process."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 MAX_ENTRIES = 64
 MAX_BYTES = 256 * 1024
 
-#: Longer answers are kept compressed, to less than a tenth.
+#: Longer answers are stored compressed, to less than a tenth.
 PLAIN_BYTES = 16 * 1024
 #: What a compressed answer begins with, and no answer does.
 _COMPRESSED = b"\0"
 
 #: Keeps an answer, unless another process was quicker: then it returns that one's. Prunes, and evicts what ends first.
 _KEEP = """
-local kept = redis.call('GET', KEYS[1])
-if kept then return kept end
+local cached = redis.call('GET', KEYS[1])
+if cached then return cached end
 local body, ttl, name, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -41,7 +41,7 @@ return false
 
 
 class AnswerCache:
-    """At most 64 answers an organisation, none over 256 kB as it is kept; for `seconds`, 0 for not at all.
+    """At most 64 answers an organisation, none over 256 kB as it is stored; for `seconds`, 0 for not at all.
 
     `client` gives the Redis client of this process: after a fork there is a new one.
     """
@@ -52,12 +52,12 @@ class AnswerCache:
         self._ttl = seconds * 1000
 
     def answer(self, org: str, name: str, make: Callable[[], bytes]) -> tuple[bytes, bool]:
-        """The kept answer, else a new one; and whether it was kept. Two that miss together both get the one that is kept."""
+        """The cached answer, else a new one, and whether it was cached. Two that miss together get the same one."""
         if not self._ttl:
             return make(), False
-        kept = self._client().get(self._schema.cache(org, name))
-        if kept is not None:
-            return _unpacked(kept), True
+        cached = self._client().get(self._schema.cache(org, name))
+        if cached is not None:
+            return _unpacked(cached), True
         made = make()
         winner = self._keep(org, name, made)
         return (made, False) if winner is None else (winner, True)
@@ -81,5 +81,5 @@ def _packed(body: bytes) -> bytes:
     return body if len(body) <= PLAIN_BYTES else _COMPRESSED + zlib.compress(body)
 
 
-def _unpacked(kept: bytes) -> bytes:
-    return zlib.decompress(kept[1:]) if kept.startswith(_COMPRESSED) else bytes(kept)
+def _unpacked(body: bytes) -> bytes:
+    return zlib.decompress(body[1:]) if body.startswith(_COMPRESSED) else bytes(body)

@@ -6,7 +6,7 @@
 -- ARGV[1]  MessagePack, see `payload.encode_chunk`:
 --          {1, number, previous, now_ms, applied_seconds, registry, series, boards}
 --
--- Answers  {'OK', keys in the way}        counted
+-- Answers  {'OK', keys of another type}   counted
 --          {'DONE', last}                 was counted before
 --          {'GAP', last}                  numbers between `last` and this one are missing: send from there
 --          {'FULL', {dimension, ...}, ..} these members are over the cap; nothing was counted
@@ -23,19 +23,19 @@ local function integer(value)
   return string.format('%.0f', value)
 end
 
--- The members of {dimension, key, expire_at, keep_ms, limit, checked, members, last_ms, reserved} for which there is no room.
+-- The members of {dimension, key, expire_at, keep_ms, limit, capped, members, last_ms, reserved} for which there is no room.
 local function refused(entry)
-  local key, fresh, limit, checked, members = entry[2], now_ms - entry[4], entry[5], entry[6], entry[7]
-  if checked == 0 then return nil end
-  local known = redis.pcall('ZMSCORE', key, unpack(members, 1, checked))
+  local key, fresh, limit, capped, members = entry[2], now_ms - entry[4], entry[5], entry[6], entry[7]
+  if capped == 0 then return nil end
+  local known = redis.pcall('ZMSCORE', key, unpack(members, 1, capped))
   if known.err then return nil end
   local room
   local over = {entry[1]}
-  for i = 1, checked do
+  for i = 1, capped do
     if not known[i] then
       if not room then
         room = limit - redis.call('ZCOUNT', key, integer(fresh), '+inf')
-        if room < checked then
+        if room < capped then
           for _, score in ipairs(redis.call('ZMSCORE', key, unpack(entry[9]))) do
             if score then room = room + 1 end
           end
@@ -164,8 +164,8 @@ if last ~= previous then return {'GAP', last} end
 local full = over_the_caps()
 if full then return full end
 
-local trouble = touch(registry, 2) or touch(series, 1) or touch(boards, 1) or forbidden()
-if trouble then return {'RETRY', trouble} end
+local failure = touch(registry, 2) or touch(series, 1) or touch(boards, 1) or forbidden()
+if failure then return {'RETRY', failure} end
 
 -- The first write: out of memory, a read-only replica or a failing disk are refused here.
 local claimed = redis.pcall('SET', KEYS[1], integer(number), 'EX', applied_seconds)

@@ -1,4 +1,4 @@
-"""What the recorder hands to the store: the numbered chunks in which counted calls travel."""
+"""The numbered chunks in which counted calls go to Redis, and how calls are cut into them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from typing import NamedTuple, TypeAlias
 
 from usage_middleware.events import CallKey, CallTotals, Cells, calls_in
 from usage_middleware.gil import rest, yielding
+
+#: How much a chunk costs Redis at most, in increments: some 5 ms.
+CHUNK_WORK = 6_500
+#: A new Redis key costs as much as this many increments in a key that exists.
+KEY_WORK = 10
+#: About how many keys are sorted at once.
+KEYS_SORTED = 250
+#: Increments, Redis keys, and a name for what they are in.
+_Part: TypeAlias = tuple[int, int, *tuple[int | str, ...]]
 
 
 class Chunk(NamedTuple):
@@ -34,16 +43,6 @@ class Chunk(NamedTuple):
     def emptied(self) -> Chunk:
         """The same number, its calls counted as dropped."""
         return self._replace(cells={}, dropped=self.dropped + self.calls)
-
-
-#: How much a chunk costs Redis at most, in increments: some 5 ms.
-CHUNK_WORK = 6_500
-#: A new Redis key costs as much as this many increments in a key that exists.
-KEY_WORK = 10
-#: About how many keys are sorted at once.
-KEYS_SORTED = 250
-#: Increments, Redis keys, and a name for what they are in.
-_Part: TypeAlias = tuple[int, int, *tuple[int | str, ...]]
 
 
 def cut(cells: Cells, counters: int) -> Iterator[Cells]:

@@ -169,7 +169,7 @@ def _common(limits: Limits) -> dict[str, Any]:
 def _shown(options: dict[str, Any], connection_class: type = SSLConnection) -> dict[str, Any]:
     """The arguments of a client that say where Redis is, over which TLS, and how to log in.
 
-    Those are what a connection class takes beyond all connections. The rest is the client's own affair: its decoding, its
+    Those are what a connection class takes beyond all connections. The rest stays with the client: its decoding, its
     cache, and what its pool adds, which a second pool must not share.
     """
     own = takewhile(lambda base: base is not AbstractConnection, connection_class.__mro__)

@@ -12,7 +12,7 @@ from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.worker_status import SeenStatus
 
-#: At most so many workers are listed.
+#: At most this many workers are listed.
 MOST_WORKERS = 200
 
 
@@ -51,8 +51,8 @@ def workers(client: Any, schema: Schema) -> list[SeenStatus]:
         for name in names:
             pipe.hgetall(schema.worker(name))
         found = pipe.execute()
-    told = ({text(field): text(value) for field, value in fields.items()} for fields in found)
-    return [SeenStatus.parse(name, fields) for name, fields in zip(names, told, strict=True) if fields]
+    decoded = ({text(field): text(value) for field, value in fields.items()} for fields in found)
+    return [SeenStatus.parse(name, fields) for name, fields in zip(names, decoded, strict=True) if fields]
 
 
 def server(client: Any) -> ServerStatus:
@@ -77,7 +77,7 @@ def server(client: Any) -> ServerStatus:
 
 
 def _node(client: Any) -> ServerStatus:
-    info = _told(client.info)
+    info = _fields(client.info)
     aof = info.get("aof_enabled")
     append_only = bool(aof) if aof is not None else _is(_config(client, "appendonly"), "yes")
     policy = info.get("maxmemory_policy") or _config(client, "maxmemory-policy")
@@ -95,8 +95,8 @@ def _node(client: Any) -> ServerStatus:
     )
 
 
-def _told(ask: Any, *arguments: Any) -> Mapping[str, Any]:
-    from redis.exceptions import ResponseError  # Whoever has a client has loaded redis-py.
+def _fields(ask: Any, *arguments: Any) -> Mapping[str, Any]:
+    from redis.exceptions import ResponseError  # There is a client, so redis-py is loaded.
 
     with suppress(ResponseError):
         return {text(name): value for name, value in dict(ask(*arguments)).items()}
@@ -104,7 +104,7 @@ def _told(ask: Any, *arguments: Any) -> Mapping[str, Any]:
 
 
 def _config(client: Any, name: str) -> str | None:
-    value = _told(client.config_get, name).get(name)
+    value = _fields(client.config_get, name).get(name)
     return None if value is None else text(value)
 
 
@@ -128,8 +128,8 @@ def _first(values: Iterable[Any]) -> Any:
 
 
 def _worst(values: Collection[str | None], good: str) -> str | None:
-    told = [value for value in values if value is not None]
-    return next((value for value in told if value != good), good if len(told) == len(values) else None)
+    known = [value for value in values if value is not None]
+    return next((value for value in known if value != good), good if len(known) == len(values) else None)
 
 
 def _all(values: Collection[bool | None]) -> bool | None:

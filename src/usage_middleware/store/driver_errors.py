@@ -17,72 +17,72 @@ from usage_middleware.errors import UsageError, UsageUnavailable
 Effect = Literal["away", "later", "silent", "fault"]
 
 
-class _Kind(NamedTuple):
-    """One kind of error.
+class _Error(NamedTuple):
+    """What one kind of error means.
 
     Attributes:
         types: the types of redis-py that mean it; a subclass that has a row of its own goes by that.
-        words: what an error reply says that means it, as a regular expression.
+        reply: what an error reply says that means it, as a regular expression.
         effect: what it means to the writer.
         advice: what a person can do. Empty: it is a mistake in this package, and is raised as it is.
     """
 
     types: str
-    words: str
+    reply: str
     effect: Effect
     advice: str
 
 
-#: The first row whose words are found in a reply counts.
-_KINDS = (
-    _Kind("BusyLoadingError", "LOADING", "away", "it is loading its data; wait until it is done"),
-    _Kind("", "BUSY", "away", "it is busy with a script; wait, or `SCRIPT KILL`"),
-    _Kind("MasterDownError", "MASTERDOWN", "away", "the replica has lost its primary; bring the primary back or fail over"),
-    _Kind("ClusterDownError", "CLUSTERDOWN", "away", "the cluster is down; check `CLUSTER INFO` for slots without a node"),
-    _Kind("ReadOnlyError", "READONLY", "away", "it is a read-only replica; use the URL of the primary"),
-    _Kind("OutOfMemoryError", "OOM", "away", "it is out of memory; raise maxmemory or shorten the retention"),
-    _Kind("", "MISCONF", "away", "it can't write its data to disk; check its log and the disk"),
-    _Kind("", "NOREPLICAS", "away", "too few replicas are connected; see min-replicas-to-write"),
-    _Kind("", "NOAUTH", "away", "it asks for a password; put one into the URL"),
-    _Kind(
+#: For a reply, the first row that is found in it counts.
+_ERRORS = (
+    _Error("BusyLoadingError", "LOADING", "away", "it is loading its data; wait until it is done"),
+    _Error("", "BUSY", "away", "it is busy with a script; wait, or `SCRIPT KILL`"),
+    _Error("MasterDownError", "MASTERDOWN", "away", "the replica has lost its primary; bring the primary back or fail over"),
+    _Error("ClusterDownError", "CLUSTERDOWN", "away", "the cluster is down; check `CLUSTER INFO` for slots without a node"),
+    _Error("ReadOnlyError", "READONLY", "away", "it is a read-only replica; use the URL of the primary"),
+    _Error("OutOfMemoryError", "OOM", "away", "it is out of memory; raise maxmemory or shorten the retention"),
+    _Error("", "MISCONF", "away", "it can't write its data to disk; check its log and the disk"),
+    _Error("", "NOREPLICAS", "away", "too few replicas are connected; see min-replicas-to-write"),
+    _Error("", "NOAUTH", "away", "it asks for a password; put one into the URL"),
+    _Error(
         "AuthenticationError AuthenticationWrongNumberOfArgsError", "WRONGPASS", "away",
         "it refuses the user name or password; check those of the URL",
     ),
-    _Kind("", "unknown command", "away", "it lacks a command; Redis 6.2 or later, or Valkey, is needed"),
-    _Kind("AuthorizationError", "", "silent", "it refuses this user; check the URL and the server's ACL"),
-    _Kind(
+    _Error("", "unknown command", "away", "it lacks a command; Redis 6.2 or later, or Valkey, is needed"),
+    _Error("AuthorizationError", "", "silent", "it refuses this user; check the URL and the server's ACL"),
+    _Error(
         "NoPermissionError", "NOPERM|permissions?", "later",
         "its ACL does not let this user do that; give it the commands and the namespace's keys",
     ),
-    _Kind("TryAgainError", "TRYAGAIN|non local key", "later", "a slot of the cluster is on the move; try again"),
-    _Kind("AskError", "MOVED|ASK", "later", "another node of the cluster has this key; use a redis+cluster:// URL"),
-    _Kind("SlotNotCoveredError", "", "later", "a slot of the cluster has no node; check `CLUSTER INFO`"),
-    _Kind("ClusterError", "", "later", "the cluster did not settle; check `CLUSTER INFO`"),
-    _Kind("CrossSlotTransactionError InvalidPipelineStack", "", "later", ""),
-    _Kind(
+    _Error("TryAgainError", "TRYAGAIN|non local key", "later", "a slot of the cluster is on the move; try again"),
+    _Error("AskError", "MOVED|ASK", "later", "another node of the cluster has this key; use a redis+cluster:// URL"),
+    _Error("SlotNotCoveredError", "", "later", "a slot of the cluster has no node; check `CLUSTER INFO`"),
+    _Error("ClusterError", "", "later", "the cluster did not settle; check `CLUSTER INFO`"),
+    _Error("CrossSlotTransactionError InvalidPipelineStack", "", "later", ""),
+    _Error(
         "RedisClusterException", "", "later",
         "no node of the cluster can be reached; check the nodes of the URL, and that cluster mode is on",
     ),
-    _Kind("MaxConnectionsError", "", "silent", "all connections of this process are in use; try again"),
-    _Kind(
+    _Error("MaxConnectionsError", "", "silent", "all connections of this process are in use; try again"),
+    _Error(
         "MasterNotFoundError", "", "silent",
         "no sentinel names a primary for the service; check the service's name and the sentinels",
     ),
-    _Kind(
+    _Error(
         "SlaveNotFoundError", "", "silent",
         "no sentinel names a replica for the service; check the service's name and the sentinels",
     ),
-    _Kind("TimeoutError", "", "silent", "it did not answer in time; check that it runs and is not overloaded"),
-    _Kind(
+    _Error("TimeoutError", "", "silent", "it did not answer in time; check that it runs and is not overloaded"),
+    _Error(
         "ConnectionError OSError", "", "silent",
         "can't connect, or the connection broke; check that it runs and that the URL is right",
     ),
-    _Kind("ResponseError", "", "fault", ""),
+    _Error("ResponseError", "", "fault", ""),
 )  # fmt: skip
-_BY_TYPE = {name: kind for kind in _KINDS for name in kind.types.split()}
-_BY_WORDS = [(re.compile(rf"\b({kind.words})\b"), kind) for kind in _KINDS if kind.words]
+_BY_TYPE = {name: row for row in _ERRORS for name in row.types.split()}
+_BY_REPLY = [(re.compile(rf"\b({row.reply})\b"), row) for row in _ERRORS if row.reply]
 _MODULES = frozenset({"redis.exceptions", "redis.sentinel", "builtins"})
-_OTHER = _Kind("", "", "silent", "")
+_OTHER = _Error("", "", "silent", "")
 #: The texts of these may hold what redis-py knows of its connections, passwords included.
 _SECRET = ("MasterNotFoundError", "SlaveNotFoundError")
 
@@ -101,13 +101,13 @@ def reason(error: Exception) -> str:
 
 def effect(error: Exception) -> Effect:
     """What one of `redis_errors` means to the writer."""
-    return _kind(error).effect
+    return _known(error).effect
 
 
 def effect_of_reply(text: str) -> Effect:
     """What the script's refusal means to the writer: `later`, unless it is known to be something else."""
-    kind = _kind_of_reply(text)
-    return kind.effect if kind else "later"
+    known = _error_of_reply(text)
+    return known.effect if known else "later"
 
 
 @contextmanager
@@ -123,21 +123,21 @@ def guard(server: str = "Redis") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        advice = _kind(error).advice
+        advice = _known(error).advice
         if not advice:
             raise
         # `from None`: a traceback of redis-py may show its connection's arguments.
         raise UsageUnavailable(f"{server} can't serve now: {advice}.{_details(error)}") from None
 
 
-def _kind(error: Exception) -> _Kind:
+def _known(error: Exception) -> _Error:
     names = (base.__name__ for base in type(error).__mro__ if base.__module__ in _MODULES)
-    kind = next((_BY_TYPE[name] for name in names if name in _BY_TYPE), _OTHER)
-    return (_kind_of_reply(str(error)) or kind) if kind is _BY_TYPE["ResponseError"] else kind
+    known = next((_BY_TYPE[name] for name in names if name in _BY_TYPE), _OTHER)
+    return (_error_of_reply(str(error)) or known) if known is _BY_TYPE["ResponseError"] else known
 
 
-def _kind_of_reply(text: str) -> _Kind | None:
-    return next((kind for words, kind in _BY_WORDS if words.search(text)), None)
+def _error_of_reply(text: str) -> _Error | None:
+    return next((row for pattern, row in _BY_REPLY if pattern.search(text)), None)
 
 
 def _details(error: Exception) -> str:

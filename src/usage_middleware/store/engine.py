@@ -1,4 +1,4 @@
-"""The way to Redis: clients of our own, made on first use in each process, for the writer and for the views."""
+"""The connection to Redis: clients of our own, made on first use in each process, for the writer and for the views."""
 
 from __future__ import annotations
 

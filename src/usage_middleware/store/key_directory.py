@@ -18,9 +18,9 @@ from usage_middleware.store.pepper import Pepper
 from usage_middleware.store.schema import Schema, key_member, org_member
 from usage_middleware.store.ttl_cache import TTLCache
 
-#: How long `resolve` remembers a credential, in seconds, and how many credentials.
-REMEMBERED_FOR = 60.0
-REMEMBERED = 10_000
+#: For how many seconds `resolve` caches a credential, and how many credentials.
+CACHED_SECONDS = 60.0
+CACHED_CREDENTIALS = 10_000
 _PAGE = 1_000
 _TRIES = 50
 
@@ -41,8 +41,8 @@ return 1
 """
 #: Gives a credential to a key, unless another key has it. ARGV: credential, the key, a key that it may be taken from.
 _CLAIM = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held and held ~= ARGV[2] and held ~= ARGV[3] then return held end
+local owner = redis.call('HGET', KEYS[1], ARGV[1])
+if owner and owner ~= ARGV[2] and owner ~= ARGV[3] then return owner end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return ''
 """
@@ -69,7 +69,7 @@ class KeyDirectory:
         self._schema = schema
         self._clock = clock
         self._pepper = Pepper(engine, schema.pepper, pepper, clock)
-        self._remembered: TTLCache[bytes, tuple[str, str, bool]] = TTLCache(clock, seconds=REMEMBERED_FOR, size=REMEMBERED)
+        self._cache: TTLCache[bytes, tuple[str, str, bool]] = TTLCache(clock, seconds=CACHED_SECONDS, size=CACHED_CREDENTIALS)
 
     @staticmethod
     def digest(secret: str) -> bytes:
@@ -89,7 +89,7 @@ class KeyDirectory:
         with self._engine.guard():
             hidden = () if secret is None else (self._claimed(org, key.id, secret),)
             _, new = self._change(org, key.id, lambda old: keys.merge(old, org, key, hidden, self._clock()))
-        self._remembered.clear()
+        self._cache.clear()
         assert new is not None
         return new.key
 
@@ -100,17 +100,17 @@ class KeyDirectory:
         """
         with self._engine.guard():
             old, _ = self._change(org, key_id, lambda old: old and keys.revoke(old, self._clock()))
-        self._remembered.clear()
+        self._cache.clear()
         return old is not None
 
     def remove(self, org: str, key_id: str) -> bool:
         """Delete a key and its secrets; counted calls stay. Returns False if there is no such key."""
         with self._engine.guard():
-            # The record first: a credential without a record is nobody's, so that an interruption does no harm.
+            # The record first. A credential without a record belongs to no key, so an interruption does no harm.
             old, _ = self._change(org, key_id, lambda old: None)
             if old is not None:
                 self._release(old, old.secrets)
-        self._remembered.clear()
+        self._cache.clear()
         return old is not None
 
     def drop_secret(self, org: str, key_id: str, secret: str) -> bool:
@@ -121,7 +121,7 @@ class KeyDirectory:
             had = old is not None and hidden in old.secrets
             if old is not None and had:
                 self._release(old, (hidden,))
-        self._remembered.clear()
+        self._cache.clear()
         return had
 
     def list(
@@ -160,16 +160,16 @@ class KeyDirectory:
     def resolve(self, digests: Collection[bytes]) -> Resolved:
         """The keys of credentials: digest -> (organisation, key, known), the first two as members (see `store.schema`).
 
-        An unknown credential is `("default", "key_<16 hex digits of its hash>", False)`. Results are remembered for 60 s, so
+        An unknown credential is `("default", "key_<16 hex digits of its hash>", False)`. Results are cached for 60 s, so
         a change by another process may be seen that late. Takes two round trips for 1,000 new digests.
         """
-        found = self._remembered.known(digests)
+        found = self._cache.known(digests)
         missing = [digest for digest in dict.fromkeys(digests) if digest not in found]
         for begin in range(0, len(missing), _PAGE):
-            asked_at = self._remembered.generation
+            asked_at = self._cache.generation
             with self._engine.guard():
                 some = self._resolve(missing[begin : begin + _PAGE])
-            self._remembered.keep(some, asked_at)
+            self._cache.keep(some, asked_at)
             found.update(some)
         return found
 
@@ -180,8 +180,8 @@ class KeyDirectory:
 
     def _owners(self, client: Any, hidden: Collection[str]) -> dict[str, Record]:
         """Credential -> its key. Only where both say so: an interrupted put or remove may leave one of them."""
-        held = client.hmget(self._schema.credentials, list(hidden))
-        named = {name: tuple(json.loads(owner)) for name, owner in zip(hidden, held, strict=True) if owner is not None}
+        replies = client.hmget(self._schema.credentials, list(hidden))
+        named = {name: tuple(json.loads(owner)) for name, owner in zip(hidden, replies, strict=True) if owner is not None}
         owners = list(dict.fromkeys(named.values()))
         with client.pipeline(transaction=False) as pipe:
             for org, key_id in owners:
@@ -192,11 +192,11 @@ class KeyDirectory:
 
     def _claimed(self, org: str, key_id: str, secret: str) -> str:
         hidden, owner = self._pepper.hide(self.digest(secret)), _owner(org, key_id)
-        held = self._script(_CLAIM, [self._schema.credentials], hidden, owner, "")
-        if held and not self._owners(self._engine.client, [hidden]):
+        other = self._script(_CLAIM, [self._schema.credentials], hidden, owner, "")
+        if other and not self._owners(self._engine.client, [hidden]):
             # Only left over by an interrupted put or remove.
-            held = self._script(_CLAIM, [self._schema.credentials], hidden, owner, held)
-        if held:
+            other = self._script(_CLAIM, [self._schema.credentials], hidden, owner, other)
+        if other:
             raise ConfigurationError("this secret belongs to another key already; drop_secret or remove it there first")
         return hidden
 
@@ -246,8 +246,8 @@ class KeyDirectory:
         name, wanted = self._schema.keys(org_member(org)), list(members)
         for begin in range(0, len(wanted), _PAGE):
             some = wanted[begin : begin + _PAGE]
-            held = self._engine.read_client.hmget(name, some)
-            found.update((member, keys.decode_key(raw)) for member, raw in zip(some, held, strict=True) if raw is not None)
+            replies = self._engine.read_client.hmget(name, some)
+            found.update((member, keys.decode_key(raw)) for member, raw in zip(some, replies, strict=True) if raw is not None)
         return found
 
 

@@ -132,7 +132,11 @@ def require_key(org: str, key: KeyInfo, secret: str | None) -> None:
 
 
 def merge(old: Record | None, org: str, key: KeyInfo, hidden: tuple[str, ...], now: float) -> Record:
-    """The record after `put`."""
+    """The record after `put`; `now` in seconds since the epoch.
+
+    Raises:
+        ConfigurationError: another key is counted under the same name.
+    """
     if old is None:
         created = now if key.created_at is None else key.created_at
         return Record(msgspec.structs.replace(key, org=org, created_at=created), hidden)

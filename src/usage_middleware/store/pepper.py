@@ -1,4 +1,4 @@
-"""The pepper: the key of the hash of credentials. Without it, who can read Redis can't check guessed API keys."""
+"""The pepper: the key of the hash of credentials. Without it, somebody who can read Redis can't check guesses of API keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usage_middleware.errors import ConfigurationError
 from usage_middleware.store.engine import Engine
 
 #: How often a pepper in Redis is read again, in seconds: Redis may have lost it, and another process made a new one.
-CHECKED_EVERY = 60.0
+READ_EVERY = 60.0
 _BYTES = 32
 
 
@@ -28,7 +28,7 @@ class Pepper:
         self._clock = clock
         self._given = _given_pepper(given)
         self._known: bytes | None = None
-        self._checked_at = float("-inf")
+        self._read_at = float("-inf")
 
     def hide(self, digest: bytes) -> str:
         """The peppered hash of a digest, under which Redis holds a credential: 64 hex digits. Reads Redis once a minute."""
@@ -36,9 +36,9 @@ class Pepper:
 
     def _from_redis(self) -> bytes:
         now = self._clock()
-        if self._known is None or not 0 <= now - self._checked_at < CHECKED_EVERY:
+        if self._known is None or not 0 <= now - self._read_at < READ_EVERY:
             self._known = self._load_or_create()
-            self._checked_at = now
+            self._read_at = now
         return self._known
 
     def _load_or_create(self) -> bytes:

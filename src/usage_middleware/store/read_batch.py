@@ -10,7 +10,7 @@ from functools import cache, partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from usage_middleware.errors import UsageError
-from usage_middleware.periods import Slot, SlotNames, names
+from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
@@ -220,7 +220,7 @@ class ReadBatch:
         return slot.end + STILL_OPEN > self._now
 
     def _names(self, slot: Slot) -> SlotNames:
-        return names(slot, self._schema.layers.middle.seconds)
+        return slot_names(slot, self._schema.layers.middle.seconds)
 
     def _blocks(self, slots: Iterable[Slot], measures: Sequence[str] | None) -> list[_BlockRead]:
         """What to read of which blocks. The last result is remembered: many endpoints are read over the same slots."""

@@ -33,7 +33,7 @@ class Reader:
         stored = self._engine.read_client.execute_command("ZRANGE", self.schema.routes, 0, -1)
         return sorted({*self._own_routes(), *(text(name) for name in stored)})
 
-    def sheet(self, org: str, now: int) -> ReadBatch:
+    def batch(self, org: str, now: int) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
         return ReadBatch(self._engine.read_client, self.schema, org, now)
 

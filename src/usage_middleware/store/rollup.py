@@ -1,4 +1,4 @@
-"""From counted calls to the increments of every series and board that they add to."""
+"""Turns counted calls into the increments of every series and board that they add to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.gil import yielding
 from usage_middleware.options import CounterKind
-from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, names
+from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, slot_names
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.schema import (
     BYTES,
@@ -94,7 +94,7 @@ def members_of(key: CallKey, org: str) -> tuple[str, ...]:
 def is_late(schema: Schema, minute: int, now: int) -> bool:
     """True when nothing is kept any more for calls of this minute, not even the days of the organisation."""
     layers = schema.layers
-    day_names = names(Slot(layers.day, layers.day.floor(minute)), layers.middle.seconds)
+    day_names = slot_names(Slot(layers.day, layers.day.floor(minute)), layers.middle.seconds)
     return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
 
 
@@ -132,9 +132,9 @@ def _together(many: list[_Sums]) -> _Sums:
 
 
 class _Expander:
-    """Adds calls up by minute, and names what comes of it once for each resolution.
+    """Adds calls up by minute, and builds the names of Redis keys once for each resolution.
 
-    A chunk holds many calls of few minutes: named call by call, the same Redis keys would be built a dozen times over.
+    A chunk holds many calls of few minutes. Call by call, the same names would be built a dozen times.
     """
 
     def __init__(self, schema: Schema, org: str, now: int) -> None:
@@ -207,7 +207,7 @@ class _Expander:
 
     def _name(self, found: Expansion, layer: Resolution, start: int, sums: _Sums) -> None:
         """Write the sums of one slot under their Redis keys, without those that are past their retention."""
-        at = names(Slot(layer, start), self.schema.layers.middle.seconds)
+        at = slot_names(Slot(layer, start), self.schema.layers.middle.seconds)
         ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
         ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
         ends["latency"] = ends["board"]

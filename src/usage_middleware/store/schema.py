@@ -1,4 +1,4 @@
-"""Every Redis key and field name, built and parsed here and nowhere else. `docs/redis-schema.md` is its contract.
+"""Every Redis key and field name, built and parsed here and nowhere else. `docs/reference/redis-schema.md` is its contract.
 
 A *member* is a name as it stands in a sorted set; a *segment* is a member as it stands inside a key's name.
 """
@@ -12,10 +12,8 @@ from zlib import crc32
 
 from usage_middleware.options import DEFAULT_ORG, NONE, Settings
 
-OTHER = "(other)"
-ANONYMOUS = "(anonymous)"
-UNMATCHED = "(unmatched)"
-UNKNOWN = "(unknown)"
+#: Reserved members.
+OTHER, ANONYMOUS, UNMATCHED, UNKNOWN = "(other)", "(anonymous)", "(unmatched)", "(unknown)"
 
 #: The organisation of the operator's tree. No tenant can be called so: its own `*` is written `%2A`.
 OPERATOR = "*"
@@ -23,11 +21,7 @@ OPERATOR = "*"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 OTHER_METHOD = "OTHER"
 
-CALLS = "calls"
-LATENCY = "latency_us"
-BYTES = "bytes"
-LAST = "last_ms"
-DROPPED = "dropped"
+CALLS, LATENCY, BYTES, LAST, DROPPED = "calls", "latency_us", "bytes", "last_ms", "dropped"
 #: Sparse: absent means 0. 2xx is `calls` less these.
 CLASSES = ("1xx", "3xx", "4xx", "5xx")
 BOARD_MEASURES = (CALLS, LATENCY, *CLASSES)
@@ -122,7 +116,7 @@ def endpoint_member(method: str, template: str | None) -> str:
 
 
 def other_member(dimension: str, refused: str) -> str:
-    """Where a member goes that the cap refuses: `(other)`, of an endpoint with its method before it."""
+    """What a member over the cap is counted as: `(other)`, of an endpoint with its method before it."""
     return f"{refused.split(' ', 1)[0]} {OTHER}" if dimension == "endpoint" else OTHER
 
 
@@ -287,7 +281,7 @@ class Schema:
         return f"{self.tree(OPERATOR)}:workers"
 
     def worker(self, worker: str) -> str:
-        """One worker's own account of itself (HASH, 60 s)."""
+        """The status that one worker writes (HASH, 60 s)."""
         return f"{self.tree(OPERATOR)}:worker:{worker}"
 
 

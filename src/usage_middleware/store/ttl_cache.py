@@ -20,31 +20,31 @@ class TTLCache(Generic[K, V]):
         self._clock = clock
         self._seconds = seconds
         self._size = size
-        self._kept: dict[K, tuple[float, V]] = {}
+        self._entries: dict[K, tuple[float, V]] = {}
         self.generation = 0
 
     def known(self, wanted: Iterable[K]) -> dict[K, V]:
-        """The answers that are kept and not too old."""
+        """The cached answers that are not too old."""
         now = self._clock()
-        found = ((key, self._kept.get(key)) for key in wanted)
-        return {key: kept[1] for key, kept in found if kept is not None and 0 <= now - kept[0] < self._seconds}
+        found = ((key, self._entries.get(key)) for key in wanted)
+        return {key: entry[1] for key, entry in found if entry is not None and 0 <= now - entry[0] < self._seconds}
 
     def keep(self, found: Mapping[K, V], asked_at: int) -> None:
         """Keep answers to what was asked when `generation` was `asked_at`."""
         # In this order, and in `clear` in the other: if `clear` comes in between, the answers go into the old dictionary.
-        kept, now = self._kept, self._clock()
+        entries, now = self._entries, self._clock()
         if asked_at != self.generation:
             return
         for key, value in found.items():
-            kept.pop(key, None)
-            kept[key] = now, value
-        for oldest in list(kept)[: -self._size]:
-            kept.pop(oldest, None)
+            entries.pop(key, None)
+            entries[key] = now, value
+        for oldest in list(entries)[: -self._size]:
+            entries.pop(oldest, None)
 
     def clear(self) -> None:
         """Forget everything."""
         self.generation += 1
-        self._kept = {}
+        self._entries = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)

@@ -12,7 +12,7 @@ import msgspec
 
 from usage_middleware.store.schema import OTHER
 
-#: For so many organisations `dropped` and `blocked` are told apart.
+#: `dropped` and `blocked` name this many organisations.
 MOST_ORGANISATIONS = 1_000
 
 #: How version 0.1 wrote some fields of `worker:<id>`.
@@ -38,7 +38,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         script: the version of the Lua script that it runs.
         flushed_through_ms: all calls that finished there before then are counted; milliseconds since the epoch.
         backlog_calls: calls that are recorded and not acknowledged.
-        backlog_bytes: about how much memory they take, with what is kept for a Redis that loses it.
+        backlog_bytes: about how much memory they take, with what is kept in case Redis loses it.
         retries: how often a chunk had to be sent again.
         refused: members that a cap turned into `(other)`.
         wrong_type: Redis keys that were skipped because they hold another type.
@@ -134,9 +134,9 @@ class SeenStatus(WorkerStatus, kw_only=True):
     @classmethod
     def parse(cls, worker: str, fields: Mapping[str, str]) -> SeenStatus:
         """Read the fields of `worker:<id>`; without what another version of this package writes differently."""
-        told = {_OLD_NAMES.get(name, name): value for name, value in fields.items() if value}
-        told["seen_ms"] = told.pop("beat_ms", "0")
+        known = {_OLD_NAMES.get(name, name): value for name, value in fields.items() if value}
+        known["seen_ms"] = known.pop("beat_ms", "0")
         try:
-            return msgspec.convert({**told, "worker": worker}, cls, strict=False)
+            return msgspec.convert({**known, "worker": worker}, cls, strict=False)
         except msgspec.ValidationError:
             return cls(worker=worker)

@@ -20,7 +20,7 @@ FEATURES = ""
 WORKER_SECONDS = 60
 #: How long replicas may take to confirm a flush.
 WAIT_MS = 1_000
-#: A route that no worker has told of for so long is gone.
+#: A route that no worker has published for this long is gone.
 ROUTE_SECONDS = 2 * DAY
 
 _SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
@@ -34,9 +34,9 @@ class Outcome(Enum):
     COUNTED = "counted"
     """It is in Redis, now or since an earlier attempt."""
     GAP = "gap"
-    """Redis lacks numbers before it: send from `Answer.last` on."""
+    """Redis lacks numbers before it: send from `SendResult.last` on."""
     FULL = "full"
-    """`Answer.refused` are over the cap: send it again without them."""
+    """`SendResult.refused` are over the cap: send it again without them."""
     LATER = "later"
     """This organisation can't be written now; others may."""
     AWAY = "away"
@@ -51,10 +51,11 @@ class SendResult(NamedTuple):
     """The outcome of sending one chunk, and what belongs to it.
 
     Attributes:
+        outcome: what became of the chunk.
         last: of COUNTED and GAP, the number of the last chunk that Redis has.
         refused: of FULL, the members over the cap by dimension.
         wrong_type: how many keys were skipped because they hold another type.
-        reason: of the rest, what was said.
+        reason: of the other outcomes, the error.
     """
 
     outcome: Outcome
@@ -69,7 +70,7 @@ class Disagreement(Exception):
 
 
 class Writer:
-    """Writes to one namespace. `client` is asked for a client each time, so that pools and forks are its own affair."""
+    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one."""
 
     def __init__(self, client: Callable[[], Any], schema: Schema) -> None:
         self._client = client
@@ -87,7 +88,7 @@ class Writer:
         """
         try:
             payload = encode_chunk(self.schema, chunk, previous, now, exempt)
-        except Exception as error:  # Rows that can't be packed must not keep others from being sent.
+        except Exception as error:  # A chunk that can't be encoded must not hold up the others.
             return SendResult(Outcome.FAULT, reason=repr(error))
         key = self.schema.applied(chunk.org, worker)
         try:
@@ -98,7 +99,7 @@ class Writer:
 
     def _run(self, key: str, payload: bytes) -> Any:
         client = self._client()
-        from redis.exceptions import NoScriptError  # Whoever has a client has loaded redis-py.
+        from redis.exceptions import NoScriptError  # There is a client, so redis-py is loaded.
 
         arguments = (2, key, f"{key}:never", payload)
         try:
@@ -112,11 +113,11 @@ class Writer:
         Raises:
             redis_errors(): as the client does.
         """
-        asked = list(orgs)
+        wanted = list(orgs)
         with self._client().pipeline(transaction=False) as pipeline:
-            for org in asked:
+            for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
-            return {org: int(found or 0) for org, found in zip(asked, pipeline.execute(), strict=True)}
+            return {org: int(found or 0) for org, found in zip(wanted, pipeline.execute(), strict=True)}
 
     def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int) -> None:
         """Write the worker's status, for 60 s.
@@ -171,10 +172,10 @@ class Writer:
                 )
 
     def replicated(self, worker: str, org: str, replicas: int) -> bool:
-        """Whether so many replicas of an organisation's node have all that was written to that node. Waits up to a second.
+        """Whether enough replicas of an organisation's node have all that was written to that node. Waits up to a second.
 
-        A node sends its writes to its replicas in one stream: who confirms the last one has them all, whichever
-        connection they came from. So the worker's mark is written once more, and that is waited for.
+        A node sends all its writes to its replicas in one stream. A replica that confirms the last one has them all,
+        whichever connection they came from. So this writes the worker's mark once more, and waits for that.
         """
         key = self.schema.applied(org, worker)
         try:
@@ -201,7 +202,7 @@ class Writer:
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
     def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
-        """Let every process that reads know which endpoints the application has, for some two days.
+        """Publish which endpoints the application has, for two days, to every process that serves views.
 
         Raises:
             redis_errors(): as the client does.

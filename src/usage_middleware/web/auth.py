@@ -1,4 +1,4 @@
-"""`auth`: who asks. Every shell requires it, so that nothing is open by accident."""
+"""`auth` says who asks. Every shell requires one, so that nothing is open by accident."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Sees = Literal["org", "key"] | Callable[[KeyInfo], Viewer | None]
 
 
 class Forbidden(QueryError):
-    """Raised by an `auth` for someone whom it knows, but who may not look at all: 403."""
+    """Raised by an `auth` that knows the caller, who may not look at usage: 403."""
 
     def __init__(self, message: str = "You may not look at usage.") -> None:
         super().__init__("forbidden", message)
@@ -31,7 +31,7 @@ class KeyAuth:
         sees: `org`: any active key sees its whole organisation; `key`: only itself; or a callable(KeyInfo) -> Viewer,
             or None for 401.
 
-    Revoked and unknown keys are None: 401.
+    A revoked or unknown key gives None: 401.
     """
 
     def __init__(self, keys: Directory, sees: Sees = "org") -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import flask
 
+from usage_middleware.request_keys import leave_out
 from usage_middleware.web.auth import Auth, require_auth
-from usage_middleware.web.handler import Handler, HasReports, leave_out
+from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.wsgi import request_of
 
 #: Flask passes all of them on, so that the error of a method that is not possible is ours.
@@ -27,14 +28,14 @@ def usage_blueprint(usage: HasReports, *, auth: Auth | None, cache_seconds: int 
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler, checked_auth = Handler(usage.reader, cache_seconds), require_auth(auth)
+    handler, authenticate = Handler(usage.reader, cache_seconds), require_auth(auth)
     blueprint = flask.Blueprint(name, __name__)
 
     def answer(path: str = "", **_: Any) -> flask.Response:
         leave_out(flask.request.environ)
         request = request_of(flask.request.environ)
         mount = request.root + request.path.removesuffix(path).rstrip("/")
-        found = handler.answer(request._replace(path=f"/{path}", root=mount), lambda: checked_auth(flask.request))
+        found = handler.answer(request._replace(path=f"/{path}", root=mount), lambda: authenticate(flask.request))
         response = flask.Response(found.body, found.status_line)
         # After the constructor, which sets the length of an answer to HEAD to that of its empty body.
         response.headers.update(dict(found.headers))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from usage_middleware import request_keys
 from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.report import csv
 from usage_middleware.report.context import ReportSource, report_scope
@@ -61,7 +60,7 @@ class Page(NamedTuple):
     """What answers under one path.
 
     Attributes:
-        is_public: anybody may look, `auth` is not asked.
+        is_public: everybody may look, without `auth`.
         cache_control: of an answer; errors are always private.
         error_fields: what its errors carry beside the envelope.
     """
@@ -80,7 +79,7 @@ class Handler:
             raise ConfigurationError(f"cache_seconds must be a whole number, 0 for no cache, not {cache_seconds!r}")
         self._source = source
         self._settings = declared = source.schema.settings
-        #: Part of a kept answer's name: two deployments on one namespace may have declared different things.
+        #: Part of a cached answer's name: two deployments on one namespace may have declared different things.
         self._declared = (declared.dimensions, declared.counters, dict(declared.rates), declared.rank_by, declared.slot_minutes)
         self._cache = AnswerCache(lambda: source.engine.read_client, source.schema, cache_seconds)
         self._pages = {
@@ -110,13 +109,13 @@ class Handler:
         query = parse(view, visit.request.query)
         shape = query.format or _preferred(visit.request.accept)
         org, name = self._entry(view, visit.viewer, query, shape)
-        body, is_kept = self._cache.answer(org, name, partial(self._body, view, visit.viewer, query, shape))
+        body, is_cached = self._cache.answer(org, name, partial(self._body, view, visit.viewer, query, shape))
         if view.is_signed and shape == JSON:
             body = _signed(body, visit.request_id, self._source.clock())
-        return Response(200, {**_shape_headers(view, shape), "X-Cache": "HIT" if is_kept else "MISS"}, body)
+        return Response(200, {**_shape_headers(view, shape), "X-Cache": "HIT" if is_cached else "MISS"}, body)
 
     def _entry(self, view: AnyView, viewer: Viewer, query: Query, shape: str) -> tuple[str, str]:
-        """The organisation that a kept answer belongs to, and its name there: a digest of all that it depends on."""
+        """The organisation that a cached answer belongs to, and its name there: a digest of all that it depends on."""
         scope = report_scope(viewer, query.params.org, getattr(query.params, "key_id", None))
         who = viewer.org, viewer.key_id, scope.org, scope.key
         return scope.org, _digest((*who, view.name, shape, query.table, query.params, self._declared))
@@ -166,14 +165,6 @@ def viewer_from(authenticate: Authenticate) -> Viewer:
     raise unauthenticated() if found is None else not_a_viewer(found)
 
 
-def leave_out(notes: MutableMapping[str, Any]) -> None:
-    """Mark a request as one that is not counted, also where a middleware in between copied its scope or environ."""
-    notes[request_keys.EXCLUDE] = True
-    outer = getattr(notes.get(request_keys.CALL), "notes", None)
-    if outer is not None:
-        outer[request_keys.EXCLUDE] = True
-
-
 def _shape_headers(view: AnyView, shape: str) -> Mapping[str, str]:
     if shape == JSON:
         return {"Content-Type": "application/json"}
@@ -183,12 +174,12 @@ def _shape_headers(view: AnyView, shape: str) -> Mapping[str, str]:
     }
 
 
-def _digest(told: object) -> str:
-    return blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
+def _digest(key: object) -> str:
+    return blake2b(msgspec.json.encode(key), digest_size=16).hexdigest()
 
 
 def _signed(body: bytes, request_id: str, now: float) -> bytes:
-    """The answer with the request's id first and the time last: they change with every request, so they are not kept."""
+    """The answer with the request's id first and the time last: they change with every request, so they are not cached."""
     completed = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return b'{"api_request_id":"%b",%b,"request_completed_at":"%b"}' % (request_id.encode(), body[1:-1], completed.encode())
 

@@ -17,7 +17,7 @@ class Request(NamedTuple):
         path: under the mount; `""` and `/` are both the mount's root.
         query: the query string as it came, percent-encoded.
         accept: the `Accept` header, empty if there is none.
-        root: where the usage app is mounted, for the addresses in `/openapi.json`.
+        root: where the usage app is mounted, for the server in `/openapi.json`.
     """
 
     method: str
@@ -28,7 +28,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What a shell writes back."""
+    """The answer that a shell sends."""
 
     status: int
     headers: Mapping[str, str]

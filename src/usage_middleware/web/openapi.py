@@ -97,8 +97,8 @@ _SCHEMAS: Mapping[ParameterKind, Callable[[Parameter], JSONSchema]] = {
 
 
 def _success(view: AnyView, *, with_body: bool) -> JSONSchema:
-    said = {"X-Cache": "HIT or MISS: whether the answer was kept.", "X-Request-Id": "Names this request."}
-    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in said.items()}
+    described = {"X-Cache": "HIT or MISS: whether the answer was cached.", "X-Request-Id": "Names this request."}
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in described.items()}
     found: JSONSchema = {"description": view.title, "headers": headers}
     if with_body:
         schema = {"$ref": _COMPONENTS.format(name=view.report.__name__)}
@@ -150,5 +150,5 @@ def _describe(schema: JSONSchema) -> None:
 
 
 def _prose(text: str) -> str:
-    """One line, in the words of JSON."""
+    """One line, with `null` in place of None."""
     return re.sub(r"\bNone\b", "null", " ".join(text.split()))

@@ -15,8 +15,9 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from usage_middleware.request_keys import leave_out
 from usage_middleware.web.auth import Auth, require_auth
-from usage_middleware.web.handler import Handler, HasReports, leave_out
+from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.http import Request
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from usage_middleware.request_keys import leave_out, wsgi_text
 from usage_middleware.web.auth import Auth, require_auth
-from usage_middleware.web.handler import Handler, HasReports, leave_out
+from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.http import Request
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int =
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler, checked_auth = Handler(usage.reader, cache_seconds), require_auth(auth)
+    handler, authenticate = Handler(usage.reader, cache_seconds), require_auth(auth)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave_out(environ)
-        response = handler.answer(request_of(environ), lambda: checked_auth(environ))
+        response = handler.answer(request_of(environ), lambda: authenticate(environ))
         start_response(response.status_line, list(response.headers.items()))
         return [response.body]
 
@@ -42,13 +43,8 @@ def request_of(environ: dict[str, Any]) -> Request:
     """The request of an environ."""
     return Request(
         environ["REQUEST_METHOD"],
-        _text(environ.get("PATH_INFO", "")),
+        wsgi_text(environ.get("PATH_INFO", "")),
         environ.get("QUERY_STRING", "").encode("latin-1", "replace"),
         environ.get("HTTP_ACCEPT", ""),
-        _text(environ.get("SCRIPT_NAME", "")),
+        wsgi_text(environ.get("SCRIPT_NAME", "")),
     )
-
-
-def _text(name: str) -> str:
-    """PEP 3333 passes bytes as latin-1."""
-    return name.encode("latin-1", "replace").decode("utf-8", "replace")

@@ -20,7 +20,7 @@ from usage_middleware.store.schema import UNKNOWN, UNMATCHED
 ASGI: Sequence[type[Framework]] = (FastAPI, Litestar)
 WSGI: Sequence[type[Framework]] = (Flask, Bottle)
 
-log = logging.getLogger("usage_middleware.capture")
+logger = logging.getLogger("usage_middleware.capture")
 
 _ALL = tuple(framework() for framework in (*ASGI, *WSGI))
 
@@ -40,11 +40,11 @@ class TemplateFinder:
     Args:
         frameworks: `ASGI` or `WSGI`.
         app: what the middleware wraps.
-        count_error: is told of a scope or environ that can't be read.
+        count_error: called with the reason if a scope or environ can't be read.
     """
 
     def __init__(self, frameworks: Sequence[type[Framework]], app: Any, count_error: Callable[[str], None]) -> None:
-        self._frameworks = tuple(framework() for framework in frameworks)
+        self._asked = [(framework.routed_key, framework().template) for framework in frameworks]
         self._app = app
         self._count_error = count_error
         self._warned = False
@@ -56,9 +56,9 @@ class TemplateFinder:
             given = notes.get(ROUTE)
             if given is not None:
                 return template_of(given)
-            for framework in self._frameworks:
-                if framework.routed_key in notes:
-                    return framework.template(call, error)
+            for routed_key, template in self._asked:
+                if routed_key in notes:
+                    return template(call, error)
         except Exception:
             self._count_error("template unreadable")
             return UNKNOWN
@@ -73,7 +73,7 @@ class TemplateFinder:
         try:
             if (
                 300 <= call.status < 500
-                or any(framework.routed_key in call.notes for framework in self._frameworks)
+                or any(routed_key in call.notes for routed_key, _ in self._asked)
                 or not any(framework.has_routes(self._app) for framework in _ALL)
             ):
                 return UNMATCHED
@@ -82,7 +82,7 @@ class TemplateFinder:
             return UNKNOWN
         if call.status < 300 and not self._warned:
             self._warned = True
-            log.warning(
+            logger.warning(
                 "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
                 "passes on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
             )

@@ -13,7 +13,8 @@ from usage_middleware.capture.identity import Notes
 class FastAPI(Starlette):
     """FastAPI and Starlette, each of which may be mounted in the other."""
 
-    notes_key = "fastapi"
+    def __init__(self) -> None:
+        super().__init__(notes_key="fastapi")
 
     def leaf(self, notes: Notes, route: Any) -> Any:
         """FastAPI's context of the route, which knows the prefixes of the routers that include it; else the route."""

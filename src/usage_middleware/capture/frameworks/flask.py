@@ -10,7 +10,8 @@ from typing import Any
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, Route, declared
 from usage_middleware.capture.identity import Notes
-from usage_middleware.capture.templates import template_of, wsgi_text
+from usage_middleware.capture.templates import template_of
+from usage_middleware.request_keys import wsgi_text
 
 
 class Flask(Framework):

@@ -39,11 +39,11 @@ class Starlette(Framework):
     """Starlette, and what is built on it."""
 
     routed_key = "router"
-    #: The key under which a framework built on Starlette leaves its own notes; see `leaf`.
-    notes_key = ""
 
-    def __init__(self) -> None:
+    def __init__(self, notes_key: str = "") -> None:
         self._indexes: dict[int, RouteIndex] = {}
+        #: The key under which a framework built on Starlette leaves its own notes; see `leaf`.
+        self._notes_key = notes_key
 
     def template(self, call: Call, error: BaseException | None = None) -> str | None:
         """See `Framework.template`. A route that stands at one place only is found by two look-ups."""
@@ -53,7 +53,7 @@ class Starlette(Framework):
         if index is None or index.router is not router:
             index = self._indexed(router)
         leaf = notes.get("route")
-        if self.notes_key in notes:
+        if self._notes_key in notes:
             leaf = self.leaf(notes, leaf)
         plain = index.plain.get(id(leaf))
         if plain is not None and plain[0] is notes.get("endpoint"):
