@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from usage_middleware.errors import QueryError
+from usage_middleware.report.reports import VIEWS, Reports
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -91,3 +92,8 @@ def test_it_is_told_in_words_that_say_what_to_do(usage: Usage, view: str, asked:
 def test_an_organisation_is_no_viewer(usage: Usage) -> None:
     with pytest.raises(TypeError, match="say org="):
         usage.reader.summary("acme")  # type: ignore[arg-type]
+
+
+def test_every_view_has_a_method_for_programs() -> None:
+    names = {view.name.replace("-", "_") for view in VIEWS}
+    assert names <= set(dir(Reports))

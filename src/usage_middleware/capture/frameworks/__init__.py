@@ -22,7 +22,7 @@ WSGI: Sequence[type[Framework]] = (Flask, Bottle)
 
 logger = logging.getLogger("usage_middleware.capture")
 
-_ALL = tuple(framework() for framework in (*ASGI, *WSGI))
+_ALL = tuple(framework() for framework in dict.fromkeys((*ASGI, *WSGI)))
 
 
 def routes(app: Any) -> list[Route]:
