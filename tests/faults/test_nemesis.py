@@ -28,11 +28,7 @@ def test_a_short_nemesis() -> None:
     assert sum(done.faults.values()) > 3
 
 
-#: A flush under way has no deadline of its own: with slow replies it may outlast the process.
-SLOW = pytest.param(slow, marks=pytest.mark.xfail(reason="a flush has no deadline when each reply is slow", strict=False))
-
-
-@pytest.mark.parametrize("state", [well, silent, half_dead, SLOW])
+@pytest.mark.parametrize("state", [well, silent, half_dead, slow])
 def test_a_process_that_ends_with_a_spool_loses_nothing(state: Callable[[Workplace], None]) -> None:
     end = end_of("uvicorn", state, spool=True, grace=GRACE, patient=False)
     assert (end.lost, end.was_killed) == (0, False)
