@@ -29,7 +29,7 @@ class _Connection(asyncio.Protocol):
         self._ask()
 
     def _ask(self) -> None:
-        key, kind = self._turn % self._keys, KINDS[self._turn % len(KINDS)]
+        key, kind = self._turn % self._keys, KINDS[self._turn // self._keys % len(KINDS)]
         self._turn += 31
         self._begun = time.perf_counter()
         self._transport.write(b"GET /v1/%s/7 HTTP/1.1\r\nhost: x\r\nx-api-key: sk_%026d\r\n\r\n" % (kind.encode(), key))

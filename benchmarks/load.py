@@ -16,11 +16,11 @@ from benchmarks.apps import KINDS
 CONNECTIONS = 16
 
 _SCRIPT = """
-local turn, kinds = %d, {%s}
+local turn, kinds, keys = %d, {%s}, %d
 request = function()
   turn = turn + 31
-  local key = string.format('sk_%%026d', turn %% %d)
-  return wrk.format('GET', '/v1/' .. kinds[turn %% #kinds + 1] .. '/7', {['x-api-key'] = key})
+  local key = string.format('sk_%%026d', turn %% keys)
+  return wrk.format('GET', '/v1/' .. kinds[math.floor(turn / keys) %% #kinds + 1] .. '/7', {['x-api-key'] = key})
 end
 done = function(summary, latency, requests)
   io.write(string.format('[%%f,%%f,%%f,%%f,%%f]\\n', summary.requests / summary.duration * 1e6, latency:percentile(50) / 1000,
