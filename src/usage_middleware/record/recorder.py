@@ -24,6 +24,7 @@ logger = logging.getLogger("usage_middleware")
 
 MOST_REASONS = 64
 LOG_EVERY = 60.0
+MOST_LATE_LINES = 100
 #: How long a second `close` may take, seconds.
 AGAIN_SECONDS = 1.0
 #: What the log says of errors that `stats().lost` counts under one word.
@@ -108,14 +109,17 @@ class Recorder:
         self._reset()
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
-        """Count an error of this package, and log it at most once a minute; `logged` says that it is logged already."""
+        """Count an error of this package, and log it at most once a minute; `logged` says that it is logged already.
+
+        Calls that end late are logged one by one: their process does not live for another minute.
+        """
         lost = self._flusher.status.lost
         name = reason if reason in lost or len(lost) < MOST_REASONS else "other"
         lost[name] = lost.get(name, 0) + 1
-        now = self._options.monotonic()
-        if not logged and now - self._logged.get(name, -LOG_EVERY) >= LOG_EVERY:
-            self._logged[name] = now
-            times, error = lost[name], sys.exc_info()[1]
+        now, times = self._options.monotonic(), lost[name]
+        is_due = now - self._logged.get(name, -LOG_EVERY) >= LOG_EVERY or (name == "ended late" and times <= MOST_LATE_LINES)
+        if is_due and not logged:
+            self._logged[name], error = now, sys.exc_info()[1]
             logger.warning(
                 "usage: %s (%d times so far); requests are not affected", _MEANINGS.get(name, name), times, exc_info=error
             )
