@@ -161,6 +161,7 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned = self.capture.finish_abandoned
+        self.recorder.await_calls = self.capture.await_calls
         self.reader = self._reports(schema, visible_endpoints)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:

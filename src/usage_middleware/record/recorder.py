@@ -27,6 +27,8 @@ LOG_EVERY = 60.0
 MOST_LATE_LINES = 100
 #: How long a second `close` may take, seconds.
 AGAIN_SECONDS = 1.0
+#: So long the end of a process waits for calls that threads are answering: most have only to be closed.
+AWAITED_SECONDS = 0.5
 #: What the log says of errors that `stats().lost` counts under one word.
 _MEANINGS = {
     "ended late": "a call ended after the last delivery of this process, and is not counted",
@@ -56,6 +58,7 @@ class Recorder:
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
         finish_abandoned: takes the calls that nobody finishes any more; asked at the end of the process.
+        await_calls: waits at most so many seconds for the calls that threads are answering; how many have not ended.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Recorder:
         )
         self.take = self._aggregate.take
         self.finish_abandoned: Callable[[], object] = lambda: None
+        self.await_calls: Callable[[float], int] = lambda seconds: 0
         callers = Callers(resolve, known_keys, self.count_error)
         self._flusher = Flusher(writer, self._aggregate, options, callers, routes, self.count_error)
         self._reset()
@@ -168,14 +172,18 @@ class Recorder:
         `ended late`, and logged.
         """
         deadline = time.monotonic() + self._options.shutdown_timeout
-        settled = False
+        settled, left = False, 0
         while not self._is_over:
             self.finish_abandoned()
             settled = self.close()
+            left = self.await_calls(max(0.0, min(AWAITED_SECONDS, deadline - time.monotonic())))
+            self.finish_abandoned()
             with self._starting:
                 has_more = self._started_in is not None or self._flusher.has_news
                 self._is_over = not (settled and has_more) or time.monotonic() >= deadline
                 self._aggregate.awake &= not self._is_over
+        if left:
+            logger.warning("usage: %d calls are being answered as this process ends; those that end now are not counted", left)
         if settled and self._flusher.has_news:
             self._warn_of_loss()
 
