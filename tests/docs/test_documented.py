@@ -28,7 +28,7 @@ def test_every_test_that_is_named_exists() -> None:
 def claims() -> list[str]:
     """Every paragraph, item and row of the page that says something: no headings, code, or rows of what was measured."""
     text = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
-    found = []
+    found: list[str] = []
     for block in re.split(r"\n\s*\n", text):
         if block.startswith("|"):
             header, _, *rows = block.splitlines()

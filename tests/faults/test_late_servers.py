@@ -10,8 +10,10 @@ import pytest
 
 from tests.faults.calling import Callers, slow_requests
 from tests.faults.ledger import Ledger
-from tests.faults.webserver import THREADED_KINDS, Worker, environment
+from tests.faults.test_ends import sent_by_the_next_process
+from tests.faults.webserver import Worker, environment
 from tests.faults.workplace import Workplace
+from usage_middleware.record.flush_thread import LAST_RETRY
 
 pytestmark = pytest.mark.slow
 
@@ -26,20 +28,63 @@ def told(log: str) -> int:
     return max((int(number) for found in LATE.findall(log) for number in found if number), default=0)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", THREADED_KINDS)
-def test_a_server_ends_while_its_threads_answer(place: Workplace, tmp_path: Path, kind: str, how: signal.Signals) -> None:
+def end(worker: Worker, how: str) -> None:
+    """End a server by a signal, or by what its master is told through a file."""
+    if hasattr(signal, how):
+        worker.end(getattr(signal, how))
+        return
+    with open(how, "wb") as fifo:
+        fifo.write(b"q")
+    worker.process.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("gunicorn", "SIGTERM"),
+        ("gunicorn", "SIGINT"),
+        ("waitress", "SIGTERM"),
+        ("waitress", "SIGINT"),
+        ("uwsgi", "fifo"),
+    ],
+)
+def test_a_server_ends_while_its_threads_answer(place: Workplace, tmp_path: Path, kind: str, how: str) -> None:
+    options, unanswered = [], Ledger()
     if kind == "uwsgi":
         pytest.importorskip("pyuwsgi")
-    worker, unanswered = Worker(kind, tmp_path / "log", environment(place.proxy.url, place.namespace)), Ledger()
+        how = str(tmp_path / how)
+        options = ["--master-fifo", how]
+    worker = Worker(kind, tmp_path / "log", environment(place.proxy.url, place.namespace, flush_interval=60), *options)
     worker.start()
     try:
         with Callers(worker.port, ledger=place.ledger, count=6, unanswered=unanswered, requests=slow_requests()) as callers:
             callers.go_on(60)
-            worker.end(how)
+            end(worker, how)
     finally:
         worker.kill()
     answered, log = len(place.ledger), worker.log.read_text()
     counted = place.stored("*")
     assert answered <= counted + told(log), log
     assert counted <= answered + len(unanswered), log
+
+
+def test_uwsgi_runs_nothing_at_sigterm_while_it_answers(place: Workplace, tmp_path: Path) -> None:
+    """It leaves out `atexit` then. What the journal has is sent by the next process."""
+    pytest.importorskip("pyuwsgi")
+    spool, unanswered = str(tmp_path / "spool"), Ledger()
+    variables = environment(place.proxy.url, place.namespace, spool=spool, journal=True)
+    worker = Worker("uwsgi", tmp_path / "log", variables)
+    worker.start()
+    try:
+        with Callers(worker.port, ledger=place.ledger, count=6, unanswered=unanswered, requests=slow_requests()) as callers:
+            callers.go_on(60)
+            place.proxy.refuse()
+            callers.go_on(60)
+            safe = len(place.ledger)
+            callers.go_on_for(LAST_RETRY + 0.5)
+            worker.end(signal.SIGTERM)
+    finally:
+        worker.kill()
+    place.proxy.accept()
+    sent_by_the_next_process(place.server.url, place.namespace, spool)
+    assert safe <= place.stored("*") <= len(place.ledger) + len(unanswered)

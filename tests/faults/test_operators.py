@@ -46,26 +46,6 @@ def once(admin: Any, *command: str | int) -> Iterator[None]:
     yield
 
 
-Act = Callable[[Any], Any]
-ACTS: dict[str, Act] = {
-    "idle connections are closed": partial(setting, name="timeout", value=1),
-    "too few clients may connect": partial(setting, name="maxclients", value=1),
-    "little memory for clients": partial(setting, name="maxmemory-clients", value="1mb"),
-    "memory is full": partial(setting, name="maxmemory", value=1),
-    "only small commands": partial(setting, name="client-query-buffer-limit", value="1mb"),
-    "slow scripts are told of at once": partial(setting, name="busy-reply-threshold", value=1),
-    "AOF is switched on": partial(setting, name="appendonly", value="yes"),
-    "clients are killed": lambda admin: once(admin, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
-    "clients are paused": lambda admin: once(admin, "CLIENT", "PAUSE", 1500, "ALL"),
-    "writes are paused": lambda admin: once(admin, "CLIENT", "PAUSE", 1500, "WRITE"),
-    "scripts are flushed": lambda admin: once(admin, "SCRIPT", "FLUSH"),
-    "functions are flushed": lambda admin: once(admin, "FUNCTION", "FLUSH"),
-    "it is written to disk": lambda admin: once(admin, "SAVE"),
-    "databases are swapped and swapped back": lambda admin: swapped(admin),
-    "the user is switched off": lambda admin: switched_off(admin),
-}
-
-
 @contextmanager
 def swapped(admin: Any) -> Iterator[None]:
     """Another database is in the place of ours for less than 10 s."""
@@ -81,6 +61,26 @@ def switched_off(admin: Any) -> Iterator[None]:
     admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     yield
     admin.execute_command("ACL", "SETUSER", "default", "on")
+
+
+Act = Callable[[Any], Any]
+ACTS: dict[str, Act] = {
+    "idle connections are closed": partial(setting, name="timeout", value=1),
+    "too few clients may connect": partial(setting, name="maxclients", value=1),
+    "little memory for clients": partial(setting, name="maxmemory-clients", value="1mb"),
+    "memory is full": partial(setting, name="maxmemory", value=1),
+    "only small commands": partial(setting, name="client-query-buffer-limit", value="1mb"),
+    "slow scripts are told of at once": partial(setting, name="busy-reply-threshold", value=1),
+    "AOF is switched on": partial(setting, name="appendonly", value="yes"),
+    "clients are killed": lambda admin: once(admin, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+    "clients are paused": lambda admin: once(admin, "CLIENT", "PAUSE", 1500, "ALL"),
+    "writes are paused": lambda admin: once(admin, "CLIENT", "PAUSE", 1500, "WRITE"),
+    "scripts are flushed": lambda admin: once(admin, "SCRIPT", "FLUSH"),
+    "functions are flushed": lambda admin: once(admin, "FUNCTION", "FLUSH"),
+    "it is written to disk": lambda admin: once(admin, "SAVE"),
+    "databases are swapped and swapped back": swapped,
+    "the user is switched off": switched_off,
+}
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=list(ACTS))
