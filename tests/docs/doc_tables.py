@@ -29,12 +29,12 @@ class Question(NamedTuple):
 
 _ORGANIZATION, _KEY = "organisation, operator", "one key"
 QUESTIONS = (
-    Question(_ORGANIZATION, "breakdowns and percentiles: summary, by-group, details", "boards", "board", _EDGES),
-    Question(_ORGANIZATION, "breakdown by key: by-key", "boards under each key", "key_board", _EDGES),
-    Question(_ORGANIZATION, "time series: details", "series of the organisation", "series", _BUCKETS),
+    Question(_ORGANIZATION, "breakdowns and percentiles: summary, by-group, by-key, details", "boards", "board", _EDGES),
+    Question(_ORGANIZATION, "endpoints of each key: by-key", "boards under each key", "key_board", _EDGES),
+    Question(_ORGANIZATION, "totals and days: every view", "series of the organisation", "series", _BUCKETS),
     Question(_ORGANIZATION, "buckets of endpoints: endpoints", "series of each endpoint", "endpoint", _BUCKETS),
     Question(_KEY, "breakdowns and percentiles: every view", "the board under the key", "key_board", _EDGES),
-    Question(_KEY, "time series: details", "series of the key", "key", _BUCKETS),
+    Question(_KEY, "totals and days: every view", "series of the key", "key", _BUCKETS),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.report.world import OPTIONS, Call, World
-from tests.support import START, Clock, ClusterProcess
+from tests.support import START, Clock, ClusterProcess, there
 from usage_middleware import Usage, Viewer
 
 
@@ -19,8 +19,8 @@ def test_every_view_on_a_cluster(cluster: ClusterProcess, namespace: str) -> Non
             viewer = Viewer.organization(org)
             assert usage.reader.summary(viewer, period="90d").total_calls == len(ages)
             assert usage.reader.details(viewer, timeframe="90d").usage.errors == 1
-            assert usage.reader.by_group(viewer, range="30d", group="endpoint").buckets[0].calls == len(ages) - 1
-            assert usage.reader.by_key(viewer, period="90d").keys[0].request_count == len(ages)
+            assert there(usage.reader.by_group(viewer, range="30d", group="endpoint").buckets)[0].calls == len(ages) - 1
+            assert there(usage.reader.by_key(viewer, period="90d").keys)[0].request_count == len(ages)
             assert usage.reader.endpoints(viewer).results[0].total_requests == len(ages)
         assert usage.reader.summary(period="90d").total_calls == len(orgs) * len(ages)
         assert usage.reader.by_group(range="7d", group="org").totals.calls == len(orgs) * 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.report.world import OPTIONS, Call, World
-from tests.support import START, Clock, record_call
+from tests.support import START, Clock, record_call, there
 from usage_middleware import Usage, Viewer
 
 
@@ -24,7 +24,7 @@ def test_calls_from_before_a_dimension_was_declared_are_without_a_value(redis_ur
         assert summary.by_dimension == {"project": [("(none)", 4), ("search", 1)]}
         assert summary.total_calls == 5
         groups = after.reader.by_group(viewer, group="project")
-        assert [(row.bucket, row.calls, row.errors) for row in groups.buckets] == [("(none)", 4, 2), ("search", 1, 0)]
-        assert groups.buckets[0].avg_ms == pytest.approx((3 * 10 + 12) / 4)
+        assert [(row.bucket, row.calls, row.errors) for row in there(groups.buckets)] == [("(none)", 4, 2), ("search", 1, 0)]
+        assert there(groups.buckets)[0].avg_ms == pytest.approx((3 * 10 + 12) / 4)
         recent = after.reader.by_group(viewer, group="project", range="1h")
-        assert [(row.bucket, row.calls) for row in recent.buckets] == [("(none)", 1), ("search", 1)]
+        assert [(row.bucket, row.calls) for row in there(recent.buckets)] == [("(none)", 1), ("search", 1)]
