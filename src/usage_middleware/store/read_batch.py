@@ -175,6 +175,10 @@ class ReadBatch:
         )
         return self._deferred(found)
 
+    def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:
+        """Several reads of this batch as one, by their names."""
+        return Deferred(self._pending, lambda: {name: found.value for name, found in asked.items()})
+
     def seen(self, dimension: str) -> Deferred[dict[str, int]]:
         """All known members of a dimension, and when each was last active, in milliseconds since the epoch."""
         found: dict[str, int] = {}
