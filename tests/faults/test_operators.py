@@ -105,3 +105,14 @@ def test_each_right_is_taken_away_for_a_while(make_world: MakeWorld) -> None:
             eventually(world.usage.flush)
         assert world.usage.recorder.stats().dropped == {}
         world.check()
+
+
+def test_everything_is_flushed(make_world: MakeWorld) -> None:
+    """The last 10 s are sent again: here that is all."""
+    world = make_world()
+    with world.admin() as admin:
+        for command in ("FLUSHALL", "FLUSHDB"):
+            admin.execute_command(command)
+            world.traffic.go_on()
+            eventually(world.usage.flush)
+        world.check()

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.harness import World
 from tests.faults.passage import Passage, certificate
-from tests.faults.test_ends import WSGI, answers, sent_by_the_next_process, takes_less_than, unavailable
+from tests.faults.test_ends import TRICKLE, WSGI, answers, sent_by_the_next_process, takes_less_than, unavailable
 from tests.support import ServerProcess, eventually
 from tests.web.conftest import ACME, OperatorOrKey, put_keys
 from tests.web.hosts import Api
@@ -64,8 +64,8 @@ PLACES = pytest.mark.parametrize("place", ["inner", "outer"])
 
 
 def trickling(way: Way, place: str) -> None:
-    """A byte a second passes."""
-    getattr(way, place).rate = 1
+    """Bytes come one by one, none of them late."""
+    getattr(way, place).rate = TRICKLE
 
 
 @PLACES

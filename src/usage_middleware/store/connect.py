@@ -10,7 +10,7 @@ import encodings.idna  # noqa: F401
 import socket
 from inspect import signature
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 import redis.asyncio
@@ -106,10 +106,10 @@ class ClusterOf62(redis.RedisCluster):
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
         """A pipeline."""
-        return ClusterPipeline(  # type: ignore[no-untyped-call]
+        return ClusterPipeline(
             nodes_manager=self.nodes_manager,
             commands_parser=self.commands_parser,
-            startup_nodes=self.nodes_manager.startup_nodes,
+            startup_nodes=cast(Any, self.nodes_manager.startup_nodes),
             result_callbacks=self.result_callbacks,
             cluster_response_callbacks=self.cluster_response_callbacks,
             reinitialize_steps=self.reinitialize_steps,
