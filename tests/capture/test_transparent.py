@@ -285,7 +285,8 @@ def test_start_response_takes_names_and_returns_what_the_server_does() -> None:
 
 @pytest.mark.parametrize("given", [None, 5])
 def test_a_malformed_environ_passes_as_it_is(given: Any) -> None:
-    wrapped: Any = WSGIUsageMiddleware(lambda environ, start_response: [environ], Usage())
+    app: Any = lambda environ, start_response: [environ]  # noqa: E731
+    wrapped: Any = WSGIUsageMiddleware(app, Usage())
     assert wrapped(given, None) == [given]
 
 

@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from usage_middleware import fork
+from usage_middleware import signals
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
@@ -23,8 +23,8 @@ from usage_middleware.request_keys import CALL, EXCLUDE
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Send: TypeAlias = Callable[[Message], Awaitable[Any]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 #: How many messages that nobody has read may come before the one that says that the client left.
@@ -104,7 +104,7 @@ class UsageMiddleware:
             except RuntimeError:  # another event loop than asyncio's: it is ending, and may be blocked
                 flush()
             else:
-                with fork.signals_held():
+                with signals.held():
                     await asyncio.to_thread(flush)
         except Exception:
             self.capture.count_error("flush at shutdown failed")
@@ -148,7 +148,7 @@ class _ScopeCall(Call):
             self.capture.count_error("message unreadable")
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def send(self, message: Message) -> Awaitable[Any]:
         """Hand a message to the server, and finish the call after the last one with a body."""
         # It is read before it is sent: a middleware further out may change it. Only the last message costs a coroutine of
         # its own.
@@ -239,10 +239,10 @@ class _ScopeCall(Call):
                 asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate is not None
                 if asks and self._is_excluded():
                     return
-            who, headers = None, notes.get("headers") if self.caller is None else []
+            who, headers = None, cast(Any, ())
             if self.caller is not None:
                 who = self.caller.member
-            elif type(headers) is not list:
+            elif type(headers := notes.get("headers")) is not list:
                 headers = self._headers()
             if self._left:
                 self.status = CLIENT_LEFT

@@ -1,0 +1,49 @@
+"""A project of Django in one file: `manage.py runserver PORT`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+from tests.faults.served import usage
+from usage_middleware import WSGIUsageMiddleware
+
+settings.configure(
+    DEBUG=True,
+    ROOT_URLCONF=__name__,
+    WSGI_APPLICATION=f"{__name__}.application",
+    SECRET_KEY="of a test",
+    ALLOWED_HOSTS=["*"],
+    LOGGING_CONFIG=None,
+)
+
+
+def item(_: Any, item: str) -> HttpResponse:
+    """As in `application`."""
+    return HttpResponse("found", status=404 if item == "none" else 200)
+
+
+def create(_: Any) -> HttpResponse:
+    """As in `application`."""
+    return HttpResponse("created", status=201)
+
+
+def broken(_: Any) -> HttpResponse:
+    """As in `application`."""
+    return HttpResponse("sorry", status=500)
+
+
+urlpatterns = [path("items/<item>", item), path("items", create), path("broken", broken)]
+
+if __name__ == "__main__":
+    # As a module, for the settings name it.
+    sys.modules["manage"] = sys.modules["__main__"]
+    execute_from_command_line(sys.argv)
+else:
+    application = WSGIUsageMiddleware(get_wsgi_application(), usage)
