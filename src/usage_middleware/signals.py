@@ -52,7 +52,7 @@ def before_fork() -> None:
 
 def after_fork_in_parent() -> None:
     """Take SIGTERM again."""
-    mask = _masks.pop()
+    mask = _masks.pop() if _masks else None  # uWSGI forks without a word, and tells the child afterwards.
     if mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

@@ -32,12 +32,8 @@ class Kind:
 
     def command(self, port: int) -> list[str]:
         """What starts it on a port."""
-        first, *rest = (word.format(port=port) for word in self.words)
-        return [
-            str(Path(sys.executable).parent / first) if first == "uwsgi" else sys.executable,
-            *([first] * (first != "uwsgi")),
-            *rest,
-        ]
+        program = [str(Path(sys.executable).parent / "uwsgi")] if self.package == "pyuwsgi" else [sys.executable]
+        return [*program, *(word.format(port=port) for word in self.words)]
 
     @property
     def is_installed(self) -> bool:

@@ -17,7 +17,7 @@ from usage_middleware import WSGIUsageMiddleware
 settings.configure(
     DEBUG=True,
     ROOT_URLCONF=__name__,
-    WSGI_APPLICATION=f"{__name__}.application",
+    WSGI_APPLICATION="__main__.application",
     SECRET_KEY="of a test",
     ALLOWED_HOSTS=["*"],
     LOGGING_CONFIG=None,
@@ -41,9 +41,8 @@ def broken(_: Any) -> HttpResponse:
 
 urlpatterns = [path("items/<item>", item), path("items", create), path("broken", broken)]
 
+
+application = WSGIUsageMiddleware(get_wsgi_application(), usage)
+
 if __name__ == "__main__":
-    # As a module, for the settings name it.
-    sys.modules["manage"] = sys.modules["__main__"]
     execute_from_command_line(sys.argv)
-else:
-    application = WSGIUsageMiddleware(get_wsgi_application(), usage)

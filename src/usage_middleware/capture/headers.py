@@ -66,7 +66,7 @@ def headers_of(scope: Mapping[str, Any]) -> RawHeaders:
     Raises:
         Exception: whatever reading them raises; TypeError if they are no iterable.
     """
-    headers: RawHeaders = scope["headers"]
+    headers: RawHeaders = scope.get("headers", ())
     if type(headers) is list:
         return headers
     if type(headers) is RereadHeaders:
