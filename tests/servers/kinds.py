@@ -22,13 +22,15 @@ class Kind:
         words: what starts it; `{port}` stands for the port.
         package: what has to be installed.
         environment: variables that it needs.
-        may_lose_at_sigterm: why what is not delivered is lost at SIGTERM; empty where nothing is.
+        lost_at_sigterm: why what is not delivered may be lost at SIGTERM; empty where nothing is.
+        lost_at_ctrl_c: the same at Ctrl-C.
     """
 
     words: tuple[str, ...]
     package: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    may_lose_at_sigterm: str = ""
+    lost_at_sigterm: str = ""
+    lost_at_ctrl_c: str = ""
 
     def command(self, port: int) -> list[str]:
         """What starts it on a port."""
@@ -63,8 +65,8 @@ def _granian(interface: str, target: str, *options: str) -> Kind:
     return Kind(("-m", "granian", "--interface", interface, "--port", "{port}", *options, target), "granian")
 
 
-def _reloading(words: tuple[str, ...], package: str, **environment: str) -> Kind:
-    return Kind(words, package, environment, "the process that watches the files kills the one that serves")
+#: The reloaders of Werkzeug and Django start the process that serves by `subprocess.call`.
+_KILLED = "the reloader kills the process that serves"
 
 
 KINDS = {
@@ -94,8 +96,18 @@ KINDS = {
     "uwsgi, threads": _uwsgi("--processes", "2", "--threads", "4"),
     "uwsgi, skip-atexit-teardown": _uwsgi("--processes", "2", "--skip-atexit-teardown"),
     "flask run": Kind(("-m", "flask", "--app", WSGI, "run", "--port", "{port}"), "flask"),
-    "flask run, reload": _reloading(("-m", "flask", "--app", WSGI, "run", "--port", "{port}", "--reload"), "flask"),
-    "django runserver": _reloading((str(HERE / "manage.py"), "runserver", "{port}"), "django"),
+    "flask run, reload": Kind(
+        ("-m", "flask", "--app", WSGI, "run", "--port", "{port}", "--reload"),
+        "flask",
+        lost_at_sigterm=_KILLED,
+        lost_at_ctrl_c=f"{_KILLED} after a quarter of a second",
+    ),
+    "django runserver": Kind(
+        (str(HERE / "manage.py"), "runserver", "{port}"),
+        "django",
+        lost_at_sigterm=_KILLED,
+        lost_at_ctrl_c=f"{_KILLED} after a quarter of a second",
+    ),
     "django runserver, noreload": Kind((str(HERE / "manage.py"), "runserver", "{port}", "--noreload"), "django"),
     "wsgiref": Kind((str(HERE / "plain.py"), "{port}"), "wsgiref"),
 }

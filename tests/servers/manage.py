@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 from typing import Any
 
@@ -22,6 +24,11 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     LOGGING_CONFIG=None,
 )
+
+if folder := os.environ.get("USAGE_WATCHED"):
+    # A module that a test may change.
+    sys.path.append(folder)
+    importlib.import_module("watched")
 
 
 def item(_: Any, item: str) -> HttpResponse:
