@@ -28,38 +28,32 @@ def told(log: str) -> int:
     return max((int(number) for found in LATE.findall(log) for number in found if number), default=0)
 
 
-def end(worker: Worker, how: str) -> None:
-    """End a server by a signal, or by what its master is told through a file."""
-    if hasattr(signal, how):
-        worker.end(getattr(signal, how))
-        return
-    with open(how, "wb") as fifo:
-        fifo.write(b"q")
-    worker.process.wait(60)
+#: As the guide has it.
+GRACEFUL = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
 
 
 @pytest.mark.parametrize(
-    ("kind", "how"),
+    ("kind", "options", "how"),
     [
-        ("gunicorn", "SIGTERM"),
-        ("gunicorn", "SIGINT"),
-        ("waitress", "SIGTERM"),
-        ("waitress", "SIGINT"),
-        ("uwsgi", "fifo"),
+        ("gunicorn", (), signal.SIGTERM),
+        ("gunicorn", (), signal.SIGINT),
+        ("waitress", (), signal.SIGTERM),
+        ("waitress", (), signal.SIGINT),
+        ("uwsgi", GRACEFUL, signal.SIGTERM),
     ],
 )
-def test_a_server_ends_while_its_threads_answer(place: Workplace, tmp_path: Path, kind: str, how: str) -> None:
-    options, unanswered = [], Ledger()
+def test_a_server_ends_while_its_threads_answer(
+    place: Workplace, tmp_path: Path, kind: str, options: tuple[str, ...], how: signal.Signals
+) -> None:
     if kind == "uwsgi":
         pytest.importorskip("pyuwsgi")
-        how = str(tmp_path / how)
-        options = ["--master-fifo", how]
-    worker = Worker(kind, tmp_path / "log", environment(place.proxy.url, place.namespace, flush_interval=60), *options)
+    variables, unanswered = environment(place.proxy.url, place.namespace, flush_interval=60), Ledger()
+    worker = Worker(kind, tmp_path / "log", variables, *options)
     worker.start()
     try:
         with Callers(worker.port, ledger=place.ledger, count=6, unanswered=unanswered, requests=slow_requests()) as callers:
             callers.go_on(60)
-            end(worker, how)
+            worker.end(how)
     finally:
         worker.kill()
     answered, log = len(place.ledger), worker.log.read_text()

@@ -36,7 +36,7 @@ class WSGIUsageMiddleware:
             raise ConfigurationError("identify: an async function can't be awaited under WSGI; give a plain one")
         self._excludes_paths = self.capture.exclusion.has_paths
         self.templates = TemplateFinder(WSGI, app, self.capture.count_error)
-        self.capture.wraps(app)
+        self.capture.wraps(self)
         self.capture.under_way = partial(under_way, self.capture)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -113,7 +113,7 @@ class EnvironCall(Call):
         self._write: Callable[[bytes], object] | None = None
         self.started = capture.timer()
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         """The server's `start_response`. Takes note of the status and, while the framework still knows it, the route."""
         write = self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
         self._write = write
@@ -123,7 +123,7 @@ class EnvironCall(Call):
         except Exception:
             self.capture.count_error("response unreadable")
         self._template = self._templates.find(self)
-        return self.write
+        return write if write is None else self.write
 
     def write(self, data: bytes) -> object:
         """The server's `write`, counting."""

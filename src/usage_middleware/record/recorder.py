@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from usage_middleware import fork
+from usage_middleware import fork, signals
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, Resolve
@@ -146,7 +146,7 @@ class Recorder:
             if thread is not None or self._ending is None or not self._ending.is_alive():
                 self._ending = thread
             ending = self._ending
-        with fork.signals_held():
+        with signals.held():
             settled = self._end(ending, self._options.shutdown_timeout if is_first else self._again_seconds)
         if not settled and self._flusher.has_news and is_first:
             self._warn_of_loss()
@@ -228,6 +228,7 @@ class Recorder:
             self._gave_up = False
             self._started_in, self._aggregate.awake = os.getpid(), True
             fork.close_at_exit_of_this_child()
+            signals.exit_on_sigterm_again()
             thread = self._new_thread()
             try:
                 thread.start()
