@@ -41,6 +41,15 @@ def exit_on_sigterm_again() -> None:
         exit_on_sigterm()
 
 
+def leave_to_the_main_thread() -> None:
+    """Under uWSGI, take no signals that end the process in this thread.
+
+    Its handlers end the process in whichever thread they run, even if another is ending it in order.
+    """
+    if "uwsgi" in sys.modules:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+
+
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     # No lock is taken: the code that is interrupted may hold it.
     raise SystemExit(TERMINATED)

@@ -21,6 +21,9 @@ settings.configure(
     ROOT_URLCONF=__name__,
     WSGI_APPLICATION="__main__.application",
     SECRET_KEY="of a test",
+    # For the length of each answer.
+    MIDDLEWARE=["django.middleware.common.CommonMiddleware"],
+    APPEND_SLASH=False,
     ALLOWED_HOSTS=["*"],
     LOGGING_CONFIG=None,
 )

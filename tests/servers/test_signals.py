@@ -110,11 +110,14 @@ def test_a_file_that_changes_under_a_reloader_costs_nothing(
     watched = tmp_path / "watched" / "watched.py"
     watched.parent.mkdir()
     watched.touch()
+    # Werkzeug would take it where it is installed, and it watches all of this folder.
+    (watched.parent / "watchdog.py").write_text("raise ImportError")
     kind = KINDS[name]
     if not kind.is_installed:
         pytest.skip(f"{kind.package} is not installed")
     words = (*kind.words, *(option.format(folder=watched.parent) for option in options))
-    watching = replace(kind, words=words, environment={"USAGE_WATCHED": str(watched.parent)})
+    path = os.pathsep.join([str(watched.parent), str(ROOT)])
+    watching = replace(kind, words=words, environment={"USAGE_WATCHED": str(watched.parent), "PYTHONPATH": path})
     with served(watching, place, tmp_path / "log") as (_, port):
         with Callers(port, ledger=place.ledger, most=100) as callers:
             eventually(lambda: not callers.at_work, 60)

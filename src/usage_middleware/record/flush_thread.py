@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 
+from usage_middleware import signals
 from usage_middleware.gil import set_yielding
 from usage_middleware.record.attribution import CountError
 from usage_middleware.record.flusher import Flusher
@@ -97,6 +98,7 @@ class FlushThread(threading.Thread):
 
     def run(self) -> None:
         """Flush until `end`."""
+        signals.leave_to_the_main_thread()
         set_yielding(True, self._after_rest)
         with within(inf) as self._operation:
             if self._deadline is not None:
