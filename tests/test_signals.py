@@ -186,6 +186,27 @@ def test_a_signal_that_comes_to_a_child_before_it_has_begun_is_not_forgotten(tmp
 
 
 @pytest.mark.slow
+def test_a_child_that_begins_while_signals_are_held_can_be_ended(tmp_path: Path) -> None:
+    """As another thread of a process that is ending may fork."""
+    status, printed, errors = ended(
+        """
+        from usage_middleware import signals
+
+        with signals.held():
+            child = os.fork()
+            if not child:
+                time.sleep(20)
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print(signals._replaced)
+        """,
+        tmp_path,
+    )
+    assert (status, printed) == (0, f"{-signal.SIGTERM}\n[]\n"), errors
+
+
+@pytest.mark.slow
 def test_a_pool_is_terminated_as_ever(tmp_path: Path) -> None:
     status, printed, errors = ended(
         """

@@ -15,6 +15,8 @@ TERMINATED = 128 + signal.SIGTERM
 
 #: In a child: whether SIGTERM raised in its parent.
 _raised_before_fork = False
+#: The handlers that `held` has replaced.
+_replaced: list[dict[signal.Signals, Any]] = []
 #: The signals that the thread that forks had blocked before.
 _masks: list[Any] = []
 
@@ -54,9 +56,9 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def before_fork() -> None:
-    """Have SIGTERM wait in this thread, if it raises: in the child Python forgets signals that came before it has begun."""
-    raises = signal.getsignal(signal.SIGTERM) is _leave
-    _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if raises else None)
+    """Have SIGTERM wait in this thread, if it raises or is held: Python would forget one that comes before the child begins."""
+    waits = bool(_replaced) or signal.getsignal(signal.SIGTERM) is _leave
+    _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if waits else None)
 
 
 def after_fork_in_parent() -> None:
@@ -69,6 +71,8 @@ def after_fork_in_parent() -> None:
 def after_fork_in_child() -> None:
     """End at once, as a child of a pool has to, until something is recorded here."""
     global _raised_before_fork
+    for handlers in (*_replaced,):
+        _restore(handlers)
     if signal.getsignal(signal.SIGTERM) is _leave:
         _raised_before_fork = True
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -83,6 +87,7 @@ def held() -> Iterator[None]:
     """
     came: list[int] = []
     before: dict[signal.Signals, Any] = {}
+    _replaced.append(before)
     # Raises ValueError outside the main thread of the main interpreter.
     with suppress(ValueError):
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,7 +96,13 @@ def held() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
         for found in dict.fromkeys(came):
             signal.raise_signal(found)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    """Put handlers back that `held` has replaced. In the child of a fork this is done once, whoever comes first."""
+    while handlers:
+        signal.signal(*handlers.popitem())
+    _replaced[:] = [others for others in _replaced if others is not handlers]

@@ -173,6 +173,7 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned = self.capture.finish_abandoned
+        self.recorder.await_calls = self.capture.await_calls
         self.reader = self._reports(schema, visible_endpoints)
         if handles_sigterm(sigterm):
             signals.exit_on_sigterm()

@@ -20,6 +20,8 @@ logger = logging.getLogger("usage_middleware.capture")
 
 _MAX_APPS = 16
 _MAX_NAMES = 64
+#: How often `await_calls` looks, seconds.
+AWAIT_STEP = 0.005
 
 #: What `Usage(exclude=...)` takes.
 Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
@@ -113,6 +115,8 @@ class Capture:
         self._refused: set[tuple[str, str | None]] = set()
         #: What finishes the calls whose response was dropped without being closed.
         self.abandoned: deque[Callable[[], None]] = deque()
+        #: Finds the calls that are being answered on threads now. A middleware for WSGI sets it.
+        self.under_way: Callable[[], list[Any]] = list
 
     def wraps(self, middleware: Wrapping) -> None:
         """Remember a middleware, for `routes()`. That keeps neither it nor its application alive."""
@@ -149,6 +153,15 @@ class Capture:
                 self.abandoned.popleft()()
             except IndexError:
                 return
+
+    def await_calls(self, seconds: float) -> int:
+        """Wait until the calls that threads are answering have ended, at most so many seconds; how many have not."""
+        calls, over = self.under_way(), time.monotonic() + seconds
+        while any(not call.done for call in calls):
+            if time.monotonic() >= over:
+                return sum(not call.done for call in calls)
+            time.sleep(AWAIT_STEP)
+        return 0
 
     def is_excluded(self, notes: Notes, request: Callable[[], SeenRequest]) -> bool:
         """True for a request that is not counted after all."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIApplication
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.capture import HasCapture, capture_of
+from usage_middleware.capture.capture import Capture, HasCapture, capture_of
 from usage_middleware.capture.frameworks import WSGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, Environ, EnvironRequest, is_async, require_caller
 from usage_middleware.capture.wsgi_body import counted
@@ -35,6 +37,7 @@ class WSGIUsageMiddleware:
         self._excludes_paths = self.capture.exclusion.has_paths
         self.templates = TemplateFinder(WSGI, app, self.capture.count_error)
         self.capture.wraps(self)
+        self.capture.under_way = partial(under_way, self.capture)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request with the wrapped application."""
@@ -69,6 +72,13 @@ class WSGIUsageMiddleware:
             return True
         preflight = "HTTP_ORIGIN" in environ and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
         return preflight and environ["REQUEST_METHOD"] == "OPTIONS"
+
+
+def under_way(capture: Capture) -> list[EnvironCall]:
+    """The calls that are being answered now. It takes some milliseconds, so that requests need not keep a list."""
+    found = [one for one in gc.get_objects() if type(one) is EnvironCall]
+    # One that has just been made has no attributes yet.
+    return [one for one in found if getattr(one, "capture", None) is capture and not getattr(one, "done", True)]
 
 
 class EnvironCall(Call):
