@@ -21,7 +21,6 @@ from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
 from usage_middleware.record.recovery import Recovery
-from usage_middleware.record.routes import Routes
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
@@ -34,8 +33,9 @@ logger = logging.getLogger("usage_middleware")
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
 PAUSE_SECONDS = 0.2
 PAUSE_STEP = 0.001
-#: How often the spool is searched, seconds.
+#: How often the spool is searched, and routes are published; seconds.
 RECOVER_EVERY = 15.0
+ROUTES_EVERY = 3600.0
 
 
 class Flusher:
@@ -59,7 +59,7 @@ class Flusher:
         self._writer = writer
         self._aggregate = aggregate
         self._options = options
-        self._routes = Routes(routes, writer, options, count_error)
+        self._routes = routes
         self._count_error = count_error
         self._new_sender = partial(Sender, writer, options, callers, count_error)
         self.spool = Spool(options, writer.schema.settings) if options.spool is not None else None
@@ -81,14 +81,12 @@ class Flusher:
         self._announced = ""
         self._began_ms = 0
         self._unacknowledged = 0
-        self._recovered_at = float("-inf")
-        self._routes.reset()
+        self._recovered_at = self._published_at = float("-inf")
         self._renew()
 
     def _renew(self, began_ms: int | None = None) -> None:
         """Go on as a new worker with nothing on its way."""
-        self._pid = os.getpid()
-        self.status.worker = secrets.token_hex(16)
+        self._pid, self.status.worker = os.getpid(), secrets.token_hex(16)
         self._began_ms = self._now_ms() if began_ms is None else began_ms
         journal = Journal(self.spool, self.status.worker) if self.spool is not None and self._options.journal else None
         self.sender = self._new_sender(self.status, journal)
@@ -105,10 +103,9 @@ class Flusher:
             self._began_ms = self._now_ms()
 
     def announce(self) -> None:
-        """Let readers know that this worker exists and may hold calls.
+        """Let readers know that this worker exists and may hold calls. It gets its name now, which no other may have.
 
-        It gets its name now: the process may have been copied since it was set up, by a snapshot of its machine or by a fork
-        that Python was not told of, and no two workers may have one name.
+        The process may have been copied before: by a snapshot of its machine, or by a fork that Python was not told of.
         """
         with self._alone():
             if self._pid != os.getpid() or self.sender.is_unused:
@@ -155,7 +152,7 @@ class Flusher:
         if not self.sender.flush():
             return False
         self.status.flushed_through_ms = batch.until_ms
-        self._routes.publish(self._now_ms())
+        self._publish_routes()
         return True
 
     def _park(self) -> None:
@@ -254,6 +251,16 @@ class Flusher:
         except redis_errors() as error:
             if not self._notices.missing_right(self.status, error):
                 self.sender.error = reason(error)
+
+    def _publish_routes(self) -> None:
+        """Every hour: the application's routes, for processes that only serve views."""
+        if self._published_at + ROUTES_EVERY > self._options.monotonic():
+            return
+        self._published_at = self._options.monotonic()
+        try:
+            self._writer.publish(list(self._routes()), self._now_ms())
+        except Exception:  # An application's routes may be anything.
+            self._count_error("routes")
 
     def _note_state(self) -> None:
         """Set the state, and log when it changes."""
