@@ -33,3 +33,7 @@ class QueryError(UsageError):
         self.code = code
         self.message = message
         self.param = param
+
+
+class KeyStoreError(UsageUnavailable):
+    """A key store of the application's own (`Usage(keys=...)`) failed, or returned something else than it should."""

@@ -236,16 +236,21 @@ class _ScopeCall(Call):
                 latency = capture.timer() - self.started
                 if (EXCLUDE in self.notes or capture.exclusion.predicate is not None) and self._is_excluded():
                     return
-            who, headers = None, ()
+            who, headers, shown = None, (), None
             if self.caller is None:
-                headers = self.notes["headers"]
+                if capture.only_headers:
+                    headers = self.notes["headers"]
+                else:
+                    shown = capture.credentials.in_scope(self.notes, self._request, capture.credentials_raised)
             else:
                 who = self.caller.member
             if self._left:
                 self.status = CLIENT_LEFT
             template = self._templates.find(self) or self._templates.fallback(self)
             tags, counts = self.tags, self.counts
-            capture.take(RawCall(0.0, who, headers, None, self.method, template, tags, self.status, latency, self.sent, counts))
+            capture.take(
+                RawCall(0.0, who, headers, shown, self.method, template, tags, self.status, latency, self.sent, counts)
+            )
         except Exception:
             capture.count_error("call not recorded")
 

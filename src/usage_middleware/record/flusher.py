@@ -17,9 +17,11 @@ from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, CountError
+from usage_middleware.record.inquiry import Inquiry
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
+from usage_middleware.record.published_routes import PublishedRoutes
 from usage_middleware.record.recovery import Recovery
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
@@ -33,10 +35,8 @@ logger = logging.getLogger("usage_middleware")
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
 PAUSE_SECONDS = 0.2
 PAUSE_STEP = 0.001
-#: How often the spool is searched, and routes are published; seconds.
+#: How often the spool is searched, seconds.
 RECOVER_EVERY = 15.0
-ROUTES_EVERY = 3600.0
-MOST_ROUTES = 5_000
 
 
 class Flusher:
@@ -62,6 +62,7 @@ class Flusher:
         self._options = options
         self._routes = routes
         self._count_error = count_error
+        self._callers = callers
         self._new_sender = partial(Sender, writer, options, callers, count_error)
         self.spool = Spool(options, writer.schema.settings) if options.spool is not None else None
         self.reset()
@@ -83,7 +84,10 @@ class Flusher:
         self._announced = ""
         self._began_ms = 0
         self._unacknowledged = 0
-        self._recovered_at = self._published_at = float("-inf")
+        self._recovered_at = float("-inf")
+        monotonic = self._options.monotonic
+        self._inquiry = Inquiry(self._aggregate, self._callers, monotonic)
+        self._published = PublishedRoutes(self._writer, self._routes, self._count_error, monotonic)
         self._renew()
 
     def _renew(self) -> None:
@@ -95,6 +99,12 @@ class Flusher:
     def add_up(self) -> None:
         """Read and add up the calls that wait for it."""
         self._aggregate.sum()
+
+    def ask_who_called(self) -> None:
+        """Between two flushes: where many credentials are new, ask whose they are before they take more memory."""
+        if self._inquiry.is_due and self.is_ok:
+            with self._alone():
+                self._inquiry.ask()
 
     def begin(self) -> None:
         """Call it before the first call is recorded: until now there was nothing to count."""
@@ -148,7 +158,7 @@ class Flusher:
         if not self.sender.flush():
             return False
         self.status.flushed_through_ms = batch.until_ms
-        self._publish_routes()
+        self._published.publish(self._now_ms())
         return True
 
     def _park(self) -> None:
@@ -157,6 +167,7 @@ class Flusher:
 
     def _measure(self) -> None:
         self._aggregate.elsewhere = self.sender.bytes
+        self._aggregate.pending_elsewhere = self.sender.parked.bytes_of_pending(self._callers.known)
         self._unacknowledged = self.sender.calls
 
     def recover(self, going_on: Callable[[], bool], *, now: bool = False) -> None:
@@ -246,21 +257,6 @@ class Flusher:
         except redis_errors() as error:
             if not self._notices.missing_right(self.status, error):
                 self.sender.error = reason(error)
-
-    def _publish_routes(self) -> None:
-        """Every hour: the application's routes, for processes that only serve views."""
-        if self._published_at + ROUTES_EVERY > self._options.monotonic():
-            return
-        self._published_at = self._options.monotonic()
-        try:
-            labels = list(self._routes())[:MOST_ROUTES]
-            if labels:
-                self._writer.publish_routes(labels, self._now_ms())
-            self._writer.forget_debts(self._now_ms())
-        except redis_errors() as error:
-            logger.debug("usage: the application's routes could not be published: %s", error)
-        except Exception:  # An application's routes may be anything.
-            self._count_error("routes")
 
     def _note_state(self) -> None:
         """Set the state, and log when it changes."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from usage_middleware.events import CallerId, Cells, add_totals
 from usage_middleware.gil import yielding
 from usage_middleware.record.aggregate import Batch, add_drops, folded, size_of
+from usage_middleware.record.known_credentials import KnownCredentials
 from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 
@@ -57,6 +58,14 @@ class Parked:
     def calls(self) -> int:
         """How many calls are parked."""
         return sum(totals.calls for totals in yielding(self.cells.values()))
+
+    def bytes_of_pending(self, known: KnownCredentials) -> int:
+        """About how many bytes those take whose credentials are not known to be keys."""
+        return sum(
+            size_of(key, len(totals.bins))
+            for key, totals in yielding(self.cells.items())
+            if isinstance(key.caller, bytes) and not known.is_key(key.caller)
+        )
 
     @property
     def bytes(self) -> int:
