@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.record.conftest import MakeRecorder
-from tests.support import Clock, record_call
+from tests.support import Clock, record_call, there
 from usage_middleware import KeyInfo, Usage
 from usage_middleware.events import RawCall
 from usage_middleware.record.recorder import Recorder
@@ -42,7 +42,7 @@ def rows(usage: Usage, org: str) -> dict[str, int]:
     assert usage.flush()
     return {
         key.key_id: key.request_count
-        for key in usage.reader.by_key(org=org, period="24h", include_revoked=True).keys
+        for key in there(usage.reader.by_key(org=org, period="24h", include_revoked=True).keys)
         if key.request_count
     }
 
@@ -180,7 +180,7 @@ def test_so_many_unknown_keys_have_a_row_and_the_rest_share_one(make_usage: Make
     for number in range(100, 105):
         record_call(two.recorder, digest(number))
     assert two.flush()
-    keys = two.reader.by_key(org="default", period="24h").keys
+    keys = there(two.reader.by_key(org="default", period="24h").keys)
     assert sum(key.key_id.startswith("key_") and key.request_count > 0 for key in keys) == 5, "places become free"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import Clock
+from tests.support import Clock, there
 from usage_middleware import KeyInfo
 from usage_middleware.events import RawCall
 
@@ -92,7 +92,7 @@ def test_a_flood_of_made_up_keys(make_usage: MakeUsage, clock: Clock, second_hea
     assert (stats.dropped, stats.dropped_unresolved, stats.lost) == ({}, 0, {})
     assert flood.most_bytes < BACKLOG // 8
     assert (total(usage, "acme"), total(usage, "default")) == (flood.customers, flood.strangers)
-    named = [key for key in usage.reader.by_key(org="default", period="24h").keys if key.key_id.startswith("key_")]
+    named = [key for key in there(usage.reader.by_key(org="default", period="24h").keys) if key.key_id.startswith("key_")]
     assert len(named) == 100
     _no_slot_has_too_many_keys(tree(usage, "default"))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import record_call
+from tests.support import record_call, there
 from tests.test_given_keys import SECRET, Table
 from usage_middleware import KeyInfo
 from usage_middleware.credentials import credential_digest
@@ -136,7 +136,7 @@ def test_unknown_keys_count_as_with_the_directory_in_redis(make_usage: MakeUsage
         record_call(usage.recorder, credential_digest("sk_unknown"))
         record_call(usage.recorder, credential_digest("sk_refused"), status=401)
         assert usage.flush()
-        names.append({key.key_id: key.request_count for key in usage.reader.by_key(org="default", period="24h").keys})
+        names.append({key.key_id: key.request_count for key in there(usage.reader.by_key(org="default", period="24h").keys)})
     (name, anonymous) = sorted(names[0], reverse=True)
     assert (name[:4], anonymous) == ("key_", "(anonymous)")
     assert names == [{name: 1, anonymous: 1}, {name: 2, anonymous: 2}]
