@@ -279,16 +279,3 @@ def add_drops(dropped: dict[CallerId, int], caller: CallerId, calls: int) -> Non
     if who not in dropped and len(dropped) >= most:
         who = (OPERATOR, "")
     dropped[who] = dropped.get(who, 0) + calls
-
-
-def folded(cells: Cells, slot_seconds: int, now: int) -> Cells:
-    """The same calls; those of past minutes are counted in the first minute of their slot.
-
-    It takes less memory in a long outage. Slots and days stay exact; those minutes don't.
-    """
-    current = now - now % 60
-    found: Cells = {}
-    for key, totals in cells.items():
-        minute = key.minute if key.minute >= current else key.minute - key.minute % slot_seconds
-        add_totals(found, replace(key, minute=minute), totals)
-    return found

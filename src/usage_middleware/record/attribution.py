@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -87,7 +88,7 @@ class Callers:
     def _owners(self, callers: Collection[bytes], keys: Iterable[CallKey]) -> Resolved:
         digests = {digest for caller in callers for digest in digests_in(caller)}
         answers = self._resolve(digests)
-        found = {digest: Owner(*answers[digest]) if digest in answers else _NOBODY for digest in digests}
+        found = {digest: _owner(answers.get(digest)) for digest in digests}
         wanted = dict.fromkeys(_names(keys, found))
         admitted = set(self._admit(wanted)) if wanted else set()
         return {digest: owner if owner.known or owner.key in admitted else _NOBODY for digest, owner in found.items()}
@@ -112,6 +113,12 @@ class Callers:
         except Exception:
             self._count_error("known_keys")
             return set()
+
+
+def _owner(answer: tuple[Any, ...] | None) -> Owner:
+    if answer is None:
+        return _NOBODY
+    return answer if isinstance(answer, Owner) else Owner(*answer)
 
 
 def _names(keys: Iterable[CallKey], found: Resolved) -> Iterator[str]:
