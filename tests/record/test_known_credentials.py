@@ -15,7 +15,7 @@ from usage_middleware.store.keys import Owner
 MINUTE = int(START) // 60 * 60
 DIGESTS = [bytes([number]) * 32 for number in range(6)]
 OWNERS = st.one_of(
-    st.builds(lambda org, at: Owner(org, "key", True, at), st.sampled_from(["acme", "globex"]), st.sampled_from([None, 0.0])),
+    st.builds(lambda org, at: Owner(org, "key", True, at), st.sampled_from(["acme", "globex"]), st.sampled_from([None, 1.0])),
     st.sampled_from([MINUTE - 1.0, MINUTE + 59.0, MINUTE + 60.0, MINUTE + 300.0]).map(
         lambda at: Owner("acme", "key", True, at)
     ),
@@ -39,7 +39,7 @@ def delivered(key: CallKey, owners: dict[bytes, Owner]) -> tuple[tuple[str, str]
     return (names[0] if names else ANONYMOUS_CALLER), len(set(names)) > 1
 
 
-@given(KEYS, st.fixed_dictionaries({digest: OWNERS for digest in DIGESTS}))
+@given(KEYS, st.fixed_dictionaries(dict.fromkeys(DIGESTS, OWNERS)))
 def test_early_is_as_late(key: CallKey, owners: dict[bytes, Owner]) -> None:
     known = KnownCredentials(Clock())
     assert known.caller_of(key) is None
@@ -49,7 +49,7 @@ def test_early_is_as_late(key: CallKey, owners: dict[bytes, Owner]) -> None:
     assert delivered(replace(key, caller=caller), owners) == delivered(key, owners)
 
 
-@given(KEYS, st.fixed_dictionaries({digest: OWNERS for digest in DIGESTS}))
+@given(KEYS, st.fixed_dictionaries(dict.fromkeys(DIGESTS, OWNERS)))
 def test_one_active_key_is_who_called_whatever_else_is_shown(key: CallKey, owners: dict[bytes, Owner]) -> None:
     assert isinstance(key.caller, bytes)
     shown = [owners[digest] for digest in digests_in(key.caller)]
