@@ -215,6 +215,14 @@ def test_a_made_up_key_beside_a_good_one_takes_no_place(usage: Usage) -> None:
     assert name.startswith("key_")
 
 
+def test_an_unknown_key_keeps_its_name_when_some_of_its_calls_are_refused(usage: Usage) -> None:
+    for status in (200, 401, 200, 404, 200):
+        call(usage, bearer("sk_unknown"), status=status)
+        found = rows(usage, "default")
+    assert sorted(found.values()) == [2, 3]
+    assert "(unknown)" not in found
+
+
 def test_a_key_that_is_added_later_is_known_within_a_minute(usage: Usage, clock: Clock) -> None:
     call(usage, bearer("sk_late"))
     assert rows(usage, "acme") == {}

@@ -43,7 +43,7 @@ def delivered(key: CallKey, owners: dict[bytes, Owner]) -> tuple[tuple[str, str]
 def test_early_is_as_late(key: CallKey, owners: dict[bytes, Owner]) -> None:
     known = KnownCredentials(Clock())
     assert known.caller_of(key) is None
-    known.learn(owners)
+    known.learn(owners, {"key_ab": True})
     caller = known.caller_of(key)
     assert caller is not None
     assert delivered(replace(key, caller=caller), owners) == delivered(key, owners)
@@ -65,7 +65,7 @@ def test_one_active_key_is_who_called_whatever_else_is_shown(key: CallKey, owner
 @given(KEYS, st.sets(st.sampled_from(DIGESTS)))
 def test_as_long_as_one_credential_is_pending_all_wait(key: CallKey, learnt: set[bytes]) -> None:
     known = KnownCredentials(Clock())
-    known.learn({digest: Owner("acme", "key", True) for digest in learnt})
+    known.learn({digest: Owner("acme", "key", True) for digest in learnt}, {})
     assert isinstance(key.caller, bytes)
     shown = list(digests_in(key.caller))
     caller: CallerId | None = known.caller_of(key)
@@ -76,7 +76,7 @@ def test_as_long_as_one_credential_is_pending_all_wait(key: CallKey, learnt: set
 def test_what_is_unknown_is_asked_again_after_a_minute() -> None:
     clock = Clock()
     known, key = KnownCredentials(clock), CallKey(MINUTE, DIGESTS[0], "GET /a", (), 200)
-    known.learn({DIGESTS[0]: Owner(*UNKNOWN_CALLER, False)})
+    known.learn({DIGESTS[0]: Owner(*UNKNOWN_CALLER, False)}, {})
     clock.advance(59)
     assert known.caller_of(key) == UNKNOWN_CALLER
     clock.advance(2)
@@ -87,7 +87,20 @@ def test_what_is_remembered_is_bounded() -> None:
     known = KnownCredentials(Clock())
     for begin in range(0, MOST_KEYS + 10_000, 10_000):
         numbers = [number.to_bytes(32) for number in range(begin, begin + 10_000)]
-        known.learn(dict.fromkeys(numbers, Owner("acme", "key", True)))
-        known.learn({b"u" + number[1:]: Owner(*UNKNOWN_CALLER, False) for number in numbers})
+        known.learn(dict.fromkeys(numbers, Owner("acme", "key", True)), {})
+        known.learn({b"u" + number[1:]: Owner(*UNKNOWN_CALLER, False) for number in numbers}, {})
     assert (len(known._keys), len(known._unknown)) == (MOST_KEYS, MOST_UNKNOWN)
     assert known.is_key(numbers[-1])
+
+
+def test_whether_an_unknown_one_has_a_row_is_remembered_where_nobody_asks_for_one() -> None:
+    known, opened = KnownCredentials(Clock()), CallKey(MINUTE, DIGESTS[0], "GET /a", (), 200)
+    refused = replace(opened, status=401)
+    found = {DIGESTS[0]: Owner("default", "key_ab", False)}
+    known.learn(found, {})
+    assert (known.caller_of(refused), known.caller_of(opened)) == (ANONYMOUS_CALLER, None)
+    known.learn(found, {"key_ab": True})
+    known.learn(found, {})
+    assert (known.caller_of(refused), known.caller_of(opened)) == (ANONYMOUS_CALLER, DIGESTS[0])
+    known.learn(found, {"key_ab": False})
+    assert known.caller_of(opened) == UNKNOWN_CALLER

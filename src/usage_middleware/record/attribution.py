@@ -80,7 +80,6 @@ class Callers:
             self._count_error("resolve")
         else:
             self.store_error = ""
-            self.known.learn(found)
             self.note_names([owner[:2] for owner in found.values() if owner.known])
             return found
         return None
@@ -91,7 +90,9 @@ class Callers:
         found = {digest: _owner(answers.get(digest)) for digest in digests}
         wanted = dict.fromkeys(_names(keys, found))
         admitted = set(self._admit(wanted)) if wanted else set()
-        return {digest: owner if owner.known or owner.key in admitted else _NOBODY for digest, owner in found.items()}
+        rows = {name: name in admitted for name in wanted}
+        self.known.learn(found, rows)
+        return {digest: owner if owner.known or rows.get(owner.key, True) else _NOBODY for digest, owner in found.items()}
 
     def note_names(self, owners: Iterable[tuple[str, str]]) -> None:
         """Log once if one of the customers of an application is called `default`."""

@@ -53,20 +53,20 @@ class KnownCredentials:
         self._clock = clock
         #: When each was revoked.
         self._keys: dict[bytes, float | None] = {}
-        #: When it was learnt that nobody knows it, and whether it has a row of its own.
-        self._unknown: dict[bytes, tuple[float, bool]] = {}
+        #: When it was learnt that nobody knows it, and whether it has a row of its own; None until one was asked for.
+        self._unknown: dict[bytes, tuple[float, bool | None]] = {}
 
-    def learn(self, found: Mapping[bytes, Owner]) -> None:
-        """Remember what was resolved."""
+    def learn(self, found: Mapping[bytes, Owner], rows: Mapping[str, bool]) -> None:
+        """Remember what was resolved, and which names have a row of their own, of those for which one was asked."""
         now = self._clock()
         for digest, owner in found.items():
             # The newest stand last.
             self._keys.pop(digest, None)
-            self._unknown.pop(digest, None)
+            _, row = self._unknown.pop(digest, (0.0, None))
             if owner.known:
                 self._keys[digest] = owner.revoked_at
             else:
-                self._unknown[digest] = now, owner.key != UNKNOWN
+                self._unknown[digest] = now, rows.get(owner.key, row) if owner.key != UNKNOWN else False
         _forget(self._keys, MOST_KEYS)
         _forget(self._unknown, MOST_UNKNOWN)
 
@@ -81,8 +81,8 @@ class KnownCredentials:
         who = decisive(key, shown, self._keys)
         if not who:
             return ANONYMOUS_CALLER
-        has_row = self._unknown.get(who[0], (0.0, True))[1]
-        return b"".join(who) if has_row else UNKNOWN_CALLER
+        has_row = True if who[0] in self._keys else self._unknown.get(who[0], (0.0, None))[1]
+        return b"".join(who) if has_row else UNKNOWN_CALLER if has_row is False else None
 
     def without_pending(self, key: CallKey) -> CallerId | None:
         """Whom calls are counted for if there is no room to wait for an answer: the keys among their credentials, or None."""
