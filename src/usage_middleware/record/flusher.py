@@ -17,7 +17,7 @@ from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, CountError
-from usage_middleware.record.inquiry import Inquiry
+from usage_middleware.record.inquiry import MOST_PENDING, Inquiry
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
@@ -85,9 +85,8 @@ class Flusher:
         self._began_ms = 0
         self._unacknowledged = 0
         self._recovered_at = float("-inf")
-        monotonic = self._options.monotonic
-        self._inquiry = Inquiry(self._aggregate, self._callers, monotonic)
-        self._published = PublishedRoutes(self._writer, self._routes, self._count_error, monotonic)
+        self._inquiry = Inquiry(self._aggregate, self._callers, self._options.monotonic)
+        self._published = PublishedRoutes(self._writer, self._routes, self._count_error)
         self._renew()
 
     def _renew(self) -> None:
@@ -102,7 +101,7 @@ class Flusher:
 
     def ask_who_called(self) -> None:
         """Between two flushes: where many credentials are new, ask whose they are before they take more memory."""
-        if self._inquiry.is_due and self.is_ok:
+        if self._aggregate.pending >= MOST_PENDING and self.is_ok:
             with self._alone():
                 self._inquiry.ask()
 
@@ -158,7 +157,7 @@ class Flusher:
         if not self.sender.flush():
             return False
         self.status.flushed_through_ms = batch.until_ms
-        self._published.publish(self._now_ms())
+        self._published.publish(self._now_ms(), self._options.monotonic())
         return True
 
     def _park(self) -> None:

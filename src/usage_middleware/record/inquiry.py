@@ -28,14 +28,9 @@ class Inquiry:
         self._monotonic = monotonic
         self._not_before = float("-inf")
 
-    @property
-    def is_due(self) -> bool:
-        """True where it is worth asking now."""
-        return self._aggregate.pending >= MOST_PENDING and self._monotonic() >= self._not_before
-
     def ask(self) -> None:
         """Ask about all of them, as long as there are answers."""
-        while self.is_due:
+        while self._aggregate.pending >= MOST_PENDING and self._monotonic() >= self._not_before:
             before = self._aggregate.pending
             if self._callers.find(self._aggregate.pending_cells(TOGETHER)) is not None:
                 self._aggregate.settle()

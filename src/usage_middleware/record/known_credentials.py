@@ -7,7 +7,7 @@ from typing import Any
 
 from usage_middleware.credentials import digests_in
 from usage_middleware.events import ANONYMOUS_CALLER, UNKNOWN_CALLER, CallerId, CallKey
-from usage_middleware.store.keys import Owner, is_active
+from usage_middleware.store.keys import Owner
 from usage_middleware.store.members import UNKNOWN
 
 #: So many keys of the directory, and so many credentials that nobody knows, are remembered; the oldest are forgotten first.
@@ -16,6 +16,15 @@ MOST_KEYS, MOST_UNKNOWN = 50_000, 10_000
 UNKNOWN_SECONDS = 60.0
 #: From this status on a call has not succeeded.
 _FAILED = 400
+
+
+def is_active(revoked_at: float | None, minute: int) -> bool:
+    """Whether a key was good for a whole minute, which begins at `minute`, in seconds since the epoch.
+
+    >>> is_active(None, 120), is_active(180.0, 120), is_active(179.0, 120)
+    (True, True, False)
+    """
+    return revoked_at is None or minute <= revoked_at - 60
 
 
 def decisive(key: CallKey, shown: Sequence[bytes], keys: Mapping[bytes, float | None]) -> Sequence[bytes]:

@@ -23,27 +23,24 @@ class PublishedRoutes:
         writer: writes to Redis.
         routes: the endpoints of the application.
         count_error: counts and logs an error of theirs.
-        monotonic: seconds that never jump.
     """
 
-    def __init__(
-        self,
-        writer: Writer,
-        routes: Callable[[], Collection[str]],
-        count_error: CountError,
-        monotonic: Callable[[], float],
-    ) -> None:
+    def __init__(self, writer: Writer, routes: Callable[[], Collection[str]], count_error: CountError) -> None:
         self._writer = writer
         self._routes = routes
         self._count_error = count_error
-        self._monotonic = monotonic
         self._published_at = float("-inf")
 
-    def publish(self, now_ms: int) -> None:
-        """Write them if it is time. `now_ms` is in milliseconds since the epoch."""
-        if self._published_at + ROUTES_EVERY > self._monotonic():
+    def publish(self, now_ms: int, monotonic: float) -> None:
+        """Write them if it is time.
+
+        Args:
+            now_ms: milliseconds since the epoch.
+            monotonic: seconds that never jump.
+        """
+        if self._published_at + ROUTES_EVERY > monotonic:
             return
-        self._published_at = self._monotonic()
+        self._published_at = monotonic
         try:
             labels = list(self._routes())[:MOST_ROUTES]
             if labels:

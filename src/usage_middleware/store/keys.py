@@ -52,15 +52,6 @@ class Owner(NamedTuple):
     revoked_at: float | None = None
 
 
-def is_active(revoked_at: float | None, minute: int) -> bool:
-    """Whether a key was good for a whole minute, which begins at `minute`, in seconds since the epoch.
-
-    >>> is_active(None, 120), is_active(180.0, 120), is_active(179.0, 120)
-    (True, True, False)
-    """
-    return revoked_at is None or minute <= revoked_at - 60
-
-
 #: What `resolve` returns: digest of a credential -> organisation, key id, True, and when the key was revoked, if it was.
 Answers: TypeAlias = Mapping[bytes, tuple[str, str, bool] | tuple[str, str, bool, float | None]]
 #: Digest of a credential -> whose it is, as members.

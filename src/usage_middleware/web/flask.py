@@ -34,7 +34,7 @@ def usage_blueprint(usage: HasReports, *, auth: Auth | None, cache_seconds: int 
 
     def answer(path: str = "", **_: Any) -> flask.Response:
         leave_out(flask.request.environ)
-        request = request_of(flask.request.environ).without_keys(places)
+        request = request_of(flask.request.environ, places)
         mount = request.root + request.path.removesuffix(path).rstrip("/")
         found = handler.answer(request._replace(path=f"/{path}", root=mount), lambda: authenticate(flask.request))
         response = flask.Response(found.body, found.status_line)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
-
-from usage_middleware.credentials import Credentials
 
 
 class Request(NamedTuple):
@@ -27,10 +25,6 @@ class Request(NamedTuple):
     query: bytes = b""
     accept: str = ""
     root: str = ""
-
-    def without_keys(self, credentials: Credentials) -> Self:
-        """The same without the API keys in its query, which are no parameters of a view."""
-        return self._replace(query=credentials.without_secrets(self.query))
 
 
 class Response(NamedTuple):

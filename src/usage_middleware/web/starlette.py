@@ -49,7 +49,7 @@ def _shell(handler: Handler, auth: Auth, places: Credentials) -> ASGIApp:
             return
         leave_out(scope)
         request = StarletteRequest(scope, receive)
-        asked = _request(request).without_keys(places)
+        asked = _request(request, places)
         found = await run_in_threadpool(handler.answer, asked, partial(_ask, auth, request))
         await StarletteResponse(found.body, found.status, dict(found.headers))(scope, receive, send)
 
@@ -66,9 +66,9 @@ async def _awaited(found: Awaitable[object]) -> object:
     return await found
 
 
-def _request(request: StarletteRequest) -> Request:
+def _request(request: StarletteRequest, places: Credentials) -> Request:
     path, root = _split(request.scope)
-    query = request.scope.get("query_string", b"")
+    query = places.without_secrets(request.scope.get("query_string", b""))
     return Request(request.method, path, query, request.headers.get("accept", ""), root)
 
 
