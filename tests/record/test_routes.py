@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from tests.record.conftest import MakeRecorder
 from tests.support import Clock, record_call
 from usage_middleware import UsageMiddleware, Viewer
-from usage_middleware.record.published_routes import ROUTES_EVERY
+from usage_middleware.record.routes import ROUTES_EVERY
 from usage_middleware.record.recorder import Recorder
 
 if TYPE_CHECKING:

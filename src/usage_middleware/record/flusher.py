@@ -21,8 +21,8 @@ from usage_middleware.record.inquiry import MOST_PENDING, Inquiry
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
-from usage_middleware.record.published_routes import PublishedRoutes
 from usage_middleware.record.recovery import Recovery
+from usage_middleware.record.routes import Routes
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
@@ -60,7 +60,7 @@ class Flusher:
         self._writer = writer
         self._aggregate = aggregate
         self._options = options
-        self._routes = routes
+        self._routes = Routes(routes, writer, count_error)
         self._count_error = count_error
         self._callers = callers
         self._new_sender = partial(Sender, writer, options, callers, count_error)
@@ -86,7 +86,7 @@ class Flusher:
         self._unacknowledged = 0
         self._recovered_at = float("-inf")
         self._inquiry = Inquiry(self._aggregate, self._callers, self._options.monotonic)
-        self._published = PublishedRoutes(self._writer, self._routes, self._count_error)
+        self._routes.reset()
         self._renew()
 
     def _renew(self) -> None:
@@ -157,7 +157,7 @@ class Flusher:
         if not self.sender.flush():
             return False
         self.status.flushed_through_ms = batch.until_ms
-        self._published.publish(self._now_ms(), self._options.monotonic())
+        self._routes.publish(self._now_ms(), self._options.monotonic())
         return True
 
     def _park(self) -> None:

@@ -1,4 +1,4 @@
-"""Leaves the application's routes in Redis, for processes that only serve views."""
+"""Publishes the application's routes, for processes that only serve views, and tidies up after workers that ended long ago."""
 
 from __future__ import annotations
 
@@ -11,33 +11,25 @@ from usage_middleware.store.writer import Writer
 
 logger = logging.getLogger("usage_middleware")
 
-#: How often they are written, seconds.
 ROUTES_EVERY = 3600.0
 MOST_ROUTES = 5_000
 
 
-class PublishedRoutes:
-    """Writes the routes about once an hour.
+class Routes:
+    """Does so every hour, `routes` being the endpoints of the application."""
 
-    Args:
-        writer: writes to Redis.
-        routes: the endpoints of the application.
-        count_error: counts and logs an error of theirs.
-    """
-
-    def __init__(self, writer: Writer, routes: Callable[[], Collection[str]], count_error: CountError) -> None:
-        self._writer = writer
+    def __init__(self, routes: Callable[[], Collection[str]], writer: Writer, count_error: CountError) -> None:
         self._routes = routes
+        self._writer = writer
         self._count_error = count_error
+        self.reset()
+
+    def reset(self) -> None:
+        """Publish them the next time."""
         self._published_at = float("-inf")
 
     def publish(self, now_ms: int, monotonic: float) -> None:
-        """Write them if it is time.
-
-        Args:
-            now_ms: milliseconds since the epoch.
-            monotonic: seconds that never jump.
-        """
+        """Publish them if an hour is over by `monotonic`, in seconds. Never raises."""
         if self._published_at + ROUTES_EVERY > monotonic:
             return
         self._published_at = monotonic
