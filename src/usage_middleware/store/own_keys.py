@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -60,7 +60,7 @@ def _require_signature(name: str, method: Callable[..., Any], arguments: tuple[A
 
 
 @contextmanager
-def _named(method: str, *, quoting: bool = True) -> Any:
+def _named(method: str, *, quoting: bool = True) -> Iterator[None]:
     """Raise what the key store raises under its name; without `quoting` by its type alone, since its text may hold a secret."""
     try:
         yield
@@ -77,8 +77,7 @@ def finding() -> AbstractContextManager[None]:
     Raises:
         KeyStoreError: it failed.
     """
-    found: AbstractContextManager[None] = _named("find", quoting=False)
-    return found
+    return _named("find", quoting=False)
 
 
 class OwnKeys:
