@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from usage_middleware.errors import ConfigurationError, KeyStoreError
+from usage_middleware.errors import ConfigurationError, KeyStoreError, UsageUnavailable
 from usage_middleware.store.keys import Directory, KeyInfo, KeyInfos, Owner, Resolved
 from usage_middleware.store.members import key_member, org_member
 
@@ -61,13 +61,16 @@ def _require_signature(name: str, method: Callable[..., Any], arguments: tuple[A
 
 @contextmanager
 def _named(method: str, *, quoting: bool = True) -> Iterator[None]:
-    """Raise what the key store raises under its name; without `quoting` by its type alone, since its text may hold a secret."""
+    """Raise what the key store raises under its name.
+
+    Without `quoting` by its type alone, since its text may hold a secret; but `UsageUnavailable` says what it is meant to say.
+    """
     try:
         yield
     except KeyStoreError:
         raise
     except Exception as error:
-        text = f": {error}" if quoting and str(error) else ""
+        text = f": {error}" if (quoting or isinstance(error, UsageUnavailable)) and str(error) else ""
         raise KeyStoreError(f"key store failed: {method} raised {type(error).__name__}{text}") from (error if quoting else None)
 
 
