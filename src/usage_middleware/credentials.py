@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_plus
 
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.headers import RawHeaders
 from usage_middleware.options import check_plain_function
-from usage_middleware.seen_request import RawHeaders, SeenRequest, environ_key
+from usage_middleware.seen_request import SeenRequest, environ_key
 
 #: A word for where a key is, or a function of the small request.
 Place: TypeAlias = str | Callable[[Any], str | None]
@@ -132,9 +133,15 @@ class Credentials:
             return values
         return (*values, *self._others(get("QUERY_STRING", ""), request, failed))
 
-    def in_scope(self, scope: Mapping[str, Any], request: Callable[[], SeenRequest], failed: Callable[[], object]) -> Values:
-        """What an ASGI scope has in each place. `failed` is called where a function raised, with its exception at hand."""
-        values = self._header_values(scope["headers"])
+    def in_scope(
+        self,
+        scope: Mapping[str, Any],
+        headers: RawHeaders,
+        request: Callable[[], SeenRequest],
+        failed: Callable[[], object],
+    ) -> Values:
+        """What an ASGI scope with these headers has in each place. `failed` is called as by `in_environ`."""
+        values = self._header_values(headers)
         query: bytes = scope.get("query_string") or b""
         return (*values, *self._others(query.decode("latin-1"), request, failed))
 

@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from usage_middleware.credentials import Values
+from usage_middleware.headers import RawHeaders
 from usage_middleware.options import DEFAULT_ORG
-from usage_middleware.seen_request import RawHeaders
 from usage_middleware.store.members import ANONYMOUS, UNKNOWN, UNMATCHED
 
 #: A call counts at most this much of anything: beyond it a float, and so a sorted set of Redis, is not exact, and the sum

@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
+
+from usage_middleware.headers import Headers, headers_of
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Environ: TypeAlias = dict[str, Any]
 #: The scope or the environ of a request.
 Notes: TypeAlias = Scope
-#: The headers of an ASGI scope, names in lower case.
-RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
-
-
-class Headers(Mapping[str, str]):
-    """The headers of an ASGI scope by name in any case; of a repeated one the first value."""
-
-    __slots__ = ("_raw",)
-
-    def __init__(self, raw: RawHeaders) -> None:
-        self._raw = raw
-
-    def __getitem__(self, name: str) -> str:
-        wanted = name.lower().encode("latin-1", "replace")
-        for key, value in self._raw:
-            if key.lower() == wanted:
-                return value.decode("latin-1")
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.decode("latin-1").lower() for name, _ in self._raw))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 class EnvironHeaders(Mapping[str, str]):
@@ -111,7 +89,7 @@ class ScopeRequest(SeenRequest):
     @property
     def headers(self) -> Headers:
         """The headers by name in any case; of a repeated one the first value."""
-        return Headers(self.scope["headers"])
+        return Headers(headers_of(self.scope))
 
     @property
     def state(self) -> State:

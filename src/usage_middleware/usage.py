@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Self, cast
 
+from usage_middleware import signals
+from usage_middleware.arguments import is_strict, settings_of
 from usage_middleware.capture.capture import Capture
 from usage_middleware.credentials import Credentials
-from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import NONE, DeliveryOptions, Settings, check_plain_function, retention, spool_directory
+from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
@@ -73,6 +73,8 @@ class Usage:
         journal: True writes everything into the spool before it is sent, so that a process that is killed loses no more
             than one flush interval. An fsync each flush.
         wait_replicas: how many replicas have to confirm a flush before its calls leave the memory. 0: none.
+        sigterm: "auto" has SIGTERM raise `SystemExit(143)` in the main thread where it would end the process at once, so that
+            what is left is delivered. Only the default action is replaced. False: SIGTERM is left alone.
         data_dir: where the embedded server has its data; None: `$USAGE_DATA_DIR`, else the user's own data directory.
         strict: True makes an undeclared dimension or counter an error; None: if `$USAGE_STRICT` is set or Python runs in
             development mode (`-X dev`). Else it is logged once and dropped.
@@ -118,12 +120,13 @@ class Usage:
         spool: str | os.PathLike[str] | Literal[False] | None = None,
         journal: bool = False,
         wait_replicas: int = 0,
+        sigterm: Literal["auto", False] = "auto",
         data_dir: str | os.PathLike[str] | None = None,
         strict: bool | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
-        self.settings = _settings(
+        self.settings = settings_of(
             namespace=namespace,
             dimensions=dimensions,
             counters=counters,
@@ -164,12 +167,15 @@ class Usage:
             identify=identify,
             exclude=exclude,
             credentials=self.credentials,
-            strict=_is_strict(strict),
+            strict=is_strict(strict),
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned = self.capture.finish_abandoned
+        self.recorder.await_calls = self.capture.await_calls
         self.reader = self._reports(schema, visible_endpoints)
+        if handles_sigterm(sigterm):
+            signals.exit_on_sigterm()
 
     def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
         return Recorder(
@@ -249,38 +255,3 @@ class Usage:
     def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
         found = self._directory.get_many(org_name_of(org), [name_of(one) for one in ids])
         return {key_member(key_id) for key_id in found} & set(ids)
-
-
-def _settings(
-    *,
-    dimensions: Sequence[str],
-    counters: Sequence[str],
-    rates: Mapping[str, tuple[str, str]] | None,
-    untagged: str | Mapping[str, str],
-    retention_changes: Mapping[str, Mapping[str, timedelta | int]] | None,
-    max_members: int | Mapping[str, int] | None,
-    shards: Mapping[str, int] | None,
-    **others: object,
-) -> Settings:
-    names = _names("dimensions", dimensions)
-    limits = dict.fromkeys(("endpoint", "key", "org", *names), max_members) if isinstance(max_members, int) else max_members
-    return Settings(
-        dimensions=names,
-        counters=_names("counters", counters),
-        rates=dict(rates or {}),
-        untagged=dict.fromkeys(names, untagged) if isinstance(untagged, str) else dict(untagged),
-        retention=retention(retention_changes),
-        max_members=dict(limits or {}),
-        shards=dict(shards or {}),
-        **others,  # type: ignore[arg-type]
-    )
-
-
-def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise ConfigurationError(f'{option} must be a list or tuple of names, for instance ("{given}",)')
-    return tuple(given)
-
-
-def _is_strict(strict: bool | None) -> bool:
-    return strict if strict is not None else bool(os.environ.get("USAGE_STRICT")) or sys.flags.dev_mode

@@ -30,7 +30,7 @@ def failed() -> None:
 
 def in_scope(places: Credentials, headers: Raw, query: str = "") -> Sequence[str]:
     scope = http_scope() | {"headers": headers, "query_string": query.encode()}
-    return places.in_values(places.in_scope(scope, lambda: ScopeRequest(scope, "GET", "/"), failed))
+    return places.in_values(places.in_scope(scope, headers, lambda: ScopeRequest(scope, "GET", "/"), failed))
 
 
 def in_environ(places: Credentials, headers: Raw, query: str = "") -> Sequence[str]:

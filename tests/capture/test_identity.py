@@ -13,9 +13,10 @@ from tests.capture.shells import environ
 from tests.support import raw_call
 from usage_middleware.capture.call import NOWHERE, Call, track
 from usage_middleware.capture.capture import Capture, Exclusion
-from usage_middleware.capture.identity import Caller, EnvironHeaders, Headers
+from usage_middleware.capture.identity import Caller, EnvironHeaders
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.headers import Headers
 from usage_middleware.options import Settings
 from usage_middleware.record.normalizer import Normalizer
 

@@ -313,7 +313,7 @@ def test_room_is_kept_for_known_callers(make_recorder: MakeRecorder, counted: Co
             raise ConnectionError("away")
         return {digest(0): ("acme", "key_7", True)} if digest(0) in digests else {}
 
-    limit = 400_000
+    limit = 800_000
     recorder = make_recorder(backlog_bytes=limit, resolve=resolve)
     record_call(recorder, digest(0))
     assert recorder.flush()

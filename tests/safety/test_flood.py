@@ -6,6 +6,7 @@ The full flood of the promise, 10,000 keys a second for a minute: `USAGE_FULL_SA
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,9 @@ def _no_slot_has_too_many_keys(names: set[str]) -> None:
     """Redis keys that a flood adds to a slot, by resolution."""
     slots: dict[str, int] = {}
     for name in names:
-        _, _, kind, *rest = name.split(":", 5)
-        slot = ":".join(rest[:2]) if kind in ("series", "board") else kind
-        slots[slot] = slots.get(slot, 0) + 1
+        found = re.search(r":(1m|30m|1d):\d{4}-\d\d(-\d\d(T\d\d:\d\d)?)?", name)
+        if found is not None:
+            slots[found[0]] = slots.get(found[0], 0) + 1
     assert max(slots.values()) <= 200, slots
 
 

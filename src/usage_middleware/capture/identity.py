@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import CallerId
+from usage_middleware.headers import Headers
 from usage_middleware.seen_request import (
     Environ,
     EnvironHeaders,
     EnvironRequest,
-    Headers,
     Notes,
     Scope,
     ScopeRequest,
@@ -37,7 +37,6 @@ __all__ = [
     "SeenRequest",
     "State",
     "is_async",
-    "is_preflight",
     "require_caller",
 ]
 
@@ -110,9 +109,3 @@ Identify: TypeAlias = Callable[[Any], Caller | Awaitable[Caller | None] | None]
 def is_async(function: Callable[..., Any]) -> bool:
     """True for an `async def`, a partial of one, or an object whose call is one."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-def is_preflight(scope: Scope) -> bool:
-    """True for the request that a browser sends before one to another origin."""
-    names = {name for name, _ in scope["headers"]}
-    return b"origin" in names and b"access-control-request-method" in names

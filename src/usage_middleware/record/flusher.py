@@ -62,7 +62,7 @@ class Flusher:
         self._options = options
         self._routes = Routes(routes, writer, count_error)
         self._count_error = count_error
-        self._callers = callers
+        self._inquiry = Inquiry(aggregate, callers, options.monotonic)
         self._new_sender = partial(Sender, writer, options, callers, count_error)
         self.spool = Spool(options, writer.schema.settings) if options.spool is not None else None
         self.reset()
@@ -70,8 +70,7 @@ class Flusher:
     def reset(self) -> None:
         """Start as a new worker with nothing recorded, whatever lock another thread held when this process was forked."""
         self._lock = threading.Lock()
-        #: The thread that has the lock.
-        self._owner = 0
+        self._owner = 0  # The thread that has the lock.
         self._recovery: Recovery | None = None
         if self.spool is not None:
             self.spool.after_fork_in_child()
@@ -80,18 +79,17 @@ class Flusher:
         self._disagreement = ""
         self._has_agreed = False
         self._notices = Notices(self._options.monotonic)
-        #: The worker whose status Redis has.
-        self._announced = ""
-        self._began_ms = 0
-        self._unacknowledged = 0
+        self._announced = ""  # The worker whose status Redis has.
+        self._began_ms = self._unacknowledged = 0
         self._recovered_at = float("-inf")
-        self._inquiry = Inquiry(self._aggregate, self._callers, self._options.monotonic)
         self._routes.reset()
         self._renew()
 
-    def _renew(self) -> None:
+    def _renew(self, began_ms: int | None = None) -> None:
         """Go on as a new worker with nothing on its way."""
-        self.status.worker, self._began_ms = secrets.token_hex(16), self._now_ms()
+        self._pid = os.getpid()
+        self.status.worker = secrets.token_hex(16)
+        self._began_ms = self._now_ms() if began_ms is None else began_ms
         journal = Journal(self.spool, self.status.worker) if self.spool is not None and self._options.journal else None
         self.sender = self._new_sender(self.status, journal)
 
@@ -113,8 +111,14 @@ class Flusher:
             self._began_ms = self._now_ms()
 
     def announce(self) -> None:
-        """Let readers know that this worker exists and may hold calls."""
+        """Let readers know that this worker exists and may hold calls.
+
+        It gets its name now: the process may have been copied since it was set up, by a snapshot of its machine or by a fork
+        that Python was not told of, and no two workers may have one name.
+        """
         with self._alone():
+            if self._pid != os.getpid() or self.sender.is_unused:
+                self._renew(self._began_ms)
             self._notices.spool(self.status, self.spool)
             if self._schema_fits():
                 self._heartbeat()
@@ -166,7 +170,7 @@ class Flusher:
 
     def _measure(self) -> None:
         self._aggregate.elsewhere = self.sender.bytes
-        self._aggregate.pending_elsewhere = self.sender.parked.bytes_of_pending(self._callers.known)
+        self._aggregate.pending_elsewhere = self.sender.pending_bytes
         self._unacknowledged = self.sender.calls
 
     def recover(self, going_on: Callable[[], bool], *, now: bool = False) -> None:
@@ -190,12 +194,13 @@ class Flusher:
         """False while Redis is known to be away."""
         return self.status.state == "ok"
 
-    def retire(self) -> None:
-        """Leave nothing behind in Redis, and go on as a new worker if more comes. Call it when all is settled."""
+    def retire(self) -> bool:
+        """When all is settled: leave nothing in Redis, and be a new worker if more comes. False if Redis lost what it had."""
         with self._alone():
             if (self._announced == self.status.worker or self.sender.has_journal) and self.sender.retire():
                 self._renew()
-                self._measure()
+            self._measure()
+            return self.sender.is_settled
 
     def put_aside(self) -> None:
         """Put what is not acknowledged on disk, and keep trying to deliver it. Whatever ends the process then, it is safe."""

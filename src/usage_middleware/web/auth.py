@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, cast
 
 from usage_middleware.credentials import Credentials, Place
 from usage_middleware.errors import ConfigurationError, QueryError
+from usage_middleware.headers import headers_of
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.request_keys import wsgi_text
 from usage_middleware.seen_request import EnvironRequest, ScopeRequest, SeenRequest
@@ -108,9 +109,9 @@ def _shown(credentials: Credentials, request: Any) -> Sequence[str]:
     scope = getattr(request, "scope", None)
     if isinstance(scope, MutableMapping):
         if credentials.only_headers:
-            return credentials.in_headers(scope["headers"])
+            return credentials.in_headers(headers_of(scope))
         seen: SeenRequest = ScopeRequest(scope, scope["method"], scope["path"])
-        return credentials.in_values(credentials.in_scope(scope, lambda: seen, _raise))
+        return credentials.in_values(credentials.in_scope(scope, headers_of(scope), lambda: seen, _raise))
     environ = request if isinstance(request, dict) else getattr(request, "environ", None)
     if isinstance(environ, dict):
         asked = EnvironRequest(environ, environ.get("REQUEST_METHOD", ""), wsgi_text(environ.get("PATH_INFO", "")))
