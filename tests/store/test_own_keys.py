@@ -51,7 +51,7 @@ class PositionalOnly(Table):
         (AsyncList, "keys: list must be a plain method"),
         (
             NoLimit,
-            r"keys: list is called as list\(str, after=, limit=, include_revoked=\), but takes \(org: .*argument 'after'",
+            r"keys: list is called as list\(str, after=, limit=, include_revoked=\), but takes .*argument 'after'",
         ),
         (PositionalOnly, r"keys: get is called as get\(str, str\), but takes \(org: .*too many positional arguments"),
     ],
