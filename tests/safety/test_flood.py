@@ -119,14 +119,14 @@ def test_a_flood_while_redis_is_away(make_usage: MakeUsage, clock: Clock) -> Non
         flood._customer(number)
     assert usage.flush()
     working: Any = usage._directory.resolve
-    usage.recorder._flusher._callers._resolve = _away
+    usage.recorder._flusher.sender._callers._resolve = _away
     for second in range(1, 31):
         flood.second()
         clock.advance(1)
         if second % 10 == 0:
             assert not usage.flush()
     assert flood.most_bytes < 2_000_000
-    usage.recorder._flusher._callers._resolve = working
+    usage.recorder._flusher.sender._callers._resolve = working
     assert usage.flush()
     stats = usage.recorder.stats()
     assert total(usage, "acme") == flood.customers

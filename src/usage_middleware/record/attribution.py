@@ -65,8 +65,7 @@ class Callers:
         """Whose the digests of these calls, and of other callers, are; None if the directory can't answer now."""
         self.error = ""
         asked = [key for key in keys if isinstance(key.caller, bytes)]
-        callers = {caller for caller in others if isinstance(caller, bytes)}
-        callers.update([key.caller for key in asked])
+        callers = {caller for some in ([key.caller for key in asked], others) for caller in some if isinstance(caller, bytes)}
         if not callers:
             return {}
         try:
