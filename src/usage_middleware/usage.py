@@ -171,8 +171,7 @@ class Usage:
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
-        self.recorder.finish_abandoned = self.capture.finish_abandoned
-        self.recorder.await_calls = self.capture.await_calls
+        self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
         self.reader = self._reports(schema, visible_endpoints)
         if handles_sigterm(sigterm):
             signals.exit_on_sigterm()

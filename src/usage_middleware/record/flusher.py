@@ -22,7 +22,6 @@ from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
 from usage_middleware.record.recovery import Recovery
-from usage_middleware.record.routes import Routes
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
@@ -35,8 +34,9 @@ logger = logging.getLogger("usage_middleware")
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
 PAUSE_SECONDS = 0.2
 PAUSE_STEP = 0.001
-#: How often the spool is searched, seconds.
+#: How often the spool is searched, and routes are published; seconds.
 RECOVER_EVERY = 15.0
+ROUTES_EVERY = 3600.0
 
 
 class Flusher:
@@ -87,8 +87,7 @@ class Flusher:
 
     def _renew(self, began_ms: int | None = None) -> None:
         """Go on as a new worker with nothing on its way."""
-        self._pid = os.getpid()
-        self.status.worker = secrets.token_hex(16)
+        self._pid, self.status.worker = os.getpid(), secrets.token_hex(16)
         self._began_ms = self._now_ms() if began_ms is None else began_ms
         journal = Journal(self.spool, self.status.worker) if self.spool is not None and self._options.journal else None
         self.sender = self._new_sender(self.status, journal)
@@ -111,10 +110,9 @@ class Flusher:
             self._began_ms = self._now_ms()
 
     def announce(self) -> None:
-        """Let readers know that this worker exists and may hold calls.
+        """Let readers know that this worker exists and may hold calls. It gets its name now, which no other may have.
 
-        It gets its name now: the process may have been copied since it was set up, by a snapshot of its machine or by a fork
-        that Python was not told of, and no two workers may have one name.
+        The process may have been copied before: by a snapshot of its machine, or by a fork that Python was not told of.
         """
         with self._alone():
             if self._pid != os.getpid() or self.sender.is_unused:
