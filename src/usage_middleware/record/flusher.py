@@ -22,6 +22,7 @@ from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
 from usage_middleware.record.recovery import Recovery
+from usage_middleware.record.routes import Routes
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
@@ -34,9 +35,8 @@ logger = logging.getLogger("usage_middleware")
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
 PAUSE_SECONDS = 0.2
 PAUSE_STEP = 0.001
-#: How often the spool is searched, and routes are published; seconds.
+#: How often the spool is searched, seconds.
 RECOVER_EVERY = 15.0
-ROUTES_EVERY = 3600.0
 
 
 class Flusher:
