@@ -85,6 +85,7 @@ class Usage:
 
     Attributes:
         settings: the options on which all processes must agree, checked.
+        credentials: where requests show their API keys.
         keys: the key directory.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
@@ -142,7 +143,6 @@ class Usage:
             operator_tree=operator_tree,
         )
         check_plain_function("visible_endpoints", visible_endpoints)
-        #: Where requests show their API keys.
         self.credentials = Credentials(credentials)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import threading
@@ -22,7 +21,6 @@ from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
 from usage_middleware.record.recovery import Recovery
-from usage_middleware.record.routes import Routes
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
@@ -30,13 +28,10 @@ from usage_middleware.store.driver_errors import reason, redis_errors
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 
-logger = logging.getLogger("usage_middleware")
-
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
-PAUSE_SECONDS = 0.2
-PAUSE_STEP = 0.001
-#: How often the spool is searched, seconds.
-RECOVER_EVERY = 15.0
+PAUSE_SECONDS, PAUSE_STEP = 0.2, 0.001
+#: How often the spool is searched, and routes are published; seconds.
+RECOVER_EVERY, ROUTES_EVERY = 15.0, 3600.0
 
 
 class Flusher:
@@ -60,7 +55,7 @@ class Flusher:
         self._writer = writer
         self._aggregate = aggregate
         self._options = options
-        self._routes = Routes(routes, writer, count_error)
+        self._routes = routes
         self._count_error = count_error
         self._inquiry = Inquiry(aggregate, callers, options.monotonic)
         self._new_sender = partial(Sender, writer, options, callers, count_error)
@@ -76,13 +71,11 @@ class Flusher:
             self.spool.after_fork_in_child()
             self._recovery = Recovery(self.spool, self._new_sender, self._count_error)
         self.status = OwnStatus(script=SCRIPT_SHA)
-        self._disagreement = ""
-        self._has_agreed = False
+        self._disagreement, self._has_agreed = "", False
         self._notices = Notices(self._options.monotonic)
         self._announced = ""  # The worker whose status Redis has.
         self._began_ms = self._unacknowledged = 0
-        self._recovered_at = float("-inf")
-        self._routes.reset()
+        self._recovered_at = self._published_at = float("-inf")
         self._renew()
 
     def _renew(self, began_ms: int | None = None) -> None:
@@ -159,7 +152,7 @@ class Flusher:
         if not self.sender.flush():
             return False
         self.status.flushed_through_ms = batch.until_ms
-        self._routes.publish(self._now_ms(), self._options.monotonic())
+        self._publish_routes()
         return True
 
     def _park(self) -> None:
@@ -167,8 +160,7 @@ class Flusher:
         self._measure()
 
     def _measure(self) -> None:
-        self._aggregate.elsewhere = self.sender.bytes
-        self._aggregate.pending_elsewhere = self.sender.pending_bytes
+        self._aggregate.elsewhere, self._aggregate.pending_elsewhere = self.sender.bytes, self.sender.pending_bytes
         self._unacknowledged = self.sender.calls
 
     def recover(self, going_on: Callable[[], bool], *, now: bool = False) -> None:
@@ -259,6 +251,16 @@ class Flusher:
         except redis_errors() as error:
             if not self._notices.missing_right(self.status, error):
                 self.sender.error = reason(error)
+
+    def _publish_routes(self) -> None:
+        """Every hour: the application's routes, for processes that only serve views."""
+        if self._published_at + ROUTES_EVERY > self._options.monotonic():
+            return
+        self._published_at = self._options.monotonic()
+        try:
+            self._writer.publish(list(self._routes()), self._now_ms())
+        except Exception:  # An application's routes may be anything.
+            self._count_error("routes")
 
     def _note_state(self) -> None:
         """Set the state, and log when it changes."""
