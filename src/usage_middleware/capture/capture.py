@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 from usage_middleware.capture.frameworks import routes
+from usage_middleware.capture.frameworks.framework import Route
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
@@ -111,10 +112,10 @@ class Capture:
         if len(self.apps) < _MAX_APPS and not any(known is app for known in self.apps):
             self.apps.append(app)
 
-    def routes(self) -> list[tuple[str, str]]:
-        """The public routes of the applications wrapped so far, as (method, template), without excluded paths."""
-        found = [pair for app in self.apps for pair in routes(app)]
-        return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
+    def routes(self) -> list[Route]:
+        """The routes of the applications wrapped so far, without excluded paths."""
+        found = dict.fromkeys(route for app in self.apps for route in routes(app))
+        return [route for route in found if not self.exclusion.covers(route.template)]
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
         """Count an error of this package, and log it unless that is done already. Never raises."""

@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -54,7 +54,7 @@ class Flusher:
         aggregate: Aggregate,
         options: DeliveryOptions,
         callers: Callers,
-        routes: Callable[[], Collection[str]],
+        routes: Callable[[], Mapping[str, bool]],
         count_error: CountError,
     ) -> None:
         self._writer = writer
@@ -253,9 +253,9 @@ class Flusher:
             return
         self._published_at = self._options.monotonic()
         try:
-            labels = list(self._routes())[:MOST_ROUTES]
-            if labels:
-                self._writer.publish_routes(labels, self._now_ms())
+            found = dict(list(self._routes().items())[:MOST_ROUTES])
+            if found:
+                self._writer.publish_routes(found, self._now_ms())
             self._writer.forget_debts(self._now_ms())
         except redis_errors() as error:
             logger.debug("usage: the application's routes could not be published: %s", error)

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
@@ -50,7 +50,7 @@ class Recorder:
         options: how calls are delivered.
         resolve: finds the organisation and key of a credential's digest. Called by the flusher only.
         known_keys: tells which of these ids are keys of the directory, for which the cap on members does not hold.
-        routes: the endpoints of the application. The flusher asks for them about once an hour.
+        routes: the endpoints of the application, and whether its schema lists them. The flusher asks about once an hour.
 
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
@@ -64,7 +64,7 @@ class Recorder:
         *,
         resolve: Resolve,
         known_keys: FindKnownKeys = find_none,
-        routes: Callable[[], Collection[str]] = tuple,
+        routes: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self._options = options
         self._aggregate = Aggregate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -110,7 +110,7 @@ class ReportContext:
         reader: the counters in Redis.
         directory: who the API keys belong to, for names and for keys without calls.
         now: seconds since the epoch; calls of the running second count.
-        visible_endpoints: None shows every viewer all unused endpoints.
+        visible_endpoints: None shows every viewer the unused endpoints that the application's schema lists.
         page_order: None: every page is of the list as it is now.
     """
 
@@ -157,7 +157,7 @@ class ReportSource:
         directory: Directory,
         clock: Callable[[], float],
         *,
-        own_routes: Callable[[], Collection[str]] = tuple,
+        own_routes: Callable[[], Mapping[str, bool]] = dict,
         visible_endpoints: VisibleEndpoints | None = None,
         recorder_stats: Callable[[], object] | None = None,
     ) -> None:
@@ -168,6 +168,11 @@ class ReportSource:
         self._reader = Reader(engine, schema, own_routes=own_routes)
         self._directory = directory
         self._visible_endpoints = visible_endpoints
+
+    @property
+    def depends_on(self) -> tuple[object, ...]:
+        """What its answers depend on beside counters, questions and viewers."""
+        return self.schema.settings, self._visible_endpoints, type(self._directory)
 
     def context(self, viewer: Viewer, *, now: int | None = None, page_order: PageOrder | None = None) -> ReportContext:
         """The context of one report. `now` None: by the clock, rounded up."""

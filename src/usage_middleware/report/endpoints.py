@@ -14,9 +14,10 @@ from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import midnight, rfc3339, zone
 from usage_middleware.report.context import ReportContext, ReportScope, report_scope
 from usage_middleware.report.endpoint_sums import EndpointSums, read_endpoints
-from usage_middleware.report.metrics import label_of, summed
+from usage_middleware.report.metrics import summed
 from usage_middleware.report.parameters import WINDOW, Parameters, Timezone, described
 from usage_middleware.report.timeline import Timeline, check_retained, edge_problem, not_kept, timeline, too_wide, unsupported
+from usage_middleware.report.unused import visible_labels
 from usage_middleware.report.view import Table, View, WireFields
 from usage_middleware.report.window import ALL, CUSTOM, Window, WindowReport, WindowRequest, resolve
 from usage_middleware.store.schema import CALLS, counter_field
@@ -86,7 +87,8 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     line = timeline(window, params.bucketing_size, tz) if has_buckets else Timeline([window.start], window, tz)
     _check_edges(line, settings, kind)
     usages = read_endpoints(context, scope, line)
-    unused = _unused(context, usages) if params.include_unused_endpoints else []
+    visible = visible_labels(context) if params.include_unused_endpoints else []
+    unused = [label for label in visible if label not in usages]
     if has_buckets and (len(usages) + len(unused)) * len(line.starts) > MOST_BUCKETS_IN_ALL:
         raise too_wide(f"that would be more than {MOST_BUCKETS_IN_ALL} buckets over all endpoints")
     nothing = EndpointSums([{} for _ in line.starts], 0)
@@ -129,10 +131,9 @@ def _check_edges(line: Timeline, settings: Settings, kind: CounterKind) -> None:
         raise not_kept(line.tz, window.now, settings, kind)
 
 
-def _unused(context: ReportContext, used: Mapping[str, EndpointSums]) -> list[str]:
-    labels = sorted({label_of(endpoint, context.settings) for endpoint in context.reader.routes()})
-    visible = labels if context.visible_endpoints is None else context.visible_endpoints(context.viewer, labels)
-    return [label for label in visible if label not in used]
+def _depends_on(context: ReportContext, params: EndpointsParameters) -> object:
+    """The routes are no part of the question, and no counters."""
+    return visible_labels(context) if params.include_unused_endpoints else None
 
 
 def _row(
@@ -225,6 +226,7 @@ VIEW = View(
     tables={"buckets": _table},
     wire=_wire,
     wire_fields=_wire_fields,
+    depends_on=_depends_on,
     more_codes=("unsupported_timezone", "window_too_wide"),
     is_signed=True,
     example="""{

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk
-from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.schema import Schema, route_member, since_field
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
 from usage_middleware.store.send_result import answer, failure, mark_of
@@ -237,15 +237,18 @@ class Writer:
         client = self._client()
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
-    def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
-        """Publish which endpoints the application has, for two days, to every process that serves views.
+    def publish_routes(self, routes: Mapping[str, bool], now_ms: int) -> None:
+        """Publish which endpoints the application has, and whether its schema lists them, to every process that serves views.
+
+        They are kept for two days.
 
         Raises:
             redis_errors(): as the client does.
         """
         key = self.schema.routes
         with self._client().pipeline(transaction=True) as pipeline:
-            pipeline.zadd(key, dict.fromkeys(labels, now_ms))
+            pipeline.zadd(key, {route_member(name, public): now_ms for name, public in routes.items()})
+            pipeline.zrem(key, *(route_member(name, not public) for name, public in routes.items()))
             pipeline.zremrangebyscore(key, "-inf", f"({now_ms - ROUTE_SECONDS * 1000}")
             pipeline.expire(key, ROUTE_SECONDS)
             pipeline.execute()
