@@ -67,12 +67,11 @@ def test_what_fits_runs_at_once() -> None:
 def test_a_question_waits_until_another_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_SECONDS", 20)
     budget, ended = Budget(), list[object]()
-    with ExitStack() as waiting:
-        with budget.question(ACME) as first:
-            first.charge(MOST_OF_A_VIEWER)
-            waiting.enter_context(in_thread(budget, ACME, 7, ended))
-            eventually(lambda: any(one.waits for one in budget._running))
-            assert ended == []
+    with ExitStack() as waiting, budget.question(ACME) as first:
+        first.charge(MOST_OF_A_VIEWER)
+        waiting.enter_context(in_thread(budget, ACME, 7, ended))
+        eventually(lambda: any(one.waits for one in budget._running))
+        assert ended == []
     assert ended == [7]
     assert budget._running == []
 
@@ -98,14 +97,13 @@ def test_all_viewers_together_have_a_bound() -> None:
 def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_SECONDS", 20)
     budget, ended = Budget(), list[object]()
-    with ExitStack() as waiting:
-        with budget.question(ACME) as first:
-            first.charge(MOST_OF_A_VIEWER)
-            for _ in range(MOST_WAITING):
-                waiting.enter_context(in_thread(budget, ACME, 1, ended))
-            eventually(lambda: sum(one.waits for one in budget._running) == MOST_WAITING)
-            with budget.question(ACME) as too_many, pytest.raises(Refused):
-                too_many.charge(1)
+    with ExitStack() as waiting, budget.question(ACME) as first:
+        first.charge(MOST_OF_A_VIEWER)
+        for _ in range(MOST_WAITING):
+            waiting.enter_context(in_thread(budget, ACME, 1, ended))
+        eventually(lambda: sum(one.waits for one in budget._running) == MOST_WAITING)
+        with budget.question(ACME) as too_many, pytest.raises(Refused):
+            too_many.charge(1)
     assert ended == [1] * MOST_WAITING
 
 

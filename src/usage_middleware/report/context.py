@@ -30,6 +30,10 @@ VisibleEndpoints: TypeAlias = Callable[[Viewer, list[str]], Iterable[str]]
 PageOrder: TypeAlias = Callable[[str, object, list[str]], list[str]]
 
 
+def free_of_charge(cost: int) -> None:
+    """Let every read happen at once."""
+
+
 #: The key of a key viewer that asks for another's: no call has it, since members are never empty.
 NO_KEY = ""
 
@@ -112,6 +116,7 @@ class ReportContext:
         now: seconds since the epoch; calls of the running second count.
         visible_endpoints: None shows every viewer the unused endpoints that the application's schema lists.
         page_order: None: every page is of the list as it is now.
+        charge: told what each read will cost, in Redis commands; it may wait, or raise.
     """
 
     reader: Reader
@@ -120,6 +125,7 @@ class ReportContext:
     now: int
     visible_endpoints: VisibleEndpoints | None = None
     page_order: PageOrder | None = None
+    charge: Callable[[int], object] = free_of_charge
 
     @property
     def settings(self) -> Settings:
@@ -133,7 +139,7 @@ class ReportContext:
 
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
-        return self.reader.batch(org, self.now)
+        return self.reader.batch(org, self.now, self.charge)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
@@ -174,7 +180,14 @@ class ReportSource:
         """What its answers depend on beside counters, questions and viewers."""
         return self.schema.settings, self._visible_endpoints, type(self._directory)
 
-    def context(self, viewer: Viewer, *, now: int | None = None, page_order: PageOrder | None = None) -> ReportContext:
+    def context(
+        self,
+        viewer: Viewer,
+        *,
+        now: int | None = None,
+        page_order: PageOrder | None = None,
+        charge: Callable[[int], object] = free_of_charge,
+    ) -> ReportContext:
         """The context of one report. `now` None: by the clock, rounded up."""
         return ReportContext(
             reader=self._reader,
@@ -183,6 +196,7 @@ class ReportSource:
             now=math.ceil(self.clock()) if now is None else now,
             visible_endpoints=self._visible_endpoints,
             page_order=page_order,
+            charge=charge,
         )
 
 

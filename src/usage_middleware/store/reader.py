@@ -37,9 +37,9 @@ class Reader:
         found = sorted(parse_route_member(text(member)) for member in stored)
         return {**dict(found), **self._own_routes()}
 
-    def batch(self, org: str, now: int) -> ReadBatch:
+    def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
-        return ReadBatch(self._engine.read_client, self.schema, org, now)
+        return ReadBatch(self._engine.read_client, self.schema, org, now, charge)
 
     def since(self, dimensions: Sequence[str]) -> dict[str, int]:
         """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""

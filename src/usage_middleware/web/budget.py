@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 from time import monotonic
+from weakref import WeakKeyDictionary
 
+from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.web.errors import Refused
 
-#: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. The eight questions that a
-#: page asks at once about 50 endpoints and 1,000 keys cost half of the first.
-MOST_OF_A_VIEWER, MOST_IN_ALL = 200_000, 400_000
+#: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. Eight of the dearest about
+#: 50 endpoints and 1,000 keys fit into the first; of one about 500 endpoints and 100,000 keys, one or two.
+MOST_OF_A_VIEWER, MOST_IN_ALL = 60_000, 120_000
 #: How long a question waits for others to end, seconds.
 MOST_SECONDS = 1.0
 #: How many questions of one viewer wait.
@@ -89,6 +91,14 @@ class Budget:
             return True
         of_viewer, in_all = (sum(one.cost for one in some) + cost for some in (own, self._running))
         return in_all <= MOST_IN_ALL and (of_viewer <= MOST_OF_A_VIEWER or own[0] is question)
+
+
+def budget_of(source: ReportSource) -> Budget:
+    """The budget of all usage apps of one `Usage`."""
+    return _BUDGETS.setdefault(source, Budget())
+
+
+_BUDGETS: WeakKeyDictionary[ReportSource, Budget] = WeakKeyDictionary()
 
 
 def too_much() -> Refused:

@@ -19,6 +19,7 @@ from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.admission import Admissions
 from usage_middleware.store.answer_cache import MAX_ANSWER, AnswerCache, Entry
 from usage_middleware.web.app_options import AppOptions
+from usage_middleware.web.budget import budget_of
 from usage_middleware.web.fingerprint import fingerprint
 from usage_middleware.web.http import Response
 from usage_middleware.web.limits import limit_headers, over_limit
@@ -41,6 +42,7 @@ class Views:
     def __init__(self, source: ReportSource, options: AppOptions) -> None:
         self._source = source
         self._options = options
+        self._budget = budget_of(source)
         self._admissions = Admissions(lambda: source.engine.read_client, source.schema)
         self._cache = AnswerCache(lambda: source.engine.read_client, source.schema, options.cache_seconds)
         #: Part of a cached answer's name: two deployments on one namespace may have declared different things.
@@ -81,8 +83,11 @@ class Views:
 
     def _body(self, question: _Question) -> bytes:
         view, viewer, query, shape, entry = question
-        report = view.build(self._source.context(viewer, page_order=partial(self._page_order, entry.viewer)), query.params)
-        body = csv.encode(*view.tables[query.table](report)) if shape == CSV else msgspec.json.encode(view.wire(report))
+        order = partial(self._page_order, entry.viewer)
+        # What it costs is held until the answer is encoded: until then it takes memory.
+        with self._budget.question(viewer) as running:
+            report = view.build(self._source.context(viewer, page_order=order, charge=running.charge), query.params)
+            body = csv.encode(*view.tables[query.table](report)) if shape == CSV else msgspec.json.encode(view.wire(report))
         if len(body) > MAX_ANSWER:
             raise too_large(len(body))
         return body
