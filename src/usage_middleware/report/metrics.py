@@ -174,6 +174,11 @@ def latency_report(tally: Tally, bins: Mapping[int, int]) -> LatencyReport:
     return LatencyReport(avg=tally.avg_ms, p50=_ms(bins, 50), p90=_ms(bins, 90), p95=_ms(bins, 95), p99=_ms(bins, 99))
 
 
+def percentiles_of(field: str) -> list[str]:
+    """The percentiles of a field that holds a `LatencyReport`."""
+    return [f"{field}.{name}" for name in ("p50", "p90", "p95", "p99")]
+
+
 def _ms(bins: Mapping[int, int], percent: int) -> float | None:
     found = percentile(bins, percent)
     return None if found is None else round(found / 1000, 3)

@@ -187,6 +187,10 @@ class ReadBatch:
         )
         return self._deferred(found)
 
+    def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:
+        """Several reads of this batch as one, by their names."""
+        return Deferred(self._pending, lambda: {name: found.value for name, found in asked.items()})
+
     def seen(self, dimension: str) -> Deferred[dict[str, int]]:
         """All known members of a dimension, and when each was last active, in milliseconds since the epoch."""
         found: dict[str, int] = {}
@@ -194,6 +198,12 @@ class ReadBatch:
         command = ("ZRANGE", self._schema.seen(self._org, dimension), 0, -1, "WITHSCORES")
         self._add(command, False, lambda reply: found.update((text(name), number(score)) for name, score in pairs(reply)))
         return self._deferred(found)
+
+    def seen_count(self, dimension: str) -> Deferred[int]:
+        """How many members of a dimension are known."""
+        found: list[int] = []
+        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda reply: found.append(int(reply)))
+        return self._deferred(found).map(lambda numbers: numbers[0])
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
         """As `seen`, of some members; those never seen are absent."""

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from usage_middleware.errors import QueryError
 from usage_middleware.report import csv
 from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.query import Query, parse
+from usage_middleware.report.size import check_size
 from usage_middleware.report.view import CSV, JSON, AnyView
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.admission import Admissions
-from usage_middleware.store.answer_cache import MAX_ANSWER, AnswerCache, Entry
+from usage_middleware.store.answer_cache import AnswerCache, Entry
 from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.budget import budget_of
 from usage_middleware.web.fingerprint import fingerprint
@@ -88,23 +88,13 @@ class Views:
         with self._budget.question(viewer) as running:
             report = view.build(self._source.context(viewer, page_order=order, charge=running.charge), query.params)
             body = csv.encode(*view.tables[query.table](report)) if shape == CSV else msgspec.json.encode(view.wire(report))
-        if len(body) > MAX_ANSWER:
-            raise too_large(len(body))
+        check_size(len(body))
         return body
 
     def _page_order(self, viewer: str, org: str, question: object, names: list[str]) -> list[str]:
         entry = Entry(org, viewer, _digest(("order", viewer, question)))
         body, _ = self._cache.answer(entry, partial(msgspec.json.encode, names))
         return msgspec.json.decode(body, type=list[str])
-
-
-def too_large(size: int) -> QueryError:
-    """The error of an answer that nobody should have to download."""
-    return QueryError(
-        "answer_too_large",
-        f"The answer would have {size / 1e6:.1f} MB, and {MAX_ANSWER / 1e6:.0f} MB are possible: ask for pages with limit= and "
-        "offset=, where the view has them, for a shorter window or wider buckets.",
-    )
 
 
 def _who(viewer: Viewer) -> tuple[str, ...]:
