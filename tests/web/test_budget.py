@@ -110,7 +110,7 @@ def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_child_of_a_fork_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = Budget()
     budget._changed.acquire()
-    monkeypatch.setattr(module.os, "getpid", lambda: -1)
+    monkeypatch.setattr(module, "getpid", lambda: -1)
     with budget.question(ACME) as question:
         question.charge(5)
     assert budget._running == []

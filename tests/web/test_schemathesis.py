@@ -22,6 +22,7 @@ from usage_middleware import Usage
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.view import AnyView
 from usage_middleware.web import mount_usage, usage_app, usage_wsgi_app
+from usage_middleware.web.auth import Sees
 from usage_middleware.web.flask import usage_blueprint
 
 #: Cases for each view, in each of two modes: what the schema allows, and what it does not.
@@ -58,7 +59,7 @@ SHELLS = {
     "flask": Shell(_blueprint, WSGI, "/usage"),
 }
 #: Who looks: the key that is shown, and what it may see.
-VIEWERS = {"customer": (ACME, "org"), "key viewer": (ACME, "key"), "operator": (OPERATOR, "org")}
+VIEWERS: dict[str, tuple[str, Sees]] = {"customer": (ACME, "org"), "key viewer": (ACME, "key"), "operator": (OPERATOR, "org")}
 
 
 @pytest.fixture(scope="module")

@@ -156,4 +156,4 @@ def _inflated(packed: bytes) -> bytes | None:
         body = unpacking.decompress(packed, MAX_ANSWER + 1)
     except zlib.error:
         return None
-    return body if unpacking.eof else None
+    return body if unpacking.eof and not unpacking.unused_data else None

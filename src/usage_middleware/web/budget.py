@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import getpid
 from threading import Condition
 from time import monotonic
 from weakref import WeakKeyDictionary
@@ -47,7 +47,7 @@ class Budget:
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._changed = Condition()
         #: In the order in which they began.
         self._running: list[Question] = []
@@ -55,7 +55,7 @@ class Budget:
     @contextmanager
     def question(self, viewer: Viewer) -> Iterator[Question]:
         """A question of a viewer, while it runs."""
-        if self._pid != os.getpid():
+        if self._pid != getpid():
             # In the child of a fork: another thread of the parent may have held the lock.
             self._reset()
         question = Question(self, viewer)

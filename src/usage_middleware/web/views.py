@@ -114,7 +114,8 @@ def _shape_headers(view: AnyView, shape: str) -> Mapping[str, str]:
 
 
 def _digest(key: object) -> str:
-    return blake2b(msgspec.json.encode(key), digest_size=16).hexdigest()
+    # Not as JSON: names of organisations may be no Unicode.
+    return blake2b(ascii(key).encode(), digest_size=16).hexdigest()
 
 
 def _signed(body: bytes, request_id: str, now: float) -> bytes:
