@@ -17,7 +17,7 @@ from usage_middleware.store.answer_cache import MAX_ANSWER
 from usage_middleware.store.members import key_member
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.web import budget
-from usage_middleware.web.budget import budget_of
+from usage_middleware.web.budget import MOST_OF_A_VIEWER, budget_of
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -169,6 +169,31 @@ def test_what_is_cached_costs_nothing(one_api: Api, usage: Usage) -> None:
     whole = one_api.get("/by-key").json
     with budget_of(usage.reader).question(Viewer.organization("acme")):
         assert one_api.get("/by-key").json == whole
+
+
+#: What a page asks at once.
+PAGE = (
+    "/summary?period=30d",
+    "/?timeframe=30d",
+    "/series?group=endpoint&granularity=day",
+    "/series?group=endpoint&measure=p95&granularity=day",
+    "/series?group=key&granularity=day",
+    "/by-group?group=key&range=30d",
+    f"/endpoints?{DAYS}&timezone=Asia/Kolkata",
+    "/by-key?period=30d",
+)
+
+
+def test_the_questions_of_a_page_fit_into_the_budget(one_api: Api, usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1000):
+        caller = "acme", key_member(f"many_{number}")
+        record_call(usage.recorder, caller, f"GET /v1/{number % 50}", ("search", "eth"), 200, 8_000, 100, (10, 8, 6))
+    assert usage.flush()
+    costs: list[int] = []
+    monkeypatch.setattr(budget.Budget, "charge", lambda _, question, cost: costs.append(cost))
+    for path in PAGE:
+        assert one_api.get(path).status == 200
+    assert MOST_OF_A_VIEWER / 4 < sum(costs) < MOST_OF_A_VIEWER
 
 
 def test_programs_have_no_budget(usage: Usage, make_usage: Callable[..., Usage], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ _BATCH = 500
 #: How many members one ZUNION may read, if all of them are in every slot: it keeps other clients waiting.
 _MOST_UNITED = 300_000
 #: How many members of a reply, and how many keys of a union, cost as much as a command.
-_MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 8
+_MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
 

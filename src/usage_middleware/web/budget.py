@@ -13,9 +13,9 @@ from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.web.errors import Refused
 
-#: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. Eight of the dearest about
-#: 50 endpoints and 1,000 keys fit into the first; of one about 500 endpoints and 100,000 keys, one or two.
-MOST_OF_A_VIEWER, MOST_IN_ALL = 60_000, 120_000
+#: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. The eight questions of a
+#: page about 50 endpoints and 1,000 keys fit into the first; of those about 500 endpoints and 100,000 keys, one to three.
+MOST_OF_A_VIEWER, MOST_IN_ALL = 40_000, 80_000
 #: How long a question waits for others to end, seconds.
 MOST_SECONDS = 1.0
 #: How many questions of one viewer wait.
