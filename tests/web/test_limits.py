@@ -236,11 +236,12 @@ def test_one_ipv6_network_is_one_address() -> None:
 
 
 def peer(usage: Usage, address: str) -> Callable[..., int]:
+    from usage_middleware.credentials import Credentials
     from usage_middleware.web.app_options import AppOptions
     from usage_middleware.web.handler import Handler
     from usage_middleware.web.http import Request
 
-    handler = Handler(usage.reader, lambda _: None, AppOptions())
+    handler = Handler(usage.reader, lambda _: None, AppOptions(), Credentials())
     headers = {"x-forwarded-for": "198.51.100.1", "forwarded": "for=198.51.100.1"}
 
     def ask() -> int:

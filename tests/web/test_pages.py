@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from usage_middleware import Viewer
+from usage_middleware.credentials import Credentials
 from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.handler import Handler
 from usage_middleware.web.http import Request, Response, json_response
@@ -41,7 +42,7 @@ def ask(usage: Usage) -> Ask:
         "/forgot": Page(who, is_public=True, cache_control="public"),
         "/fails": Page(fails, is_public=True, cache_control="public"),
     }
-    handler = Handler(usage.reader, lambda viewer: viewer, AppOptions(), pages)
+    handler = Handler(usage.reader, lambda viewer: viewer, AppOptions(), Credentials(), pages)
 
     def ask(path: str, viewer: Viewer | None = None, method: str = "GET") -> Response:
         return handler.answer(Request(method, path), viewer)
@@ -53,7 +54,7 @@ def test_a_public_page_is_for_everybody_and_auth_is_not_asked(usage: Usage) -> N
     def auth(_: object) -> Any:
         pytest.fail("a public page needs no viewer")
 
-    handler = Handler(usage.reader, auth, AppOptions(), {"/style.css": Page(style, is_public=True)})
+    handler = Handler(usage.reader, auth, AppOptions(), Credentials(), {"/style.css": Page(style, is_public=True)})
     response = handler.answer(Request("GET", "/style.css"), None)
     assert (response.status, response.body, response.headers["Content-Type"]) == (200, b"body {}", "text/css")
 

@@ -8,7 +8,7 @@ import flask
 
 from usage_middleware.request_keys import USAGE_APP, leave_out
 from usage_middleware.web.app_options import AppOptions, UsageAppOptions
-from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.wsgi import request_of
 
@@ -31,7 +31,8 @@ def usage_blueprint(
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler = Handler(usage.reader, require_auth(auth), AppOptions(**options))
+    authenticate = require_auth(auth, usage.credentials)
+    handler = Handler(usage.reader, authenticate, AppOptions(**options), places_of(authenticate, usage.credentials))
     blueprint = flask.Blueprint(name, __name__)
 
     def answer(path: str = "", **_: Any) -> flask.Response:

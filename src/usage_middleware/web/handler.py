@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from usage_middleware import credentials
+from usage_middleware.credentials import Credentials
 from usage_middleware.errors import QueryError
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.health import health
@@ -39,25 +39,35 @@ class HasReports(Protocol):
     def reader(self) -> ReportSource:
         """Where its reports come from."""
 
+    @property
+    def credentials(self) -> Credentials:
+        """Where requests show their API keys."""
+
 
 class Handler:
     """Answers every request: the views, `/openapi.json`, `/health`, and further `pages` by their paths.
 
-    `auth` gets the shell's own request, and says who looks.
+    `auth` gets the shell's own request, and says who looks; API keys are in these `places`.
     """
 
     def __init__(
-        self, source: ReportSource, auth: Auth, options: AppOptions, pages: Mapping[str, Page] = MappingProxyType({})
+        self,
+        source: ReportSource,
+        auth: Auth,
+        options: AppOptions,
+        places: Credentials,
+        pages: Mapping[str, Page] = MappingProxyType({}),
     ) -> None:
         self._source = source
         self._settings = source.schema.settings
         self._auth = auth
+        self._places = places
         self._options = options
         self._cors = Cors(options.allow_origins, options.allow_credentials)
         self._addresses = RefusedAddresses()
         self._attempts = attempts_of(source)
         self._audit = Audit(options.on_access)
-        self._vary = ", ".join(("Accept", "Origin", "Cookie", *_credential_headers(auth)))
+        self._vary = ", ".join(("Accept", "Origin", "Cookie", *places.headers))
         views = Views(source, options)
         self._pages = {
             **{view.path: Page(partial(views.answer, view), view.name, error_fields=view.error_fields) for view in VIEWS},
@@ -68,6 +78,7 @@ class Handler:
 
     def answer(self, request: Request, own: Any) -> Response:
         """The response to any request; `own` is the shell's, for `auth`. It never raises."""
+        request = request._replace(query=self._places.without_secrets(request.query))
         page = self._pages.get(request.path.removesuffix("/") or "/")
         visit = Visit(request, f"req_{secrets.token_hex(16)}")
         if request.method == "OPTIONS" and self._cors.is_on:
@@ -156,9 +167,3 @@ def viewer_from(auth: Auth, own: Any) -> Viewer:
     if isinstance(found, Viewer):
         return found
     raise unauthenticated() if found is None else not_a_viewer(found)
-
-
-def _credential_headers(auth: object) -> tuple[str, ...]:
-    """The headers that decide who looks: those that an `auth` names, else those of API keys."""
-    named: tuple[str, ...] = getattr(auth, "credential_headers", credentials.HEADERS)
-    return named

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketClose
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.request_keys import USAGE_APP, leave_out
 from usage_middleware.web.app_options import AppOptions, UsageAppOptions
-from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.http import Request
 
@@ -41,7 +41,9 @@ def usage_app(usage: HasReports, *, auth: Auth | None, **options: Unpack[UsageAp
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler = Handler(usage.reader, partial(_ask, require_auth(auth, may_be_async=True)), AppOptions(**options))
+    authenticate = require_auth(auth, usage.credentials, may_be_async=True)
+    places = places_of(authenticate, usage.credentials)
+    handler = Handler(usage.reader, partial(_ask, authenticate), AppOptions(**options), places)
     app = Starlette()
     vars(app)[USAGE_APP] = True
     app.router = Router(redirect_slashes=False, default=_shell(handler))

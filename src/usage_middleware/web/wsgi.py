@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from usage_middleware.request_keys import leave_out, wsgi_text
 from usage_middleware.web.app_options import AppOptions, UsageAppOptions
-from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.http import Request
 
@@ -29,7 +29,8 @@ def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, **options: Unpack[Us
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler = Handler(usage.reader, require_auth(auth), AppOptions(**options))
+    authenticate = require_auth(auth, usage.credentials)
+    handler = Handler(usage.reader, authenticate, AppOptions(**options), places_of(authenticate, usage.credentials))
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave_out(environ)
