@@ -12,6 +12,7 @@ from usage_middleware import signals
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
+from usage_middleware.capture.files import sent_by_server
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, require_caller
 from usage_middleware.capture.templates import relative_path
@@ -163,7 +164,8 @@ class _ScopeCall(Call):
                 self._began = message
                 last = False
             else:
-                last = self._saw_file(kind, message)
+                sent, last = sent_by_server(kind, message, self._began)
+                self.sent += sent
         except Exception:
             self.capture.count_error("message unreadable")
             last = False
@@ -176,23 +178,6 @@ class _ScopeCall(Call):
         else:
             await self._ask()
         return returned
-
-    def _saw_file(self, kind: str, message: Message) -> bool:
-        """Count the bytes of a file that the server sends by itself. True for the last message of a response."""
-        if kind == "http.response.pathsend":
-            self.sent += self._content_length()
-            return True
-        if kind == "http.response.zerocopysend":
-            count = message.get("count")
-            self.sent += self._content_length() if count is None else count
-            return not message.get("more_body")
-        return False
-
-    def _content_length(self) -> int:
-        for name, value in () if self._began is None else self._began.get("headers", ()):
-            if name.lower() == b"content-length":
-                return int(value)
-        return 0
 
     async def failed(self, error: BaseException) -> None:
         """The application raised: 500, or 499 if it did because the client left. A status that was sent stays."""
