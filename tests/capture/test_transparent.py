@@ -273,7 +273,10 @@ def test_a_wsgi_application_that_answers_with_no_iterable(body: Any) -> None:
 
 def test_a_wsgi_application_that_answers_with_more_than_an_iterable() -> None:
     class Response:
-        """As Django's, which a caller in Python may ask for all of it."""
+        """As Django's, which a caller in Python may ask for more."""
+
+        status_code = 200
+        _private = 1
 
         def __iter__(self) -> Iterator[bytes]:
             return iter([b"ok"])
@@ -287,7 +290,10 @@ def test_a_wsgi_application_that_answers_with_more_than_an_iterable() -> None:
 
     wrapped: Any = WSGIUsageMiddleware(app, Usage())
     body = wrapped(environ(), lambda *_: None)
-    assert bytes(body) == bytes(Response())
+    assert (body.status_code, bytes(body)) == (200, bytes(Response()))
+    assert not hasattr(body, "nothing")
+    assert not hasattr(body, "_private")
+    assert not hasattr(body, "__len__")
     assert list(body) == [b"ok"]
 
 
