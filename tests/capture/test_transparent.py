@@ -258,6 +258,25 @@ def test_a_malformed_message_passes_as_it_is(kind: str, message: Any) -> None:
     assert sent[0] is message
 
 
+def test_a_receive_that_fails_does_not_replace_what_the_application_raised() -> None:
+    """It is asked whether the client has left. FastAPI's tests have one that is no `Exception`."""
+
+    class Refused(BaseException):
+        """Nobody should have asked."""
+
+    async def receive() -> Any:
+        raise Refused
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    usage = Usage()
+    wrapped: Any = UsageMiddleware(app, usage)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(wrapped(http_scope(), receive, None))
+    assert [seen.status for seen in usage.recording.seen] == [500]
+
+
 @pytest.mark.parametrize("body", [None, 7, object()])
 def test_a_wsgi_application_that_answers_with_no_iterable(body: Any) -> None:
     usage = Usage()
