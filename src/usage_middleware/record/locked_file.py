@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Self
 from zlib import crc32
 
+from usage_middleware.store.private_files import open_private
+
 if sys.platform != "win32":
     import fcntl
 
@@ -40,7 +42,7 @@ class LockedFile:
     def create(cls, path: Path, records: Iterable[bytes]) -> Self:
         """Write a new file, have it on disk, then give it its name, in place of the file of that name."""
         unfinished = path.with_name(path.name + UNFINISHED)
-        file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        file = open_private(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         made = cls(path, file)
         try:
             _lock(file)
@@ -61,7 +63,7 @@ class LockedFile:
     def claim(cls, path: Path) -> Self | None:
         """Open and lock a file; None if another process has it, or it is gone."""
         try:
-            file = os.open(path, os.O_RDWR)
+            file = open_private(path, os.O_RDWR)
         except FileNotFoundError:
             return None
         try:

@@ -42,10 +42,13 @@ from usage_middleware.record.spool_format import (
     encode,
     encode_header,
 )
+from usage_middleware.store.private_files import make_private, open_private
 
 SUFFIX = ".calls"
 #: How much is written to find out whether there is room.
 TRIED_BYTES = 4096
+#: The end of that file's name.
+_TRIED = ".try"
 #: A file that is still unfinished after this time was abandoned, seconds.
 UNFINISHED_SECONDS = 3600
 
@@ -77,9 +80,10 @@ class Spool:
 
     def why_unwritable(self) -> str:
         """Try to write to the directory, and to lock a file there; why that is not possible, empty if it is."""
-        path = self.directory / f"{self._settings.namespace}.{os.getpid()}.try"
+        path = self.directory / f"{self._settings.namespace}.{os.getpid()}{_TRIED}"
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.directory, _is_ours)
+            os.close(open_private(path, os.O_RDWR | os.O_CREAT))
             path.write_bytes(bytes(TRIED_BYTES))
             file = LockedFile.claim(path)
             if file is not None:
@@ -97,7 +101,7 @@ class Spool:
 
     def create(self, worker: str, entries: Iterable[SpoolRecord]) -> LockedFile:
         """Write a worker's file, in place of the one it has."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.directory, _is_ours)
         head = SpoolHeader(self._settings.namespace, worker, self._settings.dimensions, self._settings.counters)
         path = self.directory / f"{self._settings.namespace}.{worker}{SUFFIX}"
         file = LockedFile.create(path, (encode_header(head), *map(encode, entries)))
@@ -160,3 +164,7 @@ class Spool:
             with suppress(OSError):
                 used += path.stat().st_size
         return self._options.backlog_bytes - used
+
+
+def _is_ours(name: str) -> bool:
+    return name.endswith((SUFFIX, SUFFIX + UNFINISHED, _TRIED))
