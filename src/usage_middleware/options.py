@@ -67,6 +67,7 @@ class Settings:
     max_members: Mapping[str, int] = field(default_factory=lambda: DEFAULT_MAX_MEMBERS)
     shards: Mapping[str, int] = field(default_factory=dict)
     operator_tree: bool = True
+    max_unknown_orgs: int = 10_000
 
     def __post_init__(self) -> None:
         _check_namespace(self.namespace)
@@ -79,6 +80,8 @@ class Settings:
         _check_positive("max_members", self.max_members, ("endpoint", "key", "org", *self.dimensions))
         _check_positive("shards", self.shards, ("endpoint", "key", "org", *self.dimensions))
         resolutions(self.slot_minutes)
+        if isinstance(self.max_unknown_orgs, bool) or not isinstance(self.max_unknown_orgs, int) or self.max_unknown_orgs < 1:
+            raise ConfigurationError(f"max_unknown_orgs must be a whole number of at least 1, not {self.max_unknown_orgs!r}")
 
     @property
     def layers(self) -> Resolutions:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.report.reconcile import Reconciliation
     from usage_middleware.store.keys import Directory
+    from usage_middleware.store.pepper import PepperOption
 
 
 class Usage:
@@ -43,7 +44,9 @@ class Usage:
         identify: callable(request) -> Caller or None, run after the application has answered; None: the key in
             `x-api-key`, `apikey` or `Authorization: Bearer`.
         keys: a key store of your own: an object with the methods of `store.keys.Directory`; None: the directory in Redis.
-        pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis.
+        pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis, where whoever
+            reads Redis can test guesses of weak keys. `(new, old)` goes over from an old one as keys are seen; None in it is
+            the one in Redis.
         dimensions: what calls may be tagged with.
         counters: what may be counted in a call.
         rates: name -> (counter, counter): a ratio of two counters, 0.0 where the second is 0.
@@ -60,6 +63,8 @@ class Usage:
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
         operator_tree: False saves the counters of all organisations together.
+        max_unknown_orgs: how many organisations that the key directory does not know have counters of their own; beyond it
+            they count as `(other)` in the operator's tree.
         backlog_bytes: how much memory unsent calls may take.
         shutdown_timeout: how long the last delivery may take, seconds.
         spool: a directory for what can't be delivered at shutdown; the next process of this machine sends it, once. None:
@@ -91,7 +96,7 @@ class Usage:
         namespace: str = "usage",
         identify: Identify | None = None,
         keys: Directory | None = None,
-        pepper: bytes | str | None = None,
+        pepper: PepperOption = None,
         dimensions: Sequence[str] = (),
         counters: Sequence[str] = (),
         rates: Mapping[str, tuple[str, str]] | None = None,
@@ -106,6 +111,7 @@ class Usage:
         max_members: int | Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
         operator_tree: bool = True,
+        max_unknown_orgs: int = 10_000,
         backlog_bytes: int = 64_000_000,
         shutdown_timeout: float = 5.0,
         spool: str | os.PathLike[str] | Literal[False] | None = None,
@@ -129,6 +135,7 @@ class Usage:
             max_members=max_members,
             shards=shards,
             operator_tree=operator_tree,
+            max_unknown_orgs=max_unknown_orgs,
         )
         check_plain_function("visible_endpoints", visible_endpoints)
         schema = Schema(self.settings)
@@ -137,7 +144,7 @@ class Usage:
         #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         self.recorder = Recorder(
-            Writer(lambda: self.engine.client, schema),
+            Writer(lambda: self.engine.client, schema, self.engine.damage),
             DeliveryOptions(
                 flush_interval=flush_interval,
                 backlog_bytes=backlog_bytes,
@@ -149,6 +156,7 @@ class Usage:
             ),
             resolve=self.keys.resolve if isinstance(self.keys, KeyDirectory) else partial(resolve_members, self.keys),
             known_keys=self._known_keys,
+            known_orgs=self._known_orgs,
             routes=self.routes,
         )
         self.capture = Capture(
@@ -230,6 +238,12 @@ class Usage:
     def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
         found = self.keys.get_many(org_name_of(org), [name_of(one) for one in ids])
         return {key_member(key_id) for key_id in found} & set(ids)
+
+    def _known_orgs(self, orgs: Collection[str]) -> set[str]:
+        names = {org_name_of(org): org for org in orgs}
+        if isinstance(self.keys, KeyDirectory):
+            return {names[name] for name in self.keys.known_orgs(names)}
+        return {org for name, org in names.items() if self.keys.count(name)}
 
 
 def _settings(

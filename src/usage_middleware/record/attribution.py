@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from usage_middleware.events import ANONYMOUS_CALLER, CallerId, CallKey, Cells
 from usage_middleware.gil import yielding
+from usage_middleware.record.admission import Admission
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.overflow import FindKnownKeys
-from usage_middleware.store.driver_errors import reason, redis_errors
+from usage_middleware.store.driver_errors import is_wrong_type, reason, redis_errors
 from usage_middleware.store.keys import Resolved
 from usage_middleware.store.members import UNMATCHED
 
@@ -24,10 +25,12 @@ class Callers:
     """Asks the key directory. It may be the application's own, and raise anything.
 
     Attributes:
+        admission: which organisations get a tree of their own.
         error: why it could not be asked the last time, if Redis was the reason.
     """
 
-    def __init__(self, resolve: Resolve, known_keys: FindKnownKeys, count_error: CountError) -> None:
+    def __init__(self, resolve: Resolve, known_keys: FindKnownKeys, count_error: CountError, admission: Admission) -> None:
+        self.admission = admission
         self._resolve = resolve
         self._known_keys = known_keys
         self._count_error = count_error
@@ -43,7 +46,10 @@ class Callers:
             found = self._resolve(digests)
             return {digest: found.get(digest, (*ANONYMOUS_CALLER, False)) for digest in digests}
         except redis_errors() as error:
-            self.error = reason(error)
+            # Where the directory is damaged, Redis is not away: calls of credentials wait alone.
+            self.error = "" if is_wrong_type(error) else reason(error)
+            if not self.error:
+                self._count_error("resolve")
         except Exception:
             self._count_error("resolve")
         return None

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
+from usage_middleware.record.admission import Admission, FindKnownOrgs, find_no_orgs
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, Resolve
 from usage_middleware.record.flush_thread import GRACE_SECONDS, LAST_SECONDS, FlushThread
@@ -32,9 +33,11 @@ _MEANINGS = {
     "flush": "a flush failed, and is tried again",
     "journal": "the journal can't be written; check the disk",
     "known_keys": "the key directory can't tell which keys are its own",
+    "known_orgs": "the key directory can't tell which organisations are its own",
     "resolve": "the key directory can't tell whose credentials these are; their calls wait",
     "routes": "the application's routes can't be listed",
     "spool": "a file in the spool can't be read or written; check the disk",
+    "spool damaged": "a file in the spool is damaged; what can be read of it is sent, and the file is kept as *.damaged",
     "thread": "no thread can be started; calls are delivered when the recorder is closed",
 }
 
@@ -50,6 +53,7 @@ class Recorder:
         options: how calls are delivered.
         resolve: finds the organisation and key of a credential's digest. Called by the flusher only.
         known_keys: tells which of these ids are keys of the directory, for which the cap on members does not hold.
+        known_orgs: tells which of these organisations the directory knows. The others are capped.
         routes: the endpoints of the application. The flusher asks for them about once an hour.
 
     Attributes:
@@ -64,6 +68,7 @@ class Recorder:
         *,
         resolve: Resolve,
         known_keys: FindKnownKeys = find_none,
+        known_orgs: FindKnownOrgs = find_no_orgs,
         routes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._options = options
@@ -78,7 +83,8 @@ class Recorder:
         )
         self.take = self._aggregate.take
         self.finish_abandoned: Callable[[], object] = lambda: None
-        callers = Callers(resolve, known_keys, self.count_error)
+        admission = Admission(writer, known_orgs, options.clock, options.monotonic, self.count_error)
+        callers = Callers(resolve, known_keys, self.count_error, admission)
         self._flusher = Flusher(writer, self._aggregate, options, callers, routes, self.count_error)
         self._reset()
         fork.recorders.add(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from usage_middleware.events import CallerId
+from usage_middleware.events import CallerId, Cells, calls_in
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Batch
 from usage_middleware.record.attribution import Callers, CountError, put
@@ -16,7 +16,7 @@ from usage_middleware.record.parked import Parked
 from usage_middleware.record.spool import Spool
 from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.keys import Resolved
-from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 
@@ -86,12 +86,25 @@ class Sender:
         self._has_new_calls = bool(batch.cells)
         self.parked.park(batch.cells, batch.dropped)
         cells, dropped, _ = self.parked.drain()
+        cells = self._admit(cells, asking=asking)
         who = None
         if asking:
             who = self._callers.find({key.caller for key in cells} | set(dropped))
             self.error = self._callers.error or self.error
         self.parked.park(put(cells, who, self.outbox), {})
         self._drop(dropped, who or {})
+
+    def _admit(self, cells: Cells, *, asking: bool) -> Cells:
+        """Put calls of organisations without a tree under `(other)`; those that nobody could be asked about stay parked."""
+        cells, waiting, refused = self._callers.admission.sort(cells, asking=asking)
+        self.parked.park(waiting, {})
+        self._status.refused += refused
+        if self._writer.schema.settings.operator_tree:
+            return cells
+        others = calls_in({key: cells.pop(key) for key in list(cells) if key.owner[0] == OTHER})
+        if others:
+            self.drop(OTHER, others)
+        return cells
 
     def drop(self, org: str, calls: int) -> None:
         """Note in the status that calls will never be counted."""
@@ -103,7 +116,7 @@ class Sender:
             if isinstance(caller, bytes) and caller not in who:
                 self.parked.park({}, {caller: calls})
                 continue
-            org = who[caller][0] if isinstance(caller, bytes) else caller[0]
+            org = who[caller][0] if isinstance(caller, bytes) else self._callers.admission.place(caller[0])
             self.outbox.drop(org, calls)
             if org == OPERATOR:
                 self._status.dropped_unresolved += calls

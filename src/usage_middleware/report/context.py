@@ -147,6 +147,7 @@ class ReportSource:
     Attributes:
         engine: the connection to Redis.
         clock: seconds since the epoch.
+        directory: the key directory.
         recorder_stats: what the recorder of this process says of itself; None where it has none.
     """
 
@@ -166,14 +167,14 @@ class ReportSource:
         self.clock = clock
         self.recorder_stats = recorder_stats
         self._reader = Reader(engine, schema, own_routes=own_routes)
-        self._directory = directory
+        self.directory = directory
         self._visible_endpoints = visible_endpoints
 
     def context(self, viewer: Viewer, *, now: int | None = None, page_order: PageOrder | None = None) -> ReportContext:
         """The context of one report. `now` None: by the clock, rounded up."""
         return ReportContext(
             reader=self._reader,
-            directory=self._directory,
+            directory=self.directory,
             viewer=viewer,
             now=math.ceil(self.clock()) if now is None else now,
             visible_endpoints=self._visible_endpoints,

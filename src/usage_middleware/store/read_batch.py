@@ -11,9 +11,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
+from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
+    Note,
     add_bins,
     add_block,
     add_board,
@@ -21,9 +24,7 @@ from usage_middleware.store.replies import (
     add_key_board,
     add_member_scores,
     add_scores,
-    number,
-    pairs,
-    text,
+    add_seen,
 )
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
@@ -41,11 +42,16 @@ _FEW_FIELDS = 64
 
 
 class _Read(NamedTuple):
-    """One command; `add` takes its reply."""
+    """One command; `add` takes its reply, and what to call with the name of a damaged number."""
 
     command: tuple[object, ...]
     is_open: bool
-    add: Callable[[Any], None]
+    add: Callable[[Note, Any], None]
+
+    @property
+    def keys(self) -> tuple[object, ...]:
+        """The Redis keys that it reads."""
+        return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 
 class _Pending(list[_Read]):
@@ -95,8 +101,9 @@ class _BlockRead(NamedTuple):
 class ReadBatch:
     """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again."""
 
-    def __init__(self, client: Any, schema: Schema, org: str, now: int) -> None:
+    def __init__(self, client: Any, schema: Schema, org: str, now: int, damage: DamageLog | None = None) -> None:
         self._client = client
+        self._damage = damage or DamageLog()
         self._schema = schema
         self._org = org
         self._now = now
@@ -171,7 +178,7 @@ class ReadBatch:
         """All known members of a dimension, and when each was last active, in milliseconds since the epoch."""
         found: dict[str, int] = {}
         command = ("ZRANGE", self._schema.seen(self._org, dimension), 0, -1, "WITHSCORES")
-        self._add(command, False, lambda reply: found.update((text(name), number(score)) for name, score in pairs(reply)))
+        self._add(command, False, partial(add_seen, found))
         return self._deferred(found)
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
@@ -198,15 +205,35 @@ class ReadBatch:
         with self._client.pipeline(transaction=transaction) as pipe:
             for read in reads:
                 pipe.execute_command(*read.command)
-            replies = pipe.execute()
+            replies = pipe.execute(raise_on_error=False)
         for read, reply in zip(reads, replies, strict=True):
-            read.add(reply)
+            if isinstance(reply, Exception):
+                self._read_apart(read, reply)
+            else:
+                read.add(self._note(read.keys), reply)
 
-    def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Any], None]) -> None:
+    def _read_apart(self, read: _Read, error: Exception) -> None:
+        """Leave out a Redis key that holds another type, and read those that were to be read with it.
+
+        Raises:
+            redis_errors(): it is another error.
+        """
+        if not is_wrong_type(error):
+            raise error
+        if len(read.keys) == 1:
+            self._damage.note(str(read.keys[0]), "holds another type")
+            return
+        self._run([read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys], transaction=False)
+
+    def _note(self, keys: tuple[object, ...]) -> Note:
+        where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
+        return lambda name: self._damage.note(where, f"the number of {name:.100}")
+
+    def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
         self.keys += 1
         self._pending.append(_Read(command, is_open, add))
 
-    def _add_union(self, slots: Sequence[Slot], key: Callable[[str, SlotNames], str], add: Callable[[Any], None]) -> None:
+    def _add_union(self, slots: Sequence[Slot], key: Callable[[str, SlotNames], str], add: Callable[[Note, Any], None]) -> None:
         for is_open in (False, True):
             keys = [key(slot.resolution.name, self._names(slot)) for slot in slots if self._is_open(slot) is is_open]
             if keys:

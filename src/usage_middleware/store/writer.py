@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.driver_errors import is_missing_right, redis_errors
+from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.driver_errors import is_missing_right, is_wrong_type, redis_errors
+from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk, longest_kept
 from usage_middleware.store.schema import Schema, since_field
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
@@ -41,10 +43,15 @@ class Disagreement(Exception):
 
 
 class Writer:
-    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one."""
+    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one.
 
-    def __init__(self, client: Callable[[], Any], schema: Schema) -> None:
+    Attributes:
+        damage: what was found damaged in Redis.
+    """
+
+    def __init__(self, client: Callable[[], Any], schema: Schema, damage: DamageLog | None = None) -> None:
         self._client = client
+        self.damage = damage or DamageLog()
         self.schema = schema
 
     def send(
@@ -136,6 +143,12 @@ class Writer:
             pipeline.hset(self.schema.owing, worker, debt.encode())
             pipeline.expire(self.schema.owing, APPLIED_SECONDS)
             pipeline.execute()
+
+    def is_damage(self, error: Exception) -> bool:
+        """Whether a Redis key of ours holds another type, so that the status of workers can't be written. Notes it."""
+        if is_wrong_type(error):
+            self.damage.note("the status of workers", str(error))
+        return is_wrong_type(error)
 
     def settle(self, worker: str) -> None:
         """A worker that has ended owes nothing any more.
@@ -249,6 +262,14 @@ class Writer:
             pipeline.zremrangebyscore(key, "-inf", f"({now_ms - ROUTE_SECONDS * 1000}")
             pipeline.expire(key, ROUTE_SECONDS)
             pipeline.execute()
+
+    def admit_orgs(self, orgs: Sequence[str], now_ms: int) -> set[str]:
+        """Note that organisations that nobody knows have a tree; those for which there is no room.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        return admit(self._client(), self.schema, orgs, now_ms, longest_kept(self.schema.settings) * 1000)
 
     @property
     def is_cluster(self) -> bool:
