@@ -180,7 +180,7 @@ def test_no_viewer_resolves_to_others(make_usage: MakeUsage, name: str) -> None:
     assert usage.flush()
     assert Viewer.organization(name).org != "(other)"
     assert Viewer.key(name, "key_1").org != "(other)"
-    assert usage.reader.summary(Viewer.organization(name), period="24h").totals.calls == 0
+    assert usage.reader.summary(Viewer.organization(name), period="24h").total_calls == 0
 
 
 @pytest.mark.parametrize("most", [0, -1, True, 1.5, None])

@@ -107,8 +107,8 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     usage = make_usage(url_of(own_server, "usage-viewer"), pepper=("newer", "outside"), **options)
     api = Api(HOSTS[4], HOSTS[4].make(usage, auth=OperatorOrKey(usage.keys)), ACME)
     asked = {
-        "endpoints": "bucket_by=day&include_unused_endpoints=true&",
-        "by-group": "group_by=project&",
+        "endpoints": "include_unused_endpoints=true&",
+        "by-group": "group=project&",
         "series": "group=key&",
     }
     for view in VIEWS:

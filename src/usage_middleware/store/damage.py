@@ -25,22 +25,29 @@ class DamageLog:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._seen: dict[str, float] = {}
+        self._what: dict[str, str] = {}
 
     def note(self, where: str, what: str) -> None:
-        """Note that something is damaged: where it is, such as a Redis key, and what is the matter."""
-        name = f"{where[:_CHARACTERS]} ({what[:_CHARACTERS]})"
-        now = self._monotonic()
-        if name not in self._seen:
+        """Note that something is damaged: where it is, such as a Redis key, and what is the matter. One thing a place."""
+        now, place = self._monotonic(), _shown(where)
+        if place not in self._seen:
             self._forget(now)
             if len(self._seen) >= MOST_NAMED:
                 return
-            logger.error("usage: damaged, and left out: %s", name)
-        self._seen[name] = now
+            self._what[place] = _shown(what)
+            logger.error("usage: damaged, and left out: %s (%s)", place, self._what[place])
+        self._seen[place] = now
 
     def _forget(self, now: float) -> None:
-        self._seen = {name: seen for name, seen in list(self._seen.items()) if now - seen < NAMED_SECONDS}
+        self._seen = {place: seen for place, seen in list(self._seen.items()) if now - seen < NAMED_SECONDS}
+        self._what = {place: what for place, what in list(self._what.items()) if place in self._seen}
 
     def __str__(self) -> str:
         """Everything that was noted of late, in a line; empty if that is nothing."""
         self._forget(self._monotonic())
-        return "; ".join(self._seen)
+        return "; ".join(f"{place} ({what})" for place, what in self._what.items())
+
+
+def _shown(name: str) -> str:
+    """A name as it may stand in a line of the log: what is damaged may hold anything."""
+    return "".join(one if one.isprintable() else "?" for one in name[:_CHARACTERS])

@@ -222,7 +222,7 @@ class ReadBatch:
             if isinstance(reply, Exception):
                 self._read_apart(read, reply)
             else:
-                read.add(self._note(read.keys), reply)
+                read.add(partial(self._note, read.keys), reply)
 
     def _read_apart(self, read: _Read, error: Exception) -> None:
         """Leave out a Redis key that holds another type, and read those that were to be read with it.
@@ -237,9 +237,9 @@ class ReadBatch:
             return
         self._run([read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys], transaction=False)
 
-    def _note(self, keys: tuple[object, ...]) -> Note:
+    def _note(self, keys: tuple[object, ...], name: str) -> None:
         where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
-        return lambda name: self._damage.note(where, f"the number of {name:.100}")
+        self._damage.note(where, f"the number of {name:.100}")
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
         self.keys += 1
