@@ -78,7 +78,7 @@ def test_recording(own_server: ServerProcess, make_usage: MakeUsage, clock: Cloc
         record_call(usage.recorder, ("unknown", f"key_{number}"), "GET /", ("search",), counts=(3,))
     usage.flush()
     clock.advance(11)
-    record_call(usage.recorder, ("acme", "key_1"), "GET /", ("search",), counts=(10**12,))
+    record_call(usage.recorder, ("acme", "key_1"), "GET /", ("search",), counts=(2**53,))
     usage.flush()
     send_in_parts(usage, clock)
     rotated = make_usage(url, namespace="usage", pepper=("newer", "outside"))
@@ -87,7 +87,7 @@ def test_recording(own_server: ServerProcess, make_usage: MakeUsage, clock: Cloc
     usage.close()
     stats = usage.recorder.stats()
     assert (stats.state, stats.lost, stats.backlog_calls, stats.dropped, stats.blocked) == ("ok", {}, 0, {}, {})
-    assert base(used(own_server)) | CONNECTING >= base(granted("usage-recorder")), "a right is idle"
+    assert not base(granted("usage-recorder")) - base(used(own_server)) - CONNECTING, "a right is idle"
 
 
 def send_in_parts(usage: Usage, clock: Clock) -> None:
@@ -114,7 +114,7 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     for view in VIEWS:
         for query in ("", "key_id=key_1&"):
             reply = api.get(f"{view.path}?{asked.get(view.name, '') + query}")
-            assert reply.status in (200, 400), reply.body
+            assert reply.status in (200, 400, 422), reply.body
         assert api.get(f"{view.path}?{asked.get(view.name, '')}").headers["x-cache"] == "HIT"
     for number in range(70):
         assert api.get(f"/series?limit={number % 50 + 1}&period={'7d' if number < 50 else '30d'}").status == 200
@@ -124,8 +124,7 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     assert list(usage.keys.list("acme"))
     assert usage.keys.count("acme") == 2
     usage.close()
-    refused_writes = {"sadd", "hset", "hdel"}
-    assert base(used_by_viewer(own_server)) - refused_writes | CONNECTING >= base(granted("usage-viewer")), "a right is idle"
+    assert not base(granted("usage-viewer")) - base(used_by_viewer(own_server)) - CONNECTING, "a right is idle"
     after = everything(own_server)
     assert {name for name in after if after[name] != before.get(name)} == {name for name in after if b":cache:" in name}
 

@@ -70,6 +70,8 @@ class Admission:
         #: Organisation -> when it is to be asked about again.
         self._admitted: dict[str, float] = {}
         self._refused: dict[str, float] = {}
+        #: How many passed that nobody was asked about.
+        self._passed = 0
 
     def sort(self, cells: Cells, *, asking: bool) -> Admitted:
         """Sort calls. Where Redis can't be asked, those of organisations that nobody asked about yet wait, all but a few.
@@ -120,8 +122,9 @@ class Admission:
     def _pass(self, orgs: Collection[str]) -> int:
         """Let a few through that nobody was asked about. Redis is asked the next time."""
         new = [org for org in orgs if not self._may(org) and org not in self._refused]
-        for org in new[:MOST_UNASKED]:
+        for org in new[: MOST_UNASKED - self._passed]:
             self._admitted[org] = float("-inf")
+            self._passed += 1
         return 0
 
     def _is_fresh(self, org: str, now: float) -> bool:
@@ -136,6 +139,7 @@ class Admission:
             return set()
 
     def _remember(self, admitted: Collection[str], refused: Collection[str], now: float) -> None:
+        self._passed = 0
         for many in (self._admitted, self._refused):
             if len(many) > MOST_REMEMBERED:
                 many.clear()

@@ -24,28 +24,28 @@ class DamageLog:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        self._seen: dict[str, float] = {}
-        self._what: dict[str, str] = {}
+        #: Place -> when it was last noted, and what is the matter.
+        self._noted: dict[str, tuple[float, str]] = {}
 
     def note(self, where: str, what: str) -> None:
         """Note that something is damaged: where it is, such as a Redis key, and what is the matter. One thing a place."""
         now, place = self._monotonic(), _shown(where)
-        if place not in self._seen:
+        found = self._noted.get(place)
+        if found is None:
             self._forget(now)
-            if len(self._seen) >= MOST_NAMED:
+            if len(self._noted) >= MOST_NAMED:
                 return
-            self._what[place] = _shown(what)
-            logger.error("usage: damaged, and left out: %s (%s)", place, self._what[place])
-        self._seen[place] = now
+            found = now, _shown(what)
+            logger.error("usage: damaged, and left out: %s (%s)", place, found[1])
+        self._noted[place] = now, found[1]
 
     def _forget(self, now: float) -> None:
-        self._seen = {place: seen for place, seen in list(self._seen.items()) if now - seen < NAMED_SECONDS}
-        self._what = {place: what for place, what in list(self._what.items()) if place in self._seen}
+        self._noted = {place: one for place, one in list(self._noted.items()) if now - one[0] < NAMED_SECONDS}
 
     def __str__(self) -> str:
         """Everything that was noted of late, in a line; empty if that is nothing."""
         self._forget(self._monotonic())
-        return "; ".join(f"{place} ({what})" for place, what in self._what.items())
+        return "; ".join(f"{place} ({what})" for place, (_, what) in list(self._noted.items()))
 
 
 def _shown(name: str) -> str:

@@ -47,7 +47,7 @@ class KeyRecords:
         """Those organisations that have a key."""
         with self._engine.client.pipeline(transaction=False) as pipe:
             for org in orgs:
-                pipe.exists(self._schema.keys(org_member(org)))
+                pipe.execute_command("EXISTS", self._schema.keys(org_member(org)))
             return [org for org, found in zip(orgs, pipe.execute(), strict=True) if found]
 
     def _credentials(self, client: Any, hidden: list[str]) -> list[bytes | None]:
