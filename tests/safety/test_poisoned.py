@@ -263,6 +263,17 @@ def test_calls_go_on_where_their_counters_are_damaged(usage: Usage, client: redi
     assert usage.recorder.stats().wrong_type > 0
 
 
+@pytest.mark.parametrize("value", ["x", "-1", "nan", "9" * 400, None])
+def test_a_damaged_mark_of_a_worker_costs_no_call(usage: Usage, client: redis.Redis, namespace: str, value: str | None) -> None:
+    mark = f"{namespace}:{{acme}}:applied:{usage.recorder.stats().worker}"
+    client.delete(mark)
+    client.rpush(mark, "x") if value is None else client.set(mark, value)
+    record_call(usage.recorder, ("acme", "key_1"), "GET /items", ("search",), counts=(3,))
+    assert usage.flush()
+    assert calls(client, namespace, "acme") == 2
+    assert usage.recorder.stats().dropped == {}
+
+
 def test_a_pepper_of_another_type_is_named(usage: Usage, client: redis.Redis, namespace: str, clock: Clock) -> None:
     client.delete(f"{namespace}:{{*}}:pepper")
     client.hset(f"{namespace}:{{*}}:pepper", "x", "y")

@@ -36,7 +36,6 @@ PAUSE_STEP = 0.001
 #: How often the spool is searched, and routes are published; seconds.
 RECOVER_EVERY = 15.0
 ROUTES_EVERY = 3600.0
-MOST_ROUTES = 5_000
 
 
 class Flusher:
@@ -69,8 +68,7 @@ class Flusher:
     def reset(self) -> None:
         """Start as a new worker with nothing recorded, whatever lock another thread held when this process was forked."""
         self._lock = threading.Lock()
-        #: The thread that has the lock.
-        self._owner = 0
+        self._owner = 0  # The thread that has the lock.
         self._recovery: Recovery | None = None
         if self.spool is not None:
             self.spool.after_fork_in_child()
@@ -86,9 +84,10 @@ class Flusher:
         self._recovered_at = self._published_at = float("-inf")
         self._renew()
 
-    def _renew(self) -> None:
+    def _renew(self, began_ms: int | None = None) -> None:
         """Go on as a new worker with nothing on its way."""
-        self.status.worker, self._began_ms = secrets.token_hex(16), self._now_ms()
+        self._pid, self.status.worker = os.getpid(), secrets.token_hex(16)
+        self._began_ms = self._now_ms() if began_ms is None else began_ms
         journal = Journal(self.spool, self.status.worker) if self.spool is not None and self._options.journal else None
         self.sender = self._new_sender(self.status, journal)
 
@@ -104,8 +103,13 @@ class Flusher:
             self._began_ms = self._now_ms()
 
     def announce(self) -> None:
-        """Let readers know that this worker exists and may hold calls."""
+        """Let readers know that this worker exists and may hold calls. It gets its name now, which no other may have.
+
+        The process may have been copied before: by a snapshot of its machine, or by a fork that Python was not told of.
+        """
         with self._alone():
+            if self._pid != os.getpid() or self.sender.is_unused:
+                self._renew(self._began_ms)
             self._notices.spool(self.status, self.spool)
             if self._schema_fits():
                 self._heartbeat()
@@ -180,12 +184,13 @@ class Flusher:
         """False while Redis is known to be away."""
         return self.status.state == "ok"
 
-    def retire(self) -> None:
-        """Leave nothing behind in Redis, and go on as a new worker if more comes. Call it when all is settled."""
+    def retire(self) -> bool:
+        """When all is settled: leave nothing in Redis, and be a new worker if more comes. False if Redis lost what it had."""
         with self._alone():
             if (self._announced == self.status.worker or self.sender.has_journal) and self.sender.retire():
                 self._renew()
-                self._measure()
+            self._measure()
+            return self.sender.is_settled
 
     def put_aside(self) -> None:
         """Put what is not acknowledged on disk, and keep trying to deliver it. Whatever ends the process then, it is safe."""
@@ -253,12 +258,7 @@ class Flusher:
             return
         self._published_at = self._options.monotonic()
         try:
-            labels = list(self._routes())[:MOST_ROUTES]
-            if labels:
-                self._writer.publish_routes(labels, self._now_ms())
-            self._writer.forget_debts(self._now_ms())
-        except redis_errors() as error:
-            logger.debug("usage: the application's routes could not be published: %s", error)
+            self._writer.publish(list(self._routes()), self._now_ms())
         except Exception:  # An application's routes may be anything.
             self._count_error("routes")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, cast
@@ -13,11 +14,13 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, is_wrong_type, redis_errors
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk, longest_kept
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk, longest_kept
 from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
-from usage_middleware.store.send_result import answer, failure, mark_of
+
+logger = logging.getLogger("usage_middleware")
 
 SCHEMA_VERSION = 1
 #: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
@@ -27,6 +30,7 @@ WORKER_SECONDS = 60
 WAIT_MS = 1_000
 #: A route that no worker has published for this long is gone.
 ROUTE_SECONDS = 2 * DAY
+MOST_ROUTES = 5_000
 
 #: With the names of keys around it, a part fits into any packet.
 PART_BYTES = 800
@@ -58,7 +62,7 @@ class Writer:
         self,
         worker: str,
         chunk: Chunk,
-        mark: Mark,
+        previous: int,
         now: float,
         exempt: Collection[str] = (),
         *,
@@ -70,14 +74,14 @@ class Writer:
         Args:
             worker: whose numbers these are.
             chunk: what to count.
-            mark: what Redis has of this worker and organisation, as far as the sender knows.
+            previous: the number of the last chunk that Redis has of this worker and organisation, as far as the sender knows.
             now: seconds since 1970.
             exempt: keys of the directory, for which the cap does not hold.
             doubt: whether Redis may have it already.
             in_parts: send it in commands that fit into a packet each.
         """
         try:
-            payload = encode_chunk(self.schema, chunk, mark, now, exempt, doubt)
+            payload = encode_chunk(self.schema, worker, chunk, previous, now, exempt, doubt)
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         keys = self._keys(chunk.org, worker)
@@ -89,7 +93,7 @@ class Writer:
 
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)
-        return mark, f"{mark}:never", self.schema.epoch(org), self.schema.parts(org, worker)
+        return mark, f"{mark}:never", self.schema.marked(org), self.schema.parts(org, worker)
 
     def _run(self, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
         client = self._client()
@@ -122,7 +126,7 @@ class Writer:
         with self._client().pipeline(transaction=False) as pipeline:
             for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
-                pipeline.get(self.schema.epoch(org))
+                pipeline.hget(self.schema.marked(org), worker)
             found = iter(pipeline.execute())
         return {org: mark_of(next(found), next(found)) for org in wanted}
 
@@ -158,12 +162,8 @@ class Writer:
         """
         self._client().hdel(self.schema.owing, worker)
 
-    def forget_debts(self, now_ms: int) -> None:
-        """Remove workers that ended long ago, and nobody sent what they left.
-
-        Raises:
-            redis_errors(): as the client does.
-        """
+    def _forget_debts(self, now_ms: int) -> None:
+        """Remove workers that ended long ago, and nobody sent what they left."""
         client = self._client()
         old = old_debts(debts(client.hgetall(self.schema.owing)), now_ms)
         if old:
@@ -178,6 +178,7 @@ class Writer:
         with self._client().pipeline(transaction=False) as pipeline:
             for org in orgs:
                 pipeline.delete(self.schema.applied(org, worker))
+                pipeline.hdel(self.schema.marked(org), worker)
             pipeline.delete(self.schema.worker(worker))
             pipeline.zrem(self.schema.workers, worker)
             pipeline.hdel(self.schema.owing, worker)
@@ -250,12 +251,17 @@ class Writer:
         client = self._client()
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
-    def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
-        """Publish which endpoints the application has, for two days, to every process that serves views.
+    def publish(self, labels: Sequence[str], now_ms: int) -> None:
+        """Publish which endpoints the application has, and forget debts that nobody will pay. Never raises for Redis."""
+        try:
+            if labels:
+                self._publish_routes(labels[:MOST_ROUTES], now_ms)
+            self._forget_debts(now_ms)
+        except redis_errors() as error:
+            logger.debug("usage: the application's routes could not be published: %s", error)
 
-        Raises:
-            redis_errors(): as the client does.
-        """
+    def _publish_routes(self, labels: Collection[str], now_ms: int) -> None:
+        """Publish them for two days, to every process that serves views."""
         key = self.schema.routes
         with self._client().pipeline(transaction=True) as pipeline:
             pipeline.zadd(key, dict.fromkeys(labels, now_ms))
