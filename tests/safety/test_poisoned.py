@@ -270,6 +270,9 @@ def test_a_damaged_mark_of_a_worker_costs_no_call(usage: Usage, client: redis.Re
     client.rpush(mark, "x") if value is None else client.set(mark, value)
     record_call(usage.recorder, ("acme", "key_1"), "GET /items", ("search",), counts=(3,))
     assert usage.flush()
+    client.delete(mark)
+    client.rpush(mark, "x") if value is None else client.set(mark, value)
+    assert usage.recorder._flusher._writer.marks(usage.recorder.stats().worker, ["acme"])["acme"].number is None
     assert calls(client, namespace, "acme") == 2
     assert usage.recorder.stats().dropped == {}
 

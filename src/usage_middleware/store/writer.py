@@ -127,7 +127,7 @@ class Writer:
             for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
                 pipeline.hget(self.schema.marked(org), worker)
-            found = iter(pipeline.execute())
+            found = iter(pipeline.execute(raise_on_error=False))
         return {org: mark_of(next(found), next(found)) for org in wanted}
 
     def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int, began_ms: int = 0) -> None:
