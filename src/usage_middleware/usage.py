@@ -155,22 +155,16 @@ class Usage:
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
         #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
-        self.recorder = Recorder(
-            Writer(lambda: self.engine.client, schema, self.engine.damage),
-            DeliveryOptions(
-                flush_interval=flush_interval,
-                backlog_bytes=backlog_bytes,
-                shutdown_timeout=shutdown_timeout,
-                spool=spool_directory(spool, self.engine.embedded_data_dir),
-                journal=journal,
-                wait_replicas=wait_replicas,
-                clock=clock,
-            ),
-            resolve=self.keys.resolve if isinstance(self.keys, KeyDirectory) else partial(resolve_members, self.keys),
-            known_keys=self._known_keys,
-            known_orgs=self._known_orgs,
-            routes=self.routes,
+        delivery = DeliveryOptions(
+            flush_interval=flush_interval,
+            backlog_bytes=backlog_bytes,
+            shutdown_timeout=shutdown_timeout,
+            spool=spool_directory(spool, self.engine.embedded_data_dir),
+            journal=journal,
+            wait_replicas=wait_replicas,
+            clock=clock,
         )
+        self.recorder = self._recorder(schema, delivery)
         self.capture = Capture(
             self.recorder,
             self.settings,
@@ -184,6 +178,16 @@ class Usage:
         self.reader = self._reports(schema, visible_endpoints)
         if handles_sigterm(sigterm):
             signals.exit_on_sigterm()
+
+    def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
+        return Recorder(
+            Writer(lambda: self.engine.client, schema, self.engine.damage),
+            options,
+            resolve=self.keys.resolve if isinstance(self.keys, KeyDirectory) else partial(resolve_members, self.keys),
+            known_keys=self._known_keys,
+            known_orgs=self._known_orgs,
+            routes=self.routes,
+        )
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
         return Reports(

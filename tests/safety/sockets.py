@@ -115,7 +115,7 @@ def _by_uvicorn(usage: Usage, auth: Any) -> Iterator[int]:
 
 @contextmanager
 def _by_werkzeug(app: Any) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    server: Any = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -19,7 +19,6 @@ from usage_middleware.report.health import health
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.key_directory import KeyDirectory
-from usage_middleware.store.payload import Mark
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -93,7 +92,7 @@ def test_recording(own_server: ServerProcess, make_usage: MakeUsage, clock: Cloc
 def send_in_parts(usage: Usage, clock: Clock) -> None:
     key = CallKey(int(clock()) // 60 * 60, ("acme", "key_1"), "GET /", ("search",), 200)
     chunk = Chunk("acme", 1, {key: CallTotals(1, 1, 1, int(clock() * 1000), (1,), {0: 1})})
-    usage.recorder._flusher._writer.send("f" * 32, chunk, Mark(0), clock(), in_parts=True)
+    usage.recorder._flusher._writer.send("f" * 32, chunk, 0, clock(), in_parts=True)
 
 
 def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock) -> None:

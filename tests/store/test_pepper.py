@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
 
 from tests.support import Clock, ServerProcess, record_call
 from usage_middleware import KeyInfo
@@ -23,7 +22,7 @@ OLD, NEW = "the old one", "the new one"
 
 
 @pytest.fixture
-def client(server: ServerProcess) -> Iterator[redis.Redis]:
+def client(server: ServerProcess) -> Iterator[Any]:
     with server.client() as found:
         yield found
 
@@ -36,7 +35,7 @@ def put(usage: Usage, count: int = 3) -> list[str]:
     return secrets
 
 
-def credentials(client: redis.Redis, namespace: str) -> set[bytes]:
+def credentials(client: Any, namespace: str) -> set[bytes]:
     found: Any = client.hkeys(f"{namespace}:{{*}}:credentials")
     return set(found)
 
@@ -46,9 +45,7 @@ def said(usage: Usage, code: str) -> str:
 
 
 @pytest.mark.parametrize("old", [OLD, None], ids=["given", "in redis"])
-def test_credentials_go_over_when_they_are_seen(
-    make_usage: MakeUsage, client: redis.Redis, namespace: str, old: str | None
-) -> None:
+def test_credentials_go_over_when_they_are_seen(make_usage: MakeUsage, client: Any, namespace: str, old: str | None) -> None:
     before = make_usage(pepper=old)
     secrets = put(before)
     under_old = credentials(client, namespace)
@@ -71,7 +68,7 @@ def test_credentials_go_over_when_they_are_seen(
     assert "old_pepper_left" not in health(after.reader).redis
 
 
-def test_nothing_of_a_record_under_the_old_pepper_is_left(make_usage: MakeUsage, client: redis.Redis, namespace: str) -> None:
+def test_nothing_of_a_record_under_the_old_pepper_is_left(make_usage: MakeUsage, client: Any, namespace: str) -> None:
     (secret,) = put(make_usage(pepper=OLD), 1)
     (old,) = credentials(client, namespace)
     during = make_usage(pepper=(NEW, OLD))
@@ -96,9 +93,7 @@ def test_a_key_that_is_put_during_a_rotation_is_under_the_new_one(make_usage: Ma
     assert make_usage(pepper=NEW).keys.find(secret) is not None
 
 
-def test_secrets_are_dropped_and_removed_under_either_pepper(
-    make_usage: MakeUsage, client: redis.Redis, namespace: str
-) -> None:
+def test_secrets_are_dropped_and_removed_under_either_pepper(make_usage: MakeUsage, client: Any, namespace: str) -> None:
     secrets = put(make_usage(pepper=OLD), 3)
     during = make_usage(pepper=(NEW, OLD))
     assert during.keys.find(secrets[1]) is not None
@@ -110,7 +105,7 @@ def test_secrets_are_dropped_and_removed_under_either_pepper(
 
 
 def test_a_secret_that_another_key_has_under_the_old_pepper_is_refused(
-    make_usage: MakeUsage, client: redis.Redis, namespace: str
+    make_usage: MakeUsage, client: Any, namespace: str
 ) -> None:
     (secret,) = put(make_usage(pepper=OLD), 1)
     during = make_usage(pepper=(NEW, OLD))
@@ -130,7 +125,7 @@ def test_unknown_credentials_keep_their_names(make_usage: MakeUsage) -> None:
     assert make_usage(pepper=(NEW, OLD)).keys.resolve([digest])[digest][1] == name
 
 
-def test_a_flush_moves_only_so_many_at_once(make_usage: MakeUsage, client: redis.Redis, namespace: str, clock: Clock) -> None:
+def test_a_flush_moves_only_so_many_at_once(make_usage: MakeUsage, client: Any, namespace: str, clock: Clock) -> None:
     digests = [KeyDirectory.digest(secret) for secret in put(make_usage(pepper=OLD), MOST_MOVED + 1)]
     during = make_usage(pepper=(NEW, OLD))
     assert all(owner[2] for owner in during.keys.resolve(digests).values())
@@ -141,7 +136,7 @@ def test_a_flush_moves_only_so_many_at_once(make_usage: MakeUsage, client: redis
 
 
 def test_who_may_only_read_leaves_the_move_to_others(
-    make_usage: MakeUsage, server: ServerProcess, client: redis.Redis, namespace: str
+    make_usage: MakeUsage, server: ServerProcess, client: Any, namespace: str
 ) -> None:
     (secret,) = put(make_usage(pepper=OLD), 1)
     client.execute_command("ACL", "SETUSER", namespace, "on", ">x", f"%R~{namespace}:*", "+@read", "+@connection")
@@ -151,7 +146,7 @@ def test_who_may_only_read_leaves_the_move_to_others(
     client.execute_command("ACL", "DELUSER", namespace)
 
 
-def test_health_warns_of_a_pepper_in_redis(make_usage: MakeUsage, client: redis.Redis, namespace: str) -> None:
+def test_health_warns_of_a_pepper_in_redis(make_usage: MakeUsage, client: Any, namespace: str) -> None:
     usage = make_usage()
     assert not said(usage, "pepper_in_redis")
     put(usage)
@@ -161,7 +156,7 @@ def test_health_warns_of_a_pepper_in_redis(make_usage: MakeUsage, client: redis.
     assert not said(make_usage(pepper=NEW), "pepper_in_redis")
 
 
-def test_a_pepper_never_shows(make_usage: MakeUsage, client: redis.Redis, namespace: str) -> None:
+def test_a_pepper_never_shows(make_usage: MakeUsage, client: Any, namespace: str) -> None:
     during = make_usage(pepper=(NEW, OLD))
     put(during)
     assert during.keys.find("sk_live_1") is not None

@@ -19,6 +19,7 @@ Note = Callable[[str], None]
 
 #: No number that is counted is so large.
 MOST = 2**63
+_LEAST = -MOST
 #: The last millisecond of the year 9999.
 LATEST_MS = 253_402_300_799_999
 
@@ -35,8 +36,15 @@ def add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], note: Note
     for field, value in reply.items() if isinstance(reply, Mapping) else pairs(reply):
         slot_name, measure = _slot_and_measure(field)
         slot = slots.get(slot_name)
-        if slot is not None:
-            _add_measure(found, slot, measure, value, note)
+        if slot is None:
+            continue
+        counted = number(value)
+        if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
+            note(measure)
+        elif slot in found:
+            found[slot][measure] = counted
+        else:
+            found[slot] = {measure: counted}
 
 
 @lru_cache(maxsize=16384)  # the blocks of a year have the same fields
@@ -48,22 +56,25 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
 def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HMGET of a block, of these slots and measures."""
     for (slot, measure), value in zip(fields, reply, strict=True):
-        if value is not None:
-            _add_measure(found, slot, measure, value, note)
-
-
-def _add_measure(found: dict[Slot, Measures], slot: Slot, measure: str, value: Any, note: Note) -> None:
-    counted = number(value)
-    if counted is None or (not 0 <= counted <= LATEST_MS and measure == LAST):
-        note(measure)
-    else:
-        found.setdefault(slot, {})[measure] = counted
+        if value is None:
+            continue
+        counted = number(value)
+        if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
+            note(measure)
+        else:
+            found.setdefault(slot, {})[measure] = counted
 
 
 def add_board(measure: str, found: dict[str, Measures], note: Note, reply: Any) -> None:
     """Add a board of one measure."""
-    for name, score in pairs(reply):
-        _add_score(found, text(name), measure, score, note)
+    for raw, score in pairs(reply):
+        name, counted = text(raw), number(score)
+        if counted is None:
+            note(name)
+        elif name in found:
+            found[name][measure] = found[name].get(measure, 0) + counted
+        else:
+            found[name] = {measure: counted}
 
 
 def add_bins(found: dict[int, int], note: Note, reply: Any) -> None:
@@ -138,7 +149,7 @@ def number(value: bytes | str | float) -> int | None:
         found = int(value)
     except (ValueError, OverflowError):
         found = _rounded(value)
-    return found if -MOST < found < MOST else None
+    return found if _LEAST < found < MOST else None
 
 
 def _rounded(value: bytes | str | float) -> int:
