@@ -187,3 +187,12 @@ def test_no_viewer_resolves_to_others(make_usage: MakeUsage, name: str) -> None:
 def test_the_option(most: Any, make_usage: MakeUsage) -> None:
     with pytest.raises(ConfigurationError, match="max_unknown_orgs must be a whole number of at least 1"):
         make_usage(max_unknown_orgs=most)
+
+
+def test_where_the_list_of_them_is_damaged_calls_go_on(make_usage: MakeUsage, client: redis.Redis, namespace: str) -> None:
+    client.set(f"{namespace}:{{*}}:unknown_orgs", "x")
+    usage = make_usage(max_unknown_orgs=1)
+    call(usage, "a", "b")
+    assert usage.flush()
+    assert trees(client, namespace) == {"a", "b"}
+    assert "unknown_orgs" in " ".join(one.message for one in health(usage.reader).warnings if one.code == "damaged")

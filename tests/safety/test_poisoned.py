@@ -284,3 +284,4 @@ def test_a_pepper_of_another_type_is_named(usage: Usage, client: Any, namespace:
     assert usage.flush()
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         usage.keys.find(ACME)
+    assert "pepper" in damaged(usage)

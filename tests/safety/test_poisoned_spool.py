@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from tests.support import ServerProcess, record_call
-from usage_middleware.record.locked_file import LockedFile
+from usage_middleware.record.locked_file import MAGIC, LockedFile
+from usage_middleware.record.spool import MOST_DAMAGED
 from usage_middleware.report.health import health
 
 if TYPE_CHECKING:
@@ -211,3 +212,13 @@ def test_a_huge_file_takes_little_memory(
     assert peak < 8_000_000
     assert (calls(client, namespace, "acme"), calls(client, namespace, "globex")) == (3, 5)
     assert usage.recorder.stats().spool_damaged == is_whole
+
+
+def test_only_so_many_damaged_files_are_kept(make_usage: MakeUsage, spool: Path, leave: Callable[..., Path]) -> None:
+    kept = leave("acme")
+    for number in range(MOST_DAMAGED + 5):
+        kept.with_name(kept.name.replace(kept.name.split(".")[1], f"{number:032x}")).write_bytes(MAGIC)
+    usage = make_usage(spool=spool)
+    recover(usage)
+    recover(usage)
+    assert len(list(spool.glob("*.damaged"))) == MOST_DAMAGED == usage.recorder.stats().spool_damaged

@@ -46,6 +46,8 @@ from usage_middleware.store.private_files import make_private, open_private
 SUFFIX = ".calls"
 #: The end of the name under which a damaged file is kept.
 DAMAGED = ".damaged"
+#: So many of them are kept, the latest ones.
+MOST_DAMAGED = 20
 #: How much is written to find out whether there is room.
 TRIED_BYTES = 4096
 #: The end of that file's name.
@@ -84,7 +86,8 @@ class Spool:
         path = self.directory / f"{self._settings.namespace}.{os.getpid()}{_TRIED}"
         try:
             make_private(self.directory, _is_ours)
-            os.close(open_private(path, os.O_RDWR | os.O_CREAT))
+            path.unlink(missing_ok=True)
+            os.close(open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
             path.write_bytes(bytes(TRIED_BYTES))
             file = LockedFile.claim(path)
             if file is not None:
@@ -147,6 +150,8 @@ class Spool:
         aside = file.path.with_name(file.path.name + DAMAGED)
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+            for old in sorted(self.damaged(), key=os.path.getmtime)[: -MOST_DAMAGED + 1]:
+                old.unlink()
             os.link(file.path, aside)
         if whole:
             file.path.unlink()

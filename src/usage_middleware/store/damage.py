@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from usage_middleware.store.driver_errors import is_wrong_type
+
 logger = logging.getLogger("usage_middleware")
 
 #: So many are named, for so long after they were last seen, seconds.
@@ -38,6 +40,12 @@ class DamageLog:
             found = now, _shown(what)
             logger.error("usage: damaged, and left out: %s (%s)", place, found[1])
         self._noted[place] = now, found[1]
+
+    def explains(self, error: Exception, where: str) -> bool:
+        """Whether an error says that the Redis key holds another type than ours. Then it is noted."""
+        if is_wrong_type(error):
+            self.note(where, "holds another type")
+        return is_wrong_type(error)
 
     def _forget(self, now: float) -> None:
         self._noted = {place: one for place, one in list(self._noted.items()) if now - one[0] < NAMED_SECONDS}

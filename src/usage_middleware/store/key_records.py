@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from usage_middleware.store import keys
-from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import KeyInfo, Record
 from usage_middleware.store.members import key_member, org_member
@@ -54,8 +53,7 @@ class KeyRecords:
         try:
             replies: list[bytes | None] = client.hmget(self._schema.credentials, hidden)
         except Exception as error:
-            if is_wrong_type(error):
-                self._damaged(self._schema.credentials, "holds another type")
+            self._engine.damage.explains(error, self._schema.credentials)
             raise
         return replies
 
@@ -68,14 +66,11 @@ class KeyRecords:
         return {owner: record for owner, record in found if record is not None}
 
     def _record(self, org: str, key_id: str, reply: Any) -> Record | None:
-        if isinstance(reply, Exception) and not is_wrong_type(reply):
-            raise reply
-        if reply is None:
-            return None
         if isinstance(reply, Exception):
-            self._damaged(self._schema.keys(org_member(org)), "holds another type")
+            if not self._engine.damage.explains(reply, self._schema.keys(org_member(org))):
+                raise reply
             return None
-        return self.read(org_member(org), key_member(key_id), reply)
+        return None if reply is None else self.read(org_member(org), key_member(key_id), reply)
 
     def read(self, tree: str, member: str, raw: bytes) -> Record | None:
         """A record as Redis has it; None if it is damaged."""
@@ -123,9 +118,8 @@ class KeyRecords:
         try:
             return read()
         except Exception as error:
-            if not is_wrong_type(error):
+            if not self._engine.damage.explains(error, name):
                 raise
-            self._damaged(name, "holds another type")
             return otherwise
 
     def _damaged(self, where: str, what: str) -> None:

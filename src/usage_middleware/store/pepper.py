@@ -87,12 +87,20 @@ class Pepper:
         return self._known
 
     def _load_or_create(self) -> bytes:
-        found: bytes | None = self._engine.read_client.get(self._redis_key)
+        found = self._load()
         if found is None:
             # Another process may be quicker: then its pepper counts.
             self._engine.client.set(self._redis_key, self._known or secrets.token_bytes(_BYTES), nx=True)
             found = self._engine.client.get(self._redis_key)
         return _as_key(found or b"")
+
+    def _load(self) -> bytes | None:
+        try:
+            found: bytes | None = self._engine.read_client.get(self._redis_key)
+        except Exception as error:
+            self._engine.damage.explains(error, self._redis_key)
+            raise
+        return found
 
 
 def _given_peppers(given: PepperOption) -> tuple[bytes | None, ...]:

@@ -40,9 +40,8 @@ class Reader:
         try:
             return self._engine.read_client.execute_command(*command)
         except Exception as error:
-            if not is_wrong_type(error):
+            if not self._engine.damage.explains(error, key):
                 raise
-            self._engine.damage.note(key, "holds another type")
             return ()
 
     def _times(self, key: str, names: Iterable[str], values: Iterable[Any]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.driver_errors import is_missing_right, is_wrong_type, redis_errors
+from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk, longest_kept
@@ -148,12 +148,6 @@ class Writer:
             pipeline.expire(self.schema.owing, APPLIED_SECONDS)
             pipeline.execute()
 
-    def is_damage(self, error: Exception) -> bool:
-        """Whether a Redis key of ours holds another type, so that the status of workers can't be written. Notes it."""
-        if is_wrong_type(error):
-            self.damage.note("the status of workers", str(error))
-        return is_wrong_type(error)
-
     def settle(self, worker: str) -> None:
         """A worker that has ended owes nothing any more.
 
@@ -275,7 +269,12 @@ class Writer:
         Raises:
             redis_errors(): as the client does.
         """
-        return admit(self._client(), self.schema, orgs, now_ms, longest_kept(self.schema.settings) * 1000)
+        try:
+            return admit(self._client(), self.schema, orgs, now_ms, longest_kept(self.schema.settings) * 1000)
+        except redis_errors() as error:
+            if not self.damage.explains(error, self.schema.unknown_orgs):
+                raise
+            return set()
 
     @property
     def is_cluster(self) -> bool:
