@@ -249,9 +249,7 @@ class Flusher:
             self._writer.heartbeat(self.status.worker, self.snapshot().fields(now_ms), now_ms, self._began_ms)
             self._announced = self.status.worker
         except redis_errors() as error:
-            if not (
-                self._notices.missing_right(self.status, error) or self._writer.damage.explains(error, "status of workers")
-            ):
+            if not (self._notices.missing_right(self.status, error) or self._writer.damage.explains(error, "workers")):
                 self.sender.error = reason(error)
 
     def _publish_routes(self) -> None:
