@@ -9,7 +9,7 @@ from math import inf
 from usage_middleware.events import CallerId, Cells, calls_in
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Batch
-from usage_middleware.record.attribution import Callers, CountError, put
+from usage_middleware.record.attribution import Callers, CountError, organisation_of, put
 from usage_middleware.record.chunk_sender import ChunkSender
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import Outbox
@@ -90,9 +90,13 @@ class Sender:
         cells = self._admit(cells, asking=asking)
         who = None
         if asking:
-            who = self._callers.find({key.caller for key in cells} | set(dropped))
+            who = self._callers.find(cells, dropped)
             self.error = self._callers.error or self.error
-        self.parked.park(put(cells, who, self.outbox), {})
+            self._status.key_store_error = self._callers.store_error
+        self._callers.note_names({key.caller for key in cells if isinstance(key.caller, tuple)})
+        left, conflicting = put(cells, who, self.outbox)
+        self._status.conflicting += conflicting
+        self.parked.park(left, {})
         self._drop(dropped, who or {})
 
     def _admit(self, cells: Cells, *, asking: bool) -> Cells:
@@ -114,10 +118,11 @@ class Sender:
     def _drop(self, dropped: dict[CallerId, int], who: Resolved) -> None:
         """Count dropped calls for whoever called; those of credentials that nobody could be asked about stay parked."""
         for caller, calls in dropped.items():
-            if isinstance(caller, bytes) and caller not in who:
+            org = organisation_of(caller, who)
+            if org is None:
                 self.parked.park({}, {caller: calls})
                 continue
-            org = who[caller][0] if isinstance(caller, bytes) else self._callers.admission.place(caller[0])
+            org = org if isinstance(caller, bytes) else self._callers.admission.place(org)
             self.outbox.drop(org, calls)
             if org == OPERATOR:
                 self._status.dropped_unresolved += calls
@@ -282,6 +287,11 @@ class Sender:
     def calls(self) -> int:
         """How many calls are not acknowledged."""
         return self.outbox.calls + self.parked.calls
+
+    @property
+    def pending_bytes(self) -> int:
+        """About how much of that is of credentials that nobody could be asked about yet."""
+        return self.parked.bytes_of_pending(self._callers.known)
 
     @property
     def bytes(self) -> int:

@@ -112,6 +112,12 @@ class KeyChanges:
         self.release(record, (old,))
         return before is not None
 
+    def record(self, org: str, key_id: str) -> Record | None:
+        """A record as it is now; None if there is none, or it is damaged."""
+        tree, member = org_member(org), key_member(key_id)
+        raw = self._engine.client.hget(self._schema.keys(tree), member)
+        return self._records.read(tree, member, raw) if raw else None
+
     def change(
         self, org: str, key_id: str, change: Callable[[Record | None], Record | None], *, also_damaged: bool = False
     ) -> tuple[Record | None, Record | None]:

@@ -15,7 +15,7 @@ from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_changes import KeyChanges
 from usage_middleware.store.key_records import PAGE, KeyRecords
-from usage_middleware.store.keys import KeyInfo, KeyInfos, Record, Resolved
+from usage_middleware.store.keys import KeyInfo, KeyInfos, Owner, Record, Resolved
 from usage_middleware.store.members import key_member, org_member
 from usage_middleware.store.pepper import Pepper, PepperOption, PepperStatus
 from usage_middleware.store.schema import Schema
@@ -42,26 +42,31 @@ class KeyDirectory:
         self._records = KeyRecords(engine, schema)
         self._pepper = Pepper(engine, schema.pepper, pepper, clock)
         self._changes = KeyChanges(engine, schema, self._records, self._pepper)
-        self._cache: TTLCache[bytes, tuple[str, str, bool]] = TTLCache(clock, seconds=CACHED_SECONDS, size=CACHED_CREDENTIALS)
+        self._cache: TTLCache[bytes, Owner] = TTLCache(clock, seconds=CACHED_SECONDS, size=CACHED_CREDENTIALS)
 
     @staticmethod
     def digest(secret: str) -> bytes:
         """The digest that takes the place of a secret at once: BLAKE2b-256, 32 bytes."""
         return credential_digest(secret)
 
-    def put(self, org: str, key: KeyInfo, secret: str | None = None) -> KeyInfo:
+    def put(self, org: str, key: KeyInfo, secret: str | None = None, *, reactivate: bool = False) -> KeyInfo:
         """Add a key, or change its name and environment, and give it one more secret. Returns the key as it is now.
 
-        An existing key keeps its secrets and `created_at`. A revoked one stays revoked: to use it again, remove it first.
+        An existing key keeps its secrets and `created_at`. With `reactivate`, a revoked one is active again.
 
         Raises:
-            ConfigurationError: the id or the secret is empty or belongs to another key, or something is no string.
+            ConfigurationError: the key is revoked and `reactivate` is False; the organisation is `default`; the id or the
+                secret is empty or belongs to another key; the secret is nothing that a header can carry; or something is no
+                string.
         """
         keys.require_key(org, key, secret)
-        org = org or DEFAULT_ORG
         with self._engine.guard():
+            # Refused before the secret is claimed.
+            keys.merge(self._changes.record(org, key.id), org, key, (), self._clock(), reactivate=reactivate)
             hidden = () if secret is None else (self._changes.claim(org, key.id, self.digest(secret)),)
-            _, new = self._changes.change(org, key.id, lambda old: keys.merge(old, org, key, hidden, self._clock()))
+            _, new = self._changes.change(
+                org, key.id, lambda old: keys.merge(old, org, key, hidden, self._clock(), reactivate=reactivate)
+            )
         self._cache.clear()
         assert new is not None
         return new.key
@@ -140,10 +145,10 @@ class KeyDirectory:
         return found[1].key if found else None
 
     def resolve(self, digests: Collection[bytes]) -> Resolved:
-        """The keys of credentials: digest -> (organisation, key, known), the first two as members (see `store.schema`).
+        """The keys of credentials: digest -> (organisation, key, known, revoked_at), the first two as members.
 
-        An unknown credential is `("default", "key_<16 hex digits of its hash>", False)`. Results are cached for 60 s, so
-        a change by another process may be seen that late. Takes two round trips for 1,000 new digests.
+        An unknown credential is `("default", "key_<16 hex digits of its hash>", False, None)`. Results are cached for 60 s,
+        so a change by another process may be seen that late. Takes two round trips for 1,000 new digests.
         """
         found = self._cache.known(digests)
         missing = [digest for digest in dict.fromkeys(digests) if digest not in found]
@@ -157,7 +162,12 @@ class KeyDirectory:
 
     def _resolve(self, digests: Collection[bytes]) -> Resolved:
         found = self._found(self._engine.client, digests)
-        return {digest: _caller(self._pepper.oldest(digest), found.get(digest)) for digest in digests}
+        return {digest: _owner_of(self._pepper.oldest(digest), found.get(digest)) for digest in digests}
+
+    def unknown(self, digests: Collection[bytes]) -> Resolved:
+        """As `resolve`, of credentials that are known to be unknown."""
+        with self._engine.guard():
+            return {digest: _owner_of(self._pepper.oldest(digest), None) for digest in digests}
 
     def _found(self, client: Any, digests: Collection[bytes]) -> dict[bytes, tuple[str, Record]]:
         """Of those that are known: digest -> the hash under which it is, and its key."""
@@ -198,8 +208,8 @@ class KeyDirectory:
         return (active, self._schema.revoked_keys_by_name(tree)) if include_revoked else (active,)
 
 
-def _caller(hidden: str, found: tuple[str, Record] | None) -> tuple[str, str, bool]:
+def _owner_of(hidden: str, found: tuple[str, Record] | None) -> Owner:
     if found is None:
-        return DEFAULT_ORG, f"key_{hidden[:16]}", False
-    record = found[1]
-    return org_member(record.key.org), key_member(record.key.id), True
+        return Owner(DEFAULT_ORG, f"key_{hidden[:16]}", False)
+    key = found[1].key
+    return Owner(org_member(key.org), key_member(key.id), True, key.revoked_at)

@@ -160,6 +160,11 @@ class Schema:
         return f"{self.tree(OPERATOR)}:credentials"
 
     @property
+    def unknown_keys(self) -> str:
+        """ZSET name of a credential that nobody knows -> when it was last seen, ms; those that have a row of their own."""
+        return f"{self.tree(OPERATOR)}:unknown"
+
+    @property
     def unknown_orgs(self) -> str:
         """ZSET organisation that the key directory does not know, and that has a tree -> when it was last seen, ms."""
         return f"{self.tree(OPERATOR)}:unknown_orgs"

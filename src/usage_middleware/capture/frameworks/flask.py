@@ -43,6 +43,10 @@ class Flask(Framework):
         """See `Framework.has_routes`."""
         return any(True for _ in _flasks(app))
 
+    def is_debug(self, app: Any) -> bool:
+        """See `Framework.is_debug`."""
+        return any(getattr(flask, "debug", False) is True for flask, _ in _flasks(app))
+
     def _mounted_at(self, notes: Notes) -> str:
         """Where the application is mounted (DispatcherMiddleware): `SCRIPT_NAME` as it is now, less the deployment's prefix.
 
