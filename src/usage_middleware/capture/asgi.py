@@ -103,7 +103,7 @@ class UsageMiddleware:
             except RuntimeError:  # another event loop than asyncio's: it is ending, and may be blocked
                 flush()
             else:
-                with signals.held():
+                with signals.held(is_ending=True):
                     await asyncio.to_thread(flush)
         except Exception:
             self.capture.count_error("flush at shutdown failed")
