@@ -262,6 +262,16 @@ def test_calls_go_on_where_their_counters_are_damaged(usage: Usage, client: Any,
     assert usage.recorder.stats().wrong_type > 0
 
 
+def test_where_the_list_of_unknown_keys_is_damaged_calls_go_on(usage: Usage, client: Any, namespace: str) -> None:
+    client.delete(f"{namespace}:{{*}}:unknown")
+    client.set(f"{namespace}:{{*}}:unknown", "x")
+    for secret in (ACME, "sk_of_nobody"):
+        record_call(usage.recorder, KeyDirectory.digest(secret), "GET /items", ("search",), counts=(3,))
+    assert usage.flush()
+    assert (calls(client, namespace, "acme"), calls(client, namespace, "default")) == (2, 1)
+    assert "unknown" in damaged(usage)
+
+
 @pytest.mark.parametrize("value", ["x", "-1", "nan", "9" * 400, None])
 def test_a_damaged_mark_of_a_worker_costs_no_call(usage: Usage, client: Any, namespace: str, value: str | None) -> None:
     mark = f"{namespace}:{{acme}}:applied:{usage.recorder.stats().worker}"
