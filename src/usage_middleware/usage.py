@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.report.reconcile import Reconciliation
     from usage_middleware.store.keys import Directory
+    from usage_middleware.store.pepper import PepperOption
 
 
 class Usage:
@@ -47,7 +48,9 @@ class Usage:
             `bearer`.
         identify: callable(request) -> Caller or None, run after the application has answered; None: the key in `credentials`.
         keys: a key store of your own: an object with the methods of `store.keys.Directory`; None: the directory in Redis.
-        pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis.
+        pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis, where whoever
+            reads Redis can test guesses of weak keys. `(new, old)` goes over from an old one as keys are seen; None in it is
+            the one in Redis.
         dimensions: what calls may be tagged with.
         counters: what may be counted in a call.
         rates: name -> (counter, counter): a ratio of two counters, 0.0 where the second is 0.
@@ -65,6 +68,8 @@ class Usage:
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
         operator_tree: False saves the counters of all organisations together.
+        max_unknown_orgs: how many organisations that the key directory does not know have counters of their own; beyond it
+            they count as `(other)` in the operator's tree.
         backlog_bytes: how much memory unsent calls may take.
         shutdown_timeout: how long the last delivery may take, seconds.
         spool: a directory for what can't be delivered at shutdown; the next process of this machine sends it, once. None:
@@ -100,7 +105,7 @@ class Usage:
         credentials: Sequence[Place] | None = None,
         identify: Identify | None = None,
         keys: Directory | None = None,
-        pepper: bytes | str | None = None,
+        pepper: PepperOption = None,
         dimensions: Sequence[str] = (),
         counters: Sequence[str] = (),
         rates: Mapping[str, tuple[str, str]] | None = None,
@@ -116,6 +121,7 @@ class Usage:
         max_members: int | Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
         operator_tree: bool = True,
+        max_unknown_orgs: int = 10_000,
         backlog_bytes: int = 64_000_000,
         shutdown_timeout: float = 5.0,
         spool: str | os.PathLike[str] | Literal[False] | None = None,
@@ -141,6 +147,7 @@ class Usage:
             max_members=max_members,
             shards=shards,
             operator_tree=operator_tree,
+            max_unknown_orgs=max_unknown_orgs,
         )
         check_plain_function("visible_endpoints", visible_endpoints)
         self.credentials = Credentials(credentials)
@@ -178,10 +185,11 @@ class Usage:
 
     def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
         return Recorder(
-            Writer(lambda: self.engine.client, schema),
+            Writer(lambda: self.engine.client, schema, self.engine.damage),
             options,
             resolve=self._directory.resolve,
             known_keys=self._known_keys,
+            known_orgs=self._known_orgs,
             admit=UnknownKeys(self.engine, schema, self.clock).admit,
             credentials=self.credentials,
             routes=self.routes,
@@ -258,3 +266,9 @@ class Usage:
     def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
         found = self._directory.get_many(org_name_of(org), [name_of(one) for one in ids])
         return {key_member(key_id) for key_id in found} & set(ids)
+
+    def _known_orgs(self, orgs: Collection[str]) -> set[str]:
+        names = {org_name_of(org): org for org in orgs}
+        if isinstance(self.keys, KeyDirectory):
+            return {names[name] for name in self.keys.known_orgs(names)}
+        return {org for name, org in names.items() if self._directory.count(name)}

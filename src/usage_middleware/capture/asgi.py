@@ -17,7 +17,7 @@ from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeReques
 from usage_middleware.capture.templates import relative_path
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
-from usage_middleware.headers import RawHeaders, RereadHeaders, headers_of, is_preflight
+from usage_middleware.headers import RawHeaders, RereadHeaders, content_length, headers_of, is_preflight
 from usage_middleware.request_keys import CALL, EXCLUDE
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -180,19 +180,13 @@ class _ScopeCall(Call):
     def _saw_file(self, kind: str, message: Message) -> bool:
         """Count the bytes of a file that the server sends by itself. True for the last message of a response."""
         if kind == "http.response.pathsend":
-            self.sent += self._content_length()
+            self.sent += content_length(self._began)
             return True
         if kind == "http.response.zerocopysend":
             count = message.get("count")
-            self.sent += self._content_length() if count is None else count
+            self.sent += content_length(self._began) if count is None else count
             return not message.get("more_body")
         return False
-
-    def _content_length(self) -> int:
-        for name, value in () if self._began is None else self._began.get("headers", ()):
-            if name.lower() == b"content-length":
-                return int(value)
-        return 0
 
     async def failed(self, error: BaseException) -> None:
         """The application raised: 500, or 499 if it did because the client left. A status that was sent stays."""

@@ -249,7 +249,7 @@ class Flusher:
             self._writer.heartbeat(self.status.worker, self.snapshot().fields(now_ms), now_ms, self._began_ms)
             self._announced = self.status.worker
         except redis_errors() as error:
-            if not self._notices.missing_right(self.status, error):
+            if not (self._notices.missing_right(self.status, error) or self._writer.damage.explains(error, "workers")):
                 self.sender.error = reason(error)
 
     def _publish_routes(self) -> None:
@@ -283,8 +283,8 @@ class Flusher:
             pid=os.getpid(),
             backlog_calls=self._aggregate.calls + self._unacknowledged,
             backlog_bytes=self._aggregate.bytes + self._aggregate.elsewhere,
-            spool_files=self._recovery.files if self._recovery is not None else 0,
-            spool_calls=self._recovery.calls if self._recovery is not None else 0,
+            **(self._recovery.counts if self._recovery is not None else {}),
+            damaged=str(self._writer.damage),
             dropped=dropped,
             dropped_unresolved=unresolved,
             blocked=dict(status.blocked),

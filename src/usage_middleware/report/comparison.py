@@ -12,8 +12,9 @@ from usage_middleware.periods import DAY, HOUR, Resolution, Slot, rfc3339
 from usage_middleware.report.context import Members, ReportContext, Series
 from usage_middleware.report.kept import oldest_kept
 from usage_middleware.report.metrics import statuses, summed
-from usage_middleware.store.members import OPERATOR
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.deferred import Deferred
+from usage_middleware.store.members import OPERATOR, OTHER
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, BYTES, CALLS, CLASSES, DROPPED, LATENCY, counter_field, status_class
 
@@ -156,6 +157,8 @@ class Comparison:
         chosen = {}
         for dimension, board in boards.items():
             calls = _calls_of_members(board.value)
+            if dimension == "org":
+                calls = {name: number for name, number in calls.items() if name != OTHER}  # It has no tree of its own.
             names = [name for _, name in sorted((-number, name) for name, number in calls.items())]
             chosen[dimension] = names[: self._members]
             if len(names) > self._members:

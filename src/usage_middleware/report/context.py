@@ -13,10 +13,11 @@ from usage_middleware.options import DEFAULT_ORG, CounterKind, Settings
 from usage_middleware.periods import Slot, rfc3339
 from usage_middleware.report.metrics import with_rest
 from usage_middleware.report.viewer import Names, Viewer
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.reader import Reader
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
@@ -160,6 +161,7 @@ class ReportSource:
     Attributes:
         engine: the connection to Redis.
         clock: seconds since the epoch.
+        directory: the key directory.
         recorder_stats: what the recorder of this process says of itself; None where it has none.
     """
 
@@ -179,13 +181,13 @@ class ReportSource:
         self.clock = clock
         self.recorder_stats = recorder_stats
         self._reader = Reader(engine, schema, own_routes=own_routes)
-        self._directory = directory
+        self.directory = directory
         self._visible_endpoints = visible_endpoints
 
     @property
     def depends_on(self) -> tuple[object, ...]:
         """What its answers depend on beside counters, questions and viewers."""
-        return self.schema.settings, self._visible_endpoints, type(self._directory)
+        return self.schema.settings, self._visible_endpoints, type(self.directory)
 
     def context(
         self,
@@ -199,7 +201,7 @@ class ReportSource:
         moment = math.floor(self.clock() * 1000) / 1000 if now is None else float(now)
         return ReportContext(
             reader=self._reader,
-            directory=self._directory,
+            directory=self.directory,
             viewer=viewer,
             now=math.ceil(moment),
             moment=moment,

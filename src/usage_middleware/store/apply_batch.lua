@@ -193,7 +193,13 @@ end
 
 local noted = redis.pcall('HGET', KEYS[3], worker)
 if type(noted) == 'table' then noted = false end
-local last = tonumber(redis.call('GET', KEYS[1]) or nil)
+local mark = redis.pcall('GET', KEYS[1])
+if type(mark) == 'table' then
+  if not mark.err:find('WRONGTYPE') then return mark end
+  mark = nil -- Damaged, as one that is no number: it counts as missing, and is written anew.
+end
+local last = tonumber(mark or nil)
+if last and not (last >= 0 and last < EXACT) then last = nil end
 if not last then
   -- The worker was counted, and knows of no chunk that was: it was this one.
   if noted and doubt > 0 and previous == 0 then return {'DONE', number} end

@@ -6,14 +6,17 @@ Slots that may still change are read in one MULTI, so that the parts of an answe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
-from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
+from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.deferred import Deferred, Pending
+from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
+    Note,
     add_bins,
     add_block,
     add_board,
@@ -21,14 +24,11 @@ from usage_middleware.store.replies import (
     add_key_board,
     add_member_scores,
     add_scores,
-    number,
-    pairs,
-    text,
+    add_seen,
 )
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 #: How long after its end a slot may still change, in seconds: workers flush every few seconds.
 STILL_OPEN = 120
@@ -43,44 +43,16 @@ _FEW_FIELDS = 64
 
 
 class _Read(NamedTuple):
-    """One command; `add` takes its reply."""
+    """One command; `add` takes its reply, and what to call with the name of a damaged number."""
 
     command: tuple[object, ...]
     is_open: bool
-    add: Callable[[Any], None]
-
-
-class _Pending(list[_Read]):
-    """Reads that are sent together, and whether they were."""
-
-    done = False
-
-
-class Deferred(Generic[T]):
-    """The result of a read, which is there after `ReadBatch.read`."""
-
-    def __init__(self, pending: _Pending, get: Callable[[], T]) -> None:
-        self._pending = pending
-        self._get = get
+    add: Callable[[Note, Any], None]
 
     @property
-    def value(self) -> T:
-        """The result.
-
-        Raises:
-            UsageError: the batch was not read yet.
-        """
-        if not self._pending.done:
-            raise UsageError("the batch was not read yet")
-        return self._get()
-
-    def map(self, make: Callable[[T], U]) -> Deferred[U]:
-        """The result of `make` with this result."""
-        return Deferred(self._pending, lambda: make(self._get()))
-
-    def kept(self) -> Deferred[T]:
-        """The same result, which is worked out once, however often it is asked for."""
-        return Deferred(self._pending, cache(self._get))
+    def keys(self) -> tuple[object, ...]:
+        """The Redis keys that it reads."""
+        return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 
 #: Slots by resolution and names: those that are closed, those that are open.
@@ -101,17 +73,24 @@ class _BlockRead(NamedTuple):
 class ReadBatch:
     """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again.
 
-    `charge` is told what a read costs before it is sent, in Redis commands, and may raise.
+    `charge` is told what a read costs before it is sent, in Redis commands, and may raise. `damage` is told what can't be read.
     """
 
     def __init__(
-        self, client: Any, schema: Schema, org: str, now: int, charge: Callable[[int], object] = lambda cost: None
+        self,
+        client: Any,
+        schema: Schema,
+        org: str,
+        now: int,
+        charge: Callable[[int], object] = lambda cost: None,
+        damage: DamageLog | None = None,
     ) -> None:
         self._client = client
+        self._damage = damage or DamageLog()
         self._schema = schema
         self._org = org
         self._now = now
-        self._pending = _Pending()
+        self._pending: Pending[_Read] = Pending()
         self._charge = charge
         #: How many Redis keys have been asked for.
         self.keys = 0
@@ -196,13 +175,13 @@ class ReadBatch:
         found: dict[str, int] = {}
         self._cost += self._schema.settings.member_limit(dimension) // _MEMBERS_A_COMMAND
         command = ("ZRANGE", self._schema.seen(self._org, dimension), 0, -1, "WITHSCORES")
-        self._add(command, False, lambda reply: found.update((text(name), number(score)) for name, score in pairs(reply)))
+        self._add(command, False, partial(add_seen, found))
         return self._deferred(found)
 
     def seen_count(self, dimension: str) -> Deferred[int]:
         """How many members of a dimension are known."""
         found: list[int] = []
-        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda reply: found.append(int(reply)))
+        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda _, reply: found.append(int(reply)))
         return self._deferred(found).map(lambda numbers: numbers[0])
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
@@ -217,7 +196,7 @@ class ReadBatch:
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
         self._charge(self._cost)
-        pending, self._pending, self._cost = self._pending, _Pending(), 0
+        pending, self._pending, self._cost = self._pending, Pending(), 0
         closed = [read for read in pending if not read.is_open]
         for begin in range(0, len(closed), _BATCH):
             self._run(closed[begin : begin + _BATCH], transaction=False)
@@ -230,11 +209,31 @@ class ReadBatch:
         with self._client.pipeline(transaction=transaction) as pipe:
             for read in reads:
                 pipe.execute_command(*read.command)
-            replies = pipe.execute()
+            replies = pipe.execute(raise_on_error=False)
         for read, reply in zip(reads, replies, strict=True):
-            read.add(reply)
+            if isinstance(reply, Exception):
+                self._read_apart(read, reply)
+            else:
+                read.add(partial(self._note, read.keys), reply)
 
-    def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Any], None]) -> None:
+    def _read_apart(self, read: _Read, error: Exception) -> None:
+        """Leave out a Redis key that holds another type, and read those that were to be read with it.
+
+        Raises:
+            redis_errors(): it is another error.
+        """
+        if not is_wrong_type(error):
+            raise error
+        if len(read.keys) == 1:
+            self._damage.note(str(read.keys[0]), "holds another type")
+            return
+        self._run([read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys], transaction=False)
+
+    def _note(self, keys: tuple[object, ...], name: str) -> None:
+        where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
+        self._damage.note(where, f"the number of {name:.100}")
+
+    def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
         self.keys += 1
         self._cost += 1
         self._pending.append(_Read(command, is_open, add))
@@ -247,7 +246,7 @@ class ReadBatch:
             (opened if self._is_open(slot) else closed).append((slot.resolution.name, self._names(slot)))
         return closed, opened
 
-    def _add_union(self, slots: _Named, key: Callable[[str, SlotNames], str], add: Callable[[Any], None]) -> None:
+    def _add_union(self, slots: _Named, key: Callable[[str, SlotNames], str], add: Callable[[Note, Any], None]) -> None:
         for is_open, some in enumerate(slots):
             if some:
                 keys = [key(res, names) for res, names in some]

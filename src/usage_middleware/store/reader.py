@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.read_batch import ReadBatch
-from usage_middleware.store.replies import text
+from usage_middleware.store.replies import add_scores, text
 from usage_middleware.store.schema import Schema, parse_route_member, since_field
 
 #: How long the numbers wait for a worker that has gone silent, in milliseconds.
@@ -33,13 +35,28 @@ class Reader:
 
         Those of this process, and those that its workers left in Redis.
         """
-        stored = self._engine.read_client.execute_command("ZRANGE", self.schema.routes, 0, -1)
+        stored = self._sound(self.schema.routes, "ZRANGE", self.schema.routes, 0, -1)
         found = sorted(parse_route_member(text(member)) for member in stored)
         return {**dict(found), **self._own_routes()}
 
     def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
-        return ReadBatch(self._engine.read_client, self.schema, org, now, charge)
+        return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage)
+
+    def _sound(self, key: str, *command: object) -> Any:
+        """The reply to a command, or nothing where the Redis key that it reads holds another type."""
+        try:
+            return self._engine.read_client.execute_command(*command)
+        except Exception as error:
+            if not self._engine.damage.explains(error, key):
+                raise
+            return ()
+
+    def _times(self, key: str, names: Iterable[str], values: Iterable[Any]) -> dict[str, int]:
+        """Name -> milliseconds since the epoch, of those that are there."""
+        found: dict[str, int] = {}
+        add_scores(names, found, lambda name: self._engine.damage.note(key, f"the time of {name:.100}"), values)
+        return found
 
     def since(self, dimensions: Sequence[str]) -> dict[str, int]:
         """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""
@@ -47,16 +64,23 @@ class Reader:
             return {}
         names = [since_field(dimension) for dimension in dimensions]
         found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
-        return {name: int(ms) // 1000 for name, ms in zip(dimensions, found, strict=True) if ms is not None}
+        return {name: ms // 1000 for name, ms in self._times(self.schema.meta, dimensions, found).items()}
 
     def complete_through(self, now: int) -> int | None:
         """The time, in milliseconds since the epoch, up to which the calls of all live workers are in; None without workers."""
         client = self._engine.read_client
-        alive = client.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
+        alive = self._sound(self.schema.workers, "ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
         if not alive:
             return None
         with client.pipeline(transaction=False) as pipe:
             for worker in alive:
                 pipe.execute_command("HGET", self.schema.worker(text(worker)), "flushed_through_ms")
-            through = [int(found) for found in pipe.execute() if found is not None]
-        return min(through) if through else None
+            replies = pipe.execute(raise_on_error=False)
+        through = self._times(self.schema.workers, map(text, alive), map(_unless_of_another_type, replies))
+        return min(through.values()) if through else None
+
+
+def _unless_of_another_type(reply: Any) -> Any:
+    if isinstance(reply, Exception) and not is_wrong_type(reply):
+        raise reply
+    return None if isinstance(reply, Exception) else reply

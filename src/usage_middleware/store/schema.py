@@ -169,9 +169,18 @@ class Schema:
         return f"{self.tree(OPERATOR)}:unknown"
 
     @property
+    def unknown_orgs(self) -> str:
+        """ZSET organisation that the key directory does not know, and that has a tree -> when it was last seen, ms."""
+        return f"{self.tree(OPERATOR)}:unknown_orgs"
+
+    @property
     def pepper(self) -> str:
         """The secret that keys the hash of credentials, where none was given."""
         return f"{self.tree(OPERATOR)}:pepper"
+
+    def rotated(self, mark: str) -> str:
+        """SET of the credentials that are known to be under one pepper, while peppers are rotated."""
+        return f"{self.credentials}:{mark}"
 
     @property
     def routes(self) -> str:

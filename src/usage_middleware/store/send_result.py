@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
-from usage_middleware.store.driver_errors import effect, effect_of_reply, reason
+from usage_middleware.store.driver_errors import effect, effect_of_reply, is_wrong_type, reason
+
+#: No mark has as many digits.
+_DIGITS = 17
 
 
 class Outcome(Enum):
@@ -59,9 +62,17 @@ class Mark(NamedTuple):
     is_lost: bool = False
 
 
-def mark_of(number: bytes | None, noted: bytes | None) -> Mark:
-    """What a mark says, and whether the worker is known to have had one."""
-    return Mark(None if number is None else int(number), number is None and noted is not None)
+def mark_of(number: object, noted: object) -> Mark:
+    """What a mark says, and whether the worker is known to have had one. A damaged one counts as missing.
+
+    Raises:
+        redis_errors(): one of them is an error.
+    """
+    for reply in (number, noted):
+        if isinstance(reply, Exception) and not is_wrong_type(reply):
+            raise reply
+    found = int(number) if isinstance(number, bytes) and number.isdigit() and len(number) < _DIGITS else None
+    return Mark(found, found is None and isinstance(noted, bytes))
 
 
 def answer(reply: Any) -> SendResult:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
+from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk
-from usage_middleware.store.schema import Schema, route_member, since_field
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk, longest_kept
+from usage_middleware.store.route_registry import publish_routes
+from usage_middleware.store.schema import Schema, since_field
 from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
@@ -26,9 +29,6 @@ FEATURES = ""
 WORKER_SECONDS = 60
 #: How long replicas may take to confirm a flush.
 WAIT_MS = 1_000
-#: A route that no worker has published for this long is gone.
-ROUTE_SECONDS = 2 * DAY
-MOST_ROUTES = 5_000
 
 #: With the names of keys around it, a part fits into any packet.
 PART_BYTES = 800
@@ -45,10 +45,15 @@ class Disagreement(Exception):
 
 
 class Writer:
-    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one."""
+    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one.
 
-    def __init__(self, client: Callable[[], Any], schema: Schema) -> None:
+    Attributes:
+        damage: what was found damaged in Redis.
+    """
+
+    def __init__(self, client: Callable[[], Any], schema: Schema, damage: DamageLog | None = None) -> None:
         self._client = client
+        self.damage = damage or DamageLog()
         self.schema = schema
 
     def send(
@@ -120,7 +125,7 @@ class Writer:
             for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
                 pipeline.hget(self.schema.marked(org), worker)
-            found = iter(pipeline.execute())
+            found = iter(pipeline.execute(raise_on_error=False))
         return {org: mark_of(next(found), next(found)) for org in wanted}
 
     def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int, began_ms: int = 0) -> None:
@@ -245,20 +250,23 @@ class Writer:
         """
         try:
             if routes:
-                self._publish_routes(dict(list(routes.items())[:MOST_ROUTES]), now_ms)
+                publish_routes(self._client(), self.schema, routes, now_ms)
             self._forget_debts(now_ms)
         except redis_errors() as error:
             logger.debug("usage: the application's routes could not be published: %s", error)
 
-    def _publish_routes(self, routes: Mapping[str, bool], now_ms: int) -> None:
-        """Publish them for two days, to every process that serves views."""
-        key = self.schema.routes
-        with self._client().pipeline(transaction=True) as pipeline:
-            pipeline.zadd(key, {route_member(name, public): now_ms for name, public in routes.items()})
-            pipeline.zrem(key, *(route_member(name, not public) for name, public in routes.items()))
-            pipeline.zremrangebyscore(key, "-inf", f"({now_ms - ROUTE_SECONDS * 1000}")
-            pipeline.expire(key, ROUTE_SECONDS)
-            pipeline.execute()
+    def admit_orgs(self, orgs: Sequence[str], now_ms: int) -> set[str]:
+        """Note that organisations that nobody knows have a tree; those for which there is no room.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        try:
+            return admit(self._client(), self.schema, orgs, now_ms, longest_kept(self.schema.settings) * 1000)
+        except redis_errors() as error:
+            if not self.damage.explains(error, self.schema.unknown_orgs):
+                raise
+            return set()
 
     @property
     def is_cluster(self) -> bool:

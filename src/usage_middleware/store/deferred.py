@@ -1,0 +1,45 @@
+"""Results of reads that are sent together, later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+from usage_middleware.errors import UsageError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class Pending(list[T]):
+    """Reads that are sent together, and whether they were."""
+
+    done = False
+
+
+class Deferred(Generic[T]):
+    """The result of a read, which is there after `ReadBatch.read`."""
+
+    def __init__(self, pending: Pending[Any], get: Callable[[], T]) -> None:
+        self._pending = pending
+        self._get = get
+
+    @property
+    def value(self) -> T:
+        """The result.
+
+        Raises:
+            UsageError: the batch was not read yet.
+        """
+        if not self._pending.done:
+            raise UsageError("the batch was not read yet")
+        return self._get()
+
+    def map(self, make: Callable[[T], U]) -> Deferred[U]:
+        """The result of `make` with this result."""
+        return Deferred(self._pending, lambda: make(self._get()))
+
+    def kept(self) -> Deferred[T]:
+        """The same result, which is worked out once, however often it is asked for."""
+        return Deferred(self._pending, cache(self._get))
