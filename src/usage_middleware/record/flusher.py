@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,6 +16,7 @@ from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, CountError
+from usage_middleware.record.inquiry import MOST_PENDING, Inquiry
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
@@ -28,14 +28,10 @@ from usage_middleware.store.driver_errors import reason, redis_errors
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 
-logger = logging.getLogger("usage_middleware")
-
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
-PAUSE_SECONDS = 0.2
-PAUSE_STEP = 0.001
+PAUSE_SECONDS, PAUSE_STEP = 0.2, 0.001
 #: How often the spool is searched, and routes are published; seconds.
-RECOVER_EVERY = 15.0
-ROUTES_EVERY = 3600.0
+RECOVER_EVERY, ROUTES_EVERY = 15.0, 3600.0
 
 
 class Flusher:
@@ -53,7 +49,7 @@ class Flusher:
         aggregate: Aggregate,
         options: DeliveryOptions,
         callers: Callers,
-        routes: Callable[[], Collection[str]],
+        routes: Callable[[], Mapping[str, bool]],
         count_error: CountError,
     ) -> None:
         self._writer = writer
@@ -61,6 +57,7 @@ class Flusher:
         self._options = options
         self._routes = routes
         self._count_error = count_error
+        self._inquiry = Inquiry(aggregate, callers, options.monotonic)
         self._new_sender = partial(Sender, writer, options, callers, count_error)
         self.spool = Spool(options, writer.schema.settings) if options.spool is not None else None
         self.reset()
@@ -74,13 +71,10 @@ class Flusher:
             self.spool.after_fork_in_child()
             self._recovery = Recovery(self.spool, self._new_sender, self._count_error)
         self.status = OwnStatus(script=SCRIPT_SHA)
-        self._disagreement = ""
-        self._has_agreed = False
+        self._disagreement, self._has_agreed = "", False
         self._notices = Notices(self._options.monotonic)
-        #: The worker whose status Redis has.
-        self._announced = ""
-        self._began_ms = 0
-        self._unacknowledged = 0
+        self._announced = ""  # The worker whose status Redis has.
+        self._began_ms = self._unacknowledged = 0
         self._recovered_at = self._published_at = float("-inf")
         self._renew()
 
@@ -94,6 +88,12 @@ class Flusher:
     def add_up(self) -> None:
         """Read and add up the calls that wait for it."""
         self._aggregate.sum()
+
+    def ask_who_called(self) -> None:
+        """Between two flushes: where many credentials are new, ask whose they are before they take more memory."""
+        if self._aggregate.pending >= MOST_PENDING and self.is_ok:
+            with self._alone():
+                self._inquiry.ask()
 
     def begin(self) -> None:
         """Call it before the first call is recorded: until now there was nothing to count."""
@@ -160,7 +160,7 @@ class Flusher:
         self._measure()
 
     def _measure(self) -> None:
-        self._aggregate.elsewhere = self.sender.bytes
+        self._aggregate.elsewhere, self._aggregate.pending_elsewhere = self.sender.bytes, self.sender.pending_bytes
         self._unacknowledged = self.sender.calls
 
     def recover(self, going_on: Callable[[], bool], *, now: bool = False) -> None:
@@ -258,7 +258,7 @@ class Flusher:
             return
         self._published_at = self._options.monotonic()
         try:
-            self._writer.publish(list(self._routes()), self._now_ms())
+            self._writer.publish(self._routes(), self._now_ms())
         except Exception:  # An application's routes may be anything.
             self._count_error("routes")
 
