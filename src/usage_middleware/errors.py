@@ -33,3 +33,22 @@ class QueryError(UsageError):
         self.code = code
         self.message = message
         self.param = param
+
+
+class RowRefused(UsageError, ValueError):
+    """A correction, or a row of a backfill, that can't be counted. Nothing of it is counted.
+
+    Attributes:
+        code: a stable word for programs: `invalid_row`, `below_zero`, `id_used`, `not_kept`, `too_many`.
+        message: a sentence for a person, naming the row, the field and what is allowed.
+        field: the field that is wrong, if it is one of them.
+        row: which row of the backfill, counted from 0; None of a correction.
+    """
+
+    def __init__(self, code: str, message: str, field: str | None = None, row: int | None = None) -> None:
+        where = "" if row is None else f"row {row}: "
+        super().__init__(where + message)
+        self.code = code
+        self.message = where + message
+        self.field = field
+        self.row = row

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 from usage_middleware.capture.capture import Capture
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import NONE, DeliveryOptions, Settings, check_plain_function, retention, spool_directory
+from usage_middleware.record.corrections import Corrections
+from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
@@ -81,6 +83,8 @@ class Usage:
         keys: the key directory.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
+        correct: changes what was counted, see `record.corrections.Corrections.correct`.
+        backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
         engine: the connection.
     """
 
@@ -136,8 +140,9 @@ class Usage:
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
         #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
+        writer = Writer(lambda: self.engine.client, schema)
         self.recorder = Recorder(
-            Writer(lambda: self.engine.client, schema),
+            writer,
             DeliveryOptions(
                 flush_interval=flush_interval,
                 backlog_bytes=backlog_bytes,
@@ -161,6 +166,8 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned = self.capture.finish_abandoned
+        corrections = Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, clock), clock)
+        self.correct, self.backfill = corrections.correct, corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:

@@ -27,6 +27,7 @@ class Chunk(NamedTuple):
         cells: the calls. Never empty, unless `dropped` is not 0.
         dropped: calls that were finished but will never be counted.
         sealed_at: when it got its number, seconds since the epoch.
+        corrects: these are changes of what was counted. They may be below 0, and have no latency bins.
     """
 
     org: str
@@ -34,6 +35,7 @@ class Chunk(NamedTuple):
     cells: Cells
     dropped: int = 0
     sealed_at: int = 0
+    corrects: bool = False
 
     @property
     def calls(self) -> int:

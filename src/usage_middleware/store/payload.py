@@ -66,8 +66,46 @@ class Doubt(IntEnum):
     """That was so long ago that its mark may have expired."""
 
 
+class KeptIds(NamedTuple):
+    """Ids that one Redis key is to keep.
+
+    Attributes:
+        key: the hash.
+        expire_at: when it ends, seconds since the epoch.
+        limit: how many ids it may have; 0: any number.
+        ids: these ids.
+        records: what is kept under each.
+    """
+
+    key: str
+    expire_at: int
+    limit: int
+    ids: list[str]
+    records: list[str]
+
+
+class Once(NamedTuple):
+    """The ids under which a chunk is counted once. It has no number then.
+
+    Attributes:
+        places: the Redis keys that may have one of these ids already.
+        kept: where they are to be kept, in Redis keys of the chunk's organisation.
+        trying: only find out whether it can be counted.
+    """
+
+    places: list[str]
+    kept: list[KeptIds]
+    trying: bool = False
+
+
 def encode_chunk(
-    schema: Schema, chunk: Chunk, mark: Mark, now: float, exempt: Collection[str], doubt: Doubt = Doubt.NONE
+    schema: Schema,
+    chunk: Chunk,
+    mark: Mark,
+    now: float,
+    exempt: Collection[str],
+    doubt: Doubt = Doubt.NONE,
+    once: Once | None = None,
 ) -> bytes:
     """A chunk as the script takes it.
 
@@ -78,6 +116,7 @@ def encode_chunk(
         now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
+        once: in place of a number, the ids that it is counted under.
     """
     expansion = expand(schema, chunk, int(now))
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
@@ -96,6 +135,7 @@ def encode_chunk(
             f"{int(now * 1000):x}.{secrets.token_hex(4)}",
             longest_kept(schema.settings) + EPOCH_AHEAD,
             doubt,
+            *(() if once is None else (once,)),
         ]
     )
 

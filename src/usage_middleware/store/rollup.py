@@ -17,6 +17,7 @@ from usage_middleware.store.schema import (
     BYTES,
     CALLS,
     CLASSES,
+    CORRECTED,
     DROPPED,
     LAST,
     LATENCY,
@@ -72,12 +73,22 @@ def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
     `now` is in seconds; dropped calls are counted in its slots. However wrong the clock was that a minute came from, no
     Redis key outlives its retention by more than 32 days.
     """
-    found = _Expander(schema, chunk.org, now)
+    found = _Expander(schema, chunk.org, now, corrects=chunk.corrects)
     for key, totals in yielding(chunk.cells.items()):
         found.add(key, totals)
     if chunk.dropped:
         found.drop(chunk.dropped)
-    return found.expansion()
+    return _without_zeros(found.expansion()) if chunk.corrects else found.expansion()
+
+
+def _without_zeros(found: Expansion) -> Expansion:
+    """What a correction does not change is not written: a field of 0 would look like a status that was seen."""
+    for entries in (found.series, found.boards):
+        for key, one in list(entries.items()):
+            one.sums = {name: amount for name, amount in one.sums.items() if amount}
+            if not one.sums and not one.greatest:
+                del entries[key]
+    return found
 
 
 def dimensions_of(schema: Schema, org: str) -> tuple[str, ...]:
@@ -137,10 +148,11 @@ class _Expander:
     A chunk holds many calls of few minutes. Call by call, the same names would be built a dozen times.
     """
 
-    def __init__(self, schema: Schema, org: str, now: int) -> None:
+    def __init__(self, schema: Schema, org: str, now: int, *, corrects: bool) -> None:
         self.schema = schema
         self.org = org
         self.now = now
+        self.corrects = corrects
         self.dimensions = dimensions_of(schema, org)
         self.counters = tuple(map(counter_field, schema.settings.counters))
         self.minutes: dict[int, _Sums] = {}
@@ -199,6 +211,8 @@ class _Expander:
     def _series_measures(self, status: int, totals: CallTotals) -> _Pairs[int]:
         counts = zip(self.counters, totals.counts, strict=True)
         optional = [(LATENCY, totals.latency_us), (BYTES, totals.sent), *counts]
+        if self.corrects:
+            optional.append((CORRECTED, totals.calls))
         return [
             (CALLS, totals.calls),
             (status_field(status), totals.calls),

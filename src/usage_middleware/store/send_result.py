@@ -29,6 +29,12 @@ class Outcome(Enum):
     """Its mark is gone, and nobody knows whether it was counted."""
     FAULT = "fault"
     """Redis refuses this very chunk."""
+    KNOWN = "known"
+    """Some of its ids were counted before: send it again without them."""
+    BEYOND = "beyond"
+    """A counter would fall below 0, or be too large to be exact."""
+    CROWDED = "crowded"
+    """There is no room for more ids."""
 
 
 class SendResult(NamedTuple):
@@ -39,6 +45,7 @@ class SendResult(NamedTuple):
         epoch: of COUNTED, see `Mark`.
         refused: of FULL, the members over the cap by dimension.
         wrong_type: how many keys were skipped because they hold another type.
+        known: of KNOWN, what is kept under each of these ids.
         reason: of the rest, what was said.
     """
 
@@ -47,6 +54,7 @@ class SendResult(NamedTuple):
     epoch: str = ""
     refused: Mapping[str, Collection[str]] = {}
     wrong_type: int = 0
+    known: Mapping[str, str] = {}
     reason: str = ""
 
 
@@ -69,7 +77,11 @@ def answer(reply: Any) -> SendResult:
     if kind == b"FULL":
         refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
         return SendResult(Outcome.FULL, refused=refused)
+    if kind == b"KNOWN":
+        return SendResult(Outcome.KNOWN, known={name.decode(): record.decode() for name, record in rest})
     reason = rest[0].decode(errors="replace")
+    if kind in (b"BEYOND", b"CROWDED"):
+        return SendResult(Outcome(kind.decode().lower()), reason=reason)
     return SendResult(Outcome(effect_of_reply(reason)), reason=reason)
 
 

@@ -11,7 +11,7 @@ from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, Once, encode_chunk
 from usage_middleware.store.schema import Schema, since_field
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
@@ -79,6 +79,16 @@ class Writer:
         except redis_errors() as error:
             return failure(error)
         return answer(reply)
+
+    def count_once(self, chunk: Chunk, once: Once, now: float, exempt: Collection[str] = ()) -> SendResult:
+        """Count a chunk, unless one of its ids was counted before.
+
+        Raises:
+            redis_errors(): as the client does. Then nobody knows whether it was counted.
+        """
+        payload = encode_chunk(self.schema, chunk, Mark(0), now, exempt, once=once)
+        first = once.kept[0].key
+        return answer(self._run((first, f"{first}:never", self.schema.epoch(chunk.org), f"{first}:parts"), payload))
 
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)
