@@ -39,7 +39,7 @@ class RowRefused(UsageError, ValueError):
     """A correction, or a row of a backfill, that can't be counted. Nothing of it is counted.
 
     Attributes:
-        code: a stable word for programs: `invalid_row`, `below_zero`, `id_used`, `not_kept`, `too_many`.
+        code: a stable word for programs: `invalid_row`, `not_kept`, `out_of_range`, `id_used`, `too_many`.
         message: a sentence for a person, naming the row, the field and what is allowed.
         field: the field that is wrong, if it is one of them.
         row: which row of the backfill, counted from 0; None of a correction.

@@ -140,9 +140,8 @@ class Usage:
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
         #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
-        writer = Writer(lambda: self.engine.client, schema)
         self.recorder = Recorder(
-            writer,
+            Writer(lambda: self.engine.client, schema),
             DeliveryOptions(
                 flush_interval=flush_interval,
                 backlog_bytes=backlog_bytes,
@@ -166,7 +165,7 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned = self.capture.finish_abandoned
-        corrections = Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, clock), clock)
+        corrections = self._corrections(schema)
         self.correct, self.backfill = corrections.correct, corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
 
@@ -180,6 +179,10 @@ class Usage:
             visible_endpoints=visible_endpoints,
             recorder_stats=self.recorder.stats,
         )
+
+    def _corrections(self, schema: Schema) -> Corrections:
+        writer = Writer(lambda: self.engine.client, schema)
+        return Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, self.clock), self.clock)
 
     def routes(self) -> list[str]:
         """The endpoints of the applications that this process's middlewares wrap, called or not."""

@@ -107,7 +107,7 @@ class RowReader:
         who = _org(given["org"]), _key(given["key"])
         endpoint, status = _endpoint(given["endpoint"]), _whole("status", given["status"], 100, 999)
         content = {
-            "at": at_ms, "key": who[1], "endpoint": endpoint, "status": status, "calls": calls,
+            "org": who[0], "at": at_ms, "key": who[1], "endpoint": endpoint, "status": status, "calls": calls,
             "counts": {name: amount for name, amount in counts.items() if amount}, "tags": tags, "bytes": sent,
             "latency_us": latency_us, "reason": reason, "bins": bins,
         }  # fmt: skip

@@ -189,8 +189,8 @@ class Comparison:
             return
         found = batch.series(slots.fine)
         series = _Side("series", found.map(_as_board))
-        bins = batch.latency(slots.fine).map(_in_bins)
-        yield _Check("", _Side("series", found.map(_with_bins)), _Side("latency", bins), (CALLS,))
+        bins = _Side("latency", batch.latency(slots.fine).map(_in_bins))
+        yield _Check("", _uncorrected(series, found), bins, (CALLS,))
         since = self._context.reader.since(self._settings.dimensions)
         for dimension in self._dimensions:
             # Calls from before it was declared are on no board of it.
@@ -213,7 +213,7 @@ class Comparison:
                 yield _Check(f"{dimension} {name}", _Side("series", series.map(_as_board)), row)
                 if dimension == "endpoint":
                     bins = _Side("latency", batch.latency(slots, name).map(_in_bins))
-                    yield _Check(f"{dimension} {name}", bins, _Side("series", series.map(_with_bins)), (CALLS,))
+                    yield _Check(f"{dimension} {name}", bins, _uncorrected(row, series), (CALLS,))
 
     def _key_checks(self, batch: ReadBatch, keys: Sequence[str]) -> Iterator[_Check]:
         """The board under each key: its endpoints, its dimensions and its histogram."""
@@ -223,8 +223,8 @@ class Comparison:
         board = batch.board(slots, "key")
         for name in keys:
             row, own = _Side("board key", _row(board, name)), batch.key_board(slots, name)
-            series = _Side("series", batch.series(slots, ("key", name)).map(_with_bins))
-            yield _Check(f"key {name}", _Side("its latency", own.map(_bins_of_key)), series, (CALLS,))
+            uncorrected = _uncorrected(row, batch.series(slots, ("key", name)))
+            yield _Check(f"key {name}", _Side("its latency", own.map(_bins_of_key)), uncorrected, (CALLS,))
             yield _Check(f"key {name}", _Side("its endpoints", own.map(_endpoints_of_key)), row)
 
     def _tree_checks(self, batch: ReadBatch, others: list[ReadBatch], orgs: Sequence[str]) -> Iterator[_Check]:
@@ -265,10 +265,13 @@ def _as_board(series: Series) -> _Amounts:
     return found
 
 
-def _with_bins(series: Series) -> _Amounts:
-    """The calls that are in histograms: those that were counted, without what was corrected."""
-    total = summed(series.values())
-    return {CALLS: total.get(CALLS, 0) - total.get(CORRECTED, 0)}
+def _uncorrected(side: _Side, series: Deferred[Series]) -> _Side:
+    """The calls of a place that are in histograms: without what was corrected, as the series of the same calls tells."""
+
+    def calls(amounts: _Amounts) -> _Amounts:
+        return {CALLS: amounts.get(CALLS, 0) - summed(series.value.values()).get(CORRECTED, 0)}
+
+    return _Side(side.place, side.amounts.map(calls))
 
 
 def _in_bins(bins: Mapping[int, int]) -> _Amounts:

@@ -56,3 +56,18 @@ class Reader:
                 pipe.execute_command("HGET", self.schema.worker(text(worker)), "flushed_through_ms")
             through = [int(found) for found in pipe.execute() if found is not None]
         return min(through) if through else None
+
+    def corrections(self, org: str, months: Sequence[str], most: int) -> dict[str, str] | None:
+        """Id -> record, of the corrections of an organisation's tree in these months; None if there are more than `most`."""
+        client, names = self._engine.read_client, [self.schema.corrections(org, month) for month in months]
+        with client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.execute_command("HLEN", name)
+            lengths = pipe.execute()
+        if sum(lengths) > most:
+            return None
+        found: dict[str, str] = {}
+        for name in (name for name, length in zip(names, lengths, strict=True) if length):
+            reply = client.hgetall(name)
+            found.update((text(id), text(record)) for id, record in reply.items())
+        return found

@@ -1,0 +1,118 @@
+"""The corrections that were made, with their reasons, for operators."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from usage_middleware.errors import QueryError
+from usage_middleware.periods import DAY, rfc3339
+from usage_middleware.report.context import ReportContext, report_scope
+from usage_middleware.store.members import OPERATOR
+
+#: How many corrections one answer lists.
+MOST_LISTED = 10_000
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """One correction, as it was given: what it added, or took away where it is below 0.
+
+    Attributes:
+        at: when the calls finished, RFC 3339.
+        made_at: when the correction was made, RFC 3339.
+        tags: dimension -> member, as far as they were given.
+        latency_ms: how much more durations add up to.
+    """
+
+    org: str
+    id: str
+    at: str
+    made_at: str
+    reason: str
+    key_id: str
+    endpoint: str
+    status: int
+    calls: int
+    counts: dict[str, int]
+    tags: dict[str, str]
+    bytes: int
+    latency_ms: float
+
+
+class Corrections(msgspec.Struct, frozen=True, kw_only=True):
+    """Corrections of calls that finished in a window.
+
+    Attributes:
+        org: whose; None: of all organisations.
+        start: the first instant of the window, RFC 3339.
+        end: the first instant after it, RFC 3339.
+        corrections: the latest calls first.
+    """
+
+    org: str | None
+    start: str
+    end: str
+    corrections: list[Correction]
+
+
+def corrections(context: ReportContext, org: str | None, start: int | None, end: int | None) -> Corrections:
+    """The corrections of an organisation, or of all of them. `start` None: all that is kept; `end` None: until now.
+
+    Raises:
+        QueryError: `forbidden` unless an operator asks; `missing_org` where all organisations together are not counted;
+            `invalid_window`; `answer_too_large` for more than 10,000.
+    """
+    if not context.viewer.is_operator:
+        raise QueryError("forbidden", "Only operators may look at corrections.")
+    scope = report_scope(context.viewer, org, together=context.settings.operator_tree)
+    until = context.now + 1 if end is None else end
+    since = max(0, min(until, context.now) - _reach(context)) if start is None else start
+    if until <= since:
+        raise QueryError("invalid_window", "end must be after start", "end")
+    found = context.reader.corrections(scope.org, _months(context, since, until), MOST_LISTED)
+    if found is None:
+        most = f"There are more than {MOST_LISTED} corrections: ask for one organisation, or a shorter window."
+        raise QueryError("answer_too_large", most, "start")
+    listed = [_correction(scope.org, *one) for one in found.items()]
+    inside = [one for at, one in sorted(listed, key=lambda pair: (-pair[0], pair[1].id)) if since <= at / 1000 < until]
+    return Corrections(org=scope.shown_org, start=rfc3339(since), end=rfc3339(until), corrections=inside)
+
+
+def _reach(context: ReportContext) -> int:
+    return max(kept["day"] for kept in context.settings.retention.values()) + 31 * DAY
+
+
+def _months(context: ReportContext, since: int, until: int) -> list[str]:
+    """The months of a window, as far as something is kept of them: `2026-11`."""
+    at, found = min(until - 1, context.now + DAY), []
+    oldest = max(since, context.now - _reach(context))
+    while True:
+        first = datetime.fromtimestamp(at, UTC).replace(day=1, hour=0, minute=0, second=0)
+        found.append(f"{first:%Y-%m}")
+        at = int(first.timestamp()) - 1
+        if at < oldest:
+            return found
+
+
+def _correction(tree: str, id: str, record: str) -> tuple[int, Correction]:
+    """(when, the correction) that is kept under an id."""
+    kept: dict[str, Any] = json.loads(record.partition(" ")[2])
+    return kept["at"], Correction(
+        org=kept["org"],
+        # In the operator's tree an id has its organisation before it, as it stands in the names of keys.
+        id=id.partition(":")[2] if tree == OPERATOR else id,
+        at=rfc3339(kept["at"] / 1000),
+        made_at=rfc3339(kept["made"] / 1000),
+        reason=kept["reason"],
+        key_id=kept["key"],
+        endpoint=kept["endpoint"],
+        status=kept["status"],
+        calls=kept["calls"],
+        counts=kept["counts"],
+        tags=kept["tags"],
+        bytes=kept["bytes"],
+        latency_ms=kept["latency_us"] / 1000,
+    )
