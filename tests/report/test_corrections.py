@@ -91,3 +91,11 @@ def test_without_the_operators_tree(make_usage: MakeUsage) -> None:
     with pytest.raises(QueryError) as refused:
         usage.reader.corrections()
     assert refused.value.code == "missing_org"
+
+
+def test_a_damaged_one_does_not_hide_the_others(usage: Usage, caplog: pytest.LogCaptureFixture) -> None:
+    client, name = usage.engine.client, f"{usage.settings.namespace}:{{acme}}:corrections:2026-11"
+    for number, damaged in enumerate((b"", b"\xff", b"0123456789abcdef {", b"0123456789abcdef []")):
+        client.hset(name, f"damaged {number}", damaged)
+    assert listed(usage, "acme") == [("acme", "1"), ("acme", "a:b"), ("acme", "old")]
+    assert caplog.text.count("is damaged in Redis") == 4

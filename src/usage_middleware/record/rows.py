@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from hashlib import blake2b
-from math import isfinite
 from typing import Any, NamedTuple
 
 from usage_middleware.errors import RowRefused
@@ -31,6 +30,8 @@ MOST_CALLS = 10**9
 MOST_MS = 10**11
 #: The clocks of machines differ a little, seconds.
 AHEAD = 5.0
+#: Thousands of years; more would not even be a date.
+MOST_SECONDS = 10**11
 
 REQUIRED = ("org", "id", "at", "key", "endpoint", "status", "calls")
 OPTIONAL = ("reason", "counts", "tags", "bytes", "latency_ms", "latency_bins")
@@ -150,12 +151,19 @@ class RowReader:
 
 
 def _wrong(field: str, allowed: str, given: object) -> RowRefused:
-    return RowRefused("invalid_row", f"{field} must be {allowed}, not {repr(given)[:100]}", field.partition("[")[0])
+    return RowRefused("invalid_row", f"{field} must be {allowed}, not {_shown(given)}", field.partition("[")[0])
+
+
+def _shown(given: object) -> str:
+    try:
+        return repr(given)[:100]
+    except Exception:  # Of a number of thousands of digits, or of anybody's object.
+        return f"this {type(given).__name__}"
 
 
 def _mapping(given: object) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
-        raise RowRefused("invalid_row", f"a row is a dict of {', '.join(REQUIRED)}, not {repr(given)[:100]}")
+        raise RowRefused("invalid_row", f"a row is a dict of {', '.join(REQUIRED)}, not {_shown(given)}")
     missing = next((name for name in REQUIRED if name not in given), None)
     if missing is not None:
         raise RowRefused("invalid_row", f"{missing} is missing", missing)
@@ -198,13 +206,14 @@ def _seconds(given: object) -> float:
                 return at.timestamp()
         except (ValueError, OverflowError):
             pass
-    elif isinstance(given, int | float) and not isinstance(given, bool) and isfinite(given):
+    elif isinstance(given, int | float) and not isinstance(given, bool) and abs(given) <= MOST_SECONDS:
         return given
     raise _wrong("at", "an aware datetime, its RFC 3339 text, or seconds since 1970", given)
 
 
 def _latency_us(given: object) -> int:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not isfinite(given) or abs(given) > MOST_MS:
+    # Also false of what is no number at all, NaN.
+    if isinstance(given, bool) or not isinstance(given, int | float) or not abs(given) <= MOST_MS:
         raise _wrong("latency_ms", f"a number from {-MOST_MS} to {MOST_MS}", given)
     return round(given * 1000)
 
@@ -245,4 +254,4 @@ def _endpoint(given: object) -> str:
     method, _, template = given.partition(" ") if isinstance(given, str) else ("", "", "")
     if method not in (*METHODS, OTHER_METHOD) or not template:
         raise _wrong("endpoint", "a method and a template, as in 'GET /v1/items/{id}'", given)
-    return f"{OTHER_METHOD} {template}" if method == OTHER_METHOD else endpoint_member(method, template)
+    return endpoint_member(method, template)

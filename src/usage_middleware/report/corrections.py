@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -12,6 +11,8 @@ from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, rfc3339
 from usage_middleware.report.context import ReportContext, report_scope
 from usage_middleware.store.members import OPERATOR
+
+logger = logging.getLogger("usage_middleware")
 
 #: How many corrections one answer lists.
 MOST_LISTED = 10_000
@@ -58,6 +59,26 @@ class Corrections(msgspec.Struct, frozen=True, kw_only=True):
     corrections: list[Correction]
 
 
+class _Kept(msgspec.Struct):
+    """A correction as it is kept."""
+
+    org: str
+    at: int
+    made: int
+    reason: str
+    key: str
+    endpoint: str
+    status: int
+    calls: int
+    counts: dict[str, int]
+    tags: dict[str, str]
+    bytes: int
+    latency_us: int
+
+
+_decode = msgspec.json.Decoder(_Kept).decode
+
+
 def corrections(context: ReportContext, org: str | None, start: int | None, end: int | None) -> Corrections:
     """The corrections of an organisation, or of all of them. `start` None: all that is kept; `end` None: until now.
 
@@ -76,7 +97,7 @@ def corrections(context: ReportContext, org: str | None, start: int | None, end:
     if found is None:
         most = f"There are more than {MOST_LISTED} corrections: ask for one organisation, or a shorter window."
         raise QueryError("answer_too_large", most, "start")
-    listed = [_correction(scope.org, *one) for one in found.items()]
+    listed = [pair for pair in (_correction(scope.org, *one) for one in found.items()) if pair is not None]
     inside = [one for at, one in sorted(listed, key=lambda pair: (-pair[0], pair[1].id)) if since <= at / 1000 < until]
     return Corrections(org=scope.shown_org, start=rfc3339(since), end=rfc3339(until), corrections=inside)
 
@@ -97,22 +118,27 @@ def _months(context: ReportContext, since: int, until: int) -> list[str]:
             return found
 
 
-def _correction(tree: str, id: str, record: str) -> tuple[int, Correction]:
-    """(when, the correction) that is kept under an id."""
-    kept: dict[str, Any] = json.loads(record.partition(" ")[2])
-    return kept["at"], Correction(
-        org=kept["org"],
-        # In the operator's tree an id has its organisation before it, as it stands in the names of keys.
-        id=id.partition(":")[2] if tree == OPERATOR else id,
-        at=rfc3339(kept["at"] / 1000),
-        made_at=rfc3339(kept["made"] / 1000),
-        reason=kept["reason"],
-        key_id=kept["key"],
-        endpoint=kept["endpoint"],
-        status=kept["status"],
-        calls=kept["calls"],
-        counts=kept["counts"],
-        tags=kept["tags"],
-        bytes=kept["bytes"],
-        latency_ms=kept["latency_us"] / 1000,
+def _correction(tree: str, id: str, record: str) -> tuple[int, Correction] | None:
+    """(when, the correction) that is kept under an id; None if what is kept is damaged."""
+    try:
+        kept = _decode(record.partition(" ")[2])
+    except msgspec.MsgspecError:
+        logger.warning("usage: the correction %r of %s is damaged in Redis, and is not listed", id, tree)
+        return None
+    # In the operator's tree an id has its organisation before it, as it stands in the names of keys.
+    shown = id.partition(":")[2] if tree == OPERATOR else id
+    return kept.at, Correction(
+        org=kept.org,
+        id=shown,
+        at=rfc3339(kept.at / 1000),
+        made_at=rfc3339(kept.made / 1000),
+        reason=kept.reason,
+        key_id=kept.key,
+        endpoint=kept.endpoint,
+        status=kept.status,
+        calls=kept.calls,
+        counts=kept.counts,
+        tags=kept.tags,
+        bytes=kept.bytes,
+        latency_ms=kept.latency_us / 1000,
     )

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema, since_field
 
 #: How long the numbers wait for a worker that has gone silent, in milliseconds.
 WORKER_GONE_MS = 60_000
+
+
+class Delivered(NamedTuple):
+    """How far workers have delivered their calls.
+
+    Attributes:
+        through_ms: the calls of all live workers that finished before then are in, milliseconds since 1970; None without
+            workers.
+        debts: what each worker may still have to deliver, also of those that have ended.
+    """
+
+    through_ms: int | None
+    debts: list[Debt]
 
 
 class Reader:
@@ -45,17 +60,20 @@ class Reader:
         found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
         return {name: int(ms) // 1000 for name, ms in zip(dimensions, found, strict=True) if ms is not None}
 
-    def complete_through(self, now: int) -> int | None:
-        """The time, in milliseconds since the epoch, up to which the calls of all live workers are in; None without workers."""
+    def delivered(self, now: int) -> Delivered:
+        """How far workers have delivered their calls."""
         client = self._engine.read_client
-        alive = client.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
+        with client.pipeline(transaction=False) as pipe:
+            pipe.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
+            pipe.hgetall(self.schema.owing)
+            alive, owing = pipe.execute()
         if not alive:
-            return None
+            return Delivered(None, debts(owing))
         with client.pipeline(transaction=False) as pipe:
             for worker in alive:
                 pipe.execute_command("HGET", self.schema.worker(text(worker)), "flushed_through_ms")
             through = [int(found) for found in pipe.execute() if found is not None]
-        return min(through) if through else None
+        return Delivered(min(through) if through else None, debts(owing))
 
     def corrections(self, org: str, months: Sequence[str], most: int) -> dict[str, str] | None:
         """Id -> record, of the corrections of an organisation's tree in these months; None if there are more than `most`."""

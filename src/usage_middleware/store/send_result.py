@@ -78,7 +78,7 @@ def answer(reply: Any) -> SendResult:
         refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
         return SendResult(Outcome.FULL, refused=refused)
     if kind == b"KNOWN":
-        return SendResult(Outcome.KNOWN, known={name.decode(): record.decode() for name, record in rest})
+        return SendResult(Outcome.KNOWN, known={name.decode(): record.decode(errors="replace") for name, record in rest})
     reason = rest[0].decode(errors="replace")
     if kind in (b"BEYOND", b"CROWDED"):
         return SendResult(Outcome(kind.decode().lower()), reason=reason)
