@@ -68,20 +68,24 @@ _waiting: set[int] = set()
 _forks: list[None] = []
 
 
-@contextmanager
-def waiting() -> Iterator[None]:
+class _Waiting:
     """Inside it, this thread waits for Redis, and a fork does not wait for it. Nothing is imported there."""
-    me = threading.get_ident()
-    _waiting.add(me)
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        _waiting.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        me = threading.get_ident()
         _waiting.discard(me)
         # In this order: who forks looks at the threads after it has entered its fork.
         while _forks:
             _waiting.add(me)
             time.sleep(0.001)
             _waiting.discard(me)
+
+
+#: Without state, and so the same for every thread.
+waiting = _Waiting()
 
 
 def is_waiting(thread: int) -> bool:

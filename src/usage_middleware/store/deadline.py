@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from math import inf
 from time import monotonic
@@ -17,12 +17,10 @@ from typing import Any
 
 from usage_middleware import fork
 
-#: A read looks so often, in seconds, whether another thread has brought the end of its operation forward.
+#: A wait looks so often, in seconds, whether another thread has brought the end of its operation forward.
 SLICE = 0.1
 #: A long reply may take longer: a second more for so many bytes.
 BYTES_A_SECOND = 20_000
-#: The longest time that a socket is told, seconds.
-_MOST = 3600.0
 #: The driver takes no time limit of 0: that means "do not wait".
 _LEAST = 0.001
 
@@ -116,6 +114,8 @@ class TimedSocket:
         self._seconds = inf if seconds is None else seconds
         self._each: float | None = seconds
         self._ends = inf
+        #: The time limit that the socket has. Setting one is a system call.
+        self._limit: float | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Everything that does not wait: `fileno`, `pending`, `shutdown`, `close`."""
@@ -143,20 +143,21 @@ class TimedSocket:
 
     def sendall(self, data: Any) -> None:
         """Send all of it."""
-        with memoryview(data) as view, fork.waiting():
+        with memoryview(data) as view, fork.waiting:
             sent = 0
             while sent < len(view):
-                self._sock.settimeout(self._left())
-                sent += self._sock.send(view[sent:])
+                self._limit_to(min(SLICE, self._left()))
+                with suppress(TimeoutError):
+                    sent += self._sock.send(view[sent:])
 
     def _read(self, read: Any, *arguments: Any) -> Any:
         if self._each == 0:
-            self._sock.settimeout(0)
+            self._limit_to(0)
             return read(*arguments)
         over = inf if self._each is None else monotonic() + self._each
-        with fork.waiting():
+        with fork.waiting:
             while True:
-                self._sock.settimeout(min(SLICE, self._left(over)))
+                self._limit_to(min(SLICE, self._left(over)))
                 try:
                     return read(*arguments)
                 except TimeoutError:
@@ -166,7 +167,12 @@ class TimedSocket:
         seconds = left(min(self._ends, over) - monotonic())
         if seconds <= 0:
             raise TimeoutError("timed out")
-        return min(seconds, _MOST)
+        return seconds
+
+    def _limit_to(self, seconds: float) -> None:
+        if seconds != self._limit:
+            self._sock.settimeout(seconds)
+            self._limit = seconds
 
 
 class LimitedConnection:
@@ -205,7 +211,7 @@ class LimitedConnection:
         # A TLS handshake is limited by it.
         self.socket_timeout = None if seconds is None else max(_LEAST, left(seconds))
         try:
-            with fork.waiting():
+            with fork.waiting:
                 return TimedSocket(driver._connect(), seconds)
         finally:
             self.socket_timeout = seconds
