@@ -276,6 +276,28 @@ def test_members_over_the_cap_are_others(make_usage: MakeUsage) -> None:
     assert agrees(usage)
 
 
+def test_calls_from_before_a_dimension_was_declared(make_usage: MakeUsage, clock: Clock) -> None:
+    """They are on no board of it, and show as `(none)`. So does what is corrected or backfilled of that time."""
+    before = make_usage()
+    for _ in range(3):
+        record_call(before.recorder, ("acme", "key_1"), "GET /a")
+    assert before.flush()
+    clock.advance(3600)
+    usage = make_usage(dimensions=("project",))
+    call = {**CALL, "tags": {}}
+    assert usage.correct("acme", **{**call, "calls": -2})
+    with pytest.raises(RowRefused, match="would be -1"):
+        usage.correct("acme", **{**call, "id": "tagged", "tags": {"project": "search"}})
+    row = {name: value for name, value in call.items() if name != "reason"}
+    usage.backfill(
+        [{**row, "org": "acme", "id": "1", "calls": 4}, {**row, "org": "acme", "id": "2", "tags": {"project": "x"}, "calls": 5}]
+    )
+    assert usage.correct("acme", **{**call, "id": "c2", "calls": -5})
+    assert usage.reader.summary(org="acme", period="24h").by_dimension["project"] == [("x", 5)]
+    assert totals(usage, org="acme") == (5, 5)
+    assert agrees(usage)
+
+
 def test_every_key_has_an_end(usage: Usage) -> None:
     correct(usage)
     client = usage.engine.client

@@ -28,7 +28,7 @@ def usage(make_usage: MakeUsage, clock: Clock) -> Usage:
 
 
 def listed(usage: Usage, org: str | None = None, **window: Any) -> list[tuple[str, str]]:
-    return [(one.org, one.id) for one in usage.reader.corrections(org, **window).corrections]
+    return [(one.org, one.id) for one in usage.reader.corrections(org=org, **window).corrections]
 
 
 def test_a_correction_is_listed_as_it_was_given(make_usage: MakeUsage, clock: Clock) -> None:
@@ -37,7 +37,7 @@ def test_a_correction_is_listed_as_it_was_given(make_usage: MakeUsage, clock: Cl
     usage.correct("a:b", id="c:1", at=START - 60.5, **call)
     assert usage.correct("a:b", id="c:2", at=START - 60.5, **{**call, "calls": 0}, bytes=9, latency_ms=1.5)
     for org in (None, "a:b"):
-        found = usage.reader.corrections(org)
+        found = usage.reader.corrections(org=org)
         assert found.org == org
         assert found.corrections[1] == Correction(
             org="a:b", id="c:2", at="2026-11-20T13:44:19.500Z", made_at="2026-11-20T13:45:20Z", reason="an import of March",
@@ -75,7 +75,7 @@ def test_more_than_can_be_listed(usage: Usage, monkeypatch: pytest.MonkeyPatch) 
 def test_only_operators_may_look(usage: Usage) -> None:
     for viewer in (Viewer.organization("acme"), Viewer.key("acme", "key_1")):
         with pytest.raises(QueryError, match="Only operators"):
-            report.corrections(usage.reader.context(viewer), "acme", None, None)
+            usage.reader.corrections(viewer, org="acme")
 
 
 def test_backfilled_rows_are_not_listed(usage: Usage) -> None:

@@ -7,10 +7,13 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from usage_middleware.errors import RowRefused, UsageUnavailable
+from usage_middleware.options import NONE
 from usage_middleware.record.once import OnceWriter, Way, used_before
 from usage_middleware.record.rows import Row, RowReader
-from usage_middleware.store.rollup import is_late
+from usage_middleware.store.rollup import NO_BOARD, finest_kept, is_late
 
 #: So many rows are added up and sent together. With more there is more that rows share, and more that has to be sent again.
 ROWS_TOGETHER = 10_000
@@ -88,8 +91,8 @@ class Corrections:
                 "calls": calls, "counts": counts, "tags": tags, "bytes": bytes, "latency_ms": latency_ms,
             }
         )  # fmt: skip
-        row = self._kept(given)
-        self._writer.agree()
+        self._check_kept(given)
+        row = self._placed(given, self._writer.agree())
         # Both first, so that one is not changed where the other can't be.
         self._writer.count([row], Way(corrects=True, trying=True))
         return not self._writer.count([row], Way(corrects=True))
@@ -114,11 +117,10 @@ class Corrections:
             UsageUnavailable: Redis does not answer. The message says which rows are counted; repeat all with the same ids.
             ConfigurationError: Redis holds counters of another shape than these options say.
         """
-        done = Progress()
-        self._writer.agree()
+        done, since = Progress(), self._writer.agree()
         numbered = enumerate(rows)
         while some := list(islice(numbered, ROWS_TOGETHER)):
-            read = self._read(some)
+            read = self._read(some, since)
             try:
                 repeated = len(some) - len(read) + self._writer.count(read, Way(corrects=False))
             except UsageUnavailable as error:
@@ -128,7 +130,7 @@ class Corrections:
             progress(done)
         return done
 
-    def _read(self, some: Iterable[tuple[int, object]]) -> list[Row]:
+    def _read(self, some: Iterable[tuple[int, object]], since: Mapping[str, int]) -> list[Row]:
         """Rows, each id once.
 
         Raises:
@@ -136,13 +138,26 @@ class Corrections:
         """
         found: dict[tuple[str, str], Row] = {}
         for place, given in some:
-            row = self._kept(self._rows.backfilled(given, place))
+            row = self._rows.backfilled(given, place)
+            self._check_kept(row)
             first = found.setdefault((row.org, row.id), row)
             if not first.is_kept_as(row.record):
                 raise used_before(row)
-        return list(found.values())
+        return [self._placed(row, since) for row in found.values()]
 
-    def _kept(self, row: Row) -> Row:
+    def _check_kept(self, row: Row) -> None:
         if is_late(self._writer.schema, row.key.minute, int(self._clock())):
             raise RowRefused("not_kept", "at is so long ago that nothing of that time is kept", "at", row.place)
-        return row
+
+    def _placed(self, row: Row, since: Mapping[str, int]) -> Row:
+        """The row in the finest slot that is kept, so that rows of old times have more in common.
+
+        Without a tag it is on no board of a dimension that was declared later, as calls of that time are.
+        """
+        settings = self._writer.schema.settings
+        minute = finest_kept(self._writer.schema, row.key.minute, int(self._clock()))
+        tags = [
+            NO_BOARD if row.at_ms < since.get(name, 0) and tag == settings.untagged.get(name, NONE) else tag
+            for name, tag in zip(settings.dimensions, row.key.tags, strict=True)
+        ]
+        return row._replace(key=replace(row.key, minute=minute, tags=tuple(tags)))

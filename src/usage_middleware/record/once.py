@@ -14,7 +14,7 @@ from usage_middleware.events import Cells, add_totals
 from usage_middleware.periods import DAY, Slot, slot_names
 from usage_middleware.record.overflow import FindKnownKeys, substitute
 from usage_middleware.record.rows import Row
-from usage_middleware.store.chunk import Chunk, cut
+from usage_middleware.store.chunk import CHUNK_WORK, Chunk, cut
 from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.payload import KeptIds, Once, longest_kept
 from usage_middleware.store.schema import Schema, org_segment
@@ -25,6 +25,9 @@ from usage_middleware.store.writer import Disagreement, Writer
 MOST_CORRECTIONS = 10_000
 #: How many ids one chunk may have: the script takes them at once.
 MOST_IDS = 1_000
+#: How much a chunk of rows costs Redis at most, see `store.chunk.CHUNK_WORK`: some 15 ms. What rows of a day share is written
+#: once a chunk, so larger ones cost less in all.
+WORK = 6 * CHUNK_WORK
 #: How often one chunk is sent, each time without what Redis has just refused.
 _MOST_TRIES = 20
 
@@ -61,8 +64,8 @@ class OnceWriter:
         self._clock = clock
         self.schema = writer.schema
 
-    def agree(self) -> None:
-        """Check that Redis holds counters of the shape that is written here.
+    def agree(self) -> dict[str, int]:
+        """Check that Redis holds counters of the shape that is written here; since when it keeps each dimension, in ms.
 
         Raises:
             ConfigurationError: it holds others.
@@ -71,6 +74,7 @@ class OnceWriter:
         try:
             with self._guard():
                 self._writer.check_schema(int(self._clock() * 1000))
+                return self._writer.since()
         except Disagreement as error:
             raise ConfigurationError(str(error)) from None
 
@@ -104,7 +108,7 @@ class OnceWriter:
         for row in rows:
             by_key.setdefault(row.key, []).append(row)
         repeated = 0
-        for part in cut(_cells(rows), len(self.schema.settings.counters)):
+        for part in cut(_cells(rows), len(self.schema.settings.counters), WORK):
             some = [row for key in part for row in by_key[key]]
             for begin in range(0, len(some), MOST_IDS):
                 repeated += self._count_chunk(tree, some[begin : begin + MOST_IDS], way)
@@ -129,7 +133,7 @@ class OnceWriter:
         now = self._clock()
         name = self.schema.corrections if way.corrects else self.schema.backfilled
         places = [name(chunk.org, month) for month in _months(self.schema, int(now))]
-        once = Once(places, _kept(self.schema, chunk.org, rows, way), way.trying)
+        once = Once(places, _kept(self.schema, chunk.org, rows, way), way.trying, way.corrects)
         try:
             with self._guard():
                 return self._writer.count_once(chunk, once, now, exempt)

@@ -10,6 +10,8 @@ import msgspec
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, rfc3339
 from usage_middleware.report.context import ReportContext, report_scope
+from usage_middleware.report.parameters import Asked
+from usage_middleware.report.view import Table, View
 from usage_middleware.store.members import OPERATOR
 
 logger = logging.getLogger("usage_middleware")
@@ -79,8 +81,8 @@ class _Kept(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Kept).decode
 
 
-def corrections(context: ReportContext, org: str | None, start: int | None, end: int | None) -> Corrections:
-    """The corrections of an organisation, or of all of them. `start` None: all that is kept; `end` None: until now.
+def build(context: ReportContext, params: Asked) -> Corrections:
+    """The corrections of an organisation, or of all of them. Without `start` all that is kept, without `end` until now.
 
     Raises:
         QueryError: `forbidden` unless an operator asks; `missing_org` where all organisations together are not counted;
@@ -88,9 +90,9 @@ def corrections(context: ReportContext, org: str | None, start: int | None, end:
     """
     if not context.viewer.is_operator:
         raise QueryError("forbidden", "Only operators may look at corrections.")
-    scope = report_scope(context.viewer, org, together=context.settings.operator_tree)
-    until = context.now + 1 if end is None else end
-    since = max(0, min(until, context.now) - _reach(context)) if start is None else start
+    scope = report_scope(context.viewer, params.org, together=context.settings.operator_tree)
+    until = context.now + 1 if params.end is None else params.end
+    since = max(0, min(until, context.now) - _reach(context)) if params.start is None else params.start
     if until <= since:
         raise QueryError("invalid_window", "end must be after start", "end")
     found = context.reader.corrections(scope.org, _months(context, since, until), MOST_LISTED)
@@ -142,3 +144,34 @@ def _correction(tree: str, id: str, record: str) -> tuple[int, Correction] | Non
         bytes=kept.bytes,
         latency_ms=kept.latency_us / 1000,
     )
+
+
+def _table(report: Corrections) -> Table:
+    columns = Correction.__struct_fields__
+    return columns, ([_text(getattr(row, name)) for name in columns] for row in report.corrections)
+
+
+def _text(value: object) -> object:
+    return " ".join(f"{name}={amount}" for name, amount in value.items()) if isinstance(value, dict) else value
+
+
+#: No view of customers: it is not among those, and answers operators alone.
+VIEW = View(
+    name="corrections",
+    path="/corrections",
+    title="Corrections, with their reasons",
+    asks=Asked,
+    report=Corrections,
+    build=build,
+    tables={"corrections": _table},
+    example="""{
+  "org": "acme", "start": "2024-08-12T13:45:20Z", "end": "2026-11-20T13:45:21Z",
+  "corrections": [
+    {
+      "org": "acme", "id": "ticket-812", "at": "2026-11-19T10:00:00Z", "made_at": "2026-11-20T13:45:20Z",
+      "reason": "our retry loop", "key_id": "key_8", "endpoint": "POST /v1/import", "status": 200, "calls": -15,
+      "counts": {}, "tags": {"project": "crm"}, "bytes": 0, "latency_ms": 0.0
+    }
+  ]
+}""",
+)

@@ -12,7 +12,8 @@
 --          doubt: 0 if this number was never sent; 1 if it was, without an answer; 2 if that was so long ago that the mark
 --          may have expired since.
 --          once: of a correction or of backfilled rows, in place of a number: {keys that may have one of their ids,
---          {{key that keeps them, expire_at, limit, ids, records}, ...}, only try}. KEYS[1] is then such a key.
+--          {{key that keeps them, expire_at, limit, ids, records}, ...}, only try, may take away}. KEYS[1] is then
+--          such a key.
 -- ARGV[2]  if ARGV[1] is empty: the SHA-1 of what KEYS[4] holds in its place.
 --
 -- Answers  {'OK', keys of another type, epoch} counted
@@ -37,6 +38,8 @@ local layout, number, previous, now_ms, applied_seconds, registry, series, board
 if layout ~= 2 or type(number) ~= 'number' or number < 1 or type(previous) ~= 'number' or type(doubt) ~= 'number' then
   return redis.error_reply('ERR this is not a chunk of usage')
 end
+
+local may_shrink = once and once[4]
 
 local function integer(value)
   return string.format('%.0f', value)
@@ -86,8 +89,8 @@ end
 
 -- The commands that come after the claim, tried on one key of each kind: rights that are missing must be missed before it.
 local NEEDED = {
-  {'HMGET', 'HSET', 'HINCRBY', 'PEXPIRE', once and 'HDEL'},
-  {'ZMSCORE', 'ZADD', 'PEXPIRE', once and 'ZREMRANGEBYSCORE'},
+  {'HMGET', 'HSET', 'HINCRBY', 'PEXPIRE', may_shrink and 'HDEL'},
+  {'ZMSCORE', 'ZADD', 'PEXPIRE', may_shrink and 'ZREMRANGEBYSCORE'},
 }
 
 -- What this user may not do, where the server can tell (Redis 7, Valkey).
@@ -111,7 +114,7 @@ end
 -- What a key held before; of one that `touch` did not find there is nothing to read.
 local function read(command, entry)
   if entry.ttl == -2 then return {} end
-  return redis.pcall(command, entry[1], unpack(entry[3]))
+  return entry.before or redis.pcall(command, entry[1], unpack(entry[3]))
 end
 
 -- What a correction has taken away wholly leaves no field of 0, which would look like a status that was seen.
@@ -145,7 +148,7 @@ local function add_series(entry)
     end
   end
   if set[1] and type(redis.pcall('HSET', key, unpack(set))) == 'table' then return false end
-  if once then drop_zeros(key, set) end
+  if may_shrink then drop_zeros(key, set) end
   return clean
 end
 
@@ -158,7 +161,7 @@ local function add_board(entry)
     set[2 * i - 1], set[2 * i] = tonumber(before[i] or 0) + amounts[i], member
   end
   local added = type(redis.pcall('ZADD', key, unpack(set))) ~= 'table'
-  if once then redis.pcall('ZREMRANGEBYSCORE', key, 0, 0) end
+  if may_shrink then redis.pcall('ZREMRANGEBYSCORE', key, 0, 0) end
   return added
 end
 
@@ -224,8 +227,9 @@ end
 -- The first sum that would leave the numbers which every counter holds exactly. How much was corrected may be below 0.
 local function beyond(entries, command)
   for _, entry in ipairs(entries) do
-    local before = redis.pcall(command, entry[1], unpack(entry[3]))
+    local before = read(command, entry)
     if before.err then return {'RETRY', before.err .. ' (' .. entry[1] .. ')'} end
+    entry.before = before
     for i = 1, entry[5] - 1 do
       local name, old = entry[3][i], tonumber(before[i] or 0)
       local new = old + tonumber(entry[4][i])
@@ -235,11 +239,6 @@ local function beyond(entries, command)
       end
     end
   end
-end
-
--- Why a chunk that is counted by its ids is not.
-local function not_now()
-  return counted_before() or crowded() or over_the_caps() or beyond(series, 'HMGET') or beyond(boards, 'ZMSCORE')
 end
 
 -- The first write: out of memory, a read-only replica or a failing disk are refused here. Returns the error.
@@ -257,11 +256,16 @@ local function claim()
 end
 
 local refusal
-if once then refusal = not_now() else refusal = not_the_next() or over_the_caps() end
+if once then refusal = counted_before() or crowded() else refusal = not_the_next() end
+refusal = refusal or over_the_caps()
 if refusal then return refusal end
 
 local failure = touch(registry, 2) or touch(series, 1) or touch(boards, 1) or forbidden()
-if not failure and once and once[3] then return {'OK', 0, epoch or ''} end
+if once and not failure then
+  refusal = beyond(series, 'HMGET') or beyond(boards, 'ZMSCORE')
+  if refusal then return refusal end
+  if once[3] then return {'OK', 0, epoch or ''} end
+end
 failure = failure or claim()
 if failure then return {'RETRY', failure} end
 

@@ -47,15 +47,21 @@ class Chunk(NamedTuple):
         return self._replace(cells={}, dropped=self.dropped + self.calls)
 
 
-def cut(cells: Cells, counters: int) -> Iterator[Cells]:
-    """The calls of each chunk. All calls of a key are in one chunk, with everything they add to."""
+def cut(cells: Cells, counters: int, work: int = CHUNK_WORK) -> Iterator[Cells]:
+    """The calls of each chunk. All calls of a key are in one chunk, with everything they add to.
+
+    Args:
+        cells: the calls.
+        counters: how many counters are declared.
+        work: how much a chunk costs Redis at most, in increments.
+    """
     part: Cells = {}
     cost = RollupCost(counters)
     for key in _in_order(cells):
         rest()
         part[key] = cells[key]
         cost.add(key, cells[key])
-        if cost.increments + KEY_WORK * cost.redis_keys >= CHUNK_WORK:
+        if cost.increments + KEY_WORK * cost.redis_keys >= work:
             yield part
             part, cost = {}, RollupCost(counters)
     if part:

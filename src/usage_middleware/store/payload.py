@@ -91,11 +91,13 @@ class Once(NamedTuple):
         places: the Redis keys that may have one of these ids already.
         kept: where they are to be kept, in Redis keys of the chunk's organisation.
         trying: only find out whether it can be counted.
+        may_shrink: some of its amounts may be below 0.
     """
 
     places: list[str]
     kept: list[KeptIds]
     trying: bool = False
+    may_shrink: bool = False
 
 
 def encode_chunk(

@@ -31,6 +31,9 @@ from usage_middleware.store.schema import (
 #: The clock was wrong if a slot begins later than this from now. Its keys don't live any longer for it.
 _AHEAD = 32 * DAY
 
+#: In place of a tag: these calls are on no board of that dimension, because they finished before it was declared.
+NO_BOARD = ""
+
 _T = TypeVar("_T")
 _Pairs: TypeAlias = list[tuple[str, _T]]
 #: What becomes one Redis key in each slot: its kind, and what else its name says, such as the endpoint.
@@ -109,6 +112,16 @@ def is_late(schema: Schema, minute: int, now: int) -> bool:
     return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
 
 
+def finest_kept(schema: Schema, minute: int, now: int) -> int:
+    """The start of the finest slot around a minute of which anything is kept; what is finer would be left out anyway."""
+    for layer in schema.layers:
+        start = layer.floor(minute)
+        longest = max(schema.settings.kept(kind, layer.rank) for kind in schema.settings.retention)
+        if slot_names(Slot(layer, start), schema.layers.middle.seconds).block_end + longest > now:
+            return start
+    return schema.layers.day.floor(minute)
+
+
 class _Sums:
     """What calls add up to in one slot of time: for each place name -> sum, and the latest call."""
 
@@ -161,6 +174,8 @@ class _Expander:
     def add(self, key: CallKey, totals: CallTotals) -> None:
         sums = self._minute(key.minute)
         members = list(zip(self.dimensions, members_of(key, self.org), strict=True))
+        if NO_BOARD in key.tags:
+            members = [(dimension, member) for dimension, member in members if member != NO_BOARD]
         measures = _board_measures(key.status, totals)
         self._add_series(sums, key, totals)
         for dimension, member in members:
@@ -225,6 +240,8 @@ class _Expander:
         ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
         ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
         ends["latency"] = ends["board"]
+        if max(ends.values()) <= self.now:
+            return
         for place, amounts in yielding(sums.amounts.items()):
             end = ends[place[0]]
             if end <= self.now:

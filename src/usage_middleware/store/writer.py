@@ -247,6 +247,16 @@ class Writer:
         client = self._client()
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
+    def since(self) -> dict[str, int]:
+        """Since when each declared dimension is kept, milliseconds since 1970.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        names = self.schema.settings.dimensions
+        found = self._client().hmget(self.schema.meta, *map(since_field, names)) if names else []
+        return {name: int(ms) for name, ms in zip(names, found, strict=True) if ms is not None}
+
     def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
         """Publish which endpoints the application has, for two days, to every process that serves views.
 

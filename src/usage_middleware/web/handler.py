@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from usage_middleware.errors import ConfigurationError, QueryError
-from usage_middleware.report import csv
+from usage_middleware.report import corrections, csv
 from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.health import health
 from usage_middleware.report.query import Query, parse
@@ -90,6 +90,7 @@ class Handler:
             **{view.path: Page(partial(self._view, view), error_fields=view.error_fields) for view in VIEWS},
             "/openapi.json": Page(self._openapi),
             "/health": Page(self._health),
+            corrections.VIEW.path: Page(self._corrections),
             **pages,
         }
 
@@ -135,6 +136,13 @@ class Handler:
 
     def _openapi(self, visit: Visit) -> Response:
         return json_response(openapi.document(self._settings, visit.viewer, visit.request.root))
+
+    def _corrections(self, visit: Visit) -> Response:
+        if not visit.viewer.is_operator:
+            raise Forbidden("Only operators may look at corrections.")
+        view, query = corrections.VIEW, parse(corrections.VIEW, visit.request.query)
+        shape = query.format or _preferred(visit.request.accept)
+        return Response(200, _shape_headers(view, shape), self._body(view, visit.viewer, query, shape))
 
     def _health(self, visit: Visit) -> Response:
         if not visit.viewer.is_operator:
