@@ -10,9 +10,18 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, cast
 
+from usage_middleware import signals
 from usage_middleware.capture.capture import Capture
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import NONE, DeliveryOptions, Settings, check_plain_function, retention, spool_directory
+from usage_middleware.options import (
+    NONE,
+    DeliveryOptions,
+    Settings,
+    check_plain_function,
+    handles_sigterm,
+    retention,
+    spool_directory,
+)
 from usage_middleware.record.corrections import Corrections
 from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
@@ -70,6 +79,8 @@ class Usage:
         journal: True writes everything into the spool before it is sent, so that a process that is killed loses no more
             than one flush interval. An fsync each flush.
         wait_replicas: how many replicas have to confirm a flush before its calls leave the memory. 0: none.
+        sigterm: "auto" has SIGTERM raise `SystemExit(143)` in the main thread where it would end the process at once, so that
+            what is left is delivered. Only the default action is replaced. False: SIGTERM is left alone.
         data_dir: where the embedded server has its data; None: `$USAGE_DATA_DIR`, else the user's own data directory.
         strict: True makes an undeclared dimension or counter an error; None: if `$USAGE_STRICT` is set or Python runs in
             development mode (`-X dev`). Else it is logged once and dropped.
@@ -115,6 +126,7 @@ class Usage:
         spool: str | os.PathLike[str] | Literal[False] | None = None,
         journal: bool = False,
         wait_replicas: int = 0,
+        sigterm: Literal["auto", False] = "auto",
         data_dir: str | os.PathLike[str] | None = None,
         strict: bool | None = None,
         clock: Callable[[], float] = time.time,
@@ -140,8 +152,9 @@ class Usage:
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
         #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
-        self.recorder = Recorder(
-            Writer(lambda: self.engine.client, schema),
+        writer = Writer(lambda: self.engine.client, schema)
+        self.recorder = self._recorder(
+            writer,
             DeliveryOptions(
                 flush_interval=flush_interval,
                 backlog_bytes=backlog_bytes,
@@ -151,9 +164,6 @@ class Usage:
                 wait_replicas=wait_replicas,
                 clock=clock,
             ),
-            resolve=self.keys.resolve if isinstance(self.keys, KeyDirectory) else partial(resolve_members, self.keys),
-            known_keys=self._known_keys,
-            routes=self.routes,
         )
         self.capture = Capture(
             self.recorder,
@@ -165,9 +175,17 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned = self.capture.finish_abandoned
-        corrections = self._corrections(schema)
+        self.recorder.await_calls = self.capture.await_calls
+        corrections = Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, clock), clock)
         self.correct, self.backfill = corrections.correct, corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
+        if handles_sigterm(sigterm):
+            signals.exit_on_sigterm()
+
+    def _recorder(self, writer: Writer, delivery: DeliveryOptions) -> Recorder:
+        ours = isinstance(self.keys, KeyDirectory)
+        resolve = self.keys.resolve if ours else partial(resolve_members, self.keys)
+        return Recorder(writer, delivery, resolve=resolve, known_keys=self._known_keys, routes=self.routes)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
         return Reports(
@@ -179,10 +197,6 @@ class Usage:
             visible_endpoints=visible_endpoints,
             recorder_stats=self.recorder.stats,
         )
-
-    def _corrections(self, schema: Schema) -> Corrections:
-        writer = Writer(lambda: self.engine.client, schema)
-        return Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, self.clock), self.clock)
 
     def routes(self) -> list[str]:
         """The endpoints of the applications that this process's middlewares wrap, called or not."""

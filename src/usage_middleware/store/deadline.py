@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from usage_middleware import fork
+from usage_middleware.store.driver_errors import effect
 
 #: A wait looks so often, in seconds, whether another thread has brought the end of its operation forward.
 SLICE = 0.1
@@ -178,6 +179,9 @@ class TimedSocket:
 class LimitedConnection:
     """What our connections have beyond the driver's: making one has an end, and so has each command.
 
+    After an answer that the server takes no writes now, the next command begins on a new connection: behind its name or its
+    load balancer may be another server by then.
+
     A base class that stands before the driver's. The driver's argument `socket_timeout` is the time of a whole command.
     Together with `socket_connect_timeout` it is that of making the connection: asking sentinels, and logging in.
     """
@@ -185,6 +189,7 @@ class LimitedConnection:
     _sock: Any
     socket_timeout: float | None
     _socket_connect_timeout: float | None = None
+    _is_stale = False
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -219,10 +224,22 @@ class LimitedConnection:
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:
         """Send a command, and begin its time."""
         driver: Any = super()
+        if self._is_stale:
+            driver.disconnect()
         if self._sock is None:
+            self._is_stale = False
             self.connect()
         self._sock.begin()
         driver.send_packed_command(*arguments, **options)
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """Read a reply. An error reply is raised."""
+        driver: Any = super()
+        try:
+            return driver.read_response(*arguments, **options)
+        except Exception as error:
+            self._is_stale |= effect(error) == "away"
+            raise
 
 
 @cache

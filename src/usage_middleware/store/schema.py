@@ -132,9 +132,9 @@ class Schema:
         """A chunk of this worker that is sent in parts."""
         return f"{self.applied(org, worker)}:parts"
 
-    def epoch(self, org: str) -> str:
-        """A word that lives longer than any counter of the organisation."""
-        return f"{self.tree(org)}:epoch"
+    def marked(self, org: str) -> str:
+        """HASH worker -> the day of its last chunk; lives longer than any counter of the organisation."""
+        return f"{self.tree(org)}:marked"
 
     def corrections(self, org: str, month: str) -> str:
         """HASH id -> a correction of calls of a month (`2026-11`)."""
