@@ -146,7 +146,6 @@ class Usage:
             shards=shards,
             operator_tree=operator_tree,
         )
-        check_plain_function("visible_endpoints", visible_endpoints)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
@@ -188,6 +187,7 @@ class Usage:
         return Recorder(writer, delivery, resolve=resolve, known_keys=self._known_keys, routes=self.routes)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
+        check_plain_function("visible_endpoints", visible_endpoints)
         return Reports(
             self.engine,
             schema,
