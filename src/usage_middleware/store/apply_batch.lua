@@ -199,7 +199,7 @@ local function forget_expired(today)
   end
 end
 
-local function if not once then note_worker(noted) end
+local function note_worker(noted)
   local today = math.floor(now_ms / 86400000)
   if tonumber(noted or nil) ~= today then
     if not noted then pcall(forget_expired, today) end
