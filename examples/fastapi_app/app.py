@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from usage_middleware import KeyInfo, Usage, UsageMiddleware, track
-from usage_middleware.web import KeyAuth, usage_app
+from usage_middleware.web import KeyAuth, mount_usage
 
 #: The API keys of both customers. Made up; a real application has them in its own database, hashed.
 LIVE_KEYS = {
@@ -39,6 +39,7 @@ ISLANDS = {"rek"}
 
 usage = Usage(
     namespace=os.environ.get("USAGE_NAMESPACE", "usage"),
+    credentials=("x-api-key",),
     dimensions=("project",),
     counters=("records", "matches"),
     untagged={"project": "default"},
@@ -48,10 +49,12 @@ usage = Usage(
 
 def seed(usage: Usage) -> None:
     """Tell the key directory about every key, so that calls are counted under its name. May be done again."""
-    for secret, (org, key) in (LIVE_KEYS | REVOKED_KEYS).items():
+    for secret, (org, key) in LIVE_KEYS.items():
         usage.keys.put(org, key, secret=secret)
-    for org, key in REVOKED_KEYS.values():
-        usage.keys.revoke(org, key.id)
+    for secret, (org, key) in REVOKED_KEYS.items():
+        if usage.keys.get(org, key.id) is None:
+            usage.keys.put(org, key, secret=secret)
+            usage.keys.revoke(org, key.id)
 
 
 def authorize(
@@ -147,7 +150,7 @@ def described(place_id: str) -> Place:
 
 app = FastAPI(title="Places")
 app.include_router(v1)
-app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys), cache_seconds=int(os.environ.get("USAGE_CACHE_SECONDS", "60"))))
+mount_usage(app, "/usage", usage, auth=KeyAuth(usage.keys), cache_seconds=int(os.environ.get("USAGE_CACHE_SECONDS", "60")))
 app.add_middleware(UsageMiddleware, usage=usage)
 
 

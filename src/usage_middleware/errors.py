@@ -41,6 +41,10 @@ class QueryError(UsageError):
         self.nearest = nearest
 
 
+class KeyStoreError(UsageUnavailable):
+    """A key store of the application's own (`Usage(keys=...)`) failed, or returned something else than it should."""
+
+
 class RowRefused(UsageError, ValueError):
     """A correction, or a row of a backfill, that can't be counted. Nothing of it is counted.
 

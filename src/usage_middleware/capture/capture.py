@@ -10,7 +10,9 @@ from typing import Any, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 from usage_middleware.capture.frameworks import routes
+from usage_middleware.capture.frameworks.framework import Route
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
+from usage_middleware.credentials import Credentials
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.options import Settings, check_plain_function
@@ -95,6 +97,7 @@ class Capture:
         *,
         identify: Identify | None = None,
         exclude: Exclude = None,
+        credentials: Credentials | None = None,
         strict: bool = False,
         timer: Callable[[], float] = time.perf_counter,
         at_shutdown: Callable[[], object] | None = None,
@@ -105,6 +108,9 @@ class Capture:
         self.take = recorder.take
         self.identify = identify
         self.exclusion = Exclusion(exclude)
+        self.credentials = credentials or Credentials()
+        #: True if the headers of an ASGI scope, which can be read later, are all that it takes.
+        self.only_headers = self.credentials.only_headers
         self.dimensions = settings.dimensions
         self.counters = settings.counters
         self.strict = strict
@@ -122,10 +128,10 @@ class Capture:
         """Remember a middleware, for `routes()`. That keeps neither it nor its application alive."""
         self._wrapping[middleware] = None
 
-    def routes(self) -> list[tuple[str, str]]:
-        """The public routes of the applications that are wrapped, as (method, template), without excluded paths."""
-        found = [pair for app in self._apps() for pair in routes(app)]
-        return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
+    def routes(self) -> list[Route]:
+        """The routes of the applications that are wrapped, without excluded paths."""
+        found = dict.fromkeys(route for app in self._apps() for route in routes(app))
+        return [route for route in found if not self.exclusion.covers(route.template)]
 
     def _apps(self) -> list[Any]:
         apps = {id(app): app for kept in self._wrapping.keyrefs() if (app := getattr(kept(), "app", None)) is not None}
@@ -137,6 +143,10 @@ class Capture:
             self.recorder.count_error(reason, logged=logged)
         except Exception:
             logger.debug("the recorder could not count an error: %s", reason, exc_info=True)
+
+    def credentials_raised(self) -> None:
+        """Count an error of a function in `credentials`."""
+        self.count_error("credentials raised")
 
     def refuse(self, error: Exception, action: str, name: str | None) -> None:
         """Drop something that the application said of a call: counted each time, logged once for each name."""

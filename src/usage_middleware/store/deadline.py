@@ -17,6 +17,7 @@ from typing import Any
 
 from usage_middleware import fork
 from usage_middleware.store.driver_errors import effect
+from usage_middleware.store.timeboxed import is_name, timeboxed
 
 #: A wait looks so often, in seconds, whether another thread has brought the end of its operation forward.
 SLICE = 0.1
@@ -190,6 +191,8 @@ class LimitedConnection:
     socket_timeout: float | None
     _socket_connect_timeout: float | None = None
     _is_stale = False
+    #: redis-py 8.1 reads it when the time for connecting is over, also of a Unix socket, which has none.
+    port: int | None = None
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -217,7 +220,9 @@ class LimitedConnection:
         self.socket_timeout = None if seconds is None else max(_LEAST, left(seconds))
         try:
             with fork.waiting:
-                return TimedSocket(driver._connect(), seconds)
+                # Asking a name server takes no time limit.
+                named = is_name(getattr(self, "host", None))
+                return TimedSocket(timeboxed(driver._connect, left) if named else driver._connect(), seconds)
         finally:
             self.socket_timeout = seconds
 

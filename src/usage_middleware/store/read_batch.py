@@ -36,6 +36,8 @@ STILL_OPEN = 120
 _BATCH = 500
 #: How many members one ZUNION may read, if all of them are in every slot: it keeps other clients waiting.
 _MOST_UNITED = 300_000
+#: How many members of a reply, and how many keys of a union, cost as much as a command.
+_MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
 
@@ -97,16 +99,24 @@ class _BlockRead(NamedTuple):
 
 
 class ReadBatch:
-    """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again."""
+    """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again.
 
-    def __init__(self, client: Any, schema: Schema, org: str, now: int) -> None:
+    `charge` is told what a read costs before it is sent, in Redis commands, and may raise.
+    """
+
+    def __init__(
+        self, client: Any, schema: Schema, org: str, now: int, charge: Callable[[int], object] = lambda cost: None
+    ) -> None:
         self._client = client
         self._schema = schema
         self._org = org
         self._now = now
         self._pending = _Pending()
+        self._charge = charge
         #: How many Redis keys have been asked for.
         self.keys = 0
+        #: What the reads that are not sent yet may cost.
+        self._cost = 0
         self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
 
     def series(
@@ -131,7 +141,9 @@ class ReadBatch:
         """The boards of a dimension, added up over the slots: member -> measure -> number."""
         found: dict[str, Measures] = {}
         shards = self._schema.all_shards(dimension)
-        most = max(1, _MOST_UNITED * len(shards) // self._schema.settings.member_limit(dimension))
+        limit = self._schema.settings.member_limit(dimension)
+        self._cost += limit * len(measures) // _MEMBERS_A_COMMAND
+        most = max(1, _MOST_UNITED * len(shards) // limit)
         for begin in range(0, len(slots), most):
             some = self._named(slots[begin : begin + most])
             for shard in shards:
@@ -182,9 +194,16 @@ class ReadBatch:
     def seen(self, dimension: str) -> Deferred[dict[str, int]]:
         """All known members of a dimension, and when each was last active, in milliseconds since the epoch."""
         found: dict[str, int] = {}
+        self._cost += self._schema.settings.member_limit(dimension) // _MEMBERS_A_COMMAND
         command = ("ZRANGE", self._schema.seen(self._org, dimension), 0, -1, "WITHSCORES")
         self._add(command, False, lambda reply: found.update((text(name), number(score)) for name, score in pairs(reply)))
         return self._deferred(found)
+
+    def seen_count(self, dimension: str) -> Deferred[int]:
+        """How many members of a dimension are known."""
+        found: list[int] = []
+        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda reply: found.append(int(reply)))
+        return self._deferred(found).map(lambda numbers: numbers[0])
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
         """As `seen`, of some members; those never seen are absent."""
@@ -197,7 +216,8 @@ class ReadBatch:
 
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
-        pending, self._pending = self._pending, _Pending()
+        self._charge(self._cost)
+        pending, self._pending, self._cost = self._pending, _Pending(), 0
         closed = [read for read in pending if not read.is_open]
         for begin in range(0, len(closed), _BATCH):
             self._run(closed[begin : begin + _BATCH], transaction=False)
@@ -216,6 +236,7 @@ class ReadBatch:
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Any], None]) -> None:
         self.keys += 1
+        self._cost += 1
         self._pending.append(_Read(command, is_open, add))
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
@@ -232,6 +253,7 @@ class ReadBatch:
                 keys = [key(res, names) for res, names in some]
                 self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), bool(is_open), add)
                 self.keys += len(keys) - 1
+                self._cost += len(keys) // _KEYS_A_COMMAND
 
     def _deferred(self, found: T) -> Deferred[T]:
         return Deferred(self._pending, lambda: found)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any, cast
 
@@ -12,10 +13,12 @@ from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Once, encode_chunk
-from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.schema import Schema, route_member, since_field
 from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
+
+logger = logging.getLogger("usage_middleware")
 
 SCHEMA_VERSION = 1
 #: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
@@ -25,6 +28,7 @@ WORKER_SECONDS = 60
 WAIT_MS = 1_000
 #: A route that no worker has published for this long is gone.
 ROUTE_SECONDS = 2 * DAY
+MOST_ROUTES = 5_000
 
 #: With the names of keys around it, a part fits into any packet.
 PART_BYTES = 800
@@ -155,12 +159,8 @@ class Writer:
         """
         self._client().hdel(self.schema.owing, worker)
 
-    def forget_debts(self, now_ms: int) -> None:
-        """Remove workers that ended long ago, and nobody sent what they left.
-
-        Raises:
-            redis_errors(): as the client does.
-        """
+    def _forget_debts(self, now_ms: int) -> None:
+        """Remove workers that ended long ago, and nobody sent what they left."""
         client = self._client()
         old = old_debts(debts(client.hgetall(self.schema.owing)), now_ms)
         if old:
@@ -249,24 +249,29 @@ class Writer:
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
     def since(self) -> dict[str, int]:
-        """Since when each declared dimension is kept, milliseconds since 1970.
-
-        Raises:
-            redis_errors(): as the client does.
-        """
+        """Since when each declared dimension is kept, milliseconds since 1970. Raises as the client does."""
         names = self.schema.settings.dimensions
         found = self._client().hmget(self.schema.meta, *map(since_field, names)) if names else []
         return {name: int(ms) for name, ms in zip(names, found, strict=True) if ms is not None}
 
-    def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
-        """Publish which endpoints the application has, for two days, to every process that serves views.
+    def publish(self, routes: Mapping[str, bool], now_ms: int) -> None:
+        """Publish the application's endpoints, and whether its schema lists them, and forget debts that nobody will pay.
 
-        Raises:
-            redis_errors(): as the client does.
+        Never raises for Redis.
         """
+        try:
+            if routes:
+                self._publish_routes(dict(list(routes.items())[:MOST_ROUTES]), now_ms)
+            self._forget_debts(now_ms)
+        except redis_errors() as error:
+            logger.debug("usage: the application's routes could not be published: %s", error)
+
+    def _publish_routes(self, routes: Mapping[str, bool], now_ms: int) -> None:
+        """Publish them for two days, to every process that serves views."""
         key = self.schema.routes
         with self._client().pipeline(transaction=True) as pipeline:
-            pipeline.zadd(key, dict.fromkeys(labels, now_ms))
+            pipeline.zadd(key, {route_member(name, public): now_ms for name, public in routes.items()})
+            pipeline.zrem(key, *(route_member(name, not public) for name, public in routes.items()))
             pipeline.zremrangebyscore(key, "-inf", f"({now_ms - ROUTE_SECONDS * 1000}")
             pipeline.expire(key, ROUTE_SECONDS)
             pipeline.execute()

@@ -26,12 +26,12 @@ _ALL = tuple(framework() for framework in dict.fromkeys((*ASGI, *WSGI)))
 
 
 def routes(app: Any) -> list[Route]:
-    """The application's own public routes as (method, template), in the order in which it declares them.
+    """The application's own routes, in the order in which it declares them.
 
-    Those in its public schema: without hidden ones, without the HEAD and OPTIONS that frameworks add, without files and
-    the usage app. No request has to be made first.
+    Without the HEAD and OPTIONS that frameworks add, without files and the usage app. Each says whether it is in the schema
+    that the application serves. No request has to be made first.
     """
-    return list(dict.fromkeys(route for framework in _ALL for route in framework.routes(app)))
+    return list(dict.fromkeys(Route(*route) for framework in _ALL for route in framework.routes(app)))
 
 
 class TemplateFinder:
@@ -44,7 +44,8 @@ class TemplateFinder:
     """
 
     def __init__(self, frameworks: Sequence[type[Framework]], app: Any, count_error: Callable[[str], None]) -> None:
-        self._asked = [(framework.routed_key, framework().template) for framework in frameworks]
+        self._frameworks = [framework() for framework in frameworks]
+        self._asked = [(framework.routed_key, framework.template) for framework in self._frameworks]
         self._app = app
         self._count_error = count_error
         self._warned = False
@@ -64,26 +65,37 @@ class TemplateFinder:
             return UNKNOWN
         return None
 
+    def is_usage_redirect(self, call: Call) -> bool:
+        """True for a request to the usage app's mount without the slash at its end, which the router redirected."""
+        return any(framework.is_usage_redirect(call) for framework in self._frameworks)
+
     def fallback(self, call: Call) -> str:
         """What stands for the template where none was found.
 
-        `(unmatched)` if no route was reached. `(unknown)` if one was, of an application that has routes, and a middleware
-        in between works on a copy of the scope or environ, so that nothing of the match can be seen.
+        `(unmatched)` if no route was reached. `(unknown)` if one may have been that can't be seen: of a framework without an
+        adapter, or because a middleware in between works on a copy of the scope or environ.
         """
         try:
-            if (
-                300 <= call.status < 500
-                or any(routed_key in call.notes for routed_key, _ in self._asked)
-                or not any(framework.has_routes(self._app) for framework in _ALL)
-            ):
+            if any(routed_key in call.notes for routed_key, _ in self._asked):
+                return UNMATCHED
+            if any(framework.has_routes(self._app) for framework in _ALL):
+                if 300 <= call.status < 500:
+                    return UNMATCHED
+            elif call.status in (404, 405):
                 return UNMATCHED
         except Exception:
             self._count_error("template unreadable")
             return UNKNOWN
-        if call.status < 300 and not self._warned:
+        if call.status < 400 and not self._warned:
             self._warned = True
             logger.warning(
-                "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
-                "passes on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
+                "a request was answered and its route can't be seen: there is no adapter for the framework, or a middleware "
+                "inside this one answers by itself or passes on a copy of the scope (environ). Such calls count as "
+                "'GET (unknown)'. Install the other middleware outside, or leave the template of the route in "
+                "scope['usage.route'] (environ['usage.route'])."
             )
         return UNKNOWN
+
+    def is_debug(self) -> bool:
+        """True if the application runs with `debug=True`."""
+        return any(framework.is_debug(self._app) for framework in _ALL)
