@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from usage_middleware import signals
@@ -13,6 +14,8 @@ from usage_middleware.arguments import is_strict, settings_of
 from usage_middleware.capture.capture import Capture
 from usage_middleware.credentials import Credentials
 from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
+from usage_middleware.record.corrections import Corrections
+from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
@@ -94,6 +97,8 @@ class Usage:
         keys: the key directory.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
+        correct: changes what was counted, see `record.corrections.Corrections.correct`.
+        backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
         engine: the connection.
     """
 
@@ -149,7 +154,6 @@ class Usage:
             operator_tree=operator_tree,
             max_unknown_orgs=max_unknown_orgs,
         )
-        check_plain_function("visible_endpoints", visible_endpoints)
         self.credentials = Credentials(credentials)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
@@ -179,6 +183,7 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
+        self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
         if handles_sigterm(sigterm):
             signals.exit_on_sigterm()
@@ -195,7 +200,13 @@ class Usage:
             routes=self.routes,
         )
 
+    @cached_property
+    def _corrections(self) -> Corrections:
+        writer = Writer(lambda: self.engine.client, Schema(self.settings))
+        return Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, self.clock), self.clock)
+
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
+        check_plain_function("visible_endpoints", visible_endpoints)
         return Reports(
             self.engine,
             schema,

@@ -70,7 +70,7 @@ def encode(record: SpoolRecord) -> bytes:
     """A record as it is written."""
     chunks = [
         (org, number, [_row(key, totals, *key.owner) for key, totals in cells.items()], dropped, sealed_at)
-        for org, number, cells, dropped, sealed_at in record.chunks
+        for org, number, cells, dropped, sealed_at, _ in record.chunks
     ]
     rows = [_row(key, totals, key.caller) for key, totals in record.cells.items()]
     return _pack((record.at, record.replaces, chunks, rows, *record[4:]))

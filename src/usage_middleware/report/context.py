@@ -17,8 +17,9 @@ from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
+from usage_middleware.store.owing import is_final
 from usage_middleware.store.read_batch import ReadBatch
-from usage_middleware.store.reader import Reader
+from usage_middleware.store.reader import Delivered, Reader
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
 
@@ -147,12 +148,25 @@ class ReportContext:
 
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
+        # Asked before the counters are read: what workers said to have delivered is then in them.
+        _ = self._delivered
         return self.reader.batch(org, self.now, self.charge)
+
+    @cached_property
+    def _delivered(self) -> Delivered:
+        return self.reader.delivered(self.now)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
-        through = self.reader.complete_through(self.now)
+        through = self._delivered.through_ms
         return None if through is None else rfc3339(through / 1000)
+
+    def is_final(self, end: int) -> bool:
+        """Whether nothing will be added in the ordinary course to a window that ends at `end`, seconds since the epoch.
+
+        Never of one that ends now.
+        """
+        return end < self.now and is_final(self._delivered.debts, end * 1000, int(self.moment * 1000))
 
 
 class ReportSource:

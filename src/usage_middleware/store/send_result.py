@@ -31,6 +31,12 @@ class Outcome(Enum):
     """Its mark is gone, and nobody knows whether it was counted."""
     FAULT = "fault"
     """Redis refuses this very chunk."""
+    KNOWN = "known"
+    """Some of its ids were counted before: send it again without them."""
+    BEYOND = "beyond"
+    """A counter would fall below 0, or be too large to be exact."""
+    CROWDED = "crowded"
+    """There is no room for more ids."""
 
 
 class SendResult(NamedTuple):
@@ -40,6 +46,7 @@ class SendResult(NamedTuple):
         last: of COUNTED and GAP, the number of the last chunk that Redis has.
         refused: of FULL, the members over the cap by dimension.
         wrong_type: how many keys were skipped because they hold another type.
+        known: of KNOWN, what is kept under each of these ids.
         reason: of the rest, what was said.
     """
 
@@ -47,6 +54,7 @@ class SendResult(NamedTuple):
     last: int = 0
     refused: Mapping[str, Collection[str]] = {}
     wrong_type: int = 0
+    known: Mapping[str, str] = {}
     reason: str = ""
 
 
@@ -96,7 +104,11 @@ def _answer(reply: Any) -> SendResult:
     if kind == b"FULL":
         refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
         return SendResult(Outcome.FULL, refused=refused)
+    if kind == b"KNOWN":
+        return SendResult(Outcome.KNOWN, known={name.decode(): record.decode(errors="replace") for name, record in rest})
     reason = rest[0].decode(errors="replace")
+    if kind in (b"BEYOND", b"CROWDED"):
+        return SendResult(Outcome(kind.decode().lower()), reason=reason)
     return SendResult(Outcome(effect_of_reply(reason)), reason=reason)
 
 

@@ -14,9 +14,10 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk, longest_kept
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Once, encode_chunk, longest_kept
 from usage_middleware.store.route_registry import publish_routes
 from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.script import Script
 from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
@@ -35,9 +36,8 @@ PART_BYTES = 800
 #: How long the parts of a chunk may take.
 PARTS_SECONDS = 600
 
-_SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
-#: The version of the script that this process runs.
-SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+#: The script of all writes.
+SCRIPT = Script(files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8"))
 
 
 class Disagreement(Exception):
@@ -89,19 +89,22 @@ class Writer:
             return failure(error)
         return answer(reply)
 
+    def count_once(self, chunk: Chunk, once: Once, now: float, exempt: Collection[str] = ()) -> SendResult:
+        """Count a chunk, unless one of its ids was counted before.
+
+        Raises:
+            redis_errors(): as the client does. Then nobody knows whether it was counted.
+        """
+        payload = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once)
+        first = once.kept[0].key
+        return answer(self._run((first, f"{first}:never", self.schema.marked(chunk.org), f"{first}:parts"), payload))
+
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)
         return mark, f"{mark}:never", self.schema.marked(org), self.schema.parts(org, worker)
 
     def _run(self, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
-        client = self._client()
-        from redis.exceptions import NoScriptError  # There is a client, so redis-py is loaded.
-
-        arguments = (len(keys), *keys, payload, *digest)
-        try:
-            return client.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
-        except NoScriptError:
-            return client.execute_command("EVAL", _SCRIPT, *arguments)
+        return SCRIPT.run(self._client(), keys, (payload, *digest))
 
     def _run_parts(self, keys: tuple[str, ...], payload: bytes) -> Any:
         """Put the chunk into Redis part by part, then have the script take it from there.
@@ -242,6 +245,12 @@ class Writer:
         """A client of the one node that holds a key."""
         client = self._client()
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
+
+    def since(self) -> dict[str, int]:
+        """Since when each declared dimension is kept, milliseconds since 1970. Raises as the client does."""
+        names = self.schema.settings.dimensions
+        found = self._client().hmget(self.schema.meta, *map(since_field, names)) if names else []
+        return {name: int(ms) for name, ms in zip(names, found, strict=True) if ms is not None}
 
     def publish(self, routes: Mapping[str, bool], now_ms: int) -> None:
         """Publish the application's endpoints, and whether its schema lists them, and forget debts that nobody will pay.
