@@ -149,7 +149,6 @@ class Usage:
             operator_tree=operator_tree,
             max_unknown_orgs=max_unknown_orgs,
         )
-        check_plain_function("visible_endpoints", visible_endpoints)
         self.credentials = Credentials(credentials)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
@@ -196,6 +195,7 @@ class Usage:
         )
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
+        check_plain_function("visible_endpoints", visible_endpoints)
         return Reports(
             self.engine,
             schema,

@@ -102,6 +102,7 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     for number in range(4):
         record_call(writing.recorder, KeyDirectory.digest(ACME), f"GET /{number}", ("search",), counts=(1,))
     assert writing.flush()
+    writing.close()
     before = everything(own_server)
     usage = make_usage(url_of(own_server, "usage-viewer"), pepper=("newer", "outside"), **options)
     api = Api(HOSTS[4], HOSTS[4].make(usage, auth=OperatorOrKey(usage.keys)), ACME)

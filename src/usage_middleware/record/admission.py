@@ -81,6 +81,8 @@ class Admission:
             asking: False asks nobody.
         """
         orgs = {key.caller[0] for key in yielding(cells) if isinstance(key.caller, tuple)}
+        if not orgs:
+            return Admitted(cells, {}, 0)
         refused = self._ask(orgs) if asking else self._pass(orgs)
         if all(self._may(org) for org in orgs):
             return Admitted(cells, {}, refused)
