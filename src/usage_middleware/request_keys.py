@@ -11,6 +11,8 @@ CALL = "usage.call"
 ROUTE = "usage.route"
 #: True if this request is not counted. The usage app sets it for its own requests.
 EXCLUDE = "usage.exclude"
+#: The attribute of the usage app, and of what it is made of, by which the middleware knows it.
+USAGE_APP = "is_usage_app"
 
 
 def leave_out(notes: MutableMapping[str, Any]) -> None:

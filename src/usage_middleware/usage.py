@@ -206,9 +206,13 @@ class Usage:
             recorder_stats=self.recorder.stats,
         )
 
-    def routes(self) -> list[str]:
-        """The endpoints of the applications that this process's middlewares wrap, called or not."""
-        return [endpoint_member(method, template) for method, template in self.capture.routes()]
+    def routes(self) -> dict[str, bool]:
+        """The endpoints of the applications that this process's middlewares wrap, and whether their schema lists them."""
+        found: dict[str, bool] = {}
+        for method, template, public in self.capture.routes():
+            name = endpoint_member(method, template)
+            found[name] = public or found.get(name, False)
+        return found
 
     def flush(self) -> bool:
         """Deliver now what was recorded so far. True if Redis has acknowledged all of it."""

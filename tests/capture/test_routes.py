@@ -1,4 +1,4 @@
-"""The application's own public routes, listed without a request having been made."""
+"""The application's own routes, and which of them its schema lists, without a request having been made."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ STARLETTE = [
     ("GET", "/"),
     ("GET", "/items/{id}"),
     ("POST", "/items/{id}"),
+    ("GET", "/hidden"),
     ("DELETE", "/thing/{x}"),
     ("GET", "/thing/{x}"),
     ("HEAD", "/head"),
@@ -67,8 +68,14 @@ STARLETTE = [
 ]
 
 
+def plain(found: list[Any]) -> list[tuple[str, str]]:
+    """Routes of which no schema tells."""
+    assert not any(route.public for route in found)
+    return [(route.method, route.template) for route in found]
+
+
 def test_starlette(tmp_path: Path) -> None:
-    assert routes(starlette_app(tmp_path)) == STARLETTE
+    assert plain(routes(starlette_app(tmp_path))) == STARLETTE
 
 
 def test_of_what_a_middleware_wraps(tmp_path: Path) -> None:
@@ -77,7 +84,7 @@ def test_of_what_a_middleware_wraps(tmp_path: Path) -> None:
     app.add_middleware(UsageMiddleware, usage=usage)
     assert usage.capture.routes() == []
     app.middleware_stack = app.build_middleware_stack()
-    assert usage.capture.routes() == [pair for pair in STARLETTE if not pair[1].startswith("/items") and pair[1] != "/"]
+    assert plain(usage.capture.routes()) == [pair for pair in STARLETTE if not pair[1].startswith("/items") and pair[1] != "/"]
 
 
 def test_fastapi() -> None:
@@ -101,12 +108,48 @@ def test_fastapi() -> None:
     app.include_router(router, prefix="/v1")
     app.include_router(hidden, include_in_schema=False)
     app.mount("/sub", sub)
-    assert routes(app) == [
+    app.add_route("/plain", ok)
+    router.add_route("/also/plain", ok)
+    found = routes(app)
+    assert [route[:2] for route in found if route.public] == [
         ("GET", "/items/{id}"),
         ("POST", "/items/{id}"),
         ("PUT", "/v1/in/nested/leaf/{x}"),
         ("GET", "/sub/top"),
     ]
+    assert {route.template for route in found if not route.public} >= {
+        "/secret",
+        "/v1/in/nested/quiet",
+        "/h",
+        "/plain",
+        "/openapi.json",
+        "/docs",
+    }
+
+
+def test_a_schema_that_nobody_may_read_makes_nothing_public() -> None:
+    app, closed, opened = fastapi.FastAPI(openapi_url=None), fastapi.FastAPI(openapi_url=None), fastapi.FastAPI()
+    for one in (app, closed, opened):
+        one.get("/top")(lambda: "ok")
+    app.mount("/closed", closed)
+    app.mount("/opened", GZipMiddleware(opened))
+    app.mount("/plain", Starlette(routes=[Route("/top", ok)]))
+    assert [route[:2] for route in routes(GZipMiddleware(app)) if route.public] == [("GET", "/opened/top")]
+    assert {route.template for route in routes(app)} >= {"/top", "/closed/top", "/opened/top", "/plain/top"}
+
+
+def test_the_usage_app_is_no_route_of_the_application() -> None:
+    from usage_middleware import Usage as RealUsage
+    from usage_middleware.web import mount_usage, usage_app
+    from usage_middleware.web.flask import usage_blueprint
+
+    usage = RealUsage("redis://nowhere.invalid")
+    app, flask_app = fastapi.FastAPI(openapi_url=None), flask.Flask(__name__)
+    mount_usage(app, "/usage", usage, auth=lambda _: None)
+    app.mount("/again", usage_app(usage, auth=lambda _: None))
+    flask_app.register_blueprint(usage_blueprint(usage, auth=lambda _: None), url_prefix="/usage")
+    assert routes(app) == []
+    assert routes(flask_app) == []
 
 
 def test_flask() -> None:
@@ -120,7 +163,6 @@ def test_flask() -> None:
     def hidden() -> str:
         return "ok"
 
-    hidden.include_in_schema = False  # type: ignore[attr-defined]
     app.add_url_rule("/items/<int:id>", "item", view, methods=["GET", "POST"])
     app.add_url_rule("/options", "options", view, methods=["OPTIONS"], provide_automatic_options=False)
     app.add_url_rule("/hidden", "hidden", hidden)
@@ -128,10 +170,16 @@ def test_flask() -> None:
     blueprint.add_url_rule("/x", "x", view)
     app.register_blueprint(blueprint)
     other.add_url_rule("/y", "y", view)
-    expected = [("GET", "/items/{id}"), ("POST", "/items/{id}"), ("OPTIONS", "/options"), ("GET", "/b/{tenant}/x")]
-    assert routes(app) == expected
+    expected = [
+        ("GET", "/items/{id}"),
+        ("POST", "/items/{id}"),
+        ("OPTIONS", "/options"),
+        ("GET", "/hidden"),
+        ("GET", "/b/{tenant}/x"),
+    ]
+    assert plain(routes(app)) == expected
     app.wsgi_app = WSGIUsageMiddleware(DispatcherMiddleware(app.wsgi_app, {"/o": other}), usage)  # type: ignore[method-assign]
-    assert usage.capture.routes() == [*expected, ("GET", "/o/y")]
+    assert plain(usage.capture.routes()) == [*expected, ("GET", "/o/y")]
     assert routes(app.wsgi_app) == usage.capture.routes()
 
 

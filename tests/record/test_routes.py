@@ -34,18 +34,19 @@ def test_a_process_that_only_serves_views_knows_unused_endpoints(make_usage: Cal
     with TestClient(UsageMiddleware(app, usage=serving)) as client:
         client.get("/used", headers={"x-api-key": "secret"})
         assert serving.flush()
-        assert reading.reader.context(Viewer.operator()).reader.routes() == ["GET /used", "POST /unused/{id}"]
+        found = reading.reader.context(Viewer.operator()).reader.routes()
+        assert found == {"GET /used": False, "POST /unused/{id}": False}
         report = reading.reader.by_key(Viewer.organization("default"), period="24h")
         assert report is not None
 
 
 def test_about_hourly_and_pruned(make_recorder: MakeRecorder, client: Any, namespace: str, clock: Clock) -> None:
     monotonic, asked = Clock(0.0), [0]
-    known = ["GET /a", "GET /b"]
+    known = {"GET /a": True, "GET /b": False}
 
-    def routes() -> list[str]:
+    def routes() -> dict[str, bool]:
         asked[0] += 1
-        return list(known)
+        return known
 
     recorder = make_recorder(routes=routes, monotonic=monotonic)
     key = f"{namespace}:{{*}}:routes"
@@ -53,22 +54,35 @@ def test_about_hourly_and_pruned(make_recorder: MakeRecorder, client: Any, names
         add(recorder)
         assert recorder.flush()
     assert asked == [1]
-    assert client.zrange(key, 0, -1) == [b"GET /a", b"GET /b"]
+    assert client.zrange(key, 0, -1) == [b"hidden GET /b", b"public GET /a"]
     assert 0 < client.ttl(key) <= 2 * 86_400
-    known.remove("GET /a")
+    del known["GET /a"]
     for _ in range(49):
         monotonic.advance(ROUTES_EVERY)
         clock.advance(ROUTES_EVERY)
         add(recorder)
         assert recorder.flush()
     assert asked == [50]
-    assert client.zrange(key, 0, -1) == [b"GET /b"]
+    assert client.zrange(key, 0, -1) == [b"hidden GET /b"]
+
+
+def test_a_route_that_is_hidden_now_is_public_no_more(
+    make_recorder: MakeRecorder, client: Any, namespace: str, clock: Clock
+) -> None:
+    monotonic, known = Clock(0.0), {"GET /a": True}
+    recorder = make_recorder(routes=lambda: known, monotonic=monotonic)
+    for public, member in ((True, b"public GET /a"), (False, b"hidden GET /a"), (True, b"public GET /a")):
+        known["GET /a"] = public
+        monotonic.advance(ROUTES_EVERY)
+        add(recorder)
+        assert recorder.flush()
+        assert client.zrange(f"{namespace}:{{*}}:routes", 0, -1) == [member]
 
 
 def test_routes_that_can_not_be_listed_keep_nothing_from_being_counted(
     make_recorder: MakeRecorder, counted: Callable[..., int]
 ) -> None:
-    def routes() -> list[str]:
+    def routes() -> dict[str, bool]:
         raise TypeError("an application may be anything")
 
     recorder = make_recorder(routes=routes)

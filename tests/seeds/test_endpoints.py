@@ -335,9 +335,8 @@ def flask(usage: Usage) -> None:
     WSGIUsageMiddleware(app, usage)
 
 
-@pytest.mark.parametrize("build", [starlette, fastapi, flask])
-def test_unused_endpoints_are_the_applications_own(traffic: Traffic, build: Callable[[Usage], None]) -> None:
-    build(traffic.usage)
+def test_unused_endpoints_are_those_of_the_applications_schema(traffic: Traffic) -> None:
+    fastapi(traffic.usage)
     calls(traffic, "2026-03-25T08:00:00Z", RESOLVE, 5, 1, 1, 1)
     traffic.reach(NOW)
     assert column(get(traffic)["results"], "endpoint") == ["v1/resolve"]
@@ -359,6 +358,22 @@ def test_unused_endpoints_are_the_applications_own(traffic: Traffic, build: Call
     assert column(buckets, "total_requests") == [0, 0, 0]
 
 
+def closed(usage: Usage) -> None:
+    app = FastAPI(openapi_url=None)
+    app.add_api_route("/v1/lookup", handler)
+    app.add_middleware(UsageMiddleware, usage=usage)
+    app.build_middleware_stack()
+
+
+@pytest.mark.parametrize("build", [starlette, flask, closed])
+def test_routes_that_no_schema_tells_of_are_not_shown(traffic: Traffic, build: Callable[[Usage], None]) -> None:
+    build(traffic.usage)
+    calls(traffic, "2026-03-25T08:00:00Z", RESOLVE, 5, 1, 1, 1)
+    traffic.calls("2026-03-25T08:00:00Z", "GET /v1/admin", org="globex")
+    traffic.reach(NOW)
+    assert column(get(traffic, "include_unused_endpoints=true")["results"], "endpoint") == ["v1/resolve"]
+
+
 def test_the_application_decides_which_unused_endpoints_a_viewer_is_shown(
     make_usage: Callable[..., Usage], clock: Clock
 ) -> None:
@@ -372,8 +387,20 @@ def test_the_application_decides_which_unused_endpoints_a_viewer_is_shown(
     starlette(usage)
     viewer = Viewer.organization("acme")
     report = usage.reader.endpoints(viewer, include_unused_endpoints=True)
-    assert [row.endpoint for row in report.results] == ["GET /v1/lookup"]
-    assert asked == [(viewer, ["GET /v1/lookup", "POST /v1/resolve"])]
+    assert [row.endpoint for row in report.results] == ["GET /hidden", "GET /v1/lookup"]
+    assert asked == [(viewer, ["GET /hidden", "GET /v1/lookup", "POST /v1/resolve"])]
+
+
+def test_the_routes_are_part_of_what_a_cached_answer_depends_on(traffic: Traffic) -> None:
+    fastapi(traffic.usage)
+    first = [traffic.api().get("/endpoints?include_unused_endpoints=true").json["results"] for _ in range(2)]
+    assert column(first[0], "endpoint") == column(first[1], "endpoint") == ["v1/lookup", "v1/resolve"]
+    other = FastAPI()
+    other.add_api_route("/v2/more", handler)
+    other.add_middleware(UsageMiddleware, usage=traffic.usage)
+    other.build_middleware_stack()
+    found = traffic.api().get("/endpoints?include_unused_endpoints=true")
+    assert (found.headers["x-cache"], column(found.json["results"], "endpoint")[-1]) == ("MISS", "v2/more")
 
 
 def test_csv_is_a_row_an_endpoint_and_bucket(example: Traffic) -> None:

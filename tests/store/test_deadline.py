@@ -14,7 +14,7 @@ import pytest
 import redis
 from redis.sentinel import Sentinel
 
-from tests.support import ClusterProcess
+from tests.support import ClusterProcess, ServerProcess
 from usage_middleware.store import deadline
 from usage_middleware.store.deadline import LimitedConnection, TimedSocket, left, within
 from usage_middleware.store.engine import Engine
@@ -158,3 +158,12 @@ def test_every_connection_of_a_cluster_has_it(cluster: ClusterProcess) -> None:
                 pool = engine.client.get_redis_connection(node).connection_pool
                 assert issubclass(pool.connection_class, LimitedConnection)
             engine.close()
+
+
+@pytest.mark.parametrize("url", ["url", "tcp_url"])
+def test_no_time_left_to_connect_is_a_timeout(server: ServerProcess, url: str) -> None:
+    engine = Engine(getattr(server, url))
+    with deadline.within(0), pytest.raises(redis.exceptions.TimeoutError):
+        engine.read_client.ping()
+    assert engine.read_client.ping()
+    engine.close()

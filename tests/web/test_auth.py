@@ -100,8 +100,8 @@ def test_what_it_sees_must_be_one_of_three(usage: Usage, sees: Any) -> None:
 
 
 def test_a_coroutine_is_no_viewer() -> None:
-    async def auth() -> Viewer:
+    async def auth(_: object) -> Viewer:
         raise NotImplementedError
 
     with pytest.raises(TypeError, match="coroutine"):
-        viewer_from(auth)
+        viewer_from(auth, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,15 @@ from tests.web.conftest import ACME, ACME_TEST, GLOBEX, OPERATOR, OperatorOrKey
 from tests.web.hosts import HOSTS, Api
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.report.reports import VIEWS
-from usage_middleware.store.answer_cache import MAX_BYTES, MAX_ENTRIES, PLAIN_BYTES, AnswerCache
+from usage_middleware.store.answer_cache import (
+    MAX_ANSWER,
+    MAX_BYTES,
+    MAX_ENTRIES,
+    MAX_ENTRIES_IN_ALL,
+    PLAIN_BYTES,
+    AnswerCache,
+    Entry,
+)
 from usage_middleware.store.schema import Schema
 from usage_middleware.web import KeyAuth, usage_wsgi_app
 
@@ -49,6 +59,10 @@ def other_process(usage: Usage, make_usage: Callable[..., Usage]) -> Api:
         untagged=settings.untagged,
     )
     return Api(HOSTS[0], HOSTS[0].make(made, auth=OperatorOrKey(made.keys)), ACME)
+
+
+def entry(name: str, org: str = "acme", viewer: str = "organization") -> Entry:
+    return Entry(org, viewer, name)
 
 
 def kept(client: redis.Redis, schema: Schema, org: str = "acme") -> list[str]:
@@ -165,7 +179,7 @@ def test_of_two_that_miss_together_one_wins_and_both_answer_it(cache: AnswerCach
             both_missed.wait(10)
             return body
 
-        answers.append(cache.answer("acme", "question", make))
+        answers.append(cache.answer(entry("question"), make))
 
     threads = [threading.Thread(target=ask, args=(body,)) for body in (b"one", b"two")]
     for thread in threads:
@@ -176,27 +190,45 @@ def test_of_two_that_miss_together_one_wins_and_both_answer_it(cache: AnswerCach
     assert sorted(is_kept for _, is_kept in answers) == [False, True]
 
 
-def test_at_most_64_entries_an_organisation(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
+def test_at_most_64_entries_a_viewer(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     for number in range(MAX_ENTRIES + 6):
-        cache.answer("acme", f"{number:032x}", lambda: b"{}")
+        cache.answer(entry(f"{number:032x}"), lambda: b"{}")
     assert len(kept(client, schema)) == MAX_ENTRIES
     alive = [name for name in range(MAX_ENTRIES + 6) if client.exists(schema.cache("acme", f"{name:032x}"))]
     assert len(alive) == MAX_ENTRIES
     assert alive[-1] == MAX_ENTRIES + 5
-    assert cache.answer("acme", f"{MAX_ENTRIES + 5:032x}", lambda: b"new") == (b"{}", True)
+    assert cache.answer(entry(f"{MAX_ENTRIES + 5:032x}"), lambda: b"new") == (b"{}", True)
+
+
+def test_one_viewer_evicts_nothing_of_another(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
+    cache.answer(entry("mine", viewer="key one"), lambda: b"{}")
+    for number in range(MAX_ENTRIES + 6):
+        cache.answer(entry(f"{number:032x}", viewer="key two"), lambda: b"{}")
+    assert cache.answer(entry("mine", viewer="key one"), lambda: b"new") == (b"{}", True)
+    assert len(kept(client, schema)) == MAX_ENTRIES + 1
+
+
+def test_at_most_1024_entries_an_organisation(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
+    for number in range(MAX_ENTRIES_IN_ALL + 70):
+        cache.answer(entry(f"{number:032x}", viewer=f"key {number // 50}"), lambda: b"{}")
+    assert len(kept(client, schema)) == MAX_ENTRIES_IN_ALL
+    assert len(client.keys(f"{schema.cache('acme', '')}{'[0-9a-f]' * 32}")) == MAX_ENTRIES_IN_ALL
+    assert cache.answer(entry(f"{0:032x}", viewer="key 0"), lambda: b"new") == (b"{}", True)
+    assert cache.answer(entry("one more", viewer="key new"), lambda: b"new") == (b"new", False)
+    assert cache.answer(entry("one more", viewer="key new"), lambda: b"newer") == (b"newer", False)
 
 
 def test_what_has_ended_is_pruned(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     client.zadd(schema.cache_index("acme"), {f"{number:032x}": number for number in range(1000)})
-    cache.answer("acme", "f" * 32, lambda: b"{}")
+    cache.answer(entry("f" * 32), lambda: b"{}")
     assert kept(client, schema) == ["f" * 32]
 
 
 def test_no_entry_is_over_256_kb(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     noise = random.Random(1).randbytes(MAX_BYTES + 1)
-    assert cache.answer("acme", "a", lambda: noise) == (noise, False)
+    assert cache.answer(entry("a"), lambda: noise) == (noise, False)
     assert kept(client, schema) == []
-    cache.answer("acme", "b", lambda: noise[: MAX_BYTES - 1024])
+    cache.answer(entry("b"), lambda: noise[: MAX_BYTES - 1024])
     assert kept(client, schema) == ["b"]
     assert client.strlen(schema.cache("acme", "b")) <= MAX_BYTES
 
@@ -204,35 +236,96 @@ def test_no_entry_is_over_256_kb(cache: AnswerCache, client: redis.Redis, schema
 @pytest.mark.parametrize("size", [1, PLAIN_BYTES, PLAIN_BYTES + 1, 8 * MAX_BYTES])
 def test_a_long_answer_is_kept_compressed(cache: AnswerCache, client: redis.Redis, schema: Schema, size: int) -> None:
     answer = (b'{"timestamp":"2026-11-20T00:00:00Z","calls":123},' * (size // 40 + 1))[:size]
-    assert [cache.answer("acme", "a", lambda: answer), cache.answer("acme", "a", lambda: b"new")] == [
+    assert [cache.answer(entry("a"), lambda: answer), cache.answer(entry("a"), lambda: b"new")] == [
         (answer, False),
         (answer, True),
     ]
     stored = client.strlen(schema.cache("acme", "a"))
-    assert stored == size if size <= PLAIN_BYTES else stored < size / 10
+    assert stored == size + 5 if size <= PLAIN_BYTES else stored < size / 10
+
+
+@pytest.mark.parametrize("size", [1, 2 * PLAIN_BYTES])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: b"",
+        lambda packed: packed[:3],
+        lambda packed: packed[:-1],
+        lambda packed: packed + b"x",
+        lambda packed: packed[:-1] + bytes([packed[-1] ^ 1]),
+        lambda packed: b"\0" + packed[1:],
+        lambda packed: bytes([packed[0] ^ 3]) + packed[1:],
+        lambda packed: b'{"total_calls": 7}',
+    ],
+)
+def test_a_damaged_entry_is_a_miss(
+    cache: AnswerCache, client: redis.Redis, schema: Schema, damage: Callable[[bytes], bytes], size: int
+) -> None:
+    answer = b"1" * size
+    cache.answer(entry("a"), lambda: answer)
+    key = schema.cache("acme", "a")
+    packed: Any = client.get(key)
+    client.set(key, damage(packed))
+    assert cache.answer(entry("a"), lambda: b"made again") == (b"made again", False)
+    assert cache.answer(entry("a"), lambda: b"new") == (b"made again", True)
+
+
+def test_an_entry_of_a_wrong_type_is_a_miss(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
+    client.hset(schema.cache("acme", "a"), "no", "answer")
+    assert cache.answer(entry("a"), lambda: b"{}") == (b"{}", False)
+    assert cache.answer(entry("a"), lambda: b"new") == (b"{}", True)
+
+
+@pytest.mark.parametrize("limit", ["300/minute", None])
+def test_a_damaged_entry_is_a_miss_over_http(
+    usage: Usage, client: redis.Redis, schema: Schema, limit: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = Api(HOSTS[4], HOSTS[4].make(usage, auth=KeyAuth(usage.keys), limit=limit), ACME)
+    whole = api.get("/summary").json
+    (name,) = kept(client, schema)
+    for value in (b"\x02nothing compressed", b'{"org_id": "globex"}'):
+        client.set(schema.cache("acme", name), value)
+        reply = api.get("/summary")
+        assert (reply.headers["x-cache"], reply.json) == ("MISS", whole)
+        assert api.get("/summary").headers["x-cache"] == "HIT"
+    client.delete(schema.cache("acme", name))
+    client.lpush(schema.cache("acme", name), "a list")
+    assert [api.get("/summary").headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
+    assert [one.getMessage() for one in caplog.records] == ["a cached answer was damaged, and is made again (19 bytes)"]
+
+
+def test_inflating_is_bounded(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
+    bomb = b"\2" + zlib.crc32(b"").to_bytes(4, "big") + zlib.compress(bytes(50 * MAX_ANSWER), 9)
+    client.set(schema.cache("acme", "a"), bomb)
+    tracemalloc.start()
+    try:
+        assert cache.answer(entry("a"), lambda: b"{}") == (b"{}", False)
+        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_ANSWER
+    finally:
+        tracemalloc.stop()
 
 
 def test_of_two_that_miss_together_both_get_the_long_answer_of_the_winner(cache: AnswerCache) -> None:
     first, second = b"[1," * PLAIN_BYTES, b"[2," * PLAIN_BYTES
 
     def slow() -> bytes:
-        cache.answer("acme", "a", lambda: first)
+        cache.answer(entry("a"), lambda: first)
         return second
 
-    assert cache.answer("acme", "a", slow) == (first, True)
+    assert cache.answer(entry("a"), slow) == (first, True)
 
 
 def test_a_redis_that_refuses_to_write_still_answers(cache: AnswerCache, client: redis.Redis, schema: Schema) -> None:
     client.set(schema.cache_index("acme"), "of a wrong type")
-    assert cache.answer("acme", "a", lambda: b"{}") == (b"{}", False)
+    assert cache.answer(entry("a"), lambda: b"{}") == (b"{}", False)
 
 
 def test_in_a_cluster(cluster: Any, make_usage: Callable[..., Usage]) -> None:
     usage = make_usage(cluster.url)
     cache = AnswerCache(lambda: usage.engine.read_client, Schema(usage.settings), 60)
     for org in ("acme", "globex", "*", "a{b}c"):
-        assert cache.answer(org, "a", lambda: b"{}") == (b"{}", False)
-        assert cache.answer(org, "a", lambda: b"new") == (b"{}", True)
+        assert cache.answer(entry("a", org), lambda: b"{}") == (b"{}", False)
+        assert cache.answer(entry("a", org), lambda: b"new") == (b"{}", True)
 
 
 def test_deployments_that_declare_different_things_do_not_share_answers(
@@ -243,3 +336,42 @@ def test_deployments_that_declare_different_things_do_not_share_answers(
     reply = Api(HOSTS[0], HOSTS[0].make(other, auth=OperatorOrKey(other.keys)), ACME).get("/endpoints")
     assert reply.headers["x-cache"] == "MISS"
     assert all("num_pages" in row for row in reply.json["results"])
+
+
+def labelled_by_version(method: str, template: str) -> str:
+    return f"v1 {template}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"endpoint_label": lambda method, template: template},
+        {"endpoint_label": labelled_by_version},
+        {"visible_endpoints": lambda viewer, labels: []},
+        {"retention": {"board": {"day": 86_400 * 10}}},
+        {"untagged": {"project": "other"}},
+        {"shards": {"key": 4}},
+        {"operator_tree": False},
+        {"max_members": 50},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_an_option_that_an_answer_depends_on_is_part_of_the_question(
+    one_api: Api, usage: Usage, make_usage: Callable[..., Usage], path: str, options: dict[str, Any]
+) -> None:
+    settings = usage.settings
+    same = {name: getattr(settings, name) for name in ("dimensions", "counters", "rates", "rank_by", "untagged")}
+    one_api.get(path)
+    other = make_usage(**{**same, **options})
+    reply = Api(HOSTS[0], HOSTS[0].make(other, auth=OperatorOrKey(other.keys)), ACME).get(path)
+    assert reply.headers["x-cache"] == "MISS"
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/openapi.json", "/nothing", "/summary?period=1x"])
+def test_what_browsers_and_proxies_may_keep(one_api: Api, path: str) -> None:
+    for key in (ACME, None):
+        headers = one_api.with_key(key).get(path).headers
+        assert headers["cache-control"] == "private, no-cache"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["vary"] == "Accept, Origin, Cookie, x-api-key, apikey, authorization"

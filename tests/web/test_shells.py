@@ -31,8 +31,8 @@ def test_a_view_answers_json(api: Api, path: str) -> None:
     reply = api.get(path)
     assert reply.status == 200, reply.body
     assert reply.headers["content-type"] == "application/json"
-    assert reply.headers["cache-control"] == "private"
-    assert reply.headers["vary"] == "Accept"
+    assert reply.headers["cache-control"] == "private, no-cache"
+    assert reply.headers["vary"] == "Accept, Origin, Cookie, x-api-key, apikey, authorization"
     assert reply.headers["content-length"] == str(len(reply.body))
     assert reply.headers["x-request-id"].startswith("req_")
     assert reply.headers["x-cache"] == "MISS"

@@ -246,7 +246,11 @@ class _ScopeCall(Call):
                 headers = self._headers()
             if self._left:
                 self.status = CLIENT_LEFT
-            template = self._templates.find(self) or self._templates.fallback(self)
+            template = self._templates.find(self)
+            if not template:
+                if self.status == 307 and self._templates.is_usage_redirect(self):
+                    return
+                template = self._templates.fallback(self)
             tags, counts = self.tags, self.counts
             capture.take(RawCall(0.0, who, headers, keys, self.method, template, tags, self.status, latency, self.sent, counts))
         except Exception:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 from usage_middleware.capture.frameworks import routes
+from usage_middleware.capture.frameworks.framework import Route
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
 from usage_middleware.credentials import Credentials
 from usage_middleware.errors import ConfigurationError
@@ -127,10 +128,10 @@ class Capture:
         """Remember a middleware, for `routes()`. That keeps neither it nor its application alive."""
         self._wrapping[middleware] = None
 
-    def routes(self) -> list[tuple[str, str]]:
-        """The public routes of the applications that are wrapped, as (method, template), without excluded paths."""
-        found = [pair for app in self._apps() for pair in routes(app)]
-        return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
+    def routes(self) -> list[Route]:
+        """The routes of the applications that are wrapped, without excluded paths."""
+        found = dict.fromkeys(route for app in self._apps() for route in routes(app))
+        return [route for route in found if not self.exclusion.covers(route.template)]
 
     def _apps(self) -> list[Any]:
         apps = {id(app): app for kept in self._wrapping.keyrefs() if (app := getattr(kept(), "app", None)) is not None}

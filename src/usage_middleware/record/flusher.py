@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -49,7 +49,7 @@ class Flusher:
         aggregate: Aggregate,
         options: DeliveryOptions,
         callers: Callers,
-        routes: Callable[[], Collection[str]],
+        routes: Callable[[], Mapping[str, bool]],
         count_error: CountError,
     ) -> None:
         self._writer = writer
@@ -258,7 +258,7 @@ class Flusher:
             return
         self._published_at = self._options.monotonic()
         try:
-            self._writer.publish(list(self._routes()), self._now_ms())
+            self._writer.publish(self._routes(), self._now_ms())
         except Exception:  # An application's routes may be anything.
             self._count_error("routes")
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from usage_middleware import fork, signals
 from usage_middleware.credentials import Credentials
@@ -63,7 +63,7 @@ class Recorder:
         known_orgs: tells which of these organisations the directory knows. The others are capped.
         admit: tells which of these names of unknown credentials get a row of their own.
         credentials: where calls show their API keys.
-        routes: the endpoints of the application. The flusher asks for them about once an hour.
+        routes: the endpoints of the application, and whether its schema lists them. The flusher asks about once an hour.
 
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
@@ -81,7 +81,7 @@ class Recorder:
         known_orgs: FindKnownOrgs = find_no_orgs,
         admit: Admit = admit_all,
         credentials: Credentials | None = None,
-        routes: Callable[[], Collection[str]] = tuple,
+        routes: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self._options = options
         known = KnownCredentials(options.clock)

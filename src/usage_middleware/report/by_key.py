@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from usage_middleware.errors import QueryError
-from usage_middleware.report import breakdown
+from usage_middleware.report import breakdown, distributions
 from usage_middleware.report.context import (
     ReportContext,
     ReportScope,
@@ -46,6 +46,15 @@ class ByKeyParameters(Parameters, frozen=True, kw_only=True):
     sort_order: SortOrder = "desc"
     limit: Annotated[int | None, LIMIT] = None
     offset: Offset = 0
+    endpoints_per_key: Annotated[
+        int | None,
+        described(
+            "How many endpoints of each key are named; the rest is `(other)`. Above 20 only with `limit`. Default: 20, less "
+            "for many keys.",
+            "5",
+            maximum=1000,
+        ),
+    ] = None
 
 
 class KeyTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +103,8 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
     scope = report_scope(context.viewer, params.org)
     if scope.org == OPERATOR:
         raise missing_org()
+    distributions.check(params.endpoints_per_key, params.limit)
+    _check_unpaged(context, scope, params)
     window = asked_window(context, scope, params, params.period, CAP)
     parts = Parts(window, context.settings)
     source = ScopedReader(context, scope, window.slots(context.settings.layers))
@@ -160,7 +171,9 @@ class _Listing(NamedTuple):
         everything = [KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
         rows = _sorted((row for row in everything if _is_listed(row, params)), params, seen)
         listed, pagination = _page(context, scope, params, rows)
-        return _Listed(key_usages(self.source, self.parts, listed), _other(everything, listed), pagination)
+        return _Listed(
+            key_usages(self.source, self.parts, listed, params.endpoints_per_key), _other(everything, listed), pagination
+        )
 
 
 def _known(directory: Directory, scope: ReportScope) -> dict[str, KeyInfo]:
@@ -206,11 +219,23 @@ def _page(
         # Reserved rows are not keys: a dimension that has reached its cap is still listed, with what is beyond it.
         keys = sum(not is_reserved("key", row.key) for row in rows)
         if keys > UNPAGED:
-            raise QueryError("window_too_wide", f"There are {keys} keys: ask for pages with limit= and offset=.", "limit")
+            raise _unpaged(keys)
         return rows[params.offset :], None
     pages = Pages(context, scope, "by-key", params, params.limit, params.offset)
     ordered = pages.order({row.key: row for row in rows}, lambda key: KeyRow(key, None, Tally()))
     return pages.cut(ordered), pages.pagination(len(ordered))
+
+
+def _check_unpaged(context: ReportContext, scope: ReportScope, params: ByKeyParameters) -> None:
+    """Refuse to list too many keys before any is read; keys that the directory does not know are found only later."""
+    if scope.key is None and params.limit is None and params.environment is None:
+        keys = context.directory.count(scope.org_name)
+        if keys > UNPAGED:
+            raise _unpaged(keys)
+
+
+def _unpaged(keys: int) -> QueryError:
+    return QueryError("window_too_wide", f"There are {keys} keys: ask for pages with limit= and offset=.", "limit")
 
 
 def _other(everything: Sequence[KeyRow], listed: Sequence[KeyRow]) -> OtherKeys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -28,6 +28,10 @@ VisibleEndpoints: TypeAlias = Callable[[Viewer, list[str]], Iterable[str]]
 #: Remembers the order of a list for a while, so that its pages belong together: (organisation, question, names as they are
 #: ordered now) -> names as they were ordered for the first page.
 PageOrder: TypeAlias = Callable[[str, object, list[str]], list[str]]
+
+
+def free_of_charge(cost: int) -> None:
+    """Let every read happen at once."""
 
 
 #: The key of a viewer that asks for another's, or for one without a name: no call has it, since members are never empty.
@@ -116,8 +120,9 @@ class ReportContext:
         directory: who the API keys belong to, for names and for keys without calls.
         now: seconds since the epoch, rounded up: calls of the running second count.
         moment: now in milliseconds, as answers echo it.
-        visible_endpoints: None shows every viewer all unused endpoints.
+        visible_endpoints: None shows every viewer the unused endpoints that the application's schema lists.
         page_order: None: every page is of the list as it is now.
+        charge: told what each read will cost, in Redis commands; it may wait, or raise.
     """
 
     reader: Reader
@@ -127,6 +132,7 @@ class ReportContext:
     moment: float
     visible_endpoints: VisibleEndpoints | None = None
     page_order: PageOrder | None = None
+    charge: Callable[[int], object] = free_of_charge
 
     @property
     def settings(self) -> Settings:
@@ -140,7 +146,7 @@ class ReportContext:
 
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
-        return self.reader.batch(org, self.now)
+        return self.reader.batch(org, self.now, self.charge)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
@@ -165,7 +171,7 @@ class ReportSource:
         directory: Directory,
         clock: Callable[[], float],
         *,
-        own_routes: Callable[[], Collection[str]] = tuple,
+        own_routes: Callable[[], Mapping[str, bool]] = dict,
         visible_endpoints: VisibleEndpoints | None = None,
         recorder_stats: Callable[[], object] | None = None,
     ) -> None:
@@ -177,7 +183,19 @@ class ReportSource:
         self.directory = directory
         self._visible_endpoints = visible_endpoints
 
-    def context(self, viewer: Viewer, *, now: int | None = None, page_order: PageOrder | None = None) -> ReportContext:
+    @property
+    def depends_on(self) -> tuple[object, ...]:
+        """What its answers depend on beside counters, questions and viewers."""
+        return self.schema.settings, self._visible_endpoints, type(self._directory)
+
+    def context(
+        self,
+        viewer: Viewer,
+        *,
+        now: int | None = None,
+        page_order: PageOrder | None = None,
+        charge: Callable[[int], object] = free_of_charge,
+    ) -> ReportContext:
         """The context of one report. `now` None: by the clock."""
         moment = math.floor(self.clock() * 1000) / 1000 if now is None else float(now)
         return ReportContext(
@@ -188,6 +206,7 @@ class ReportSource:
             moment=moment,
             visible_endpoints=self._visible_endpoints,
             page_order=page_order,
+            charge=charge,
         )
 
 

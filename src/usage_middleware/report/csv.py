@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 
-#: Spreadsheets take a cell that begins with one of these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: What a formula begins with, also in the full-width, small and raised forms that are read as the same.
+_SIGNS = r"=+\-@\u2212\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a\u207b\u207c\u208a\u208b\u208c"
+#: What may stand before it and is left out: blanks, control characters, what nobody sees, and quotes.
+_UNSEEN = (
+    r"\s\x00-\x20\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f"
+    r"\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\""
+)
+#: Where a cell begins, and where one may begin inside of ours: spreadsheets are set to other separators, or not to quotes.
+_BEGINS = r"^|[,;|\x00-\x1f\x85\u2028\u2029]"
+_FORMULA = re.compile(f"({_BEGINS})(?=[{_UNSEEN}]*[{_SIGNS}])|^(?=[\\x00-\\x1f\\x7f\ufeff])")
 
 
 def encode(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -27,6 +36,13 @@ def _cell(value: object) -> object:
     """Text that a spreadsheet would run gets a `'` before it; numbers stay as they are, whatever their sign."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
+    return inert(value) if isinstance(value, str) else value
+
+
+def inert(text: str) -> str:
+    """Text with a `'` before whatever a spreadsheet may take for the begin of a formula.
+
+    >>> inert("=1+1"), inert("GET /items"), inert("a;=1+1")
+    ("'=1+1", 'GET /items', "a;'=1+1")
+    """
+    return _FORMULA.sub(lambda found: f"{found[1] or ''}'", text)

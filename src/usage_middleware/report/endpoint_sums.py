@@ -7,7 +7,7 @@ half-hours a day instead of 48. Greatest values can't be subtracted, so `last_ms
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
@@ -15,11 +15,16 @@ from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import Slot
 from usage_middleware.report.context import ReportContext, ReportScope
 from usage_middleware.report.metrics import summed, under_label
-from usage_middleware.report.timeline import Timeline, edge_problem
+from usage_middleware.report.size import check_size
+from usage_middleware.report.timeline import Timeline, edge_problem, too_wide
 from usage_middleware.store.replies import latest
 from usage_middleware.store.schema import CALLS, counter_field
 
 Sums: TypeAlias = dict[str, int]
+
+MOST_BUCKETS_IN_ALL = 100_000
+#: The least that a bucket takes as JSON, and each of its counters beside its name.
+_BUCKET_BYTES, _COUNTER_BYTES = 64, 9
 
 
 class EndpointSums(NamedTuple):
@@ -71,6 +76,7 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     seen = batch.seen("endpoint")
     batch.read()
     candidates = [name for name, last_ms in seen.value.items() if last_ms >= window.start * 1000]
+    _check_buckets(candidates, line, settings)
     measures = [CALLS, *(counter_field(counter) for counter in settings.counters)]
     sums = PrefixSums(line, settings) if PrefixSums.can(line, settings, ["endpoint"]) else SlotSums(line, settings)
     reads = {name: batch.series(sums.slots, ("endpoint", name), measures) for name in candidates}
@@ -82,6 +88,23 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     batch.read()
     last = {**seen.value, **{name: latest(series.value.values()) for name, series in ends.items()}}
     return {name: EndpointSums(sums.buckets(read.value), last[name]) for name, read in reads.items()}
+
+
+def _check_buckets(names: Collection[str], line: Timeline, settings: Settings) -> None:
+    """Refuse what can't be answered before it is read."""
+    buckets = len(under_label(dict.fromkeys(names), settings)) * len(line.starts)
+    check_buckets(buckets)
+    check_size(buckets * (_BUCKET_BYTES + sum(len(name) + _COUNTER_BYTES for name in settings.counters)))
+
+
+def check_buckets(buckets: int) -> None:
+    """Refuse an answer with too many buckets.
+
+    Raises:
+        QueryError: `window_too_wide`.
+    """
+    if buckets > MOST_BUCKETS_IN_ALL:
+        raise too_wide(f"that would be more than {MOST_BUCKETS_IN_ALL} buckets over all endpoints")
 
 
 def _of_key(context: ReportContext, scope: ReportScope, key: str, line: Timeline) -> dict[str, EndpointSums]:

@@ -10,16 +10,14 @@ import msgspec
 from usage_middleware.options import Settings
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, report_scope
-from usage_middleware.report.endpoint_sums import EndpointSums, EndpointTotals, all_buckets, read_endpoints
+from usage_middleware.report.endpoint_sums import EndpointSums, EndpointTotals, all_buckets, check_buckets, read_endpoints
 from usage_middleware.report.endpoints_range import BUCKETS, EndpointsParameters, cover
-from usage_middleware.report.metrics import label_of, summed
+from usage_middleware.report.metrics import summed
 from usage_middleware.report.parts import Previous, Unavailable, compared, present
-from usage_middleware.report.timeline import too_wide
+from usage_middleware.report.unused import visible_labels
 from usage_middleware.report.view import Table, View, WireFields, fields_of
 from usage_middleware.report.window import WindowReport
 from usage_middleware.store.schema import CALLS, counter_field
-
-MOST_BUCKETS_IN_ALL = 100_000
 
 
 class EndpointBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +72,9 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     coverage = cover(context, scope, params)
     line, parts, stamps = coverage.line, coverage.parts, coverage.stamps
     usages = read_endpoints(context, scope, line)
-    unused = _unused(context, usages) if params.include_unused_endpoints else []
-    if stamps is not None and (len(usages) + len(unused)) * len(stamps) > MOST_BUCKETS_IN_ALL:
-        raise too_wide(f"that would be more than {MOST_BUCKETS_IN_ALL} buckets over all endpoints")
+    visible = visible_labels(context) if params.include_unused_endpoints else []
+    unused = [label for label in visible if label not in usages]
+    check_buckets((len(usages) + len(unused)) * (1 if stamps is None else len(stamps)))
     nothing = EndpointSums([{} for _ in line.starts], 0)
     everything = {**usages, **dict.fromkeys(unused, nothing)}
     rows = [_row(label, usage, stamps, scope, settings) for label, usage in everything.items()]
@@ -93,10 +91,9 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     )
 
 
-def _unused(context: ReportContext, used: Mapping[str, EndpointSums]) -> list[str]:
-    labels = sorted({label_of(endpoint, context.settings) for endpoint in context.reader.routes()})
-    visible = labels if context.visible_endpoints is None else context.visible_endpoints(context.viewer, labels)
-    return [label for label in visible if label not in used]
+def _depends_on(context: ReportContext, params: EndpointsParameters) -> object:
+    """The routes are no part of the question, and no counters."""
+    return visible_labels(context) if params.include_unused_endpoints else None
 
 
 def _row(
@@ -190,6 +187,7 @@ VIEW = View(
     tables={"buckets": _table},
     wire=_wire,
     wire_fields=_wire_fields,
+    depends_on=_depends_on,
     more_codes=("unsupported_timezone", "window_too_wide"),
     is_signed=True,
     example="""{

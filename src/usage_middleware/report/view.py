@@ -45,6 +45,8 @@ class View(Generic[P, R]):
         example: an answer, as JSON.
         wire: the report as msgspec is to encode it.
         wire_fields: how the wire differs from the report types.
+        depends_on: what an answer depends on beside counters, question and settings: (context, parameters) -> anything that
+            can be encoded. It is asked before the cache is.
         choices: what a parameter may be that depends on the settings and the viewer.
         more_codes: error codes beside those of its parameters and those that every view has.
         is_signed: the answer carries `api_request_id` and `request_completed_at`.
@@ -62,6 +64,7 @@ class View(Generic[P, R]):
     example: str
     wire: Callable[[R], Any] = fields_of
     wire_fields: Callable[[Settings], WireFields] = field(default=lambda _: {})
+    depends_on: Callable[[ReportContext, P], object] = lambda context, params: None
     choices: Mapping[str, Callable[[Settings, Viewer], Sequence[str]]] = field(default_factory=dict)
     more_codes: tuple[str, ...] = ()
     is_signed: bool = False

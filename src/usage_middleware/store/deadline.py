@@ -191,6 +191,8 @@ class LimitedConnection:
     socket_timeout: float | None
     _socket_connect_timeout: float | None = None
     _is_stale = False
+    #: redis-py 8.1 reads it when the time for connecting is over, also of a Unix socket, which has none.
+    port: int | None = None
 
     @property
     def socket_connect_timeout(self) -> float | None:

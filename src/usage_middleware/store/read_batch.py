@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.driver_errors import is_wrong_type
+from usage_middleware.store.reads import Read, send
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
@@ -37,24 +37,13 @@ STILL_OPEN = 120
 _BATCH = 500
 #: How many members one ZUNION may read, if all of them are in every slot: it keeps other clients waiting.
 _MOST_UNITED = 300_000
+#: How many members of a reply, and how many keys of a union, cost as much as a command.
+_MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
 
 
-class _Read(NamedTuple):
-    """One command; `add` takes its reply, and what to call with the name of a damaged number."""
-
-    command: tuple[object, ...]
-    is_open: bool
-    add: Callable[[Note, Any], None]
-
-    @property
-    def keys(self) -> tuple[object, ...]:
-        """The Redis keys that it reads."""
-        return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
-
-
-class _Pending(list[_Read]):
+class _Pending(list[Read]):
     """Reads that are sent together, and whether they were."""
 
     done = False
@@ -103,17 +92,31 @@ class _BlockRead(NamedTuple):
 
 
 class ReadBatch:
-    """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again."""
+    """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again.
 
-    def __init__(self, client: Any, schema: Schema, org: str, now: int, damage: DamageLog | None = None) -> None:
+    `charge` is told what a read costs before it is sent, in Redis commands, and may raise. `damage` is told what is damaged.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        schema: Schema,
+        org: str,
+        now: int,
+        charge: Callable[[int], object] = lambda cost: None,
+        damage: DamageLog | None = None,
+    ) -> None:
         self._client = client
         self._damage = damage or DamageLog()
         self._schema = schema
         self._org = org
         self._now = now
         self._pending = _Pending()
+        self._charge = charge
         #: How many Redis keys have been asked for.
         self.keys = 0
+        #: What the reads that are not sent yet may cost.
+        self._cost = 0
         self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
 
     def series(
@@ -138,7 +141,9 @@ class ReadBatch:
         """The boards of a dimension, added up over the slots: member -> measure -> number."""
         found: dict[str, Measures] = {}
         shards = self._schema.all_shards(dimension)
-        most = max(1, _MOST_UNITED * len(shards) // self._schema.settings.member_limit(dimension))
+        limit = self._schema.settings.member_limit(dimension)
+        self._cost += limit * len(measures) // _MEMBERS_A_COMMAND
+        most = max(1, _MOST_UNITED * len(shards) // limit)
         for begin in range(0, len(slots), most):
             some = self._named(slots[begin : begin + most])
             for shard in shards:
@@ -189,9 +194,16 @@ class ReadBatch:
     def seen(self, dimension: str) -> Deferred[dict[str, int]]:
         """All known members of a dimension, and when each was last active, in milliseconds since the epoch."""
         found: dict[str, int] = {}
+        self._cost += self._schema.settings.member_limit(dimension) // _MEMBERS_A_COMMAND
         command = ("ZRANGE", self._schema.seen(self._org, dimension), 0, -1, "WITHSCORES")
         self._add(command, False, partial(add_seen, found))
         return self._deferred(found)
+
+    def seen_count(self, dimension: str) -> Deferred[int]:
+        """How many members of a dimension are known."""
+        found: list[int] = []
+        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda _, reply: found.append(int(reply)))
+        return self._deferred(found).map(lambda numbers: sum(numbers))
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
         """As `seen`, of some members; those never seen are absent."""
@@ -204,46 +216,20 @@ class ReadBatch:
 
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
-        pending, self._pending = self._pending, _Pending()
+        self._charge(self._cost)
+        pending, self._pending, self._cost = self._pending, _Pending(), 0
         closed = [read for read in pending if not read.is_open]
         for begin in range(0, len(closed), _BATCH):
-            self._run(closed[begin : begin + _BATCH], transaction=False)
+            send(self._client, closed[begin : begin + _BATCH], self._damage, transaction=False)
         changing = [read for read in pending if read.is_open]
         if changing:
-            self._run(changing, transaction=True)
+            send(self._client, changing, self._damage, transaction=True)
         pending.done = True
-
-    def _run(self, reads: Sequence[_Read], *, transaction: bool) -> None:
-        with self._client.pipeline(transaction=transaction) as pipe:
-            for read in reads:
-                pipe.execute_command(*read.command)
-            replies = pipe.execute(raise_on_error=False)
-        for read, reply in zip(reads, replies, strict=True):
-            if isinstance(reply, Exception):
-                self._read_apart(read, reply)
-            else:
-                read.add(partial(self._note, read.keys), reply)
-
-    def _read_apart(self, read: _Read, error: Exception) -> None:
-        """Leave out a Redis key that holds another type, and read those that were to be read with it.
-
-        Raises:
-            redis_errors(): it is another error.
-        """
-        if not is_wrong_type(error):
-            raise error
-        if len(read.keys) == 1:
-            self._damage.note(str(read.keys[0]), "holds another type")
-            return
-        self._run([read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys], transaction=False)
-
-    def _note(self, keys: tuple[object, ...], name: str) -> None:
-        where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
-        self._damage.note(where, f"the number of {name:.100}")
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
         self.keys += 1
-        self._pending.append(_Read(command, is_open, add))
+        self._cost += 1
+        self._pending.append(Read(command, is_open, add))
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
         """The names of the slots that are closed, and of those that are open."""
@@ -259,6 +245,7 @@ class ReadBatch:
                 keys = [key(res, names) for res, names in some]
                 self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), bool(is_open), add)
                 self.keys += len(keys) - 1
+                self._cost += len(keys) // _KEYS_A_COMMAND
 
     def _deferred(self, found: T) -> Deferred[T]:
         return Deferred(self._pending, lambda: found)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
-from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.schema import Schema, parse_route_member, since_field
 
 #: How long the numbers wait for a worker that has gone silent, in milliseconds.
 WORKER_GONE_MS = 60_000
@@ -23,17 +23,21 @@ class Reader:
         engine: Engine,
         schema: Schema,
         *,
-        own_routes: Callable[[], Collection[str]] = tuple,
+        own_routes: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self._engine = engine
         self.schema = schema
         self.settings = schema.settings
         self._own_routes = own_routes
 
-    def routes(self) -> list[str]:
-        """The application's own endpoints, called or not: those of this process, and those that its workers left in Redis."""
+    def routes(self) -> dict[str, bool]:
+        """The application's own endpoints, called or not, and whether its schema lists them.
+
+        Those of this process, and those that its workers left in Redis.
+        """
         stored = self._sound(self.schema.routes, "ZRANGE", self.schema.routes, 0, -1)
-        return sorted({*self._own_routes(), *(text(name) for name in stored)})
+        found = sorted(parse_route_member(text(member)) for member in stored)
+        return {**dict(found), **self._own_routes()}
 
     def _sound(self, key: str, *command: object) -> Any:
         """The reply to a command, or nothing where the Redis key that it reads holds another type."""
@@ -50,9 +54,9 @@ class Reader:
         add_scores(names, found, lambda name: self._engine.damage.note(key, f"the time of {name:.100}"), values)
         return found
 
-    def batch(self, org: str, now: int) -> ReadBatch:
+    def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
-        return ReadBatch(self._engine.read_client, self.schema, org, now, self._engine.damage)
+        return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage)
 
     def since(self, dimensions: Sequence[str]) -> dict[str, int]:
         """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""

@@ -150,9 +150,13 @@ class Schema:
         """One cached answer."""
         return f"{self.tree(org)}:cache:{digest}"
 
-    def cache_index(self, org: str) -> str:
-        """The cached answers of an organisation (ZSET digest -> when it ends, ms)."""
-        return f"{self.tree(org)}:cache:index"
+    def cache_index(self, org: str, viewer: str = "") -> str:
+        """The cached answers of an organisation, or of one viewer there (ZSET digest -> when it ends, ms)."""
+        return f"{self.tree(org)}:cache:index{viewer and ':'}{viewer}"
+
+    def limits(self, org: str) -> str:
+        """How much of their limits on the usage API viewers have used (HASH viewer and seconds -> when it is paid for, us)."""
+        return f"{self.tree(org)}:limits"
 
     @property
     def credentials(self) -> str:
@@ -180,7 +184,7 @@ class Schema:
 
     @property
     def routes(self) -> str:
-        """The application's own routes, for rows of zeros."""
+        """The application's own routes, for rows of zeros (ZSET `public` or `hidden` and endpoint -> when published, ms)."""
         return f"{self.tree(OPERATOR)}:routes"
 
     @property
@@ -201,6 +205,21 @@ class Schema:
     def worker(self, worker: str) -> str:
         """The status that one worker writes (HASH, 60 s)."""
         return f"{self.tree(OPERATOR)}:worker:{worker}"
+
+
+def route_member(endpoint: str, public: bool) -> str:
+    """A member of `routes`: `public GET /v1/items` for a route that the application's schema lists, else `hidden GET ...`."""
+    return f"{'public' if public else 'hidden'} {endpoint}"
+
+
+def parse_route_member(text: str) -> tuple[str, bool]:
+    """(endpoint, whether it is public) of a member of `routes`.
+
+    >>> parse_route_member("public GET /v1/items"), parse_route_member("GET /as/an/older/worker/wrote/it")
+    (('GET /v1/items', True), ('GET /as/an/older/worker/wrote/it', False))
+    """
+    word, _, endpoint = text.partition(" ")
+    return (endpoint, word == "public") if word in ("public", "hidden") else (text, False)
 
 
 def key_board_member(measure: str, dimension: str, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk, longest_kept
-from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.schema import Schema, route_member, since_field
 from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
@@ -245,36 +245,36 @@ class Writer:
         client = self._client()
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
-    def publish(self, labels: Sequence[str], now_ms: int) -> None:
-        """Publish which endpoints the application has, and forget debts that nobody will pay. Never raises for Redis."""
+    def publish(self, routes: Mapping[str, bool], now_ms: int) -> None:
+        """Publish the application's endpoints, and whether its schema lists them, and forget debts that nobody will pay.
+
+        Never raises for Redis.
+        """
         try:
-            if labels:
-                self._publish_routes(labels[:MOST_ROUTES], now_ms)
+            if routes:
+                self._publish_routes(dict(list(routes.items())[:MOST_ROUTES]), now_ms)
             self._forget_debts(now_ms)
         except redis_errors() as error:
             logger.debug("usage: the application's routes could not be published: %s", error)
 
-    def _publish_routes(self, labels: Collection[str], now_ms: int) -> None:
+    def _publish_routes(self, routes: Mapping[str, bool], now_ms: int) -> None:
         """Publish them for two days, to every process that serves views."""
         key = self.schema.routes
         with self._client().pipeline(transaction=True) as pipeline:
-            pipeline.zadd(key, dict.fromkeys(labels, now_ms))
+            pipeline.zadd(key, {route_member(name, public): now_ms for name, public in routes.items()})
+            pipeline.zrem(key, *(route_member(name, not public) for name, public in routes.items()))
             pipeline.zremrangebyscore(key, "-inf", f"({now_ms - ROUTE_SECONDS * 1000}")
             pipeline.expire(key, ROUTE_SECONDS)
             pipeline.execute()
 
-    def admit_orgs(self, orgs: Sequence[str], now_ms: int) -> set[str]:
-        """Note that organisations that nobody knows have a tree; those for which there is no room.
-
-        Raises:
-            redis_errors(): as the client does.
-        """
+    def admit_orgs(self, orgs: list[str], now_ms: int) -> set[str]:
+        """Note that organisations that nobody knows have a tree; those for which there is no room. Raises `redis_errors()`."""
         try:
             return admit(self._client(), self.schema, orgs, now_ms, longest_kept(self.schema.settings) * 1000)
         except redis_errors() as error:
-            if not self.damage.explains(error, self.schema.unknown_orgs):
-                raise
-            return set()
+            if self.damage.explains(error, self.schema.unknown_orgs):
+                return set()
+            raise
 
     @property
     def is_cluster(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from copy import copy
 from typing import Any, Literal, Self, cast
 
@@ -16,6 +16,7 @@ from usage_middleware.seen_request import EnvironRequest, ScopeRequest, SeenRequ
 from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.own_keys import finding, is_async_method
+from usage_middleware.web.errors import Refused
 
 #: Gets the shell's own request: Starlette's Request, Flask's request, or a WSGI environ.
 Auth = Callable[[Any], object]
@@ -147,12 +148,31 @@ def places_of(auth: Auth, usual: Credentials) -> Credentials:
 
 
 def refusal(error: Exception) -> Exception:
-    """A framework's own 401, 403 or 429, as an `auth` shared with the rest of the application raises it, as ours."""
+    """A framework's own 401, 403 or 429, as an `auth` shared with the rest of the application raises it, as ours.
+
+    It keeps the headers that it came with.
+    """
     if isinstance(error, QueryError):
         return error
     status = getattr(error, "status_code", getattr(error, "code", None))
     refusals = {401: unauthenticated(), 403: Forbidden(), 429: _rate_limited()}
-    return refusals.get(status, error) if isinstance(status, int) else error
+    found = refusals.get(status) if isinstance(status, int) else None
+    return error if found is None else Refused(found.code, found.message, _headers_of(error))
+
+
+def _headers_of(error: Any) -> Mapping[str, str]:
+    """The headers of a framework's error: Starlette has them as `headers`, Werkzeug in a response, or `retry_after` alone."""
+    given: Any = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None)
+    # Werkzeug's headers have `items` too, and are no Mapping.
+    found = {str(name): str(value) for name, value in given.items()} if hasattr(given, "items") else {}
+    seconds = getattr(error, "retry_after", None)
+    if isinstance(seconds, int):
+        found.setdefault("Retry-After", str(seconds))
+    return {name: value for name, value in found.items() if not name.lower().startswith(_OF_ITS_BODY)}
+
+
+#: Headers that speak of the body, which is ours, or of the connection.
+_OF_ITS_BODY = ("content-", "transfer-", "connection", "etag", "last-modified")
 
 
 def not_a_viewer(found: object) -> TypeError:

@@ -13,7 +13,6 @@ from usage_middleware.web.http import Response, json_response, reason
 
 logger = logging.getLogger(__name__)
 
-ALLOW = "GET, HEAD"
 RETRY_SECONDS = 5
 
 #: The codes that every view may answer, beside its own.
@@ -25,6 +24,7 @@ SHARED_STATUS: Mapping[str, int] = MappingProxyType(
         "method_not_allowed": 405,
         "invalid_parameter": 422,
         "unknown_parameter": 422,
+        "answer_too_large": 422,
         "rate_limited": 429,
         "internal_error": 500,
         "usage_unavailable": 503,
@@ -38,12 +38,19 @@ STATUS: Mapping[str, int] = MappingProxyType(
 _HEADERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "unauthenticated": {"WWW-Authenticate": 'Bearer realm="usage"'},
-        "method_not_allowed": {"Allow": ALLOW},
         "rate_limited": {"Retry-After": "60"},
         "usage_unavailable": {"Retry-After": str(RETRY_SECONDS)},
     }
 )
 _UNAVAILABLE = QueryError("usage_unavailable", f"Usage can't be read just now. Try again in {RETRY_SECONDS} seconds.")
+
+
+class Refused(QueryError):
+    """A request that is refused, with headers of its own, such as `Retry-After`."""
+
+    def __init__(self, code: str, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__(code, message)
+        self.headers = headers
 
 
 def error_response(error: Exception, request_id: str, fields: Mapping[str, object]) -> Response:
@@ -59,7 +66,8 @@ def error_response(error: Exception, request_id: str, fields: Mapping[str, objec
     envelope: dict[str, object] = {"error": reason(status), "code": error.code, "message": error.message, "param": error.param}
     if error.nearest is not None:
         envelope["nearest"] = [{"start": start, "end": end} for start, end in error.nearest]
-    return json_response({**fields, **envelope}, status, _HEADERS.get(error.code, {}))
+    headers = error.headers if isinstance(error, Refused) else {}
+    return json_response({**fields, **envelope}, status, {**_HEADERS.get(error.code, {}), **headers})
 
 
 def _understood(error: Exception) -> Exception:

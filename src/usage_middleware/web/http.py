@@ -10,21 +10,27 @@ from typing import NamedTuple
 import msgspec
 
 
+def _no_header(_: str) -> str:
+    return ""
+
+
 class Request(NamedTuple):
     """What the handler needs of a request.
 
     Attributes:
         path: under the mount; `""` and `/` are both the mount's root.
         query: the query string as it came, percent-encoded.
-        accept: the `Accept` header, empty if there is none.
         root: where the usage app is mounted, for the server in `/openapi.json`.
+        header: the value of a header by its name in lower case, empty if there is none.
+        peer: the address of whoever is connected to the server; empty where the server does not tell.
     """
 
     method: str
     path: str
     query: bytes = b""
-    accept: str = ""
     root: str = ""
+    header: Callable[[str], str] = _no_header
+    peer: str = ""
 
 
 class Response(NamedTuple):
@@ -38,10 +44,6 @@ class Response(NamedTuple):
     def status_line(self) -> str:
         """As WSGI wants it: `200 OK`."""
         return f"{self.status} {reason(self.status)}"
-
-
-#: Asks the shell's `auth` about the shell's own request.
-Authenticate = Callable[[], object]
 
 
 def reason(status: int) -> str:

@@ -113,7 +113,13 @@ _SCHEMAS: Mapping[ParameterKind, Callable[[Parameter], JSONSchema]] = {
 
 
 def _success(view: AnyView, *, with_body: bool) -> JSONSchema:
-    described = {"X-Cache": "HIT or MISS: whether the answer was cached.", "X-Request-Id": "Names this request."}
+    described = {
+        "X-Cache": "HIT or MISS: whether the answer was cached.",
+        "X-Request-Id": "Names this request.",
+        "X-RateLimit-Limit": "How often you may ask.",
+        "X-RateLimit-Remaining": "How often you may ask now.",
+        "X-RateLimit-Reset": "When you may ask as often as that again, seconds since 1970.",
+    }
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in described.items()}
     found: JSONSchema = {"description": view.title, "headers": headers}
     if with_body:

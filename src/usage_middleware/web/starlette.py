@@ -4,60 +4,113 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
-from anyio import from_thread
+from anyio import CapacityLimiter, from_thread, to_thread
+from anyio.lowlevel import RunVar
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response as StarletteResponse
-from starlette.routing import Router
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from usage_middleware.credentials import Credentials
-from usage_middleware.request_keys import leave_out
+from usage_middleware.errors import ConfigurationError
+from usage_middleware.request_keys import USAGE_APP, leave_out
+from usage_middleware.web.app_options import AppOptions, UsageAppOptions
 from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.http import Request
 
+#: How many requests to the usage API are answered at once in an event loop. They have threads of their own: views that wait
+#: for Redis must not take those of the application.
+MOST_THREADS = 12
+_threads: RunVar[CapacityLimiter] = RunVar("usage_middleware_threads")
 
-def usage_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int = 60) -> Starlette:
-    """The usage API. It needs no lifespan: hosts don't run that of a mounted application.
+
+def usage_app(usage: HasReports, *, auth: Auth | None, **options: Unpack[UsageAppOptions]) -> Starlette:
+    """The usage API. It needs no lifespan: hosts don't run that of a mounted application. `mount_usage` mounts it.
 
         app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))
 
     Args:
         auth: callable(starlette.requests.Request) -> Viewer, or None for 401; sync (run in the thread pool) or async.
             `KeyAuth(usage.keys)` is one.
-        cache_seconds: seconds that Redis keeps an answer; 0: none is kept, and nothing is written.
+        options: `cache_seconds` and others; `UsageAppOptions` describes each.
 
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    app = Starlette()
     authenticate = require_auth(auth, usage.credentials, may_be_async=True)
-    shell = _shell(Handler(usage.reader, cache_seconds), authenticate, places_of(authenticate, usage.credentials))
-    app.router = Router(redirect_slashes=False, default=shell)
+    places = places_of(authenticate, usage.credentials)
+    handler = Handler(usage.reader, partial(_ask, authenticate), AppOptions(**options), places)
+    app = Starlette()
+    vars(app)[USAGE_APP] = True
+    app.router = Router(redirect_slashes=False, default=_shell(handler))
     return app
 
 
-def _shell(handler: Handler, auth: Auth, places: Credentials) -> ASGIApp:
+def mount_usage(app: Starlette, path: str, usage: HasReports, *, auth: Auth | None, **options: Unpack[UsageAppOptions]) -> None:
+    """Mount the usage API in a Starlette or FastAPI application.
+
+        mount_usage(app, "/usage", usage, auth=KeyAuth(usage.keys))
+
+    `app.mount` alone leaves the path without a slash at its end to the router, which redirects it.
+
+    Args:
+        path: where, for instance `/usage`.
+        auth: as of `usage_app`.
+        options: as of `usage_app`.
+
+    Raises:
+        ConfigurationError: an argument is not possible; says which.
+    """
+    if not isinstance(app, Starlette):
+        raise ConfigurationError(f"mount_usage needs a Starlette or FastAPI application, not {type(app).__name__}")
+    if not isinstance(path, str) or not path.startswith("/") or path.endswith("/"):
+        raise ConfigurationError(f'mount_usage needs a path such as "/usage", without a slash at its end, not {path!r}')
+    mounted = usage_app(usage, auth=auth, **options)
+    app.router.routes.append(Route(path, _Root(mounted), include_in_schema=False))
+    app.mount(path, mounted)
+
+
+class _Root:
+    """The usage app at the path of its mount, without a slash: the scope is made as a mount would make it."""
+
+    def __init__(self, mounted: ASGIApp) -> None:
+        self._mounted = mounted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root, path = scope.get("root_path", ""), scope["path"]
+        own = path[len(root) :] if path.startswith(f"{root.rstrip('/')}/") else path
+        child = {**scope, "root_path": root + own, "app_root_path": scope.get("app_root_path", root)}
+        await self._mounted(child, receive, send)
+
+
+def _shell(handler: Handler) -> ASGIApp:
     async def shell(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
         leave_out(scope)
         request = StarletteRequest(scope, receive)
-        asked = _request(request, places)
-        found = await run_in_threadpool(handler.answer, asked, partial(_ask, auth, request))
+        found = await to_thread.run_sync(handler.answer, _request(request), request, limiter=_limiter())
         await StarletteResponse(found.body, found.status, dict(found.headers))(scope, receive, send)
 
     return shell
 
 
+def _limiter() -> CapacityLimiter:
+    try:
+        return _threads.get()
+    except LookupError:
+        limiter = CapacityLimiter(MOST_THREADS)
+        _threads.set(limiter)
+        return limiter
+
+
 def _ask(auth: Auth, request: StarletteRequest) -> object:
-    """Runs in the thread pool; an async `auth` is awaited on the event loop."""
+    """Runs in a thread; an async `auth` is awaited on the event loop."""
     found: Any = auth(request)
     return from_thread.run(_awaited, found) if isinstance(found, Awaitable) else found
 
@@ -66,10 +119,11 @@ async def _awaited(found: Awaitable[object]) -> object:
     return await found
 
 
-def _request(request: StarletteRequest, places: Credentials) -> Request:
+def _request(request: StarletteRequest) -> Request:
     path, root = _split(request.scope)
-    query = places.without_secrets(request.scope.get("query_string", b""))
-    return Request(request.method, path, query, request.headers.get("accept", ""), root)
+    query = request.scope.get("query_string", b"")
+    peer = request.client.host if request.client else ""
+    return Request(request.method, path, query, root, lambda name: request.headers.get(name, ""), peer)
 
 
 def _split(scope: Scope) -> tuple[str, str]:

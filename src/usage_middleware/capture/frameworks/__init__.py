@@ -26,12 +26,12 @@ _ALL = tuple(framework() for framework in dict.fromkeys((*ASGI, *WSGI)))
 
 
 def routes(app: Any) -> list[Route]:
-    """The application's own public routes as (method, template), in the order in which it declares them.
+    """The application's own routes, in the order in which it declares them.
 
-    Those in its public schema: without hidden ones, without the HEAD and OPTIONS that frameworks add, without files and
-    the usage app. No request has to be made first.
+    Without the HEAD and OPTIONS that frameworks add, without files and the usage app. Each says whether it is in the schema
+    that the application serves. No request has to be made first.
     """
-    return list(dict.fromkeys(route for framework in _ALL for route in framework.routes(app)))
+    return list(dict.fromkeys(Route(*route) for framework in _ALL for route in framework.routes(app)))
 
 
 class TemplateFinder:
@@ -44,7 +44,8 @@ class TemplateFinder:
     """
 
     def __init__(self, frameworks: Sequence[type[Framework]], app: Any, count_error: Callable[[str], None]) -> None:
-        self._asked = [(framework.routed_key, framework().template) for framework in frameworks]
+        self._frameworks = [framework() for framework in frameworks]
+        self._asked = [(framework.routed_key, framework.template) for framework in self._frameworks]
         self._app = app
         self._count_error = count_error
         self._warned = False
@@ -63,6 +64,10 @@ class TemplateFinder:
             self._count_error("template unreadable")
             return UNKNOWN
         return None
+
+    def is_usage_redirect(self, call: Call) -> bool:
+        """True for a request to the usage app's mount without the slash at its end, which the router redirected."""
+        return any(framework.is_usage_redirect(call) for framework in self._frameworks)
 
     def fallback(self, call: Call) -> str:
         """What stands for the template where none was found.

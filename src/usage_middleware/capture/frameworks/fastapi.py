@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.frameworks.starlette import MOUNTED, Place, RouteIndex, Starlette, mounted_at, within
+from usage_middleware.capture.frameworks.starlette import MOUNTED, Place, RouteIndex, Starlette, in_schema, mounted_at, within
 from usage_middleware.capture.identity import Notes
 
 
@@ -32,7 +32,7 @@ class FastAPI(Starlette):
             if plain is not None:
                 yield from super().places(plain, prefix, public, depth)
             elif context.path_format:
-                shown = public and context.include_in_schema
+                shown = public and in_schema(context)
                 yield Place(context, context.endpoint, prefix + context.path_format, context.methods, shown)
 
     def without_route(self, index: RouteIndex, call: Call) -> str | None:

@@ -11,7 +11,7 @@ from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, Route, declared
 from usage_middleware.capture.identity import Notes
 from usage_middleware.capture.templates import template_of
-from usage_middleware.request_keys import wsgi_text
+from usage_middleware.request_keys import USAGE_APP, wsgi_text
 
 
 class Flask(Framework):
@@ -36,8 +36,8 @@ class Flask(Framework):
         for flask, prefix in _flasks(app):
             for rule in flask.url_map.iter_rules():
                 automatic = ("OPTIONS",) if getattr(rule, "provide_automatic_options", False) else ()
-                for method in declared(rule.methods, automatic) if _is_public(flask, rule) else ():
-                    yield method, prefix + template_of(rule.rule)
+                for method in declared(rule.methods, automatic) if _is_listed(flask, rule) else ():
+                    yield Route(method, prefix + template_of(rule.rule))
 
     def has_routes(self, app: Any) -> bool:
         """See `Framework.has_routes`."""
@@ -80,11 +80,11 @@ def _rule_in(traceback: TracebackType | None, notes: Notes) -> Any:
     return None
 
 
-def _is_public(flask: Any, rule: Any) -> bool:
-    """Flask has no schema: every view is public, but for files, and views with the attribute `include_in_schema = False`."""
+def _is_listed(flask: Any, rule: Any) -> bool:
+    """True for a view of the application: neither files nor the usage app. Flask has no schema, so none of them is public."""
     if rule.build_only or rule.websocket or str(rule.endpoint).rpartition(".")[2] == "static":
         return False
-    return bool(getattr(flask.view_functions.get(rule.endpoint), "include_in_schema", True))
+    return not getattr(flask.view_functions.get(rule.endpoint), USAGE_APP, False)
 
 
 def _flasks(app: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[Any, str]]:

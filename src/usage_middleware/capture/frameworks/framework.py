@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from usage_middleware.capture.call import Call
+from usage_middleware.request_keys import USAGE_APP
 
-#: A method and a template.
-Route: TypeAlias = tuple[str, str]
+
+class Route(NamedTuple):
+    """A route of an application.
+
+    Attributes:
+        public: whether the application tells everybody of it, in a schema that it serves.
+    """
+
+    method: str
+    template: str
+    public: bool = False
+
 
 #: Applications, routers and middlewares may be nested this deep. Beyond that, one contains itself.
 MAX_DEPTH = 16
@@ -28,8 +39,12 @@ class Framework:
         raise NotImplementedError
 
     def routes(self, app: Any) -> Iterable[Route]:
-        """The public routes of an application, in the order in which it declares them. No request has to be made first."""
+        """The routes of an application, in the order in which it declares them. No request has to be made first."""
         return ()
+
+    def is_usage_redirect(self, call: Call) -> bool:
+        """True for a redirect from the path of the usage app's mount to the same with a slash at its end."""
+        return False
 
     def has_routes(self, app: Any) -> bool:
         """True for an application of this framework that has routes, public or not."""
@@ -42,14 +57,25 @@ class Framework:
 
 def routes_of(app: Any) -> Sequence[Any]:
     """The route objects of an application, also under middlewares that keep it as `.app`; empty if it has none."""
+    return getattr(routed_of(app), "routes", ())
+
+
+def routed_of(app: Any) -> Any:
+    """The application that has routes, under middlewares that keep it as `.app`; None if there is none."""
+    return next((one for one in _layers(app) if isinstance(getattr(one, "routes", None), (list, tuple))), None)
+
+
+def is_usage_app(app: Any) -> bool:
+    """True for the usage app, also under middlewares."""
+    return any(getattr(one, USAGE_APP, False) for one in _layers(app))
+
+
+def _layers(app: Any) -> Iterator[Any]:
     for _ in range(MAX_DEPTH):
-        routes = getattr(app, "routes", None)
-        if isinstance(routes, (list, tuple)):
-            return routes
-        app = getattr(app, "app", None)
         if app is None:
-            break
-    return ()
+            return
+        yield app
+        app = getattr(app, "app", None)
 
 
 def declared(methods: Collection[str] | None, automatic: Collection[str] = ()) -> list[str]:

@@ -6,7 +6,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, Route, declared, routes_of
+from usage_middleware.capture.frameworks.framework import (
+    MAX_DEPTH,
+    Framework,
+    Route,
+    declared,
+    is_usage_app,
+    routed_of,
+    routes_of,
+)
 from usage_middleware.capture.identity import Notes
 from usage_middleware.capture.templates import best, relative_path
 
@@ -63,10 +71,18 @@ class Starlette(Framework):
         return _resolve(index, call, leaf)
 
     def routes(self, app: Any) -> Iterable[Route]:
-        """The routes of the application's schema: without those hidden by `include_in_schema=False`, and without mounts."""
-        for place in self.walk(routes_of(app)):
-            for method in declared(place.methods) if place.public else ():
-                yield method, place.template
+        """The routes of the application, without its mounts."""
+        for place in self.walk(routes_of(app), public=_has_schema(app)):
+            for method in declared(place.methods):
+                yield Route(method, place.template, place.public)
+
+    def is_usage_redirect(self, call: Call) -> bool:
+        """See `Framework.is_usage_redirect`."""
+        router = call.notes.get("router")
+        if router is None:
+            return False
+        index = self._indexes.get(id(router)) or self._indexed(router)
+        return best(index.usage_mounts, within(call)) is not None
 
     def leaf(self, notes: Notes, route: Any) -> Any:
         """What stands for the route in a walk."""
@@ -77,24 +93,23 @@ class Starlette(Framework):
         return None
 
     def walk(self, routes: Iterable[Any], prefix: str = "", public: bool = True, depth: int = 0) -> Iterator[Place]:
-        """Every place under these routes, in the order in which they match."""
+        """Every place under these routes, in the order in which they match. `public`: their application has a schema."""
         if depth <= MAX_DEPTH:
             for route in tuple(routes):
                 yield from self.places(route, prefix, public, depth)
 
     def places(self, route: Any, prefix: str, public: bool, depth: int) -> Iterator[Place]:
         """The place of a route; of a mount also every place under it."""
-        public = public and getattr(route, "include_in_schema", True)
         path = getattr(route, "path_format", None)
         endpoint = getattr(route, "endpoint", None)
         app = getattr(route, "app", None)
         if endpoint is not None and path is not None:
-            yield Place(route, endpoint, prefix + path, _methods(route, endpoint), public)
+            yield Place(route, endpoint, prefix + path, _methods(route, endpoint), public and in_schema(route))
         elif app is not None and (path is not None or hasattr(route, "host_format")):
             under = prefix + (path or "").removesuffix(MOUNTED)
             inner = routes_of(app)
             yield Place(route, app, under + MOUNTED, None, False, under, bool(inner))
-            yield from self.walk(inner, under, public, depth + 1)
+            yield from self.walk(inner, under, _has_schema(app), depth + 1)
 
     def _indexed(self, router: Any) -> RouteIndex:
         if len(self._indexes) >= _MAX_INDEXES:
@@ -127,6 +142,7 @@ class RouteIndex:
     def _build(self) -> None:
         leaves: dict[int, _Leaf] = {}
         mounts: list[str] = []
+        self.usage_mounts: list[str] = []
         for place in self._walk(routes_of(self.router)):
             for thing in (place.leaf, place.endpoint):
                 leaf = leaves.setdefault(id(thing), _Leaf(thing, place.endpoint, place.routed, []))
@@ -134,6 +150,8 @@ class RouteIndex:
                     leaf.templates.append(place.template)
             if place.prefix is not None:
                 mounts.append(place.prefix)
+                if is_usage_app(place.endpoint):
+                    self.usage_mounts.append(place.prefix)
         self._leaves, self._mounts = leaves, mounts
         self.plain.clear()
 
@@ -191,6 +209,16 @@ def _unwalked(index: RouteIndex, call: Call, route: Any) -> str | None:
     if relative is None and mount and call.status != 404:
         relative = MOUNTED
     return None if relative is None or mount is None else mount + relative
+
+
+def _has_schema(app: Any) -> bool:
+    """True for an application that serves a schema of its own routes, which is one of FastAPI's with an `openapi_url`."""
+    return bool(getattr(routed_of(app), "openapi_url", None))
+
+
+def in_schema(route: Any) -> bool:
+    """True for a route that its application's schema lists: one of FastAPI's own that is not hidden."""
+    return hasattr(route, "dependant") and bool(getattr(route, "include_in_schema", True))
 
 
 def _methods(route: Any, endpoint: Any) -> Collection[str] | None:

@@ -1,0 +1,117 @@
+"""The dearest questions about the largest organisation: how long each takes, how much memory it adds, and ten at once.
+
+`python -m benchmarks.heavy`; it takes some minutes. Each question is asked in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+import msgspec
+
+from benchmarks import apps
+from benchmarks.seeding import Past, seed
+from benchmarks.tables import table
+from tests.support import START, Clock, ServerProcess
+from usage_middleware import Usage, Viewer
+from usage_middleware.web import usage_wsgi_app
+
+ORG = "acme"
+DATES = "start_date=2026-10-22&end_date=2026-11-20"
+QUESTIONS: Sequence[str] = (
+    "/summary?period=30d",
+    "/?timeframe=30d&limit=1000&compare=previous",
+    "/endpoints",
+    f"/endpoints?{DATES}",
+    f"/endpoints?{DATES}&timezone=Asia/Kolkata",
+    f"/endpoints?{DATES}&bucketing_size=hour",
+    "/by-group?group=key&range=30d&limit=1000",
+    "/by-key?period=30d",
+    "/by-key?period=30d&environment=live",
+    "/by-key?period=30d&limit=1000",
+    "/by-key?period=30d&limit=1000&endpoints_per_key=1000",
+    "/by-key?period=30d&limit=1000&sort_by=last_activity&include_revoked=true",
+    "/series?group=key&limit=50&granularity=hour&period=7d",
+    "/series?group=endpoint&measure=p99&limit=50&granularity=day",
+)
+LARGEST = Past(500, 100_000, 8_000, days=31, years_days=31)
+OPTIONS: Mapping[str, Any] = {"namespace": "heavy", "shards": {"key": 16}, "max_members": {"key": 200_000}}
+
+
+def main(past: Past) -> None:
+    """Print a table."""
+    with ServerProcess() as server:
+        with apps.new_usage(server.url, clock=Clock(), **OPTIONS) as usage:
+            begun = time.monotonic()
+            seed(usage, server.url, OPTIONS, ORG, past, int(START))
+            print(f"{past.endpoints} x {past.keys:,}, seeded in {time.monotonic() - begun:.0f} s", flush=True)
+        rows = [[path, *_in_child(server.url, [path])] for path in QUESTIONS]
+        rows += [[f"ten at once: {path}", *_in_child(server.url, [path] * 10)] for path in QUESTIONS]
+    print(table(["question", "answers", "slowest, ms", "MB added", "MB of an answer"], rows))
+
+
+def _in_child(url: str, paths: Sequence[str]) -> list[str]:
+    """What questions asked at once come to, in a process that has done nothing else."""
+    receive, send = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(send, msgspec.json.encode(_ask_all(url, paths)))
+        os._exit(0)
+    os.close(send)
+    with os.fdopen(receive, "rb") as found:
+        told = found.read()
+    os.waitpid(pid, 0)
+    return msgspec.json.decode(told, type=list[str])
+
+
+def _ask_all(url: str, paths: Sequence[str]) -> list[str]:
+    with apps.new_usage(url, clock=Clock(), **OPTIONS) as usage:
+        app = _app(usage)
+        _ask(app, "/summary?period=24h")
+        before = _peak_mb()
+        found: list[tuple[str, float, int]] = []
+        threads = [threading.Thread(target=lambda path=path: found.append(_ask(app, path))) for path in paths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        codes = sorted(code for code, _, _ in found)
+        counted = ", ".join(f"{codes.count(code)} x {code}" for code in dict.fromkeys(codes))
+        slowest, size = max(took for _, took, _ in found), max(size for _, _, size in found)
+        return [counted, f"{slowest:.0f}", f"{_peak_mb() - before:.0f}", f"{size / 1e6:.2f}"]
+
+
+def _app(usage: Usage) -> WSGIApplication:
+    return usage_wsgi_app(usage, auth=lambda _: Viewer.organization(ORG), cache_seconds=0)
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _ask(app: WSGIApplication, path: str) -> tuple[str, float, int]:
+    where, _, query = path.partition("?")
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": where, "QUERY_STRING": query, "SCRIPT_NAME": "/usage"}
+    statuses: list[str] = []
+
+    def start_response(status: str, _headers: Sequence[tuple[str, str]], _exc_info: object = None) -> Callable[[bytes], None]:
+        statuses.append(status)
+        return lambda _: None
+
+    begun = time.perf_counter()
+    body = b"".join(app(environ, start_response))
+    took = (time.perf_counter() - begun) * 1000
+    code = statuses[0][:3]
+    return code if code == "200" else f"{code} {msgspec.json.decode(body)['code']}", took, len(body)
+
+
+if __name__ == "__main__":
+    small = sys.argv[1:] == ["--quick"]
+    main(Past(500, 5_000, 2_000, days=31, years_days=31) if small else LARGEST)

@@ -1,0 +1,120 @@
+"""The options of the usage app, the same for every shell, checked once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias, TypedDict
+
+from usage_middleware.errors import ConfigurationError
+from usage_middleware.options import check_plain_function
+from usage_middleware.report.viewer import Viewer
+from usage_middleware.store.admission import Rate
+
+#: `"300/minute"`, or several: `"10/second, 300/minute"`; None: no limit.
+Limit: TypeAlias = str | None
+OnAccess: TypeAlias = Callable[[Viewer | None, str | None, int], object]
+
+DEFAULT_LIMIT = "300/minute"
+#: Beyond it, the time between two requests is less than Redis' clock can tell.
+MOST_A_SECOND = 1_000_000
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+_RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(second|minute|hour|day)")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+
+class UsageAppOptions(TypedDict, total=False):
+    """What every way to mount the usage API takes beside `auth`.
+
+    Attributes:
+        cache_seconds: seconds that Redis keeps an answer; 0: none is kept.
+        limit: how often one viewer may ask, for instance `"300/minute"`; a callable(viewer) that returns that; None: as often
+            as it likes.
+        client_address: callable(request) -> the address of the client, for the limit on refused credentials; None: that of
+            the connection.
+        allow_origins: the origins whose pages may ask from a browser (CORS), for instance `["https://console.example.com"]`.
+        allow_credentials: whether those pages may send cookies.
+        on_access: callable(viewer, view, status), after every request; None for a viewer that is not known, and for a path
+            that is none.
+    """
+
+    cache_seconds: int
+    limit: Limit | Callable[[Viewer], Limit]
+    client_address: Callable[[Any], str | None] | None
+    allow_origins: Sequence[str]
+    allow_credentials: bool
+    on_access: OnAccess | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppOptions:
+    """The options of a usage app, checked. `UsageAppOptions` describes each.
+
+    Raises:
+        ConfigurationError: naming the option and what is allowed.
+    """
+
+    cache_seconds: int = 60
+    limit: Limit | Callable[[Viewer], Limit] = DEFAULT_LIMIT
+    client_address: Callable[[Any], str | None] | None = None
+    allow_origins: Sequence[str] = ()
+    allow_credentials: bool = False
+    on_access: OnAccess | None = None
+
+    def __post_init__(self) -> None:
+        seconds: object = self.cache_seconds
+        if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 0:
+            raise ConfigurationError(f"cache_seconds must be a whole number, 0 for no cache, not {seconds!r}")
+        check_plain_function("client_address", self.client_address)
+        check_plain_function("on_access", self.on_access)
+        if callable(self.limit):
+            check_plain_function("limit", self.limit)
+        else:
+            rates_of(self.limit)
+        _check_origins(self.allow_origins, self.allow_credentials)
+
+    def rates(self, viewer: Viewer) -> tuple[Rate, ...]:
+        """The limits of a viewer."""
+        return rates_of(self.limit(viewer) if callable(self.limit) else self.limit)
+
+
+def rates_of(limit: Limit) -> tuple[Rate, ...]:
+    """The rates that a limit names.
+
+    >>> rates_of("10/second, 300/minute")
+    (Rate(requests=10, seconds=1), Rate(requests=300, seconds=60))
+    """
+    if limit is None:
+        return ()
+    rates = _rates(limit) if isinstance(limit, str) else ()
+    if not rates:
+        raise ConfigurationError(
+            f'limit must be None or a number a second, minute, hour or day, such as "300/minute", not {limit!r}'
+        )
+    return rates
+
+
+@lru_cache(maxsize=256)
+def _rates(limit: str) -> tuple[Rate, ...]:
+    """The rates; none where one of them is no rate."""
+    found = [_RATE.fullmatch(part.strip()) for part in limit.split(",")]
+    rates = [Rate(int(one[1]), _SECONDS[one[2]]) for one in found if one is not None]
+    possible = len(rates) == len(found) and all(rate.requests <= MOST_A_SECOND * rate.seconds for rate in rates)
+    return tuple(rates) if possible else ()
+
+
+def _check_origins(origins: object, allow_credentials: object) -> None:
+    if isinstance(origins, str) or not isinstance(origins, Sequence):
+        raise ConfigurationError(f'allow_origins must be a list such as ["https://console.example.com"], not {origins!r}')
+    for origin in origins:
+        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+            raise ConfigurationError(
+                "allow_origins must hold exact origins as browsers send them, in lower case, without a path or `*`, such as "
+                f'"https://console.example.com", not {origin!r}'
+            )
+    if not isinstance(allow_credentials, bool):
+        raise ConfigurationError(f"allow_credentials must be True or False, not {allow_credentials!r}")
+    if allow_credentials and not origins:
+        raise ConfigurationError("allow_credentials is about the pages of allow_origins, which is empty")

@@ -1,0 +1,107 @@
+"""What the questions of one viewer may cost at once in this process, so that none of them takes it from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import getpid
+from threading import Condition
+from time import monotonic
+from weakref import WeakKeyDictionary
+
+from usage_middleware.report.context import ReportSource
+from usage_middleware.report.viewer import Viewer
+from usage_middleware.web.errors import Refused
+
+#: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. The eight questions of a
+#: page about 50 endpoints and 1,000 keys fit into the first; of those about 500 endpoints and 100,000 keys, one to three.
+MOST_OF_A_VIEWER, MOST_IN_ALL = 40_000, 80_000
+#: How long a question waits for others to end, seconds.
+MOST_SECONDS = 1.0
+#: How many questions of one viewer wait.
+MOST_WAITING = 8
+
+
+class Question:
+    """A running question, and what it costs so far."""
+
+    def __init__(self, budget: Budget, viewer: Viewer) -> None:
+        self._budget = budget
+        self.viewer = viewer
+        self.cost = 0
+        self.waits = False
+
+    def charge(self, cost: int) -> None:
+        """Begin to read what costs so many commands, if need be when other questions have ended.
+
+        Raises:
+            Refused: `rate_limited`: they have not ended in time.
+        """
+        self._budget.charge(self, cost)
+
+
+class Budget:
+    """The running questions of a usage app. The one that runs longest never waits, so there is always one that ends."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = getpid()
+        self._changed = Condition()
+        #: In the order in which they began.
+        self._running: list[Question] = []
+
+    @contextmanager
+    def question(self, viewer: Viewer) -> Iterator[Question]:
+        """A question of a viewer, while it runs."""
+        if self._pid != getpid():
+            # In the child of a fork: another thread of the parent may have held the lock.
+            self._reset()
+        question = Question(self, viewer)
+        self._running.append(question)
+        try:
+            yield question
+        finally:
+            with self._changed:
+                self._running.remove(question)
+                self._changed.notify_all()
+
+    def charge(self, question: Question, cost: int) -> None:
+        """See `Question.charge`."""
+        with self._changed:
+            if not self._fits(question, cost):
+                self._wait(question, cost)
+            question.cost += cost
+
+    def _wait(self, question: Question, cost: int) -> None:
+        if sum(one.waits for one in self._running if one.viewer == question.viewer) >= MOST_WAITING:
+            raise too_much()
+        question.waits, until = True, monotonic() + MOST_SECONDS
+        try:
+            while not self._fits(question, cost):
+                if not self._changed.wait(until - monotonic()):
+                    raise too_much()
+        finally:
+            question.waits = False
+
+    def _fits(self, question: Question, cost: int) -> bool:
+        own = [one for one in self._running if one.viewer == question.viewer]
+        if self._running[0] is question:
+            return True
+        of_viewer, in_all = (sum(one.cost for one in some) + cost for some in (own, self._running))
+        return in_all <= MOST_IN_ALL and (of_viewer <= MOST_OF_A_VIEWER or own[0] is question)
+
+
+def budget_of(source: ReportSource) -> Budget:
+    """The budget of all usage apps of one `Usage`."""
+    return _BUDGETS.setdefault(source, Budget())
+
+
+_BUDGETS: WeakKeyDictionary[ReportSource, Budget] = WeakKeyDictionary()
+
+
+def too_much() -> Refused:
+    """The error of a question for which others leave no room."""
+    message = "Your other questions take all that can be read at once. Try again in a second, or ask one after the other."
+    return Refused("rate_limited", message, {"Retry-After": "1"})

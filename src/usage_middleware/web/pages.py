@@ -1,0 +1,58 @@
+"""What answers under one path, and the request that it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from usage_middleware.report.viewer import Viewer
+from usage_middleware.web.auth import unauthenticated
+from usage_middleware.web.http import Request, Response
+
+#: Browsers keep nothing that they may show to somebody else, and ask again each time.
+PRIVATE = "private, no-cache"
+
+
+@dataclass(slots=True)
+class Visit:
+    """A request to a page.
+
+    Attributes:
+        authenticated: who looks, once that is known.
+        headers: what the answer carries whatever comes of it, an error too.
+    """
+
+    request: Request
+    request_id: str
+    authenticated: Viewer | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def viewer(self) -> Viewer:
+        """Who looks.
+
+        Raises:
+            QueryError: `unauthenticated`: the page is public.
+        """
+        if self.authenticated is None:
+            raise unauthenticated()
+        return self.authenticated
+
+
+class Page(NamedTuple):
+    """What answers under one path.
+
+    Attributes:
+        name: what `on_access` is told.
+        is_public: everybody may look, without `auth`.
+        cache_control: of an answer; errors are always private.
+        error_fields: what its errors carry beside the envelope.
+    """
+
+    answer: Callable[[Visit], Response]
+    name: str = ""
+    is_public: bool = False
+    cache_control: str = PRIVATE
+    error_fields: Mapping[str, object] = MappingProxyType({})
