@@ -30,7 +30,7 @@ SHARED = {
     "signals",
 }
 WRITE_STORE = {"store.chunk", "store.rollup", "store.payload", "store.writer"}
-READ_STORE = {"store.answer_cache", "store.reader", "store.replies", "store.read_batch"}
+READ_STORE = {"store.answer_cache", "store.reader", "store.reads", "store.replies", "store.read_batch"}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
 MAY_BE_ASYNC = {"capture.asgi", "web.starlette", "web.auth"}

@@ -81,13 +81,20 @@ def test_those_of_a_key_store_of_the_applications_are_not_capped(
         def count(self, org: str) -> int:
             return 3 if org == "customer" else 0
 
-        def list(self, org: str, **_: Any) -> Any:
+        def list(self, org: str, *, after: Any = None, limit: int | None = None, include_revoked: bool = False) -> Any:
             return []
+
+        def get(self, org: str, key_id: str) -> None:
+            return None
+
+        def get_many(self, org: str, key_ids: Any) -> dict[str, KeyInfo]:
+            return {}
+
+        def find(self, secret: str) -> None:
+            return None
 
         def resolve(self, digests: Any) -> Any:
             return {}
-
-        get = get_many = find = list
 
     usage = make_usage(max_unknown_orgs=1, keys=Store())
     call(usage, "stranger")

@@ -99,7 +99,7 @@ class _Quiet(WSGIRequestHandler):
 
 @contextmanager
 def _by_uvicorn(usage: Usage, auth: Any) -> Iterator[int]:
-    app = Starlette(routes=[Mount("/usage", usage_app(usage, auth=auth))])
+    app = Starlette(routes=[Mount("/usage", usage_app(usage, auth=auth, limit=None))])
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))
@@ -129,7 +129,7 @@ def _by_werkzeug(app: Any) -> Iterator[int]:
 
 def _wsgi(usage: Usage, auth: Any) -> Any:
     """Mounted by hand: `SCRIPT_NAME` is the mount's path."""
-    inner = usage_wsgi_app(usage, auth=auth)
+    inner = usage_wsgi_app(usage, auth=auth, limit=None)
 
     def mounted(environ: Any, start_response: Any) -> Any:
         path = environ["PATH_INFO"].removeprefix("/usage")
@@ -140,7 +140,7 @@ def _wsgi(usage: Usage, auth: Any) -> Any:
 
 def _flask(usage: Usage, auth: Any) -> Any:
     app = Flask(__name__)
-    app.register_blueprint(usage_blueprint(usage, auth=auth), url_prefix="/usage")
+    app.register_blueprint(usage_blueprint(usage, auth=auth, limit=None), url_prefix="/usage")
     return _by_werkzeug(app)
 
 

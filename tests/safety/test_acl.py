@@ -29,6 +29,10 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "docker-redis.md").read
 CONNECTING = {"hello", "auth", "ping", "select", "client"}
 
 
+#: What is needed only where an organisation has thousands of viewers.
+MANY_VIEWERS = {"hrandfield", "hdel", "hlen"}
+
+
 @pytest.fixture
 def own_server() -> Iterator[ServerProcess]:
     with ServerProcess() as server:
@@ -102,6 +106,7 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     for number in range(4):
         record_call(writing.recorder, KeyDirectory.digest(ACME), f"GET /{number}", ("search",), counts=(1,))
     assert writing.flush()
+    writing.close()
     before = everything(own_server)
     usage = make_usage(url_of(own_server, "usage-viewer"), pepper=("newer", "outside"), **options)
     api = Api(HOSTS[4], HOSTS[4].make(usage, auth=OperatorOrKey(usage.keys)), ACME)
@@ -123,9 +128,10 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     assert list(usage.keys.list("acme"))
     assert usage.keys.count("acme") == 2
     usage.close()
-    assert not base(granted("usage-viewer")) - base(used_by_viewer(own_server)) - CONNECTING, "a right is idle"
+    assert not base(granted("usage-viewer")) - base(used_by_viewer(own_server)) - CONNECTING - MANY_VIEWERS, "a right is idle"
     after = everything(own_server)
-    assert {name for name in after if after[name] != before.get(name)} == {name for name in after if b":cache:" in name}
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {name for name in after if b":cache:" in name or name.endswith(b":limits")}
 
 
 def used_by_viewer(server: ServerProcess) -> set[str]:

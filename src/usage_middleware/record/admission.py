@@ -6,12 +6,12 @@ in the operator's tree alone, under `(other)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from usage_middleware.events import CallKey, Cells, add_totals
+from usage_middleware.events import CallerId, CallKey, Cells, add_totals
 from usage_middleware.gil import yielding
 from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
@@ -73,14 +73,18 @@ class Admission:
         #: How many passed that nobody was asked about.
         self._passed = 0
 
-    def sort(self, cells: Cells, *, asking: bool) -> Admitted:
+    def sort(self, cells: Cells, others: Iterable[CallerId] = (), *, asking: bool) -> Admitted:
         """Sort calls. Where Redis can't be asked, those of organisations that nobody asked about yet wait, all but a few.
 
         Args:
             cells: calls; those of credentials pass, since only an organisation that the directory knows has one.
+            others: other callers that `place` will be asked about.
             asking: False asks nobody.
         """
         orgs = {key.caller[0] for key in yielding(cells) if isinstance(key.caller, tuple)}
+        orgs |= {caller[0] for caller in others if isinstance(caller, tuple)}
+        if not orgs:
+            return Admitted(cells, {}, 0)
         refused = self._ask(orgs) if asking else self._pass(orgs)
         if all(self._may(org) for org in orgs):
             return Admitted(cells, {}, refused)
@@ -95,9 +99,9 @@ class Admission:
                 waiting[key] = totals
         return Admitted(found, waiting, refused)
 
-    def place(self, org: str) -> str:
-        """The organisation under which dropped calls are counted."""
-        return org if self._may(org) else OTHER
+    def place(self, org: str) -> str | None:
+        """The organisation under which dropped calls are counted; None if nobody could be asked yet."""
+        return org if self._may(org) else OTHER if org in self._refused else None
 
     def _may(self, org: str) -> bool:
         return org in self._admitted or org in (DEFAULT_ORG, OPERATOR, OTHER)

@@ -87,7 +87,7 @@ class Sender:
         self._has_new_calls = bool(batch.cells)
         self.parked.park(batch.cells, batch.dropped)
         cells, dropped, _ = self.parked.drain()
-        cells = self._admit(cells, asking=asking)
+        cells = self._admit(cells, dropped, asking=asking)
         who = None
         if asking:
             who = self._callers.find(cells, dropped)
@@ -99,9 +99,9 @@ class Sender:
         self.parked.park(left, {})
         self._drop(dropped, who or {})
 
-    def _admit(self, cells: Cells, *, asking: bool) -> Cells:
+    def _admit(self, cells: Cells, dropped: dict[CallerId, int], *, asking: bool) -> Cells:
         """Put calls of organisations without a tree under `(other)`; those that nobody could be asked about stay parked."""
-        cells, waiting, refused = self._callers.admission.sort(cells, asking=asking)
+        cells, waiting, refused = self._callers.admission.sort(cells, dropped, asking=asking)
         self.parked.park(waiting, {})
         self._status.refused += refused
         if self._writer.schema.settings.operator_tree:
@@ -118,11 +118,10 @@ class Sender:
     def _drop(self, dropped: dict[CallerId, int], who: Resolved) -> None:
         """Count dropped calls for whoever called; those of credentials that nobody could be asked about stay parked."""
         for caller, calls in dropped.items():
-            org = organisation_of(caller, who)
+            org = organisation_of(caller, who) if isinstance(caller, bytes) else self._callers.admission.place(caller[0])
             if org is None:
                 self.parked.park({}, {caller: calls})
                 continue
-            org = org if isinstance(caller, bytes) else self._callers.admission.place(org)
             self.outbox.drop(org, calls)
             if org == OPERATOR:
                 self._status.dropped_unresolved += calls

@@ -6,13 +6,13 @@ Slots that may still change are read in one MULTI, so that the parts of an answe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from functools import cache, partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.deferred import Deferred, Pending
-from usage_middleware.store.driver_errors import is_wrong_type
+from usage_middleware.store.reads import Read, send
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
@@ -29,6 +29,7 @@ from usage_middleware.store.replies import (
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: How long after its end a slot may still change, in seconds: workers flush every few seconds.
 STILL_OPEN = 120
@@ -42,17 +43,37 @@ _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 _FEW_FIELDS = 64
 
 
-class _Read(NamedTuple):
-    """One command; `add` takes its reply, and what to call with the name of a damaged number."""
+class _Pending(list[Read]):
+    """Reads that are sent together, and whether they were."""
 
-    command: tuple[object, ...]
-    is_open: bool
-    add: Callable[[Note, Any], None]
+    done = False
+
+
+class Deferred(Generic[T]):
+    """The result of a read, which is there after `ReadBatch.read`."""
+
+    def __init__(self, pending: _Pending, get: Callable[[], T]) -> None:
+        self._pending = pending
+        self._get = get
 
     @property
-    def keys(self) -> tuple[object, ...]:
-        """The Redis keys that it reads."""
-        return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
+    def value(self) -> T:
+        """The result.
+
+        Raises:
+            UsageError: the batch was not read yet.
+        """
+        if not self._pending.done:
+            raise UsageError("the batch was not read yet")
+        return self._get()
+
+    def map(self, make: Callable[[T], U]) -> Deferred[U]:
+        """The result of `make` with this result."""
+        return Deferred(self._pending, lambda: make(self._get()))
+
+    def kept(self) -> Deferred[T]:
+        """The same result, which is worked out once, however often it is asked for."""
+        return Deferred(self._pending, cache(self._get))
 
 
 #: Slots by resolution and names: those that are closed, those that are open.
@@ -73,7 +94,7 @@ class _BlockRead(NamedTuple):
 class ReadBatch:
     """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again.
 
-    `charge` is told what a read costs before it is sent, in Redis commands, and may raise. `damage` is told what can't be read.
+    `charge` is told what a read costs before it is sent, in Redis commands, and may raise. `damage` is told what is damaged.
     """
 
     def __init__(
@@ -90,7 +111,7 @@ class ReadBatch:
         self._schema = schema
         self._org = org
         self._now = now
-        self._pending: Pending[_Read] = Pending()
+        self._pending = _Pending()
         self._charge = charge
         #: How many Redis keys have been asked for.
         self.keys = 0
@@ -182,7 +203,7 @@ class ReadBatch:
         """How many members of a dimension are known."""
         found: list[int] = []
         self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda _, reply: found.append(int(reply)))
-        return self._deferred(found).map(lambda numbers: numbers[0])
+        return self._deferred(found).map(lambda numbers: sum(numbers))
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
         """As `seen`, of some members; those never seen are absent."""
@@ -196,47 +217,19 @@ class ReadBatch:
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
         self._charge(self._cost)
-        pending, self._pending, self._cost = self._pending, Pending(), 0
+        pending, self._pending, self._cost = self._pending, _Pending(), 0
         closed = [read for read in pending if not read.is_open]
         for begin in range(0, len(closed), _BATCH):
-            self._run(closed[begin : begin + _BATCH], transaction=False)
+            send(self._client, closed[begin : begin + _BATCH], self._damage, transaction=False)
         changing = [read for read in pending if read.is_open]
         if changing:
-            self._run(changing, transaction=True)
+            send(self._client, changing, self._damage, transaction=True)
         pending.done = True
-
-    def _run(self, reads: Sequence[_Read], *, transaction: bool) -> None:
-        with self._client.pipeline(transaction=transaction) as pipe:
-            for read in reads:
-                pipe.execute_command(*read.command)
-            replies = pipe.execute(raise_on_error=False)
-        for read, reply in zip(reads, replies, strict=True):
-            if isinstance(reply, Exception):
-                self._read_apart(read, reply)
-            else:
-                read.add(partial(self._note, read.keys), reply)
-
-    def _read_apart(self, read: _Read, error: Exception) -> None:
-        """Leave out a Redis key that holds another type, and read those that were to be read with it.
-
-        Raises:
-            redis_errors(): it is another error.
-        """
-        if not is_wrong_type(error):
-            raise error
-        if len(read.keys) == 1:
-            self._damage.note(str(read.keys[0]), "holds another type")
-            return
-        self._run([read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys], transaction=False)
-
-    def _note(self, keys: tuple[object, ...], name: str) -> None:
-        where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
-        self._damage.note(where, f"the number of {name:.100}")
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
         self.keys += 1
         self._cost += 1
-        self._pending.append(_Read(command, is_open, add))
+        self._pending.append(Read(command, is_open, add))
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
         """The names of the slots that are closed, and of those that are open."""

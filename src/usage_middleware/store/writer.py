@@ -273,9 +273,9 @@ class Writer:
         try:
             return admit(self._client(), self.schema, orgs, now_ms, longest_kept(self.schema.settings) * 1000)
         except redis_errors() as error:
-            if not self.damage.explains(error, self.schema.unknown_orgs):
-                raise
-            return set()
+            if self.damage.explains(error, self.schema.unknown_orgs):
+                return set()
+            raise
 
     @property
     def is_cluster(self) -> bool:
