@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 
 from usage_middleware.errors import ConfigurationError
@@ -50,11 +50,8 @@ def digests_in(caller: bytes) -> Sequence[bytes]:
     return [caller[begin : begin + DIGEST_BYTES] for begin in range(0, len(caller), DIGEST_BYTES)]
 
 
-class _Reader(NamedTuple):
-    """How a place's value becomes a key; `order` is the place's, from 0 for the most important."""
-
-    order: int
-    read: Callable[[str], str | None]
+#: The order of a place, from 0 for the most important, and how its value becomes a key.
+_Reader: TypeAlias = tuple[int, Callable[[str], str | None]]
 
 
 class Credentials:
@@ -85,16 +82,17 @@ class Credentials:
             elif place.startswith(_QUERY):
                 name = place.removeprefix(_QUERY)
                 self._parameters.add(name)
-                self._queried.append([_Reader(order, partial(_parameter, name, last)) for last in (False, True)])
+                self._queried.append([(order, partial(_parameter, name, last)) for last in (False, True)])
             else:
-                header, read = _WORDS.get(place, (place, _stripped))
-                headers.setdefault(header, []).append(_Reader(order, read))
+                header, read = _WORDS.get(place, (place, str.strip))
+                headers.setdefault(header, []).append((order, read))
         self.headers = tuple(headers)
         self._by_name = {name.encode(): readers for name, readers in headers.items()}
         self._names = tuple(self._by_name)
-        self._keys = tuple(environ_key(name) for name in headers)
+        #: Reads the headers by the `get` of an environ.
+        self.headers_by = _headers_by(*map(environ_key, headers))
         #: The readers of each of the values of `in_scope` and `in_environ`.
-        functions = [[_Reader(order, _stripped)] for order, _ in self._functions]
+        functions: list[list[_Reader]] = [[(order, str.strip)] for order, _ in self._functions]
         self._readers = [*headers.values(), *self._queried, *functions]
         self.only_headers = not (self._queried or self._functions)
 
@@ -109,15 +107,19 @@ class Credentials:
 
     def in_values(self, values: Values) -> Sequence[str]:
         """The keys in the values of `in_scope` or `in_environ`, each once, in the order of their places."""
-        found = [(value, readers) for value, readers in zip(values, self._readers, strict=True) if value]
-        if len(found) == 1:
-            ((value, readers),) = found
-            if isinstance(value, str):
-                return _of_one(value, readers)
+        only = None
+        for value in values:
+            if value:
+                if only is not None or type(value) is not str:
+                    break
+                only = value
+        else:
+            return () if only is None else _of_one(only, self._readers[values.index(only)])
         return _in_order(
             [
                 (order, read(text))
-                for value, readers in found
+                for value, readers in zip(values, self._readers, strict=True)
+                if value
                 for text in ((value,) if isinstance(value, str) else value)
                 for order, read in readers
             ]
@@ -127,11 +129,10 @@ class Credentials:
         self, environ: Mapping[str, Any], request: Callable[[], SeenRequest], failed: Callable[[], object]
     ) -> Values:
         """What a WSGI environ has in each place. `failed` is called where a function raised, with its exception at hand."""
-        get = environ.get
-        values = tuple([get(key) for key in self._keys])
+        values = self.headers_by(environ.get)
         if self.only_headers:
             return values
-        return (*values, *self._others(get("QUERY_STRING", ""), request, failed))
+        return (*values, *self._others(environ.get("QUERY_STRING", ""), request, failed))
 
     def in_scope(
         self,
@@ -167,8 +168,20 @@ class Credentials:
         return "&".join(part for part in parts if _name_of(part) not in self._parameters).encode("latin-1")
 
 
-def caller_digest(secrets: Iterable[str]) -> bytes:
+def _headers_by(*keys: str) -> Callable[[Callable[[str], str | None]], Values]:
+    if len(keys) == 1:
+        (only,) = keys
+        return lambda get: (get(only),)
+    if len(keys) == 3:  # As the default places have it: written out, since each request does it.
+        first, second, third = keys
+        return lambda get: (get(first), get(second), get(third))
+    return lambda get: tuple([get(key) for key in keys])
+
+
+def caller_digest(secrets: Sequence[str]) -> bytes:
     """The digests of the keys that a request showed, in one piece."""
+    if len(secrets) == 1:
+        return credential_digest(secrets[0])
     return b"".join([credential_digest(secret) for secret in secrets])
 
 
@@ -176,8 +189,7 @@ def _of_one(text: str, readers: Sequence[_Reader]) -> Sequence[str]:
     """As `_in_order`, of a request with one value, as most are."""
     if len(readers) > 1:
         return _in_order([(order, read(text)) for order, read in readers])
-    ((_, read),) = readers
-    secret = read(text)
+    secret = readers[0][1](text)
     return (secret,) if secret else ()
 
 
@@ -201,10 +213,6 @@ def _result(
         failed()
         return None
     return found
-
-
-def _stripped(text: str) -> str | None:
-    return text.strip()
 
 
 def _bearer(text: str) -> str | None:

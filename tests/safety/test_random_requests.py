@@ -1,6 +1,7 @@
 """Random keys, paths, methods, hosts and tags through a real server: memory stays flat, and totals agree to the call.
 
-A million of them, in some ten minutes: `USAGE_FULL_SAFETY=1 pytest -s tests/safety/test_random_requests.py`.
+A million of them, in some ten minutes: `USAGE_FULL_SAFETY=1 pytest -s tests/safety/test_random_requests.py`. Another number:
+`USAGE_SAFETY_REQUESTS=100000`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from tests.serving import request
 from tests.support import ServerProcess, eventually, free_port, there
 from usage_middleware import KeyInfo, Usage, Viewer
 
-REQUESTS = 1_000_000 if os.environ.get("USAGE_FULL_SAFETY") == "1" else 6_000
+FULL = os.environ.get("USAGE_FULL_SAFETY") == "1"
+REQUESTS = int(os.environ.get("USAGE_SAFETY_REQUESTS", 1_000_000 if FULL else 6_000))
 CONNECTIONS, PARTS, CUSTOMERS = 16, 10, 5
 STATUSES = (200, 200, 201, 302, 400, 401, 403, 404, 409, 422, 429, 500, 503)
 MEGABYTE = 2**20

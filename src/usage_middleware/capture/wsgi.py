@@ -173,7 +173,11 @@ class EnvironCall(Call):
                 caller, values = self.caller, None
                 if caller is None:
                     if capture.identify is None:
-                        values = capture.credentials.in_environ(notes, self._request, capture.credentials_raised)
+                        read = capture.credentials
+                        if capture.only_headers:
+                            values = read.headers_by(notes.get)
+                        else:
+                            values = read.in_environ(notes, self._request, capture.credentials_raised)
                     else:
                         caller = self._identified(capture.identify)
                 who = None if caller is None else caller.member
