@@ -217,8 +217,7 @@ class _ScopeCall(Call):
 
     async def ended(self) -> None:
         """The application returned without a last message: its client left, or it made a mistake."""
-        if not self.status:
-            self.status = 500
+        self.status = self.status or 500
         await self._ask()
 
     def _finish(self, latency: float | None = None) -> None:
@@ -228,7 +227,7 @@ class _ScopeCall(Call):
         try:
             if latency is None:
                 latency = capture.timer() - self.started
-                asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate is not None
+                asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate or self.status == 307
                 if asks and self._is_excluded():
                     return
             who, headers, keys = None, cast(Any, ()), None
@@ -240,11 +239,7 @@ class _ScopeCall(Call):
                 headers = self._headers()
             if self._left:
                 self.status = CLIENT_LEFT
-            template = self._templates.find(self)
-            if not template:
-                if self.status == 307 and self._templates.is_usage_redirect(self):
-                    return
-                template = self._templates.fallback(self)
+            template = self._templates.find(self) or self._templates.fallback(self)
             tags, counts = self.tags, self.counts
             capture.take(RawCall(0.0, who, headers, keys, self.method, template, tags, self.status, latency, self.sent, counts))
         except Exception:
@@ -283,7 +278,8 @@ class _ScopeCall(Call):
 
     def _is_excluded(self) -> bool:
         # Headers are not read before the application has run: it may be that they can be read once.
-        if self.method == "OPTIONS" and is_preflight(self._headers()):
+        is_ours = self.status == 307 and self._templates.is_usage_redirect(self)
+        if is_ours or (self.method == "OPTIONS" and is_preflight(self._headers())):
             return True
         return self.capture.is_excluded(self.notes, self._request)
 

@@ -67,7 +67,11 @@ class TemplateFinder:
 
     def is_usage_redirect(self, call: Call) -> bool:
         """True for a request to the usage app's mount without the slash at its end, which the router redirected."""
-        return any(framework.is_usage_redirect(call) for framework in self._frameworks)
+        try:
+            return any(framework.is_usage_redirect(call) for framework in self._frameworks)
+        except Exception:
+            self._count_error("template unreadable")
+            return False
 
     def fallback(self, call: Call) -> str:
         """What stands for the template where none was found.
