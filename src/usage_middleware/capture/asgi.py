@@ -113,7 +113,7 @@ class UsageMiddleware:
 class _ScopeCall(Call):
     """A request being answered: stands between the application and the server's `receive` and `send`."""
 
-    __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_templates")
+    __slots__ = ("_began", "_left", "_receive", "_send", "_templates", "root")
 
     def __init__(self, middleware: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         capture = self.capture = middleware.capture
@@ -130,7 +130,7 @@ class _ScopeCall(Call):
         self._receive = receive
         self._send = send
         #: As it was before the application ran: mounts add to it.
-        self._root = scope.get("root_path", "")
+        self.root = scope.get("root_path", "")
         self._left = False
         #: The message that began the response.
         self._began: Message | None = None
@@ -277,7 +277,7 @@ class _ScopeCall(Call):
         return self.capture.is_excluded(self.notes, self._request)
 
     def _request(self) -> ScopeRequest:
-        return ScopeRequest(self.notes, self.method, relative_path(self.path, self._root))
+        return ScopeRequest(self.notes, self.method, relative_path(self.path, self.root))
 
 
 # `send` is not `async`, to save a coroutine for each message. Marked for adapters that look, such as asgiref's.

@@ -11,18 +11,20 @@ from usage_middleware.capture.frameworks.bottle import Bottle
 from usage_middleware.capture.frameworks.fastapi import FastAPI
 from usage_middleware.capture.frameworks.flask import Flask
 from usage_middleware.capture.frameworks.framework import Framework, Route
+from usage_middleware.capture.frameworks.hooked import Hooked
+from usage_middleware.capture.frameworks.hooks import HOOKED, hook
 from usage_middleware.capture.frameworks.litestar import Litestar
 from usage_middleware.capture.templates import template_of
 from usage_middleware.request_keys import ROUTE
 from usage_middleware.store.members import UNKNOWN, UNMATCHED
 
-#: For each protocol, in the order in which they are asked. FastAPI answers for Starlette too.
-ASGI: Sequence[type[Framework]] = (FastAPI, Litestar)
-WSGI: Sequence[type[Framework]] = (Flask, Bottle)
+#: For each protocol, in the order in which they are asked. FastAPI answers for Starlette too, `Hooked` for all in `HOOKED`.
+ASGI: Sequence[type[Framework]] = (FastAPI, Litestar, Hooked)
+WSGI: Sequence[type[Framework]] = (Flask, Bottle, Hooked)
 
 logger = logging.getLogger("usage_middleware.capture")
 
-_ALL = tuple(framework() for framework in dict.fromkeys((*ASGI, *WSGI)))
+_ALL = (*(framework() for framework in dict.fromkeys((*ASGI, *WSGI))), *HOOKED)
 
 
 def routes(app: Any) -> list[Route]:
@@ -48,6 +50,10 @@ class TemplateFinder:
         self._app = app
         self._count_error = count_error
         self._warned = False
+        try:
+            hook(app)
+        except Exception:
+            count_error("framework not hooked")
 
     def find(self, call: Call, error: BaseException | None = None) -> str | None:
         """The template under which a call was answered; None if no route is seen, `(unknown)` if the call can't be read."""

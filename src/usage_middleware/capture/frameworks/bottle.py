@@ -9,7 +9,7 @@ from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.framework import Framework
 from usage_middleware.capture.templates import template_of
 
-_PARAMETER = re.compile(r"<(\w*)(?::[^<>]*)?>")
+_PARAMETER = re.compile(r"<(\w*)(?::(?:\\.|[^<>\\])*)?>|(?<=/):([a-zA-Z_]\w*)(?:#.*?#)?")
 
 
 class Bottle(Framework):
