@@ -31,7 +31,8 @@ class Application:
         labels: further paths with their templates.
         websockets: True if it has `/ws`.
         raises: True if an exception of the application goes on to the server.
-        listed: what `Usage.routes()` lists, where it isn't all of the API.
+        posts: True if its routes tell methods apart.
+        unlisted: methods that its views have and its list of routes does not show.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Application:
     websockets: bool = False
     raises: bool = False
     posts: bool = True
+    unlisted: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.name

@@ -12,6 +12,7 @@ from usage_middleware import fork
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
+from usage_middleware.capture.frameworks.litestar import wrap_litestar
 from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, is_preflight, require_caller
 from usage_middleware.capture.templates import relative_path
 from usage_middleware.errors import ConfigurationError
@@ -48,6 +49,7 @@ class UsageMiddleware:
         self.templates = TemplateFinder(ASGI, app, self.capture.count_error)
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(app)
+        wrap_litestar(app, UsageMiddleware, lambda inner: UsageMiddleware(inner, usage))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request with the wrapped application."""

@@ -10,7 +10,7 @@ from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.bottle import Bottle
 from usage_middleware.capture.frameworks.fastapi import FastAPI
 from usage_middleware.capture.frameworks.flask import Flask
-from usage_middleware.capture.frameworks.framework import Framework, Route
+from usage_middleware.capture.frameworks.framework import Framework, Route, routes_of
 from usage_middleware.capture.frameworks.hooked import Hooked
 from usage_middleware.capture.frameworks.hooks import HOOKED, hook
 from usage_middleware.capture.frameworks.litestar import Litestar
@@ -36,6 +36,13 @@ def routes(app: Any) -> list[Route]:
     return list(dict.fromkeys(route for framework in _ALL for route in framework.routes(app)))
 
 
+def prepare(app: Any) -> None:
+    """Give an application, and all under it, what lets their routes be seen."""
+    hook(app)
+    for _ in FastAPI().walk(routes_of(app)):
+        pass  # the walk prepares what is mounted
+
+
 class TemplateFinder:
     """Finds the template of each call that a middleware counts.
 
@@ -51,7 +58,7 @@ class TemplateFinder:
         self._count_error = count_error
         self._warned = False
         try:
-            hook(app)
+            prepare(app)
         except Exception:
             count_error("framework not hooked")
 

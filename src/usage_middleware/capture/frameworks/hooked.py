@@ -1,4 +1,4 @@
-"""Frameworks that leave nothing of a route in the scope or environ: their applications get a hook, which leaves the template."""
+"""Frameworks that leave nothing of a route in the scope or environ: a hook in their applications leaves the template."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from usage_middleware.capture.call import Call
+from usage_middleware.capture.frameworks.copied import see_through
 from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, Route, declared, routes_of
 from usage_middleware.capture.frameworks.hooked import LEFT, root_left, template_left
 from usage_middleware.capture.frameworks.hooks import hook
@@ -97,6 +98,7 @@ class Starlette(Framework):
         elif app is not None and (path is not None or hasattr(route, "host_format")):
             under = prefix + (path or "").removesuffix(MOUNTED)
             inner = routes_of(app)
+            see_through(app)
             yield Place(route, app, under + MOUNTED, None, False, under, hook(app) or bool(inner))
             yield from self.walk(inner, under, public, depth + 1)
 
