@@ -34,10 +34,15 @@ def all_of(language: str) -> list[Any]:
     return [pytest.param(block, id=block.place) for page in pages() for block in blocks(page, language)]
 
 
+#: Its files are run as a project, by `test_django_page.py`.
+DJANGO = ROOT / "docs" / "guides" / "django.md"
+
+
 def with_python() -> list[Any]:
-    return [pytest.param(page, id=name_of(page)) for page in pages() if blocks(page, "python")]
+    return [pytest.param(page, id=name_of(page)) for page in pages() if blocks(page, "python") and page != DJANGO]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jsonschema|webob|connexion")
 @pytest.mark.parametrize("page", with_python())
 def test_python_runs(run: Run, page: Path) -> None:
     run.page(page)

@@ -86,6 +86,16 @@ def bridged(app: Any, adapter: str) -> Any:
     return a2wsgi.WSGIMiddleware(app) if adapter == "a2wsgi" else WsgiToAsgi(app)
 
 
+@pytest.mark.parametrize("application", WSGI, ids=str)
+def test_a_wsgi_application_that_is_all_of_fastapi(application: Application) -> None:
+    from fastapi import FastAPI
+
+    app = FastAPI(openapi_url=None)
+    app.mount("/", bridged(application.application(Api(Usage())), "starlette"))
+    expected = ["GET /items/{id}", "GET /nested/{tenant}/items/{id}", "GET (unmatched)"]
+    assert labels(app, *PATHS) == expected
+
+
 @pytest.mark.parametrize("application", [one for one in WSGI if one.name != "Bottle"], ids=str)
 def test_under_a_dispatcher(application: Application) -> None:
     from werkzeug.middleware.dispatcher import DispatcherMiddleware

@@ -28,7 +28,7 @@ class Bottle(Framework):
     def routes(self, app: Any) -> Iterable[Route]:
         """The routes, without those that lead to a mounted application of WSGI."""
         for one in applications(app):
-            for route in one.routes if hasattr(one, "routes") and hasattr(one, "catchall") else ():
+            for route in one.routes if hasattr(one, "routes") and hasattr(one, "add_hook") else ():
                 if "mountpoint.target" not in route.config:
                     for method in declared([route.method], ("ANY", "PROXY")):
                         yield method, bottle_template(route.rule)
@@ -36,7 +36,7 @@ class Bottle(Framework):
 
 @lru_cache(maxsize=1024)
 def bottle_template(rule: str) -> str:
-    """A rule of Bottle, which writes `<name:filter>` where others write `<converter:name>`, or in the old syntax `:name#regex#`.
+    """A rule of Bottle, which writes `<name:filter>`, or in its old syntax `:name#regex#`.
 
     >>> bottle_template("/packages/:filename#.*#"), bottle_template("/mounted/<:re:.*>")
     ('/packages/{filename}', '/mounted/{path}')
