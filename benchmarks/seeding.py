@@ -14,7 +14,6 @@ from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
 from usage_middleware.latency import bin_of
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.payload import Mark
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Outcome, Writer
 
@@ -67,7 +66,7 @@ def _seed_day(writer: Writer, names: list[str], org: str, past: Past, back: int,
         part: Cells = {}
         for key, totals in cells[place : place + CELLS_A_CHUNK]:
             add_totals(part, key, totals)
-        answer = writer.send(f"seed{back}", Chunk(org, number, part), Mark(number - 1), now, names)
+        answer = writer.send(f"seed{back}", Chunk(org, number, part), number - 1, now, names)
         assert answer.outcome is Outcome.COUNTED, answer
 
 

@@ -77,6 +77,12 @@ def raw_call(
     return RawCall(0.0, caller, (), None, method, template, tagged, status, (latency_us + 0.5) / 1e6, sent, counted)
 
 
+def there(part: T | None) -> T:
+    """A part of a report that must not be None."""
+    assert part is not None
+    return part
+
+
 def eventually(condition: Callable[[], T], seconds: float = 10) -> T:
     """Wait for the first true value of `condition` and return it; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -15,7 +15,7 @@ ROOT = Path(usage_middleware.__file__).parent
 PACKAGE = "usage_middleware"
 
 #: What every room may know.
-SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials", "fork"}
+SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials", "fork", "signals"}
 WRITE_STORE = {"store.chunk", "store.rollup", "store.payload", "store.writer"}
 READ_STORE = {"store.answer_cache", "store.reader", "store.replies", "store.read_batch"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UsageError(Exception):
     """Base of every error this package raises on purpose."""
@@ -25,11 +27,15 @@ class QueryError(UsageError):
     Attributes:
         code: a stable word for programs, for instance `invalid_range`.
         message: a sentence for a person, naming what is allowed.
-        param: the parameter that is wrong, if it is one of them.
+        param: the parameter at fault, if there is one.
+        nearest: of `not_retained`, the nearest windows that can be answered: (start, end), RFC 3339.
     """
 
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, param: str | None = None, *, nearest: Sequence[tuple[str, str]] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.param = param
+        self.nearest = nearest

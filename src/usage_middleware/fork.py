@@ -4,18 +4,19 @@ Before a fork
     1. Threads that wait for Redis stay where they are until the fork is over, even if the reply comes. Nobody waits for them.
     2. Recorders pause. A flush that is not waiting may hold a lock of the import system; the child would wait for it forever.
     3. The fork waits until no thread is importing redis-py, for the same reason.
+    4. SIGTERM waits. Python would forget one that comes to the child before it has begun.
 
 After it, in the parent
-    4. The threads that stayed go on, and the recorders that paused resume.
+    5. The threads that stayed go on, and the recorders that paused resume.
 
 After it, in the child, where everything belongs to the parent
-    5. Embedded servers close their copies of the parent's lock files.
-    6. Engines put the parent's connections aside.
-    7. Recorders start again as new workers, with nothing recorded.
+    6. Embedded servers close their copies of the parent's lock files.
+    7. Engines put the parent's connections aside.
+    8. Recorders start again as new workers, with nothing recorded. SIGTERM has its default action until one records.
 
 At the end of the process
-    8. Recorders deliver what is left. A signal that would end the process at once waits for them.
-    9. Embedded servers are left. The last process to leave stops the server.
+    9. Recorders deliver what is left. A signal that would end the process waits for them (`signals.held`).
+   10. Embedded servers are left. The last process to leave stops the server.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
-import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.util import Finalize
 from threading import RLock
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakSet
+
+from usage_middleware import signals
 
 
 class Inherited(Protocol):
@@ -68,20 +71,24 @@ _waiting: set[int] = set()
 _forks: list[None] = []
 
 
-@contextmanager
-def waiting() -> Iterator[None]:
+class _Waiting:
     """Inside it, this thread waits for Redis, and a fork does not wait for it. Nothing is imported there."""
-    me = threading.get_ident()
-    _waiting.add(me)
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        _waiting.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        me = threading.get_ident()
         _waiting.discard(me)
         # In this order: who forks looks at the threads after it has entered its fork.
         while _forks:
             _waiting.add(me)
             time.sleep(0.001)
             _waiting.discard(me)
+
+
+#: Without state, and so the same for every thread.
+waiting = _Waiting()
 
 
 def is_waiting(thread: int) -> bool:
@@ -93,9 +100,11 @@ def _before_fork() -> None:
     _forks.append(None)
     _paused.extend(recorder for recorder in list(recorders) if recorder.before_fork())
     importing.acquire()
+    signals.before_fork()
 
 
 def _after_fork_in_parent() -> None:
+    signals.after_fork_in_parent()
     importing.release()
     while _paused:
         _paused.pop().after_fork_in_parent()
@@ -110,6 +119,7 @@ def _after_fork_in_child() -> None:
     _paused.clear()
     for part in (*servers, *engines, *recorders):
         part.after_fork_in_child()
+    signals.after_fork_in_child()
 
 
 def close_at_exit_of_this_child() -> None:
@@ -124,33 +134,28 @@ def leave_at_exit(leave: Callable[[], object]) -> Finalize:
     return Finalize(None, leave, exitpriority=-100)
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Inside it, SIGTERM and SIGINT wait, if they would end the process at once. Does nothing outside the main thread.
-
-    Some servers signal twice, the second time while calls are being saved.
-    """
-    came: list[int] = []
-    before: dict[signal.Signals, Any] = {}
-    # Raises ValueError outside the main thread of the main interpreter.
-    with suppress(ValueError):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                before[number] = signal.signal(number, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for found in dict.fromkeys(came):
-            signal.raise_signal(found)
-
-
 def _close_recorders() -> None:
-    for recorder in list(recorders):
-        recorder.end()
+    # The process ends already, as a signal that came meanwhile asks.
+    with suppress(SystemExit, KeyboardInterrupt), signals.held():
+        for recorder in list(recorders):
+            recorder.end()
+
+
+def _close_with_uwsgi() -> None:
+    """Close recorders also where uWSGI ends a worker without Python's own `atexit` (`skip-atexit-teardown`)."""
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None:
+        others = getattr(uwsgi, "atexit", None)
+
+        def leave() -> None:
+            _close_recorders()
+            if others is not None:
+                others()
+
+        uwsgi.atexit = leave  # type: ignore[attr-defined]
 
 
 atexit.register(_close_recorders)
+_close_with_uwsgi()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

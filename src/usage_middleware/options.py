@@ -154,6 +154,17 @@ def spool_directory(given: str | os.PathLike[str] | Literal[False] | None, data_
     raise ConfigurationError(f"spool must be a directory, None or False, not {given!r}")
 
 
+def handles_sigterm(given: object) -> bool:
+    """What the option `sigterm` means.
+
+    Raises:
+        ConfigurationError: it is neither "auto" nor False.
+    """
+    if given != "auto" and given is not False:
+        raise ConfigurationError(f'sigterm must be "auto" or False, not {given!r}')
+    return given == "auto"
+
+
 _LAYERS: tuple[Layer, Layer, Layer] = ("minute", "middle", "day")
 
 

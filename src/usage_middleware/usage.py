@@ -10,9 +10,18 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, cast
 
+from usage_middleware import signals
 from usage_middleware.capture.capture import Capture
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import NONE, DeliveryOptions, Settings, check_plain_function, retention, spool_directory
+from usage_middleware.options import (
+    NONE,
+    DeliveryOptions,
+    Settings,
+    check_plain_function,
+    handles_sigterm,
+    retention,
+    spool_directory,
+)
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
@@ -68,6 +77,8 @@ class Usage:
         journal: True writes everything into the spool before it is sent, so that a process that is killed loses no more
             than one flush interval. An fsync each flush.
         wait_replicas: how many replicas have to confirm a flush before its calls leave the memory. 0: none.
+        sigterm: "auto" has SIGTERM raise `SystemExit(143)` in the main thread where it would end the process at once, so that
+            what is left is delivered. Only the default action is replaced. False: SIGTERM is left alone.
         data_dir: where the embedded server has its data; None: `$USAGE_DATA_DIR`, else the user's own data directory.
         strict: True makes an undeclared dimension or counter an error; None: if `$USAGE_STRICT` is set or Python runs in
             development mode (`-X dev`). Else it is logged once and dropped.
@@ -111,6 +122,7 @@ class Usage:
         spool: str | os.PathLike[str] | Literal[False] | None = None,
         journal: bool = False,
         wait_replicas: int = 0,
+        sigterm: Literal["auto", False] = "auto",
         data_dir: str | os.PathLike[str] | None = None,
         strict: bool | None = None,
         clock: Callable[[], float] = time.time,
@@ -161,7 +173,10 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned = self.capture.finish_abandoned
+        self.recorder.await_calls = self.capture.await_calls
         self.reader = self._reports(schema, visible_endpoints)
+        if handles_sigterm(sigterm):
+            signals.exit_on_sigterm()
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
         return Reports(
@@ -220,6 +235,10 @@ class Usage:
         self.capture.finish_abandoned()
         self.recorder.close()
         self.engine.close()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """The same `Usage`: Litestar copies the routers that it registers, with all that their middlewares are given."""
+        return self
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,8 @@ from tests.capture.shells import environ
 from tests.support import raw_call
 from usage_middleware.capture.call import NOWHERE, Call, track
 from usage_middleware.capture.capture import Capture, Exclusion
-from usage_middleware.capture.identity import Caller, EnvironHeaders, Headers
+from usage_middleware.capture.headers import Headers
+from usage_middleware.capture.identity import Caller, EnvironHeaders
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 from usage_middleware.credentials import from_headers, from_raw_headers
 from usage_middleware.errors import ConfigurationError

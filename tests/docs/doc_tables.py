@@ -29,13 +29,13 @@ class Question(NamedTuple):
 
 _ORGANIZATION, _KEY = "organisation, operator", "one key"
 QUESTIONS = (
-    Question(_ORGANIZATION, "breakdowns and percentiles: summary, by-group, details, series", "boards", "board", _EDGES),
-    Question(_ORGANIZATION, "breakdown by key: by-key", "boards under each key", "key_board", _EDGES),
-    Question(_ORGANIZATION, "time series: details, series", "series of the organisation", "series", _BUCKETS),
-    Question(_ORGANIZATION, "time series of endpoints: endpoints, series", "series of each endpoint", "endpoint", _BUCKETS),
-    Question(_ORGANIZATION, "time series of keys: series", "series of each key", "key", _BUCKETS),
+    Question(_ORGANIZATION, "breakdowns and percentiles: every view but endpoints", "boards", "board", _EDGES),
+    Question(_ORGANIZATION, "endpoints of each key: by-key, series", "boards under each key", "key_board", _EDGES),
+    Question(_ORGANIZATION, "totals and days: every view", "series of the organisation", "series", _BUCKETS),
+    Question(_ORGANIZATION, "buckets of endpoints: endpoints, series", "series of each endpoint", "endpoint", _BUCKETS),
+    Question(_ORGANIZATION, "buckets of keys: series", "series of each key", "key", _BUCKETS),
     Question(_KEY, "breakdowns and percentiles: every view", "the board under the key", "key_board", _EDGES),
-    Question(_KEY, "time series: details, series", "series of the key", "key", _BUCKETS),
+    Question(_KEY, "totals and days: every view", "series of the key", "key", _BUCKETS),
 )
 
 

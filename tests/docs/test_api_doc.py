@@ -34,7 +34,7 @@ def allowed(parameter: Parameter) -> str:
 
 
 #: Told once, for all views.
-SHARED = ("org", "start", "end", "format")
+SHARED = ("org", "start", "end", "align", "compare", "timezone", "format")
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])

@@ -25,6 +25,25 @@ def test_every_test_that_is_named_exists() -> None:
     assert not missing
 
 
+def claims() -> list[str]:
+    """Every paragraph, item and row of the page that says something: no headings, code, or rows of what was measured."""
+    text = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
+    found: list[str] = []
+    for block in re.split(r"\n\s*\n", text):
+        if block.startswith("|"):
+            header, _, *rows = block.splitlines()
+            found += rows if header.rstrip("| ").endswith("| test") else []
+        elif not block.startswith("#"):
+            found += re.split(r"\n(?=- )", block)
+    return [claim for claim in found if claim.strip()]
+
+
+def test_every_claim_names_a_test() -> None:
+    named = re.compile(r"`tests/[a-z_/]+\.py::test_\w+`")
+    assert len(claims()) > 80
+    assert not [claim for claim in claims() if not named.search(claim)]
+
+
 def test_every_fault_is_named() -> None:
     files = [path for path in sorted((ROOT / "tests" / "faults").glob("test_*.py")) if path.name not in NO_FAULTS]
     known = {(f"tests/faults/{path.name}", name) for path in files for name in names_in(path)}

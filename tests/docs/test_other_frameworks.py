@@ -31,7 +31,7 @@ def calls(usage: Any, dimension: str) -> dict[str, int]:
 def test_the_applications(run: Run) -> None:
     names = run.page(PAGE)
     usage = names["usage"]
-    usage.keys.put("acme", KeyInfo(id="key_7"), secret="sk_acme")
+    usage.keys.put("acme", KeyInfo(id="key_7", name="Search backend"), secret="sk_acme")
     sends = [over_asgi(names[name]) for name in ASGI] + [over_wsgi(names[name]) for name in WSGI]
     for send in sends:
         assert send("GET", "/items/5", KEY).status == 200
@@ -43,7 +43,7 @@ def test_the_applications(run: Run) -> None:
 def test_graphql_and_mcp_are_tagged(run: Run) -> None:
     names = run.page(PAGE)
     usage = names["usage"]
-    usage.keys.put("acme", KeyInfo(id="key_7"), secret="sk_acme")
+    usage.keys.put("acme", KeyInfo(id="key_7", name="Search backend"), secret="sk_acme")
     asked = {"query": "query Hello { hello }", "operationName": "Hello"}
     assert TestClient(names["graphql"]).post("/graphql/", json=asked, headers=KEY).json() == {"data": {"hello": "hello"}}
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "find_item", "arguments": {"id": 5}}}

@@ -15,7 +15,6 @@ from usage_middleware.latency import bin_of
 from usage_middleware.options import DEFAULT_RETENTION, Settings
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.members import OPERATOR, endpoint_member, key_member, org_member
-from usage_middleware.store.payload import Mark
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import SCHEMA_VERSION, Writer
 
@@ -47,7 +46,7 @@ def written(server: ServerProcess, namespace: str) -> dict[str, dict[str, int]]:
     with server.client() as client:
         writer = Writer(lambda: client, schema)
         for org in ("acme", OPERATOR):
-            writer.send("worker", Chunk(org, 1, {key: totals}), Mark(0), START)
+            writer.send("worker", Chunk(org, 1, {key: totals}), 0, START)
         names = [name.decode() for name in client.keys(f"{namespace}:*")]
         kept = [name for name in names if name.split(":")[2] in ("series", "board", "seen")]
         return {name.replace(namespace, "usage", 1): content(client, name) for name in kept}

@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import NamedTuple, Self
@@ -28,6 +28,16 @@ def _request(org: str, key: str, by_name: bool, path: tuple[str, str, str, int])
     who = f"x-org: {org}\r\nx-key: {key}" if by_name else f"x-api-key: {secret_of(org, key)}"
     text = f"{method} {target} HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n{who}\r\n\r\n"
     return Request(text.encode(), Call(org, key, endpoint, status))
+
+
+#: Answers that take so many milliseconds; their connections are closed.
+SLOW = (0, 20, 100, 400)
+
+
+def slow_requests() -> list[Request]:
+    """Requests to `/slow/<ms>`, each on a connection of its own."""
+    head = "GET /slow/{} HTTP/1.1\r\nhost: test\r\nconnection: close\r\nx-org: acme\r\nx-key: key_1\r\n\r\n"
+    return [Request(head.format(ms).encode(), Call("acme", "key_1", "GET /slow/{ms}", 200)) for ms in SLOW]
 
 
 REQUESTS = [_request(*drawn) for drawn in product(ORGANISATIONS, KEYS, (True, False), PATHS)]
@@ -60,7 +70,7 @@ class Connection:
         length = next(int(field[15:]) for field in fields if field.startswith(b"content-length:"))
         while len(body) < length:
             body += self._more()
-        if b"connection: close" in fields:
+        if b"connection: close" in fields or b"connection: close" in request:
             self.close()
         return int(head[9:12])
 
@@ -88,9 +98,18 @@ def is_listening(port: int) -> bool:
 class Caller(threading.Thread):
     """Calls the ports in turn until it is told to stop; a call that is not answered is not counted."""
 
-    def __init__(self, ports: tuple[int, ...], ledger: Ledger, unanswered: Ledger, seed: int, most: int | None = None) -> None:
+    def __init__(
+        self,
+        ports: tuple[int, ...],
+        ledger: Ledger,
+        unanswered: Ledger,
+        seed: int,
+        most: int | None = None,
+        requests: Sequence[Request] = (),
+    ) -> None:
         super().__init__(name="caller", daemon=True)
         self._ports = ports
+        self._requests = requests or REQUESTS
         self._ledger = ledger
         self._unanswered = unanswered
         self._random = random.Random(seed)
@@ -105,7 +124,7 @@ class Caller(threading.Thread):
         try:
             while not self.stopped.is_set() and self._left != 0:
                 with self.rest:
-                    self._call(self._random.choice(self._ports), self._random.choice(REQUESTS))
+                    self._call(self._random.choice(self._ports), self._random.choice(self._requests))
         except BaseException as error:
             self.error = error
         for connection in self._connections.values():
@@ -141,12 +160,20 @@ class Callers:
     """
 
     def __init__(
-        self, *ports: int, ledger: Ledger, count: int = 2, most: int | None = None, unanswered: Ledger | None = None
+        self,
+        *ports: int,
+        ledger: Ledger,
+        count: int = 2,
+        most: int | None = None,
+        unanswered: Ledger | None = None,
+        requests: Sequence[Request] = (),
     ) -> None:
         self.ledger = ledger
         self.unanswered = unanswered if unanswered is not None else Ledger()
         shares = [None if most is None else most // count + (seed < most % count) for seed in range(count)]
-        self._threads = [Caller(ports, self.ledger, self.unanswered, seed, share) for seed, share in enumerate(shares)]
+        self._threads = [
+            Caller(ports, self.ledger, self.unanswered, seed, share, requests) for seed, share in enumerate(shares)
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:

@@ -6,10 +6,13 @@ import json
 import os
 import resource
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from flask import Flask
+from flask import Response as FlaskResponse
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -65,6 +68,18 @@ def create() -> tuple[str, int]:
 def broken() -> tuple[str, int]:
     """As in `application`."""
     return "sorry", 500
+
+
+@flask.get("/slow/<int:ms>")
+def slow(ms: int) -> FlaskResponse:
+    """An answer that ends so many milliseconds after it has begun."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"begun"
+        time.sleep(ms / 1000)
+        yield b"ended"
+
+    return FlaskResponse(pieces(), headers={"content-length": "10"})
 
 
 @flask.get("/control/pid")

@@ -30,6 +30,8 @@ from usage_middleware.report.reports import VIEWS
 pytestmark = pytest.mark.slow
 
 WSGI = HOSTS[4]
+#: So many bytes a second that each comes long before the limit of a read, and all of them long after it.
+TRICKLE = 8
 
 
 @contextmanager
@@ -49,8 +51,8 @@ def sent_by_the_next_process(url: str, namespace: str, spool: Path | str) -> Non
 
 
 def trickling(world: ServerWorld) -> None:
-    """Each reply comes, a byte a second: no single read ever times out."""
-    world.proxy.rate = 2
+    """Each reply comes, byte by byte, and none of them is late: no single read ever times out."""
+    world.proxy.rate = TRICKLE
     world.traffic.go_on_for(1)
 
 
@@ -103,7 +105,7 @@ def test_replies_of_a_byte_a_second_are_a_503_within_two_seconds(
         by_callable = Api(WSGI, WSGI.make(usage, auth=lambda _: Viewer.organization("acme")))
         operator = Api(WSGI, WSGI.make(usage, auth=OperatorOrKey(usage.keys)), OPERATOR)
         assert by_key.get("/summary").status == 200
-        proxy.rate = 2
+        proxy.rate = TRICKLE
         for view in VIEWS:
             unavailable(by_key, view.path)
         unavailable(by_callable)

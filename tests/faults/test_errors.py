@@ -49,6 +49,30 @@ def test_an_error_once_or_twice(make_world: MakeWorld) -> None:
     assert world.usage.recorder.stats().dropped == {}
 
 
+#: Answers to a chunk that the script never gives, as of a proxy that mixes connections up.
+NO_ANSWERS = (
+    b"+QUEUED\r\n",
+    b"$-1\r\n",
+    b":1\r\n",
+    b"*0\r\n",
+    b"*-1\r\n",
+    b"*1\r\n$2\r\nOK\r\n",
+    b"*2\r\n$2\r\nOK\r\n$1\r\nx\r\n",
+)
+
+
+def test_an_answer_that_is_none(make_world: MakeWorld) -> None:
+    """It says nothing about the chunk, which is sent again; the other organisations' calls go on meanwhile."""
+    world = make_world()
+    for data in NO_ANSWERS:
+        world.proxy.lose(Loss.ANSWER, times=2, data=data)
+        eventually(lambda: world.usage.flush() and world.proxy.is_done)
+        world.traffic.go_on(10)
+    assert world.proxy.met[Loss.ANSWER] == 2 * len(NO_ANSWERS)
+    assert "flush" not in world.usage.recorder.stats().lost
+    world.check()
+
+
 def test_what_is_not_the_chunks_fault_is_held_however_long_it_lasts(make_world: MakeWorld) -> None:
     world = make_world()
     for error in NOT_NOW:

@@ -158,3 +158,24 @@ def test_a_call_that_nobody_closes_is_counted_at_the_end(place: Workplace) -> No
     place.ledger.add(CALL)
     place.check()
     usage.engine.close()
+
+
+def test_a_call_that_is_being_answered_when_the_process_ends_is_awaited_for_a_moment_and_told(
+    place: Workplace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two calls: one ends when everything else is delivered, one does not end."""
+    usage, held = usage_of(place.proxy.url, place.namespace, flush_interval=60), Held()
+    with by_a_bare_thread(WSGIUsageMiddleware(cast(Any, held), usage)) as server:
+        for _ in range(2):
+            server.begin(held)
+        ending = threading.Thread(target=usage.recorder.end)
+        ending.start()
+        eventually(lambda: usage.recorder.stats().state == "ok")
+        server.let_end(held)
+        ending.join(20)
+        assert "1 calls are being answered as this process ends" in caplog.text
+        assert usage.recorder.stats().lost == {}
+        server.let_end(held)
+    place.ledger.add(CALL)
+    place.check()
+    usage.engine.close()

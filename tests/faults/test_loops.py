@@ -235,3 +235,36 @@ def test_gevent(server: ServerProcess, namespace: str, ledger: Ledger) -> None:
     assert len(ledger) == 200
     with server.client() as client:
         assert_equal(client, namespace, ledger)
+
+
+def test_forks_that_python_is_not_told_of(server: ServerProcess, namespace: str, ledger: Ledger) -> None:
+    """As a server in C makes them (uWSGI without `py-call-osafterfork`): the children must not go by one name."""
+    run(
+        """
+        import asyncio, ctypes
+
+        fork = ctypes.PyDLL(None).fork
+
+        async def call(mine, seed):
+            client = Client(app, mine, seed)
+            for _ in range(40):
+                await client.call()
+
+        children = []
+        for number in range(3):
+            pid = fork()
+            if pid == 0:
+                theirs = Ledger()
+                for _ in range(3):
+                    asyncio.run(call(theirs, number))
+                    assert usage.flush()
+                usage.close()
+                answered(theirs)
+                os._exit(0)
+            children.append(pid)
+        assert all(os.waitpid(pid, 0)[1] == 0 for pid in children)
+        """,
+        server,
+        namespace,
+        ledger,
+    )

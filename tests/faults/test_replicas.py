@@ -89,6 +89,38 @@ def test_what_a_replica_never_had_is_sent_again_when_it_takes_over(
         world.check()
 
 
+def test_the_name_of_the_primary_moves_while_the_old_one_lives_on(
+    primary: ServerProcess, replica: ServerProcess, namespace: str
+) -> None:
+    """As behind a DNS name or a load balancer: new connections lead to the new primary, the old one is a replica now."""
+    with Proxy(primary.port) as proxy, ExitStack() as ending:
+        world = ServerWorld(replica, proxy, namespace)
+        ending.callback(world.close)
+        world.start()
+        with world.traffic.paused():
+            eventually(world.usage.flush)
+            proxy.target = replica.port
+            with replica.client() as client:
+                client.replicaof("NO", "ONE")
+            follow(primary, replica)
+        world.traffic.go_on()
+        world.check()
+
+
+def test_an_empty_server_takes_over(primary: ServerProcess, namespace: str) -> None:
+    """As when a failover chooses a replica that never had anything: the last 10 s are sent again."""
+    with ServerProcess() as empty, Proxy(primary.port) as proxy, ExitStack() as ending:
+        world = ServerWorld(empty, proxy, namespace)
+        ending.callback(world.close)
+        world.start()
+        with world.traffic.paused():
+            eventually(world.usage.flush)
+            proxy.target = empty.port
+            proxy.hang_up(reset=True)
+        world.traffic.go_on()
+        world.check()
+
+
 def test_with_wait_replicas_it_is_kept_for_as_long_as_it_takes(
     primary: ServerProcess, replica: ServerProcess, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import MakeWorld
-from tests.faults.harness import ServerWorld
+from tests.faults.harness import Client, ServerWorld, Traffic, application, usage_of
 from tests.faults.ledger import assert_agreement, stored
 from tests.support import eventually
+from usage_middleware import UsageMiddleware
 
 #: How long acknowledged chunks are kept in the second test, in seconds.
 RETAINED = 0.5
@@ -40,6 +41,22 @@ def test_a_backup_of_some_seconds_ago_is_restored(make_world: MakeWorld) -> None
     world.traffic.go_on(200)
     eventually(world.usage.flush)
     restore(world, backup)
+    world.check()
+
+
+def test_a_backup_of_before_a_worker_began_is_restored(make_world: MakeWorld) -> None:
+    """A new worker counts for organisations that others have counted for: all of it is sent again."""
+    world = make_world()
+    backup = back_up(world)
+    with usage_of(world.proxy.url, world.namespace) as newcomer:
+        app = UsageMiddleware(application(), newcomer)
+        traffic = Traffic(Client(app, world.ledger, seed=2))
+        traffic.start()
+        traffic.go_on(100)
+        traffic.stop()
+        eventually(newcomer.flush)
+        restore(world, backup)
+        eventually(lambda: newcomer.recorder.stats().state == "ok" and newcomer.flush())
     world.check()
 
 

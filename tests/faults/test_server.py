@@ -21,7 +21,7 @@ from usage_middleware.record.chunk_sender import MOST_FAULTS, PARTS_AFTER
 from usage_middleware.record.outbox import OrgQueue
 from usage_middleware.report.health import health
 from usage_middleware.store import chunk as chunking
-from usage_middleware.store.payload import Mark, encode_chunk
+from usage_middleware.store.payload import encode_chunk
 from usage_middleware.store.schema import Schema
 
 ENDLESS = "while true do end"
@@ -267,7 +267,7 @@ def test_no_chunk_is_too_large_for_any_server() -> None:
             )
         )
     waiting.seal(MINUTE)
-    sizes = [len(encode_chunk(schema, chunk, Mark(1), MINUTE, ())) for chunk in waiting.pending]
+    sizes = [len(encode_chunk(schema, "a" * 32, chunk, 1, MINUTE)) for chunk in waiting.pending]
     assert 100_000 < max(sizes) < 1_048_576
 
 

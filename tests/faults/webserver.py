@@ -24,11 +24,21 @@ MORE_KINDS = {
     "granian": ("-m", "granian", "--interface", "asgi", "--port", "{port}", "tests.faults.served:app"),
 }
 EVERY_KIND = KINDS | MORE_KINDS
+#: Those that answer on threads.
+THREADED_KINDS = {
+    "gunicorn": (*KINDS["gunicorn"], "--threads", "4", "--no-control-socket"),
+    "waitress": ("-m", "waitress", "--listen", "127.0.0.1:{port}", "--threads", "4", "tests.faults.served:wsgi"),
+    "uwsgi": (
+        "-c", "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])", "--http-socket", "127.0.0.1:{port}",
+        "--module", "tests.faults.served:wsgi", "--master", "--need-app", "--threads", "4", "--enable-threads",
+        "--py-call-osafterfork", "--die-on-term", "--disable-logging",
+    ),
+}  # fmt: skip
 
 
 def command(kind: str, port: int, *options: str) -> list[str]:
     """What starts a server on a port."""
-    return [sys.executable, *(word.format(port=port) for word in EVERY_KIND[kind]), *options]
+    return [sys.executable, *(word.format(port=port) for word in (EVERY_KIND | THREADED_KINDS)[kind]), *options]
 
 
 def environment(url: str, namespace: str, **options: Any) -> dict[str, str]:

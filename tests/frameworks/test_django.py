@@ -163,6 +163,14 @@ def test_an_async_identify_is_awaited() -> None:
     assert usage.recording.only.caller == ("acme", "k")
 
 
+def test_the_projects_routes_are_listed(usage: Recorded, protocol: str) -> None:
+    handler = ASKS[protocol][0]()
+    found = usage.capture.routes()
+    assert {("GET", "/items/{id}"), ("POST", "/items/{id}"), ("GET", "/api/{version}/things/{pk}/")} <= set(found)
+    assert not [template for _, template in found if "admin" in template or "format" in template]
+    assert handler
+
+
 def test_the_test_client_is_counted(usage: Recorded) -> None:
     from django.test import Client
 

@@ -68,7 +68,6 @@ def test_the_application_ends_with_its_middleware(application: Application) -> N
     if application.name in _KEPT:
         pytest.skip(_KEPT[application.name])
     use()
-    del usage.capture.apps[:]
     gc.collect()
     assert len(gc.get_referrers(watched[0])) <= 2  # the list, and this frame
 
@@ -109,14 +108,17 @@ def conversation(app: Any) -> list[dict[str, Any]]:
     del scope["method"]
     incoming = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hello"}]
     sent: list[dict[str, Any]] = []
+    answered = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
         if incoming:
             return incoming.pop(0)
-        await asyncio.sleep(0)
+        await answered.wait()
         return {"type": "websocket.disconnect", "code": 1000}
 
     async def send(message: dict[str, Any]) -> None:
+        if message["type"] != "websocket.accept":
+            answered.set()
         sent.append({"type": message["type"], **{key: message[key] for key in ("text", "code") if key in message}})
 
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
 import pytest
 
 from tests.capture.recording import Usage
+from usage_middleware import Usage as RealUsage
 from usage_middleware.capture.asgi import UsageMiddleware
 
 litestar = pytest.importorskip("litestar")
@@ -38,6 +40,12 @@ def test_what_matches_nothing_is_counted(kind: str) -> None:
         assert client.put("/items/5").status_code == 405
     assert usage.labels == ["GET (unmatched)", "GET /items/{id}", "GET (unmatched)", "PUT (unmatched)"]
     assert [seen.status for seen in usage.recording.seen] == [404, 200, 404, 405]
+
+
+def test_a_usage_is_copied_as_itself() -> None:
+    """Litestar copies a router with what its middlewares are given."""
+    with RealUsage("redis://127.0.0.1:1") as usage:
+        assert copy.deepcopy({"usage": usage}) == {"usage": usage}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -138,7 +138,7 @@ def test_the_usage_api_in(name: str, make_usage: Callable[..., Usage]) -> None:
         send = HOSTS[name](usage)
     except ImportError as error:
         pytest.skip(f"{name} is not installed: {error}")
-    usage.keys.put("acme", KeyInfo(id="key_7"), secret="sk_acme")
+    usage.keys.put("acme", KeyInfo(id="key_7", name="Search backend"), secret="sk_acme")
     key = {"x-api-key": "sk_acme"}
     found = send("GET", "/usage/summary?period=7d", key)
     assert (found.status, found.headers["content-type"], found.json["org_id"]) == (200, "application/json", "acme")

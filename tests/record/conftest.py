@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support import Clock, ServerProcess
+from tests.support import Clock, ServerProcess, quick_client
 from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.recorder import Recorder
-from usage_middleware.store.payload import Mark
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.writer import Writer
 
@@ -33,10 +32,10 @@ class FaultyWriter(Writer):
         self.only: set[str] = set()
         self.sent: list[tuple[str, int]] = []
 
-    def send(self, worker: str, chunk: Any, mark: Mark, now: float, exempt: Collection[str] = (), **how: Any) -> Any:
+    def send(self, worker: str, chunk: Any, previous: int, now: float, exempt: Collection[str] = (), **how: Any) -> Any:
         self.sent.append((chunk.org, chunk.number))
         self._org = chunk.org
-        return super().send(worker, chunk, mark, now, exempt, **how)
+        return super().send(worker, chunk, previous, now, exempt, **how)
 
     def _run(self, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
         where, error = self.faults.pop(0) if self.faults and (not self.only or self._org in self.only) else ("", None)
@@ -52,6 +51,12 @@ class FaultyWriter(Writer):
 def client(server: ServerProcess) -> Iterator[Any]:
     with server.client() as found:
         yield found
+
+
+@pytest.fixture
+def away() -> Any:
+    """A client that reaches nobody."""
+    return quick_client(unix_socket_path="/nowhere/at/all")
 
 
 @pytest.fixture

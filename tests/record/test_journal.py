@@ -347,3 +347,38 @@ def test_a_full_disk_keeps_nothing_from_being_counted(
     assert "journal" in out
     assert days(client, namespace, "*") == 40
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".calls"]
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_somebody_deletes_the_file(make_journaled: MakeJournaled, tmp_path: Path, counted: Counted, is_away: bool) -> None:
+    """As a job that tidies up temporary files does: it is written anew, so a kill still loses nothing that was flushed."""
+    nowhere = quick_client(unix_socket_path="/nowhere/at/all")
+    one = make_journaled(client=nowhere) if is_away else make_journaled()
+    add(one, n=3)
+    one.flush()
+    for path in files(tmp_path):
+        path.unlink()
+    if not is_away:
+        writer = one._flusher._writer
+        assert isinstance(writer, FaultyWriter)
+        writer.faults = [("before", Unreachable("reset"))] * 100
+    for _ in range(2):
+        add(one, n=2)
+        assert not one.flush()
+    assert one.stats().lost == {"journal": 1}
+    kill(one)
+    recover(make_journaled())
+    assert counted() == counted("*") == 7
+
+
+def test_a_flush_waits_for_the_disk_once(make_journaled: MakeJournaled, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, waits = make_journaled(), list[int]()
+    add(one)
+    assert one.flush()
+    monkeypatch.setattr("usage_middleware.record.locked_file._sync", waits.append)
+    for _ in range(5):
+        add(one)
+        add(one, GLOBEX)
+        assert one.flush()
+    assert len(waits) == 5
+    kill(one)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from tests.store.cells import MINUTE, Cell, cell, lists_of_cells
 from usage_middleware.options import Settings
-from usage_middleware.record.outbox import OrgQueue, Outbox
+from usage_middleware.record.outbox import SENT_SECONDS, Moment, OrgQueue, Outbox
 from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
 
@@ -22,6 +22,10 @@ def queue_of(*given_cells: Cell) -> OrgQueue:
         queue.put(*one)
     queue.seal(NOW)
     return queue
+
+
+def at(seconds: float) -> Moment:
+    return Moment(NOW + seconds, seconds)
 
 
 def numbers(queue: OrgQueue) -> tuple[list[int], list[int]]:
@@ -58,7 +62,7 @@ def test_no_row_is_lost_or_cut(given_cells: list[Cell]) -> None:
     assert sum(chunk.calls for chunk in queue.pending) == calls == queue.calls()
     assert queue.bytes == before
     while queue.pending:
-        queue.acknowledge(0)
+        queue.acknowledge(at(0))
     queue.release(20)
     assert queue.bytes == 0
 
@@ -90,10 +94,10 @@ def queue_of_five() -> OrgQueue:
 
 def test_acknowledged_chunks_are_kept_for_ten_seconds() -> None:
     queue = queue_of_five()
-    queue.acknowledge(100)
-    queue.acknowledge(105)
+    queue.acknowledge(at(100))
+    queue.acknowledge(at(105))
     assert numbers(queue) == ([3, 4, 5], [1, 2])
-    queue.acknowledge(110)
+    queue.acknowledge(at(110))
     assert numbers(queue) == ([4, 5], [2, 3])
     assert queue.acked == 3
 
@@ -101,17 +105,41 @@ def test_acknowledged_chunks_are_kept_for_ten_seconds() -> None:
 def test_what_redis_forgot_is_sent_again_in_order() -> None:
     queue = queue_of_five()
     for _ in range(4):
-        queue.acknowledge(100)
-    queue.rewind(2)
+        queue.acknowledge(at(100))
+    queue.rewind(2, at(200))
     assert numbers(queue) == ([3, 4, 5], [1, 2])
     assert queue.acked == 2
 
 
 def test_what_redis_already_has_is_not_sent() -> None:
     queue = queue_of_five()
-    queue.rewind(3)
+    queue.rewind(3, at(200))
     assert numbers(queue) == ([4, 5], [])
     assert queue.acked == 3
+
+
+def test_what_was_acknowledged_so_long_ago_that_redis_may_have_forgotten_it_is_not_sent_again() -> None:
+    """Whichever clock went on: a machine may have been suspended."""
+    for later in at(100)._replace(wall=NOW + 100 + SENT_SECONDS), at(100)._replace(monotonic=100 + SENT_SECONDS):
+        queue = queue_of_five()
+        for _ in range(4):
+            queue.acknowledge(at(100))
+        queue.rewind(0, later)
+        assert numbers(queue) == ([5], [])
+
+
+def test_giving_up_what_another_process_may_have_sent() -> None:
+    restored, given = OrgQueue(SCHEMA, "acme", 5), queue_of_five()
+    restored.restore(given.pending, ())
+    restored.put(*cell())
+    restored.seal(NOW)
+    before = restored.bytes
+    assert restored.give_up_doubtful() == 5
+    assert [(chunk.number, chunk.calls, chunk.dropped) for chunk in restored.pending] == [
+        *((number, 0, 1) for number in range(1, 6)),
+        (6, 1, 0),
+    ]
+    assert 0 < restored.bytes < before
 
 
 def test_giving_up_keeps_the_number_and_counts_the_calls_as_dropped() -> None:
@@ -149,7 +177,7 @@ def test_numbers_outlive_their_queue() -> None:
     found.put(*cell())
     for queue in found.queues():
         queue.seal(NOW)
-        queue.acknowledge(0)
+        queue.acknowledge(at(0))
     found.tidy()
     assert len(found.queues()) == 2
     for queue in found.queues():

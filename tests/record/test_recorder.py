@@ -83,8 +83,8 @@ def test_the_mark_stays_where_a_chunk_may_still_be_on_its_way(
     add(recorder)
     writer: Any = recorder._flusher._writer
     writer.faults = [("before", ConnectionError("reset"))]
-    worker = recorder.stats().worker
     assert not recorder.flush()
+    worker = recorder.stats().worker
     assert recorder.close()
     assert counted() == 1
     assert client.get(f"{namespace}:{{acme}}:applied:{worker}") == b"1"
@@ -166,6 +166,15 @@ def test_errors_of_ours_are_counted_and_logged_once_a_minute(
     assert lost["capture"] == 4
     assert sum(lost.values()) == 204
     assert len(lost) < 80
+
+
+def test_every_call_that_ends_late_is_logged(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    """Their process does not live for another minute. A hundred say it all."""
+    recorder = make_recorder()
+    for number in range(1, 120):
+        recorder.count_error("ended late")
+        assert len(caplog.records) == min(number, 100)
+    assert "(100 times so far)" in caplog.text
 
 
 _CHILD = """
@@ -305,8 +314,12 @@ def test_a_worker_is_known_before_its_first_flush(
     recorder = make_recorder()
     clock.advance(3600)
     add(recorder)
-    key = f"{namespace}:{{*}}:worker:{recorder.stats().worker}"
-    assert eventually(lambda: client.hget(key, "flushed_through_ms")) == b"%d" % int(clock() * 1000)
+
+    def told() -> bytes | None:
+        found: bytes | None = client.hget(f"{namespace}:{{*}}:worker:{recorder.stats().worker}", "flushed_through_ms")
+        return found
+
+    assert eventually(told) == b"%d" % int(clock() * 1000)
 
 
 def test_a_signal_in_the_middle_of_adding(server: ServerProcess, client: Any, namespace: str) -> None:

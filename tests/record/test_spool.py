@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from tests.record.conftest import AT_ONCE, FaultyWriter, MakeRecorder
-from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
+from tests.support import Clock, ServerProcess, eventually, record_call
 from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.locked_file import LockedFile
 from usage_middleware.record.outbox import SENT_SECONDS
@@ -40,11 +40,6 @@ def add(recorder: Recorder, caller: tuple[str, str] | bytes = ACME, endpoint: st
         tags: tuple[str, ...] = (), counts: tuple[int, ...] = ()) -> None:  # fmt: skip
     for _ in range(n):
         record_call(recorder, caller, endpoint, tags, status, 1000, 50, counts)
-
-
-@pytest.fixture
-def away() -> Any:
-    return quick_client(unix_socket_path="/nowhere/at/all")
 
 
 @pytest.fixture

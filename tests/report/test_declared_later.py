@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.report.world import OPTIONS, Call, World
-from tests.support import START, Clock, record_call
+from tests.support import START, Clock, record_call, there
 from usage_middleware import Usage, Viewer
 
 
@@ -24,12 +24,12 @@ def test_calls_from_before_a_dimension_was_declared_are_without_a_value(redis_ur
         assert summary.by_dimension == {"project": [("(none)", 4), ("search", 1)]}
         assert summary.total_calls == 5
         groups = after.reader.by_group(viewer, group="project")
-        assert [(row.bucket, row.calls, row.errors) for row in groups.buckets] == [("(none)", 4, 2), ("search", 1, 0)]
-        assert groups.buckets[0].avg_ms == pytest.approx((3 * 10 + 12) / 4)
+        assert [(row.bucket, row.calls, row.errors) for row in there(groups.buckets)] == [("(none)", 4, 2), ("search", 1, 0)]
+        assert there(groups.buckets)[0].avg_ms == pytest.approx((3 * 10 + 12) / 4)
         over_time = after.reader.series(viewer, group="project", measure="errors", period="24h")
-        assert [(row.name, row.total) for row in over_time.series] == [("(none)", 2), ("search", 0)]
-        assert [number for _, number in over_time.series[0].points if number] == [1, 1]
+        assert [(row.name, row.total) for row in there(over_time.series)] == [("(none)", 2), ("search", 0)]
+        assert [number for _, number in there(over_time.series)[0].points if number] == [1, 1]
         average = after.reader.series(viewer, group="project", measure="latency_ms", period="24h").series
-        assert [(row.name, row.total) for row in average] == [("search", 12.0), ("(none)", pytest.approx(10.5))]
+        assert [(row.name, row.total) for row in there(average)] == [("search", 12.0), ("(none)", pytest.approx(10.5))]
         recent = after.reader.by_group(viewer, group="project", range="1h")
-        assert [(row.bucket, row.calls) for row in recent.buckets] == [("(none)", 1), ("search", 1)]
+        assert [(row.bucket, row.calls) for row in there(recent.buckets)] == [("(none)", 1), ("search", 1)]

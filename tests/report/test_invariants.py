@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.report.world import Call, World, asked, instant, tally, world
-from tests.support import ServerProcess
+from tests.support import ServerProcess, there
 from usage_middleware import Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import by_group, by_key, details, endpoints, summary
@@ -110,15 +110,15 @@ def test_summary(server: ServerProcess, lives: tuple[int, list[Call]], viewer: V
         assert report.successful_calls == sum(call.successful for call in right)
         assert report.errors == sum(call.failed for call in right)
         assert report.bytes == sum(call.sent for call in right)
-        assert {row.endpoint: row.calls for row in report.by_endpoint} == tally(right, lambda call: call.endpoint)
-        assert sum(row.successful for row in report.by_endpoint) == report.successful_calls
-        assert dict(report.by_dimension["project"]) == tally(right, lambda call: call.project)
+        assert {row.endpoint: row.calls for row in there(report.by_endpoint)} == tally(right, lambda call: call.endpoint)
+        assert sum(row.successful for row in there(report.by_endpoint)) == report.successful_calls
+        assert dict(there(report.by_dimension["project"])) == tally(right, lambda call: call.project)
         classes = tally(right, lambda call: min(call.status // 100, 5) * 100)
         assert {row.status_class: row.calls for row in report.by_status_class} == classes
         days = tally(right, lambda call: day_of(call.at))
-        assert {row.day: row.calls for row in report.by_day if row.calls} == days
-        assert sum(row.successful for row in report.by_day) == report.successful_calls
-        assert [row.day for row in report.by_day] == sorted({row.day for row in report.by_day})
+        assert {row.day: row.calls for row in there(report.by_day) if row.calls} == days
+        assert sum(row.successful for row in there(report.by_day)) == report.successful_calls
+        assert [row.day for row in there(report.by_day)] == sorted({row.day for row in there(report.by_day)})
         if right:
             assert report.latency_ms.avg == pytest.approx(sum(c.latency_us for c in right) / len(right) / 1000, abs=0.001)
 
@@ -162,10 +162,10 @@ def test_by_group(
         assert report.totals.errors == sum(call.failed for call in right)
         assert report.totals.bytes == sum(call.sent for call in right)
         ranked = sorted(groups.items(), key=lambda row: (-row[1], row[0]))
-        assert [(row.bucket, row.calls) for row in report.buckets] == ranked[:limit]
-        assert report.other.members == max(0, len(groups) - limit)
-        assert sum(row.calls for row in report.buckets) + report.other.calls == report.totals.calls
-        assert sum(row.errors for row in report.buckets) + report.other.errors == report.totals.errors
+        assert [(row.bucket, row.calls) for row in there(report.buckets)] == ranked[:limit]
+        assert there(report.other).members == max(0, len(groups) - limit)
+        assert sum(row.calls for row in there(report.buckets)) + there(report.other).calls == report.totals.calls
+        assert sum(row.errors for row in there(report.buckets)) + there(report.other).errors == report.totals.errors
 
     lived(server, now, some, check)
 
@@ -180,12 +180,13 @@ def test_by_key(server: ServerProcess, lives: tuple[int, list[Call]], period: An
         report = by_key.build(found.context(viewer, now), ByKeyParameters(period=period, limit=limit))
         right = expected(found, report.window, viewer)
         assert report.totals.request_count == len(right)
-        rows = {row.key_id: row for row in report.keys}
+        rows = {row.key_id: row for row in there(report.keys)}
         keys = tally(right, lambda call: call.key)
         assert {key: row.request_count for key, row in rows.items()}.items() <= keys.items()
-        assert sum(row.request_count for row in report.keys) + report.other.request_count == len(right)
-        assert sum(row.error_count for row in report.keys) + report.other.error_count == sum(call.failed for call in right)
-        assert len(rows) + report.other.keys == len(keys)
+        assert sum(row.request_count for row in there(report.keys)) + there(report.other).request_count == len(right)
+        failed = sum(call.failed for call in right)
+        assert sum(row.error_count for row in there(report.keys)) + there(report.other).error_count == failed
+        assert len(rows) + there(report.other).keys == len(keys)
         for key, row in rows.items():
             mine = [call for call in right if call.key == key]
             assert row.endpoint_distribution == tally(mine, lambda call: call.endpoint)
@@ -215,10 +216,10 @@ def test_details(server: ServerProcess, lives: tuple[int, list[Call]], viewer: V
         right = expected(found, report.usage.window, viewer)
         assert report.usage.requests == len(right)
         assert report.usage.errors == sum(call.failed for call in right)
-        assert sum(point.requests for point in report.time_series) == len(right)
-        assert sum(point.bytes for point in report.time_series) == report.usage.bytes == sum(call.sent for call in right)
-        starts = [instant(point.timestamp) for point in report.time_series]
-        for start, end, point in zip(starts, [*starts[1:], now + 1], report.time_series, strict=True):
+        assert sum(point.requests for point in there(report.time_series)) == len(right)
+        assert sum(point.bytes for point in there(report.time_series)) == report.usage.bytes == sum(call.sent for call in right)
+        starts = [instant(point.timestamp) for point in there(report.time_series)]
+        for start, end, point in zip(starts, [*starts[1:], now + 1], there(report.time_series), strict=True):
             assert point.requests == sum(start <= call.at < end for call in right)
         if report.endpoints is not None:
             assert {row.endpoint: row.requests for row in report.endpoints} == tally(right, lambda call: call.endpoint)

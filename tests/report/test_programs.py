@@ -27,7 +27,7 @@ def usage(make_usage: Callable[..., Usage]) -> Usage:
     ("start", "echoed"),
     [
         (datetime(2026, 11, 1, tzinfo=UTC), "2026-11-01T00:00:00Z"),
-        (datetime(2026, 11, 1, tzinfo=timezone(timedelta(hours=-5))), "2026-11-01T00:00:00Z"),
+        (datetime(2026, 11, 1, tzinfo=timezone(timedelta(hours=-5))), "2026-11-01T05:00:00Z"),
         (date(2026, 11, 1), "2026-11-01T00:00:00Z"),
         (1793491200, "2026-11-01T00:00:00Z"),
     ],
@@ -60,8 +60,8 @@ def test_the_part_of_a_second_at_an_end_is_within(usage: Usage) -> None:
         ("summary", {"end": 10**12}, "invalid_window", "end"),
         ("summary", {"end": 10**30}, "invalid_window", "end"),
         ("summary", {"start": datetime.max.replace(tzinfo=UTC)}, "invalid_window", "start"),
-        ("endpoints", {"start_date": date.min, "end_date": date.max}, "invalid_window", "start_date"),
-        ("endpoints", {"start_date": date(2026, 1, 1), "end_date": date.max}, "invalid_window", "end_date"),
+        ("endpoints", {"start_date": date.min, "end_date": date.max}, "invalid_parameter", "start_date"),
+        ("endpoints", {"start_date": date(2026, 1, 1), "end_date": date.max}, "invalid_parameter", "end_date"),
         ("endpoints", {"start_date": date(2026, 1, 1)}, "invalid_window", "end_date"),
         ("details", {"timezone": "Mars/Phobos"}, "invalid_timezone", "timezone"),
         ("details", {"start": date(2026, 11, 1), "timezone": 7}, "invalid_timezone", "timezone"),
@@ -76,11 +76,15 @@ def test_what_is_not_possible_is_told(usage: Usage, view: str, asked: dict[str, 
 @pytest.mark.parametrize(
     ("view", "asked", "message"),
     [
-        ("summary", {"period": "8d"}, "period must be one of 24h, 7d, 30d, 90d, not '8d'"),
+        ("summary", {"period": "8d"}, "period must be one of 24h, 7d, 30d, 90d, month_to_date, last_month, not '8d'"),
         ("details", {"granularity": "year"}, "granularity must be one of minute, hour, day, week, month, not 'year'"),
         ("summary", {"start": "yesterday"}, "start must be an aware datetime, a date, or seconds since 1970, not 'yesterday'"),
         ("by_key", {"limit": "x"}, "limit: Expected `int | null`, got `str`"),
-        ("summary", {"perod": "7d"}, "There is no parameter perod; there are org, start, end, period"),
+        (
+            "summary",
+            {"perod": "7d"},
+            "There is no parameter perod; there are org, start, end, align, compare, timezone, period, key_id",
+        ),
     ],
 )
 def test_it_is_told_in_words_that_say_what_to_do(usage: Usage, view: str, asked: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.report.test_invariants import DAY, ENDPOINTS, MINUTE, expected, lived, traffic, viewers
 from tests.report.world import OPTIONS, Call, World, asked, instant
-from tests.support import START, Clock, ServerProcess
+from tests.support import START, Clock, ServerProcess, there
 from usage_middleware import Usage, Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import series
@@ -84,6 +85,10 @@ def check_series(report: Series, params: SeriesParameters, right: list[Call], li
     for call in right:
         rows.setdefault(of(call), []).append(call)
     assert report.totals == {measure: right_number(right, measure)}
+    if report.series is None:
+        assert "series" in report.unavailable
+        assert report.other is None
+        return
     assert len(report.series) == min(limit, len(rows))
     totals = [row.total for row in report.series]
     assert totals == sorted(totals, key=lambda total: (total is None, -(total or 0)))
@@ -194,13 +199,13 @@ def test_endpoints_stand_under_their_labels(labelled: World, viewer: Viewer) -> 
     mine = [call for call in labelled.calls if viewer.key_id in (None, call.key)]
     report = labelled.usage.reader.series(viewer, group="endpoint")
     items = sum("items" in call.endpoint for call in mine)
-    assert [(row.name, row.total) for row in report.series] == [("items", items), ("orders", len(mine) - items)]
+    assert [(row.name, row.total) for row in there(report.series)] == [("items", items), ("orders", len(mine) - items)]
     assert labelled.usage.reader.series(viewer, endpoint="items").totals == {"calls": items}
     assert labelled.usage.reader.series(viewer, endpoint="POST /items", group="method").totals == {
         "calls": sum(call.endpoint == "POST /items" for call in mine)
     }
     methods = labelled.usage.reader.series(viewer, endpoint="items", group="method")
-    assert {row.name: row.total for row in methods.series} == {
+    assert {row.name: row.total for row in there(methods.series)} == {
         method: sum(call.endpoint.startswith(method) and "items" in call.endpoint for call in mine)
         for method in ("GET", "POST")
     }
@@ -208,7 +213,7 @@ def test_endpoints_stand_under_their_labels(labelled: World, viewer: Viewer) -> 
 
 def test_what_a_label_hides_is_ranked_by_its_sum_where_boards_do_not_tell(labelled: World) -> None:
     report = labelled.usage.reader.series(ACME, group="endpoint", measure="bytes", limit=1)
-    assert [(row.name, row.total) for row in report.series] == [("items", 4000)]
+    assert [(row.name, row.total) for row in there(report.series)] == [("items", 4000)]
     assert report.other is not None
     assert (report.other.members, report.other.total) == (1, 2000)
 
@@ -241,7 +246,10 @@ def test_what_is_not_kept_is_refused_with_what_works(labelled: World, asks: dict
 
 def test_points_of_a_zone_stand_at_its_own_midnight(labelled: World) -> None:
     report = labelled.usage.reader.series(ACME, timezone="America/New_York", granularity="day", period="7d")
-    assert [stamp for stamp, _ in report.series[0].points][-2:] == ["2026-11-19T00:00:00-05:00", "2026-11-20T00:00:00-05:00"]
+    assert [stamp for stamp, _ in there(report.series)[0].points][-2:] == [
+        "2026-11-19T00:00:00-05:00",
+        "2026-11-20T00:00:00-05:00",
+    ]
     assert report.totals == {"calls": 60}
 
 
@@ -249,15 +257,15 @@ def test_no_calls_are_zeros_and_averages_of_none_are_null(labelled: World) -> No
     nothing = {"key_id": "key_9", "period": "24h", "granularity": "day"}
     calls = labelled.usage.reader.series(ACME, **nothing)
     assert calls.totals == {"calls": 0}
-    assert [number for _, number in calls.series[0].points] == [0, 0]
+    assert [number for _, number in there(calls.series)[0].points] == [0, 0]
     average = labelled.usage.reader.series(ACME, measure="latency_ms", **nothing)
     assert (average.totals, average.other) == ({"latency_ms": None}, None)
-    assert [number for _, number in average.series[0].points] == [None, None]
+    assert [number for _, number in there(average.series)[0].points] == [None, None]
     assert labelled.usage.reader.series(ACME, group="endpoint", **nothing).series == []
 
 
 @pytest.mark.parametrize(
-    "limits", [{"report.series.MOST_POINTS": 100}, {"report.cells.MOST_KEYS": 30}], ids=["points", "counters"]
+    "limits", [{"report.series_reads.MOST_POINTS": 100}, {"report.cells.MOST_KEYS": 30}], ids=["points", "counters"]
 )
 def test_what_would_take_too_long_is_refused(labelled: World, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, most in limits.items():
@@ -270,7 +278,77 @@ def test_what_would_take_too_long_is_refused(labelled: World, limits: dict[str, 
 
 def test_as_a_table(labelled: World) -> None:
     report = labelled.usage.reader.series(ACME, group="endpoint", period="7d", granularity="day")
-    assert len(report.series) == 2
+    assert len(there(report.series)) == 2
     header, rows = series.VIEW.tables["series"](report)
     assert header == ["name", "timestamp", "calls"]
-    assert list(rows) == [(row.name, stamp, number) for row in report.series for stamp, number in row.points]
+    assert list(rows) == [(row.name, stamp, number) for row in there(report.series) for stamp, number in row.points]
+
+
+@pytest.fixture
+def aged(make_usage: Callable[..., Usage], clock: Clock) -> World:
+    """A call every 5 hours of 60 days."""
+    found = World(make_usage(**OPTIONS), clock)
+    times = [START - 5 * 3600 * step for step in range(60 * 24 // 5, 0, -1)]
+    clock.set(times[0])
+    found.happen(Call(at, key=f"key_{step % 2}", endpoint=ENDPOINTS[step % 2]) for step, at in enumerate(times))
+    found.reach(START)
+    return found
+
+
+OLD = {"start": date(2026, 10, 1), "end": date(2026, 11, 1), "timezone": "America/New_York"}
+
+
+def test_a_group_that_is_gone_is_null_beside_the_total(aged: World) -> None:
+    report = aged.usage.reader.series(ACME, group="project", granularity="day", **OLD)
+    whole = aged.usage.reader.series(ACME, granularity="day", **OLD)
+    assert report.totals == whole.totals == {"calls": len(aged.inside(whole.window.start, whole.window.end))}
+    assert (report.series, report.other) == (None, None)
+    assert set(report.unavailable) == {"series", "other"}
+    assert report.unavailable["series"].since == "2026-11-11T13:30:00Z"
+    with pytest.raises(QueryError) as refused:
+        series.VIEW.tables["series"](report)
+    assert refused.value.code == "unavailable"
+    by_endpoint = aged.usage.reader.series(ACME, group="endpoint", **OLD)
+    assert sum(row.total or 0 for row in there(by_endpoint.series)) == whole.totals["calls"]
+
+
+def test_a_total_that_is_gone_is_refused_with_the_nearest(aged: World) -> None:
+    with pytest.raises(QueryError) as refused:
+        aged.usage.reader.series(ACME, measure="p95", **OLD)
+    assert refused.value.code == "not_retained"
+    assert refused.value.nearest == [
+        ("2026-10-02T00:00:00Z", "2026-11-01T00:00:00Z"),
+        ("2026-10-01T00:00:00Z", "2026-11-02T00:00:00Z"),
+    ]
+    for start, end in refused.value.nearest:
+        window = {"start": datetime.fromisoformat(start), "end": datetime.fromisoformat(end), "align": "exact"}
+        assert aged.usage.reader.series(ACME, measure="p95", **window).window.requested is None
+
+
+def test_days_that_are_gone_are_null_beside_the_total(aged: World) -> None:
+    report = aged.usage.reader.series(KEY_1, period="90d", timezone="America/New_York")
+    assert (report.granularity, report.series) == (None, None)
+    assert report.totals == {"calls": sum(call.key == "key_1" for call in aged.calls)}
+    assert set(report.unavailable) == {"series", "other"}
+
+
+@pytest.mark.parametrize("group", ["none", "endpoint", "key", "project"])
+@pytest.mark.parametrize("asks", [{"period": "7d"}, {"period": "month_to_date"}, {"start": date(2026, 11, 3)}])
+def test_the_points_before_lie_under_those_of_now(aged: World, group: str, asks: dict[str, Any]) -> None:
+    report = aged.usage.reader.series(ACME, group=group, granularity="day", compare="previous", **asks)
+    before = report.previous
+    assert isinstance(before, series.PreviousSeries)
+    window = {"start": datetime.fromisoformat(before.window.start), "end": datetime.fromisoformat(before.window.end)}
+    again = aged.usage.reader.series(ACME, granularity="day", **window)
+    assert (before.totals, before.points) == (again.totals, there(again.series)[0].points)
+    assert len(there(before.points)) == len(there(report.series)[0].points)
+    now, was = report.totals["calls"], before.totals["calls"]
+    assert before.change == {"calls": pytest.approx(there(now) / there(was) - 1)}
+
+
+def test_points_before_that_are_gone_are_null(aged: World) -> None:
+    asks = {"start": datetime.fromtimestamp(START - 2 * 3600, UTC), "granularity": "minute", "compare": "previous"}
+    before = aged.usage.reader.series(KEY_1, **asks).previous
+    assert isinstance(before, series.PreviousSeries)
+    assert before.points is None
+    assert aged.usage.reader.series(KEY_1, **asks).unavailable.keys() == {"previous.points"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.report.test_series import check_series
 from tests.report.world import Call, World, asked, instant, world
-from tests.support import ServerProcess
+from tests.support import ServerProcess, there
 from usage_middleware import Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import details, endpoints, series
@@ -163,8 +163,8 @@ def test_details(lived: World, data: st.DataObject, dates: tuple[date, date], si
         return
     right = lived.inside(report.usage.window.start, report.usage.window.end, **({"key": key} if key else {}))
     assert report.usage.requests == len(right)
-    starts = [instant(point.timestamp) for point in report.time_series]
-    for begin, finish, point in zip(starts, [*starts[1:], now + 1], report.time_series, strict=True):
+    starts = [instant(point.timestamp) for point in there(report.time_series)]
+    for begin, finish, point in zip(starts, [*starts[1:], now + 1], there(report.time_series), strict=True):
         assert point.requests == sum(begin <= call.at < finish for call in right)
 
 

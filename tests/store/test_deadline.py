@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from math import inf
 from typing import Any
@@ -133,6 +134,20 @@ def test_every_connection_has_it(given: Any) -> None:
         assert issubclass(pool.connection_class, LimitedConnection)
         for peer in pool.sentinel_manager.sentinels if hasattr(pool, "sentinel_manager") else ():
             assert issubclass(peer.connection_pool.connection_class, LimitedConnection)
+
+
+def test_pipelines_of_a_cluster_warn_of_nothing(cluster: ClusterProcess) -> None:
+    """redis-py 6.2 warned of an argument of its own."""
+    engine = Engine(cluster.url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for transaction in (True, False):
+            with engine.client.pipeline(transaction=transaction) as pipeline:
+                pipeline.set("{a}", 1)
+                pipeline.get("{a}")
+                assert pipeline.execute()[-1] == b"1"
+    engine.client.delete("{a}")
+    engine.close()
 
 
 def test_every_connection_of_a_cluster_has_it(cluster: ClusterProcess) -> None:

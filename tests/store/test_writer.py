@@ -15,14 +15,16 @@ from tests.support import ClusterProcess, ServerProcess, quick_client
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.payload import Doubt, Mark
+from usage_middleware.store.payload import Doubt
 from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
+from usage_middleware.store.send_result import Mark
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Outcome, SendResult, Writer
 
 NOW = MINUTE + 20.5
 WORKER = "f" * 32
 DAY_KEY = "series:1d:2026-11"
+DAY = 86_400.0
 
 
 @pytest.fixture
@@ -46,18 +48,13 @@ def writer(make_writer: Callable[..., Writer]) -> Writer:
 
 def send(writer: Writer, number: int, *given_cells: Cell, previous: int | None = None, **rest: Any) -> SendResult:
     chunk = Chunk(rest.pop("org", "acme"), number, cells(given_cells or [cell()]), rest.pop("dropped", 0))
-    mark = Mark(number - 1 if previous is None else previous, rest.pop("epoch", ""))
-    return writer.send(rest.pop("worker", WORKER), chunk, mark, NOW, **rest)
+    previous = number - 1 if previous is None else previous
+    return writer.send(rest.pop("worker", WORKER), chunk, previous, rest.pop("now", NOW), **rest)
 
 
 def numbers(writer: Writer, *orgs: str, worker: str = WORKER) -> list[int | None]:
     """The numbers of a worker's last chunks that Redis has."""
     return [mark.number for mark in writer.marks(worker, orgs).values()]
-
-
-def without_epoch(answer: SendResult) -> SendResult:
-    assert answer.epoch
-    return answer._replace(epoch="")
 
 
 def calls(client: Any, writer: Writer, org: str = "acme") -> int:
@@ -78,7 +75,7 @@ def stored(client: Any, namespace: str) -> dict[str, dict[str, int]]:
 
 def test_what_is_stored_is_what_was_expanded(client: Any, writer: Writer, namespace: str) -> None:
     given_cells = [cell(), cell(key="key_8", status=500, bins={1: 2, 2: 1}, calls=3)]
-    assert without_epoch(send(writer, 1, *given_cells)) == SendResult(Outcome.COUNTED)
+    assert send(writer, 1, *given_cells) == SendResult(Outcome.COUNTED)
     found = expand(writer.schema, Chunk("acme", 1, cells(given_cells)), int(NOW))
     expected = {key: {**one.sums, **one.greatest} for key, one in found.series.items()}
     expected |= {key: board.sums for key, board in found.boards.items()}
@@ -141,7 +138,7 @@ def test_sent_five_times_counted_once(client: Any, writer: Writer) -> None:
 def test_an_older_number_counts_nothing(client: Any, writer: Writer) -> None:
     for number in 1, 2, 3:
         send(writer, number)
-    assert without_epoch(send(writer, 2)) == SendResult(Outcome.COUNTED, last=3)
+    assert send(writer, 2) == SendResult(Outcome.COUNTED, last=3)
     assert calls(client, writer) == 3
 
 
@@ -155,24 +152,44 @@ def test_a_gap_is_told_and_nothing_counted(client: Any, writer: Writer) -> None:
 
 def test_a_server_that_forgot_everything(client: Any, writer: Writer) -> None:
     send(writer, 1)
+    client.delete(*client.keys(f"{writer.schema.namespace}:*"))
+    assert send(writer, 2, doubt=Doubt.OLD) == SendResult(Outcome.GAP, last=0)
+
+
+def test_a_server_that_forgot_this_worker(client: Any, writer: Writer) -> None:
+    """What others counted came before its first chunk: Redis has lost the end, and its counters with it."""
+    send(writer, 1, worker="b" * 32)
+    saved = client.dump(writer.schema.marked("acme"))
+    send(writer, 1)
     client.delete(writer.schema.applied("acme", WORKER))
+    client.restore(writer.schema.marked("acme"), 0, saved, replace=True)
+    assert writer.marks(WORKER, ["acme"]) == {"acme": Mark(None)}
     assert send(writer, 2) == SendResult(Outcome.GAP, last=0)
+    assert send(writer, 2, doubt=Doubt.RECENT) == SendResult(Outcome.GAP, last=0)
 
 
 def test_a_mark_that_is_lost_alone(client: Any, writer: Writer) -> None:
-    """As long as the organisation's epoch is the same, its counters were never lost: the chunk is the next one."""
-    epoch = send(writer, 1).epoch
+    """It is known that the worker had one, so its counters were never lost: the chunk is the next one."""
+    send(writer, 1)
     client.delete(writer.schema.applied("acme", WORKER))
-    assert send(writer, 2, epoch=epoch) == SendResult(Outcome.COUNTED, epoch=epoch)
+    assert writer.marks(WORKER, ["acme"]) == {"acme": Mark(None, is_lost=True)}
+    assert send(writer, 2) == SendResult(Outcome.COUNTED)
     assert (calls(client, writer), numbers(writer, "acme")) == (2, [2])
+
+
+def test_a_first_chunk_in_doubt_whose_mark_is_lost_was_counted(client: Any, writer: Writer) -> None:
+    send(writer, 1)
+    client.delete(writer.schema.applied("acme", WORKER))
+    assert send(writer, 1, doubt=Doubt.RECENT) == SendResult(Outcome.COUNTED, last=1)
+    assert calls(client, writer) == 1
 
 
 @pytest.mark.parametrize("doubt", [Doubt.RECENT, Doubt.OLD])
 def test_a_chunk_in_doubt_whose_mark_is_lost_is_not_counted(client: Any, writer: Writer, doubt: Doubt) -> None:
-    epoch = send(writer, 1).epoch
+    send(writer, 1)
     send(writer, 2)
     client.delete(writer.schema.applied("acme", WORKER))
-    assert send(writer, 2, epoch=epoch, doubt=doubt) == SendResult(Outcome.UNSURE)
+    assert send(writer, 2, doubt=doubt) == SendResult(Outcome.UNSURE)
     assert calls(client, writer) == 2
 
 
@@ -184,17 +201,8 @@ def test_doubt_of_a_first_chunk(client: Any, writer: Writer) -> None:
     assert calls(client, writer) == 2
 
 
-def test_a_server_that_forgot_counters_and_epoch(client: Any, writer: Writer) -> None:
-    epoch = send(writer, 1).epoch
-    client.delete(*client.keys(f"{writer.schema.namespace}:*"))
-    assert send(writer, 2, epoch=epoch, doubt=Doubt.OLD) == SendResult(Outcome.GAP, last=0)
-    again = send(writer, 1, worker="b" * 32).epoch
-    assert again != epoch
-    assert send(writer, 2, epoch=epoch, doubt=Doubt.RECENT) == SendResult(Outcome.GAP, last=0)
-
-
-def test_an_epoch_outlives_every_counter(client: Any, writer: Writer) -> None:
-    key = writer.schema.epoch("acme")
+def test_it_is_known_for_longer_than_any_counter_who_had_a_mark(client: Any, writer: Writer) -> None:
+    key = writer.schema.marked("acme")
     send(writer, 1)
     others = [name for name in client.keys(f"{writer.schema.tree('acme')}:*") if name.decode() != key]
     assert client.ttl(key) > max(map(client.ttl, others))
@@ -203,9 +211,37 @@ def test_an_epoch_outlives_every_counter(client: Any, writer: Writer) -> None:
     assert client.ttl(key) > max(map(client.ttl, others))
 
 
+def test_workers_that_were_killed_are_forgotten_when_their_marks_have_expired(client: Any, writer: Writer) -> None:
+    """Those that live on are not, however many there are."""
+    key, killed, today = writer.schema.marked("acme"), "c" * 32, NOW
+    send(writer, 1)
+    for number in range(200):
+        send(writer, 1, worker=f"{number:032x}")
+    send(writer, 1, worker=killed, now=today + DAY)
+    for number in range(2, 11):
+        today += DAY
+        send(writer, number, now=today)
+    send(writer, 1, worker="d" * 32, now=today + DAY)
+    assert {name.decode() for name in client.hkeys(key)} == {WORKER, killed, "d" * 32}
+    send(writer, 2, worker="d" * 32, now=today + 90 * DAY)
+    assert client.hlen(key) == 3, "few cost nothing"
+
+
+def test_a_key_of_another_type_in_place_of_those_who_had_a_mark(client: Any, writer: Writer) -> None:
+    client.set(writer.schema.marked("acme"), "wrong")
+    assert [send(writer, number).outcome for number in (1, 2, 2)] == [Outcome.COUNTED] * 3
+    assert calls(client, writer) == 2
+
+
+def test_a_worker_that_ends_leaves_no_mark(client: Any, writer: Writer) -> None:
+    send(writer, 1)
+    writer.forget(WORKER, ["acme"])
+    assert not client.exists(writer.schema.applied("acme", WORKER), writer.schema.marked("acme"))
+
+
 def test_a_chunk_in_parts(client: Any, writer: Writer) -> None:
-    epoch = send(writer, 1, in_parts=True).epoch
-    assert send(writer, 1, in_parts=True) == SendResult(Outcome.COUNTED, last=1, epoch=epoch)
+    send(writer, 1, in_parts=True)
+    assert send(writer, 1, in_parts=True) == SendResult(Outcome.COUNTED, last=1)
     assert send(writer, 2, in_parts=True).outcome is Outcome.COUNTED
     assert (calls(client, writer), client.exists(writer.schema.parts("acme", WORKER))) == (2, 0)
 
@@ -261,7 +297,7 @@ def test_a_key_of_another_type_is_passed_by_and_counted(client: Any, writer: Wri
     client.set(f"{tree}:{DAY_KEY}", "mine")
     client.set(f"{tree}:board:1d:2026-11-20:key:calls", "mine")
     client.set(f"{tree}:seen:key", "mine")
-    assert without_epoch(send(writer, 1)) == SendResult(Outcome.COUNTED, wrong_type=3)
+    assert send(writer, 1) == SendResult(Outcome.COUNTED, wrong_type=3)
     assert client.hget(f"{tree}:{DAY_KEY}:key:key_7", "20 calls") == b"1"
     assert client.zscore(f"{tree}:board:1d:2026-11-20:endpoint:calls", "GET /v1/items") == 1
     assert client.get(f"{tree}:{DAY_KEY}") == b"mine"
@@ -282,7 +318,7 @@ def test_what_is_not_a_chunk_is_a_fault(client: Any, writer: Writer) -> None:
 
 
 def test_dropped_calls(client: Any, writer: Writer) -> None:
-    assert writer.send(WORKER, Chunk("acme", 1, {}, 7), Mark(0), NOW).outcome is Outcome.COUNTED
+    assert writer.send(WORKER, Chunk("acme", 1, {}, 7), 0, NOW).outcome is Outcome.COUNTED
     assert client.hgetall(f"{writer.schema.tree('acme')}:{DAY_KEY}") == {b"20 dropped": b"7"}
 
 

@@ -102,8 +102,9 @@ def test_what_the_documents_say_stands_in_it(spec: dict[str, Any]) -> None:
         listed = spec["paths"][path]["get"]["parameters"]
         return next(dict(one["schema"]) for one in listed if one["name"] == name)
 
-    assert schema("/summary", "period") == {"type": "string", "enum": ["24h", "7d", "30d", "90d"], "default": "30d"}
-    assert schema("/by-group", "range") == {"type": "string", "enum": ["1h", "24h", "7d", "30d"], "default": "24h"}
+    months = ["month_to_date", "last_month"]
+    assert schema("/summary", "period") == {"type": "string", "enum": ["24h", "7d", "30d", "90d", *months], "default": "30d"}
+    assert schema("/by-group", "range") == {"type": "string", "enum": ["1h", "24h", "7d", "30d", *months], "default": "24h"}
     assert schema("/by-group", "group")["enum"] == ["project", "chain", "endpoint", "method", "status", "key"]
     assert schema("/", "limit") == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
     assert schema("/endpoints", "bucketing_size")["enum"] == ["hour", "day", "week", "month", "quarter", "year"]

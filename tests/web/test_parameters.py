@@ -92,6 +92,14 @@ def test_a_date_begins_in_the_views_own_zone() -> None:
     assert value("details", "start=2026-11-01&timezone=Asia/Kolkata", "start") == START - 19_800
     assert value("details", "timezone=America/St_Johns&start=2026-11-01", "start") == START + 9_000
     assert value("summary", "start=2026-11-01", "start") == START
+    assert value("by-key", "start=2026-11-01&timezone=Asia/Kolkata", "start") == START - 19_800
+
+
+@pytest.mark.parametrize(
+    ("view", "name"), [("summary", "period"), ("by-key", "period"), ("by-group", "range"), ("details", "timeframe")]
+)
+def test_a_period_means_nothing_where_start_is_given_whatever_it_says(view: str, name: str) -> None:
+    assert parse(BY_NAME[view], f"{name}=bogus&start=2026-11-01".encode()) == parse(BY_NAME[view], b"start=2026-11-01")
 
 
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "1"])
@@ -118,9 +126,9 @@ def test_false(text: str) -> None:
         ("endpoints", "bucketing_size=minute", 422, "invalid_parameter", "bucketing_size"),
         ("endpoints", "bucketing_size=fortnight", 422, "invalid_parameter", "bucketing_size"),
         ("endpoints", "include_unused_endpoints=maybe", 422, "invalid_parameter", "include_unused_endpoints"),
-        ("endpoints", "start_date=2026-03-01T00:00:00Z", 400, "invalid_window", "start_date"),
-        ("endpoints", "end_date=03/01/2026", 400, "invalid_window", "end_date"),
-        ("endpoints", "end_date=9999-12-31", 400, "invalid_window", "end_date"),
+        ("endpoints", "start_date=2026-03-01T00:00:00Z", 422, "invalid_parameter", "start_date"),
+        ("endpoints", "end_date=03/01/2026", 422, "invalid_parameter", "end_date"),
+        ("endpoints", "end_date=9999-12-31", 422, "invalid_parameter", "end_date"),
         ("details", "sort_by=name", 422, "invalid_parameter", "sort_by"),
         ("details", "sort_order=up", 422, "invalid_parameter", "sort_order"),
         ("details", "limit=0", 422, "invalid_parameter", "limit"),
@@ -138,7 +146,10 @@ def test_false(text: str) -> None:
         ("summary", "peroid=7d", 422, "unknown_parameter", "peroid"),
         ("summary", "Period=7d", 422, "unknown_parameter", "Period"),
         ("summary", "=7d", 422, "unknown_parameter", ""),
-        ("by-group", "timezone=UTC", 422, "unknown_parameter", "timezone"),
+        ("by-group", "timezone=Mars", 400, "invalid_timezone", "timezone"),
+        ("by-group", "align=inward", 422, "invalid_parameter", "align"),
+        ("by-group", "compare=yes", 422, "invalid_parameter", "compare"),
+        ("summary", "period=bogus&end=2026-11-01", 400, "invalid_period", "period"),
         ("summary", "period=7d&period=7d", 422, "invalid_parameter", "period"),
     ],
 )
@@ -146,7 +157,7 @@ def test_what_is_refused(view: str, query: str, status: int, code: str, param: s
     assert refused(view, query) == (status, code, param)
 
 
-@pytest.mark.parametrize("view", ["details", "endpoints"])
+@pytest.mark.parametrize("view", sorted(BY_NAME))
 @pytest.mark.parametrize(
     "name",
     [
@@ -170,11 +181,11 @@ def test_what_is_no_zone(view: str, name: str) -> None:
 def test_messages_are_those_of_the_documents() -> None:
     with pytest.raises(QueryError, match=r"^Invalid timezone: Mars/Phobos$"):
         parse(BY_NAME["endpoints"], b"timezone=Mars/Phobos")
-    with pytest.raises(QueryError, match=r"^range must be one of 1h, 24h, 7d, 30d$"):
+    with pytest.raises(QueryError, match=r"^range must be one of 1h, 24h, 7d, 30d, month_to_date, last_month$"):
         parse(BY_NAME["by-group"], b"range=2h")
     with pytest.raises(QueryError, match=r"^limit must be a whole number from 1 to 1000$"):
         parse(BY_NAME["by-group"], b"limit=")
-    with pytest.raises(QueryError, match="there are org, start, end, period, format"):
+    with pytest.raises(QueryError, match="there are org, start, end, align, compare, timezone, period, key_id, format"):
         parse(BY_NAME["summary"], b"peroid=7d")
 
 

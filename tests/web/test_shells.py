@@ -106,7 +106,7 @@ def test_the_envelope_of_errors(api: Api) -> None:
     assert reply.json == {
         "error": "Bad Request",
         "code": "invalid_range",
-        "message": "range must be one of 1h, 24h, 7d, 30d",
+        "message": "range must be one of 1h, 24h, 7d, 30d, month_to_date, last_month",
         "param": "range",
     }
     assert api.get("/by-group?limit=no").json["error"] == "Unprocessable Entity"

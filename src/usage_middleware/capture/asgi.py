@@ -5,29 +5,28 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias, cast
 
-from usage_middleware import fork
+from usage_middleware import signals
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
+from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
-from usage_middleware.capture.frameworks.litestar import wrap_litestar
-from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, is_preflight, require_caller
+from usage_middleware.capture.headers import RereadHeaders, headers_of, is_preflight
+from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, require_caller
 from usage_middleware.capture.templates import relative_path
+from usage_middleware.credentials import RawHeaders
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import CALL, EXCLUDE
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Send: TypeAlias = Callable[[Message], Awaitable[Any]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
-#: The status of a call whose client left before the response began.
-CLIENT_LEFT = 499
-_CANCELLED = frozenset({"CancelledError", "Cancelled"})
-_LEAVING = _CANCELLED | {"ClientDisconnect"}
+_SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 #: How many messages that nobody has read may come before the one that says that the client left.
 _MOST_UNREAD = 8
 
@@ -48,34 +47,35 @@ class UsageMiddleware:
         self.capture = capture_of(usage)
         self.templates = TemplateFinder(ASGI, app, self.capture.count_error)
         self._excludes_paths = self.capture.exclusion.has_paths
-        self.capture.wraps(app)
-        wrap_litestar(app, UsageMiddleware, lambda inner: UsageMiddleware(inner, usage))
+        self.capture.wraps(self)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request with the wrapped application."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Answer a request with the wrapped application; returns what that returns."""
         try:
             # As few functions as possible are called here: after an application has had the processor's caches, a function
             # call takes two to three times as long as in a loop.
-            if scope["type"] == "http" and CALL not in scope and scope["method"] != "OPTIONS" and not self._excludes_paths:
+            if scope["type"] == "http" and CALL not in scope and not self._excludes_paths:
                 call: _ScopeCall | None = _ScopeCall(self, scope, receive, send)
             else:
                 call = self._begin(scope, receive, send)
+                if scope["type"] == "lifespan":
+                    send = self._flushing(send)
             if call is not None:
                 scope[CALL] = call
         except Exception:
             self.capture.count_error("request unreadable")
             call = None
         if call is None:
-            await self.app(scope, receive, self._flushing(send) if scope["type"] == "lifespan" else send)
-            return
+            return await self.app(scope, receive, send)
         try:
-            await self.app(scope, call.receive, call.send)
+            returned = await self.app(scope, call.receive, call.send)
         except BaseException as error:
             await call.failed(error)
             raise
         else:
             if not call.done:
                 await call.ended()
+            return returned
         finally:
             # The scope would keep the call alive, and the call the scope.
             scope.pop(CALL, None)
@@ -86,15 +86,13 @@ class UsageMiddleware:
             return None
         if self._excludes_paths and self.capture.exclusion.covers(relative_path(scope["path"], scope.get("root_path", ""))):
             return None
-        if scope["method"] == "OPTIONS" and is_preflight(scope):
-            return None
         return _ScopeCall(self, scope, receive, send)
 
     def _flushing(self, send: Send) -> Send:
-        async def flushing(message: Message) -> None:
-            if message.get("type") in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+        async def flushing(message: Message) -> Any:
+            if isinstance(message, Mapping) and message.get("type") in _SHUT_DOWN:
                 await self._flush()
-            await send(message)
+            return await send(message)
 
         return flushing
 
@@ -106,7 +104,7 @@ class UsageMiddleware:
             except RuntimeError:  # another event loop than asyncio's: it is ending, and may be blocked
                 flush()
             else:
-                with fork.signals_held():
+                with signals.held():
                     await asyncio.to_thread(flush)
         except Exception:
             self.capture.count_error("flush at shutdown failed")
@@ -136,6 +134,8 @@ class _ScopeCall(Call):
         self._left = False
         #: The message that began the response.
         self._began: Message | None = None
+        if type(scope.get("headers")) is not list:
+            RereadHeaders.replace_in(scope)
         self.started = capture.timer()
 
     async def receive(self) -> Message:
@@ -148,7 +148,7 @@ class _ScopeCall(Call):
             self.capture.count_error("message unreadable")
         return message
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def send(self, message: Message) -> Awaitable[Any]:
         """Hand a message to the server, and finish the call after the last one with a body."""
         # It is read before it is sent: a middleware further out may change it. Only the last message costs a coroutine of
         # its own.
@@ -170,12 +170,13 @@ class _ScopeCall(Call):
             last = False
         return self._send_last(message) if last and not self.done else self._send(message)
 
-    async def _send_last(self, message: Message) -> None:
-        await self._send(message)
+    async def _send_last(self, message: Message) -> Any:
+        returned = await self._send(message)
         if self.capture.identify is None:
             self._finish()
         else:
             await self._ask()
+        return returned
 
     def _saw_file(self, kind: str, message: Message) -> bool:
         """Count the bytes of a file that the server sends by itself. True for the last message of a response."""
@@ -197,9 +198,7 @@ class _ScopeCall(Call):
     async def failed(self, error: BaseException) -> None:
         """The application raised: 500, or 499 if it did because the client left. A status that was sent stays."""
         if not self.status:
-            # Servers answer 500 where a task is cancelled, by itself or by them, and the client is still there.
-            left = _is_only(error, _LEAVING) and (self._has_left() or not _is_only(error, _CANCELLED))
-            self.status = CLIENT_LEFT if left else 500
+            self.status = status_of_failure(error, self._has_left)
         try:
             await self._ask()
         except asyncio.CancelledError:
@@ -233,16 +232,18 @@ class _ScopeCall(Call):
         """Hand the call to the recorder. With a `latency`, in seconds, it has been found not to be excluded."""
         capture = self.capture
         self.done = True
+        notes = self.notes
         try:
             if latency is None:
                 latency = capture.timer() - self.started
-                if (EXCLUDE in self.notes or capture.exclusion.predicate is not None) and self._is_excluded():
+                asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate is not None
+                if asks and self._is_excluded():
                     return
-            who, headers = None, ()
-            if self.caller is None:
-                headers = self.notes["headers"]
-            else:
+            who, headers = None, cast(Any, ())
+            if self.caller is not None:
                 who = self.caller.member
+            elif type(headers := notes.get("headers")) is not list:
+                headers = self._headers()
             if self._left:
                 self.status = CLIENT_LEFT
             template = self._templates.find(self) or self._templates.fallback(self)
@@ -275,7 +276,17 @@ class _ScopeCall(Call):
         finally:
             self._finish(latency)
 
+    def _headers(self) -> RawHeaders:
+        try:
+            return headers_of(self.notes)
+        except Exception:
+            self.capture.count_error("headers unreadable")
+            return ()
+
     def _is_excluded(self) -> bool:
+        # Headers are not read before the application has run: it may be that they can be read once.
+        if self.method == "OPTIONS" and is_preflight(self._headers()):
+            return True
         return self.capture.is_excluded(self.notes, self._request)
 
     def _request(self) -> ScopeRequest:
@@ -287,10 +298,3 @@ if sys.version_info >= (3, 12):
     inspect.markcoroutinefunction(_ScopeCall.send)
 else:
     _ScopeCall.send.__dict__["_is_coroutine"] = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
-
-
-def _is_only(error: BaseException, kinds: frozenset[str]) -> bool:
-    """True for an error of one of these kinds, and for a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_only(one, kinds) for one in error.exceptions)
-    return any(kind.__name__ in kinds for kind in type(error).__mro__)

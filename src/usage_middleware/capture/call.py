@@ -110,6 +110,14 @@ class Call(Track):
     done: bool
     started: float
 
+    def __deepcopy__(self, memo: object) -> Self:
+        """The call itself: a copy of the scope or environ is of the same request."""
+        return self
+
+    def __reduce__(self) -> tuple[type[Track], tuple[()]]:
+        """Pickled it is nothing: in another process, no request is being recorded."""
+        return Track, ()
+
     @property
     def strict(self) -> bool:
         """True if the application's mistakes in tags and counts are errors, as they are in development."""

@@ -7,8 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 
 from usage_middleware.capture.frameworks import routes
+from usage_middleware.capture.frameworks.litestar import wrap_litestar
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
@@ -19,6 +21,8 @@ logger = logging.getLogger("usage_middleware.capture")
 
 _MAX_APPS = 16
 _MAX_NAMES = 64
+#: How often `await_calls` looks, seconds.
+AWAIT_STEP = 0.005
 
 #: What `Usage(exclude=...)` takes.
 Exclude: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
@@ -70,6 +74,12 @@ class TakesCalls(Protocol):
         """Send what was counted. False if it could not be sent in time."""
 
 
+class Wrapping(Protocol):
+    """A middleware, as far as the routes of its application go."""
+
+    app: Any
+
+
 class Capture:
     """What the middlewares need of a `Usage`: how to read a request, and where a finished call goes.
 
@@ -101,20 +111,30 @@ class Capture:
         self.strict = strict
         self.timer = timer
         self.at_shutdown = recorder.flush if at_shutdown is None else at_shutdown
-        self.apps: list[Any] = []
+        #: The middlewares, in the order in which they were made. They go when their applications do.
+        self._wrapping: WeakKeyDictionary[Wrapping, None] = WeakKeyDictionary()
         self._refused: set[tuple[str, str | None]] = set()
         #: What finishes the calls whose response was dropped without being closed.
         self.abandoned: deque[Callable[[], None]] = deque()
+        #: Finds the calls that are being answered on threads now. A middleware for WSGI sets it.
+        self.under_way: Callable[[], list[Any]] = list
 
-    def wraps(self, app: Any) -> None:
-        """Remember an application that a middleware wraps, for `routes()`."""
-        if len(self.apps) < _MAX_APPS and not any(known is app for known in self.apps):
-            self.apps.append(app)
+    def wraps(self, middleware: Wrapping) -> None:
+        """Remember a middleware, for `routes()`. That keeps neither it nor its application alive."""
+        self._wrapping[middleware] = None
+        try:
+            wrap_litestar(middleware)
+        except Exception:
+            self.count_error("framework not hooked")
 
     def routes(self) -> list[tuple[str, str]]:
-        """The public routes of the applications wrapped so far, as (method, template), without excluded paths."""
-        found = [pair for app in self.apps for pair in routes(app)]
+        """The public routes of the applications that are wrapped, as (method, template), without excluded paths."""
+        found = [pair for app in self._apps() for pair in routes(app)]
         return [pair for pair in dict.fromkeys(found) if not self.exclusion.covers(pair[1])]
+
+    def _apps(self) -> list[Any]:
+        apps = {id(app): app for kept in self._wrapping.keyrefs() if (app := getattr(kept(), "app", None)) is not None}
+        return list(apps.values())[:_MAX_APPS]
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
         """Count an error of this package, and log it unless that is done already. Never raises."""
@@ -138,6 +158,15 @@ class Capture:
                 self.abandoned.popleft()()
             except IndexError:
                 return
+
+    def await_calls(self, seconds: float) -> int:
+        """Wait until the calls that threads are answering have ended, at most so many seconds; how many have not."""
+        calls, over = self.under_way(), time.monotonic() + seconds
+        while any(not call.done for call in calls):
+            if time.monotonic() >= over:
+                return sum(not call.done for call in calls)
+            time.sleep(AWAIT_STEP)
+        return 0
 
     def is_excluded(self, notes: Notes, request: Callable[[], SeenRequest]) -> bool:
         """True for a request that is not counted after all."""

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMappi
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from usage_middleware.credentials import RawHeaders, credential_digest
+from usage_middleware.capture.headers import Headers, headers_of
+from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import CallerId
 from usage_middleware.store.members import key_member, org_member
@@ -79,28 +80,6 @@ def require_caller(found: object) -> Caller:
     return found
 
 
-class Headers(Mapping[str, str]):
-    """The headers of an ASGI scope by name in any case; of a repeated one the first value."""
-
-    __slots__ = ("_raw",)
-
-    def __init__(self, raw: RawHeaders) -> None:
-        self._raw = raw
-
-    def __getitem__(self, name: str) -> str:
-        wanted = name.lower().encode("latin-1", "replace")
-        for key, value in self._raw:
-            if key.lower() == wanted:
-                return value.decode("latin-1")
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.decode("latin-1").lower() for name, _ in self._raw))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
 class EnvironHeaders(Mapping[str, str]):
     """The headers of a WSGI environ by name in any case."""
 
@@ -168,7 +147,7 @@ class ScopeRequest(SeenRequest):
     @property
     def headers(self) -> Headers:
         """The headers by name in any case; of a repeated one the first value."""
-        return Headers(self.scope["headers"])
+        return Headers(headers_of(self.scope))
 
     @property
     def state(self) -> State:
@@ -203,9 +182,3 @@ Identify: TypeAlias = Callable[[Any], Caller | Awaitable[Caller | None] | None]
 def is_async(function: Callable[..., Any]) -> bool:
     """True for an `async def`, a partial of one, or an object whose call is one."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
-
-
-def is_preflight(scope: Scope) -> bool:
-    """True for the request that a browser sends before one to another origin."""
-    names = {name for name, _ in scope["headers"]}
-    return b"origin" in names and b"access-control-request-method" in names

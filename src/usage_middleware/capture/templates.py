@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from usage_middleware.capture.regexes import regex_template
 
-_BRACED = re.compile(r"\{\s*([^{}:]+?)\s*(?::[^{}]*)?\}")
+_BRACED = re.compile(r"\{\s*([^{}:]+?)\s*(?::(?:[^{}]|\{[^{}]*\})*)?\}")
 _ANGLED = re.compile(r"<(?:[^<>]*:)?\s*(\w+)\s*>")
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 

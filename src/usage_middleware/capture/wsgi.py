@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, cast
 from wsgiref.types import StartResponse, WSGIApplication
 
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.capture import HasCapture, capture_of
+from usage_middleware.capture.capture import Capture, HasCapture, capture_of
 from usage_middleware.capture.frameworks import WSGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, Environ, EnvironRequest, is_async, require_caller
 from usage_middleware.capture.wsgi_body import counted
@@ -34,7 +36,8 @@ class WSGIUsageMiddleware:
             raise ConfigurationError("identify: an async function can't be awaited under WSGI; give a plain one")
         self._excludes_paths = self.capture.exclusion.has_paths
         self.templates = TemplateFinder(WSGI, app, self.capture.count_error)
-        self.capture.wraps(app)
+        self.capture.wraps(self)
+        self.capture.under_way = partial(under_way, self.capture)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request with the wrapped application."""
@@ -71,6 +74,13 @@ class WSGIUsageMiddleware:
         return preflight and environ["REQUEST_METHOD"] == "OPTIONS"
 
 
+def under_way(capture: Capture) -> list[EnvironCall]:
+    """The calls that are being answered now. It takes some milliseconds, so that requests need not keep a list."""
+    found = [one for one in gc.get_objects() if type(one) is EnvironCall]
+    # One that has just been made has no attributes yet.
+    return [one for one in found if getattr(one, "capture", None) is capture and not getattr(one, "done", True)]
+
+
 class EnvironCall(Call):
     """A request being answered: stands between the application and the server's `start_response`.
 
@@ -103,7 +113,7 @@ class EnvironCall(Call):
         self._write: Callable[[bytes], object] | None = None
         self.started = capture.timer()
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Callable[[bytes], object]:
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         """The server's `start_response`. Takes note of the status and, while the framework still knows it, the route."""
         write = self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
         self._write = write
@@ -113,7 +123,7 @@ class EnvironCall(Call):
         except Exception:
             self.capture.count_error("response unreadable")
         self._template = self._templates.find(self)
-        return self.write
+        return write if write is None else self.write
 
     def write(self, data: bytes) -> object:
         """The server's `write`, counting."""

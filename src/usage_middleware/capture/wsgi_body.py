@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def counted(call: EnvironCall, body: Iterable[bytes]) -> Iterable[bytes]:
-    """What the server gets in place of a body. A file of the server's own kind stays what it is."""
+    """What the server gets in place of a body. A file of the server's own kind stays what it is, and what is no body at all."""
+    if not hasattr(body, "__iter__"):
+        call.finish()
+        return body
     wrapper = call.notes.get("wsgi.file_wrapper")
     if isinstance(wrapper, type) and isinstance(body, wrapper):
         _follow(call, body)

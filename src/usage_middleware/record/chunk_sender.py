@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.attribution import Callers
-from usage_middleware.record.outbox import RETAINED_SECONDS, OrgQueue, Outbox
+from usage_middleware.record.outbox import RETAINED_SECONDS, Moment, OrgQueue, Outbox
 from usage_middleware.record.overflow import OverflowCache
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import reason, redis_errors
@@ -59,6 +59,9 @@ class ChunkSender:
             chunks += list(queue.pending)[before:]
         return chunks
 
+    def _now(self) -> Moment:
+        return Moment(self._options.clock(), self._options.monotonic())
+
     def _seal(self, queue: OrgQueue) -> None:
         self.drop(queue.org, queue.seal(int(self._options.clock())))
 
@@ -98,17 +101,18 @@ class ChunkSender:
                 break
             chunk = self._overflow.apply(self._writer.schema, queue.pending[0], exempt)
             queue.change(chunk)
-            now = self._options.clock()
-            doubt = queue.doubt(now, self._options.monotonic())
-            answer = self._writer.send(self._status.worker, chunk, queue.mark, now, exempt, doubt=doubt, in_parts=in_parts)
+            now = self._now()
+            answer = self._writer.send(
+                self._status.worker, chunk, queue.acked, now.wall, exempt, doubt=queue.doubt(now), in_parts=in_parts
+            )
             if answer.outcome is Outcome.COUNTED:
                 self._acknowledge(queue, answer)
             elif answer.outcome is Outcome.GAP:
-                queue.rewind(answer.last)
+                queue.rewind(answer.last, now)
             elif answer.outcome is Outcome.FULL:
                 exempt |= self._refuse(queue, answer)
             elif answer.outcome is Outcome.UNSURE:
-                self._give_up(queue, "Redis has lost this worker's mark, and nobody knows whether it was counted")
+                self._give_up(queue, queue.give_up_doubtful(), "Redis has lost this worker's mark: they may have been counted")
             else:
                 self._fail(queue, answer)
                 return answer
@@ -116,8 +120,7 @@ class ChunkSender:
 
     def _acknowledge(self, queue: OrgQueue, answer: SendResult) -> None:
         self._status.wrong_type += answer.wrong_type
-        queue.epoch = answer.epoch or queue.epoch
-        queue.acknowledge(self._options.monotonic())
+        queue.acknowledge(self._now())
         if self._status.blocked.pop(queue.org, None) is not None and not self._status.blocked:
             logger.warning("usage: every organisation can be written again")
 
@@ -137,7 +140,7 @@ class ChunkSender:
         self._failed.add(queue.org)
         if answer.outcome is Outcome.SILENT:
             self.silent = True
-            queue.unanswered(self._options.clock(), self._options.monotonic())
+            queue.unanswered(self._now())
         elif answer.outcome is Outcome.FAULT:
             self._fault(queue, answer.reason)
         elif answer.outcome is Outcome.LATER:
@@ -153,10 +156,9 @@ class ChunkSender:
     def _fault(self, queue: OrgQueue, reason: str) -> None:
         queue.failures += 1
         if queue.failures >= MOST_FAULTS:
-            self._give_up(queue, f"their chunk failed {MOST_FAULTS} times: {reason}")
+            self._give_up(queue, queue.give_up(), f"their chunk failed {MOST_FAULTS} times: {reason}")
 
-    def _give_up(self, queue: OrgQueue, why: str) -> None:
-        calls = queue.give_up()
+    def _give_up(self, queue: OrgQueue, calls: int, why: str) -> None:
         self.drop(queue.org, calls)
         logger.error("usage: %d calls of %s are dropped, %s", calls, queue.org, why)
 
@@ -180,13 +182,15 @@ class ChunkSender:
         tries = sum(queue.failures + min(queue.silences, PARTS_AFTER) for queue in self._outbox.queues())
         return tries, sum(self._status.dropped.values())
 
-    def verify(self) -> str:
+    def verify(self, old: float | None = None) -> str:
         """Ask whether Redis still has what it acknowledged 10 s ago: release that, or send it again. The error, if any.
+
+        `old` asks for what it acknowledged until then, by the clock that never jumps.
 
         A primary that is cut off from its replicas may answer and refuse to be written. What it has may be lost when a replica
         takes over, so nothing is released until Redis can be written again.
         """
-        old = self._options.monotonic() - RETAINED_SECONDS
+        old = self._options.monotonic() - RETAINED_SECONDS if old is None else old
         queues = {queue.org: queue for queue in self._outbox.queues() if queue.retained and queue.retained[0][0] <= old}
         if not queues:
             return ""
@@ -196,10 +200,8 @@ class ChunkSender:
             return reason(error)
         for org, mark in found.items():
             queue, last = queues[org], mark.number or 0
-            # A mark may expire or be evicted while the counters stay, as their epoch tells.
-            lost_alone = mark.number is None and mark.epoch and mark.epoch == queue.epoch
-            if last < queue.acked and not lost_alone:
-                queue.rewind(last)
+            if last < queue.acked and not mark.is_lost:
+                queue.rewind(last, self._now())
             elif self._status.state == "ok":
                 queue.release(self._options.monotonic())
         return ""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 
+from usage_middleware import signals
 from usage_middleware.gil import set_yielding
 from usage_middleware.record.attribution import CountError
 from usage_middleware.record.flusher import Flusher
@@ -21,6 +22,8 @@ LAST_SECONDS = 5.0
 GRACE_SECONDS = 0.5
 #: At the end, so long Redis has to take the rest before that is put on disk, seconds; at most half of the time there is.
 FIRST_TRY = 1.0
+#: So often a process may find at its end that Redis has lost what it had.
+MOST_ENDS = 3
 #: The first and the longest pause after a failure, seconds. Each is twice the one before.
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0
 
@@ -95,6 +98,7 @@ class FlushThread(threading.Thread):
 
     def run(self) -> None:
         """Flush until `end`."""
+        signals.leave_to_the_main_thread()
         set_yielding(True, self._after_rest)
         with within(inf) as self._operation:
             if self._deadline is not None:
@@ -151,12 +155,20 @@ class FlushThread(threading.Thread):
             if not settled:
                 self._safely(self._flusher.put_aside)
                 settled = self._try(deadline, failures=int(is_tried))
-            if settled:
-                self._safely(self._flusher.retire)
+            if settled and self._leave(deadline):
                 return True
         with within(LAST_SECONDS):
             self._safely(self._flusher.hand_over)
         return False
+
+    def _leave(self, deadline: float) -> bool:
+        """Remove this worker from Redis; False if Redis has lost something, and does not take it again by the deadline."""
+        for _ in range(MOST_ENDS):
+            if self._safely(self._flusher.retire) is not False:
+                break
+            if not self._try(deadline, failures=0):
+                return False
+        return True
 
     def _try(self, deadline: float, failures: int) -> bool:
         """Flush until everything is acknowledged; False if it is not by the deadline."""

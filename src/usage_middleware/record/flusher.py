@@ -21,6 +21,7 @@ from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
 from usage_middleware.record.recovery import Recovery
+from usage_middleware.record.routes import Routes
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
@@ -33,10 +34,8 @@ logger = logging.getLogger("usage_middleware")
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
 PAUSE_SECONDS = 0.2
 PAUSE_STEP = 0.001
-#: How often the spool is searched, and routes are published; seconds.
+#: How often the spool is searched, seconds.
 RECOVER_EVERY = 15.0
-ROUTES_EVERY = 3600.0
-MOST_ROUTES = 5_000
 
 
 class Flusher:
@@ -60,7 +59,7 @@ class Flusher:
         self._writer = writer
         self._aggregate = aggregate
         self._options = options
-        self._routes = routes
+        self._routes = Routes(routes, writer, options, count_error)
         self._count_error = count_error
         self._new_sender = partial(Sender, writer, options, callers, count_error)
         self.spool = Spool(options, writer.schema.settings) if options.spool is not None else None
@@ -69,8 +68,7 @@ class Flusher:
     def reset(self) -> None:
         """Start as a new worker with nothing recorded, whatever lock another thread held when this process was forked."""
         self._lock = threading.Lock()
-        #: The thread that has the lock.
-        self._owner = 0
+        self._owner = 0  # The thread that has the lock.
         self._recovery: Recovery | None = None
         if self.spool is not None:
             self.spool.after_fork_in_child()
@@ -83,12 +81,15 @@ class Flusher:
         self._announced = ""
         self._began_ms = 0
         self._unacknowledged = 0
-        self._recovered_at = self._published_at = float("-inf")
+        self._recovered_at = float("-inf")
+        self._routes.reset()
         self._renew()
 
-    def _renew(self) -> None:
+    def _renew(self, began_ms: int | None = None) -> None:
         """Go on as a new worker with nothing on its way."""
-        self.status.worker, self._began_ms = secrets.token_hex(16), self._now_ms()
+        self._pid = os.getpid()
+        self.status.worker = secrets.token_hex(16)
+        self._began_ms = self._now_ms() if began_ms is None else began_ms
         journal = Journal(self.spool, self.status.worker) if self.spool is not None and self._options.journal else None
         self.sender = self._new_sender(self.status, journal)
 
@@ -104,8 +105,14 @@ class Flusher:
             self._began_ms = self._now_ms()
 
     def announce(self) -> None:
-        """Let readers know that this worker exists and may hold calls."""
+        """Let readers know that this worker exists and may hold calls.
+
+        It gets its name now: the process may have been copied since it was set up, by a snapshot of its machine or by a fork
+        that Python was not told of, and no two workers may have one name.
+        """
         with self._alone():
+            if self._pid != os.getpid() or self.sender.is_unused:
+                self._renew(self._began_ms)
             self._notices.spool(self.status, self.spool)
             if self._schema_fits():
                 self._heartbeat()
@@ -148,7 +155,7 @@ class Flusher:
         if not self.sender.flush():
             return False
         self.status.flushed_through_ms = batch.until_ms
-        self._publish_routes()
+        self._routes.publish(self._now_ms())
         return True
 
     def _park(self) -> None:
@@ -180,12 +187,13 @@ class Flusher:
         """False while Redis is known to be away."""
         return self.status.state == "ok"
 
-    def retire(self) -> None:
-        """Leave nothing behind in Redis, and go on as a new worker if more comes. Call it when all is settled."""
+    def retire(self) -> bool:
+        """When all is settled: leave nothing in Redis, and be a new worker if more comes. False if Redis lost what it had."""
         with self._alone():
             if (self._announced == self.status.worker or self.sender.has_journal) and self.sender.retire():
                 self._renew()
-                self._measure()
+            self._measure()
+            return self.sender.is_settled
 
     def put_aside(self) -> None:
         """Put what is not acknowledged on disk, and keep trying to deliver it. Whatever ends the process then, it is safe."""
@@ -246,21 +254,6 @@ class Flusher:
         except redis_errors() as error:
             if not self._notices.missing_right(self.status, error):
                 self.sender.error = reason(error)
-
-    def _publish_routes(self) -> None:
-        """Every hour: the application's routes, for processes that only serve views."""
-        if self._published_at + ROUTES_EVERY > self._options.monotonic():
-            return
-        self._published_at = self._options.monotonic()
-        try:
-            labels = list(self._routes())[:MOST_ROUTES]
-            if labels:
-                self._writer.publish_routes(labels, self._now_ms())
-            self._writer.forget_debts(self._now_ms())
-        except redis_errors() as error:
-            logger.debug("usage: the application's routes could not be published: %s", error)
-        except Exception:  # An application's routes may be anything.
-            self._count_error("routes")
 
     def _note_state(self) -> None:
         """Set the state, and log when it changes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 
 from usage_middleware.events import CallKey, CallTotals
@@ -88,6 +89,8 @@ class Journal:
     def _append(self, entry: SpoolRecord, *, durable: bool) -> None:
         assert self._file is not None, "the file was not created"
         try:
+            if self._file.is_gone:
+                raise FileNotFoundError(errno.ENOENT, "somebody has deleted it", self._file.path)
             self._file.append(encode(entry), durable=durable)
         except OSError:
             self.broken = True

@@ -89,6 +89,11 @@ class LockedFile:
             self.size = begin + length
             yield record
 
+    @property
+    def is_gone(self) -> bool:
+        """True if somebody has deleted the file: what is written to it is lost."""
+        return os.fstat(self._file).st_nlink == 0
+
     def append(self, record: bytes, *, durable: bool) -> None:
         """Add a record. A durable one survives a crash of the machine, not only of the process."""
         self._write(_framed(record))

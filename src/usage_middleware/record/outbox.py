@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -13,7 +14,7 @@ from usage_middleware.periods import DAY
 from usage_middleware.record.aggregate import size_of
 from usage_middleware.store.chunk import Chunk, cut
 from usage_middleware.store.members import OPERATOR
-from usage_middleware.store.payload import Doubt, Mark
+from usage_middleware.store.payload import Doubt
 from usage_middleware.store.rollup import is_late
 from usage_middleware.store.schema import Schema
 
@@ -31,6 +32,18 @@ def _calls(cells: Cells) -> int:
     return sum(totals.calls for totals in yielding(cells.values()))
 
 
+class Moment(NamedTuple):
+    """A time on two clocks, seconds. Either may stand still while a machine is suspended."""
+
+    wall: float
+    monotonic: float
+
+
+def _is_long_ago(then: Moment | None, now: Moment) -> bool:
+    """Whether Redis may have forgotten since what it had of a worker, by the clock that went further."""
+    return then is not None and max(now.wall - then.wall, now.monotonic - then.monotonic) >= SENT_SECONDS
+
+
 class OrgQueue:
     """Everything that one worker has for one organisation. Only the flusher touches it.
 
@@ -43,7 +56,6 @@ class OrgQueue:
         dropped: calls to be counted as dropped with the next chunk.
         failures: how often Redis refused the first pending chunk for what is in it.
         silences: how often in a row there was no answer to it, though Redis answered something smaller.
-        epoch: of the organisation's counters, as Redis told it with the last chunk; empty until then.
         confirmed: the number of the last chunk that enough replicas are known to have; None unless they are asked.
         bytes: about what all of it takes in memory.
     """
@@ -58,26 +70,23 @@ class OrgQueue:
         self.retained: deque[tuple[float, Chunk]] = deque()
         self.dropped = 0
         self.failures = self.silences = 0
-        self.epoch = ""
-        #: When the first pending chunk got no answer: by the wall clock and by the clock that never jumps.
-        self._unanswered: tuple[float, float] | None = None
+        #: When the first pending chunk got no answer, and when a chunk was last acknowledged.
+        self._unanswered: Moment | None = None
+        self._acked_at: Moment | None = None
+        #: The number of the last chunk that another process may have sent.
+        self._restored = 0
         self.bytes = 0
 
-    @property
-    def mark(self) -> Mark:
-        """What Redis is known to have."""
-        return Mark(self.acked, self.epoch)
-
-    def unanswered(self, wall: float, monotonic: float) -> None:
+    def unanswered(self, now: Moment) -> None:
         """No answer came to the first pending chunk."""
-        self._unanswered = self._unanswered or (wall, monotonic)
+        self._unanswered = self._unanswered or now
 
-    def doubt(self, wall: float, monotonic: float) -> Doubt:
-        """Whether Redis may have the first pending chunk. The clock that went further counts: either may have been stopped."""
-        if self._unanswered is None or not self.pending[0].cells:
+    def doubt(self, now: Moment) -> Doubt:
+        """Whether Redis may have the first pending chunk."""
+        chunk = self.pending[0]
+        if not chunk.cells or (self._unanswered is None and chunk.number > self._restored):
             return Doubt.NONE
-        age = max(wall - self._unanswered[0], monotonic - self._unanswered[1])
-        return Doubt.OLD if age >= SENT_SECONDS else Doubt.RECENT
+        return Doubt.OLD if _is_long_ago(self._unanswered, now) else Doubt.RECENT
 
     def _begin_next(self) -> None:
         self.failures = self.silences = 0
@@ -120,16 +129,17 @@ class OrgQueue:
     def restore(self, pending: Iterable[Chunk], retained: Iterable[Chunk]) -> None:
         """Take over the chunks of another process. Redis is asked again whether it has the acknowledged ones."""
         self.pending.extend(pending)
+        self._restored = max((chunk.number for chunk in self.pending), default=0)
         self.retained.extend((-RETAINED_SECONDS, chunk) for chunk in retained)
         self.bytes += sum(_size(chunk.cells) for chunk in (*self.pending, *(chunk for _, chunk in self.retained)))
 
-    def acknowledge(self, now: float) -> None:
+    def acknowledge(self, now: Moment) -> None:
         """The first pending chunk is in Redis, and so is every one before it."""
         chunk = self.pending.popleft()
-        self.acked = chunk.number
+        self.acked, self._acked_at = chunk.number, now
         self._begin_next()
-        self.retained.append((now, chunk))
-        self.release(now)
+        self.retained.append((now.monotonic, chunk))
+        self.release(now.monotonic)
 
     def release(self, now: float) -> None:
         """Forget chunks that Redis has had for long enough. Call it only when Redis is known to have `acked`."""
@@ -144,8 +154,13 @@ class OrgQueue:
         while self.retained:
             self.bytes -= _size(self.retained.popleft()[1].cells)
 
-    def rewind(self, last: int) -> None:
-        """Redis has everything up to `last` and nothing after it: send again what is retained of the rest."""
+    def rewind(self, last: int, now: Moment) -> None:
+        """Redis has everything up to `last` and nothing after it: send again what is retained of the rest.
+
+        After so long that Redis may have forgotten who had a mark, only what was not acknowledged is sent.
+        """
+        if _is_long_ago(self._acked_at, now):
+            self.forget()
         again = [chunk for _, chunk in self.retained if chunk.number > last]
         self.retained = deque(entry for entry in self.retained if entry[1].number <= last)
         while self.pending and self.pending[0].number <= last:
@@ -175,6 +190,15 @@ class OrgQueue:
             self.pending.popleft()
         return chunk.calls
 
+    def give_up_doubtful(self) -> int:
+        """As `give_up`, with all other chunks that another process may have sent."""
+        doubtful = [chunk for chunk in self.pending if chunk.number <= max(self._restored, self.pending[0].number)]
+        emptied = [chunk.emptied() for chunk in doubtful]
+        self.bytes -= sum(_size(chunk.cells) for chunk in doubtful)
+        self.pending = deque([*emptied, *list(self.pending)[len(doubtful) :]])
+        self._begin_next()
+        return sum(chunk.calls for chunk in doubtful)
+
     def shed(self) -> int:
         """Drop what was never sent, all but the first pending chunk; returns how many calls."""
         unsent = list(self.pending)[1:]
@@ -199,7 +223,6 @@ class Outbox:
         self._replicated = replicated
         self._queues: dict[str, OrgQueue] = {}
         self._numbers: dict[str, int] = {}
-        self._epochs: dict[str, str] = {}
 
     def put(self, key: CallKey, totals: CallTotals) -> None:
         """Add calls for their organisation and for the operator's tree, if there is one."""
@@ -220,7 +243,6 @@ class Outbox:
         found = self._queues.get(org)
         if found is None:
             found = self._queues[org] = OrgQueue(self._schema, org, self._numbers.get(org, 0), replicated=self._replicated)
-            found.epoch = self._epochs.get(org, "")
         return found
 
     def know(self, org: str, number: int) -> None:
@@ -239,7 +261,7 @@ class Outbox:
         """Keep only the number of each organisation that has nothing on its way."""
         for org, box in list(self._queues.items()):
             if not box.has_news and not box.retained:
-                self._numbers[org], self._epochs[org] = box.sealed, box.epoch
+                self._numbers[org] = box.sealed
                 del self._queues[org]
 
     def organisations(self) -> list[str]:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from usage_middleware import fork
+from usage_middleware import fork, signals
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, Resolve
@@ -24,8 +24,11 @@ logger = logging.getLogger("usage_middleware")
 
 MOST_REASONS = 64
 LOG_EVERY = 60.0
+MOST_LATE_LINES = 100
 #: How long a second `close` may take, seconds.
 AGAIN_SECONDS = 1.0
+#: So long the end of a process waits for calls that threads are answering: most have only to be closed.
+AWAITED_SECONDS = 0.5
 #: What the log says of errors that `stats().lost` counts under one word.
 _MEANINGS = {
     "ended late": "a call ended after the last delivery of this process, and is not counted",
@@ -55,6 +58,7 @@ class Recorder:
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
         finish_abandoned: takes the calls that nobody finishes any more; asked at the end of the process.
+        await_calls: waits at most so many seconds for the calls that threads are answering; how many have not ended.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Recorder:
         )
         self.take = self._aggregate.take
         self.finish_abandoned: Callable[[], object] = lambda: None
+        self.await_calls: Callable[[float], int] = lambda seconds: 0
         callers = Callers(resolve, known_keys, self.count_error)
         self._flusher = Flusher(writer, self._aggregate, options, callers, routes, self.count_error)
         self._reset()
@@ -108,14 +113,17 @@ class Recorder:
         self._reset()
 
     def count_error(self, reason: str, *, logged: bool = False) -> None:
-        """Count an error of this package, and log it at most once a minute; `logged` says that it is logged already."""
+        """Count an error of this package, and log it at most once a minute; `logged` says that it is logged already.
+
+        Calls that end late are logged one by one: their process does not live for another minute.
+        """
         lost = self._flusher.status.lost
         name = reason if reason in lost or len(lost) < MOST_REASONS else "other"
         lost[name] = lost.get(name, 0) + 1
-        now = self._options.monotonic()
-        if not logged and now - self._logged.get(name, -LOG_EVERY) >= LOG_EVERY:
-            self._logged[name] = now
-            times, error = lost[name], sys.exc_info()[1]
+        now, times = self._options.monotonic(), lost[name]
+        is_due = now - self._logged.get(name, -LOG_EVERY) >= LOG_EVERY or (name == "ended late" and times <= MOST_LATE_LINES)
+        if is_due and not logged:
+            self._logged[name], error = now, sys.exc_info()[1]
             logger.warning(
                 "usage: %s (%d times so far); requests are not affected", _MEANINGS.get(name, name), times, exc_info=error
             )
@@ -138,7 +146,7 @@ class Recorder:
             if thread is not None or self._ending is None or not self._ending.is_alive():
                 self._ending = thread
             ending = self._ending
-        with fork.signals_held():
+        with signals.held():
             settled = self._end(ending, self._options.shutdown_timeout if is_first else self._again_seconds)
         if not settled and self._flusher.has_news and is_first:
             self._warn_of_loss()
@@ -164,14 +172,18 @@ class Recorder:
         `ended late`, and logged.
         """
         deadline = time.monotonic() + self._options.shutdown_timeout
-        settled = False
+        settled, left = False, 0
         while not self._is_over:
             self.finish_abandoned()
             settled = self.close()
+            left = self.await_calls(max(0.0, min(AWAITED_SECONDS, deadline - time.monotonic())))
+            self.finish_abandoned()
             with self._starting:
                 has_more = self._started_in is not None or self._flusher.has_news
                 self._is_over = not (settled and has_more) or time.monotonic() >= deadline
                 self._aggregate.awake &= not self._is_over
+        if left:
+            logger.warning("usage: %d calls are being answered as this process ends; those that end now are not counted", left)
         if settled and self._flusher.has_news:
             self._warn_of_loss()
 
@@ -216,6 +228,7 @@ class Recorder:
             self._gave_up = False
             self._started_in, self._aggregate.awake = os.getpid(), True
             fork.close_at_exit_of_this_child()
+            signals.exit_on_sigterm_again()
             thread = self._new_thread()
             try:
                 thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from math import inf
 
 from usage_middleware.events import CallerId
 from usage_middleware.options import DeliveryOptions
@@ -185,14 +186,21 @@ class Sender:
         return True
 
     def retire(self) -> bool:
-        """Leave nothing in Redis and on disk. Call it when all is settled. False if the journal can't be removed."""
-        if not self._remove_journal():
+        """Leave nothing in Redis and on disk. Call it when all is settled.
+
+        False if the journal can't be removed, or Redis has lost something of the last seconds, which is to be sent again.
+        """
+        error = self._chunks.verify(old=inf)
+        if not (self.outbox.settled and self._remove_journal()):
             return False
         # A chunk without an answer may still arrive, and must then find this worker's mark.
         marks = [] if self._chunks.silent else self.outbox.organisations()
         try:
-            self._writer.forget(self._status.worker, marks)
-        except Exception as error:  # A client that is closed meanwhile may raise anything.
+            if not error:
+                self._writer.forget(self._status.worker, marks)
+        except Exception as raised:  # A client that is closed meanwhile may raise anything.
+            error = repr(raised)
+        if error:
             logger.debug("usage: this worker's marks stay in Redis until they expire: %s", error)
         return True
 
@@ -251,6 +259,11 @@ class Sender:
     def is_settled(self) -> bool:
         """True when Redis has acknowledged everything, drops included."""
         return not self.parked and self.outbox.settled
+
+    @property
+    def is_unused(self) -> bool:
+        """True while its worker's name stands nowhere: not in Redis, and not on disk."""
+        return self.is_settled and not self.outbox.organisations()
 
     @property
     def calls(self) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import Settings
+from usage_middleware.report import breakdown
 from usage_middleware.report.context import (
     Members,
     ReportContext,
@@ -19,11 +20,12 @@ from usage_middleware.report.context import (
     missing_org,
     report_scope,
 )
-from usage_middleware.report.metrics import Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
-from usage_middleware.report.parameters import LIMIT, Parameters, described, period
+from usage_middleware.report.metrics import Measures, Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
+from usage_middleware.report.parameters import LIMIT, KeyId, Parameters, described, period
+from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.report.window import WindowReport, WindowRequest, resolve
+from usage_middleware.report.window import Window, WindowReport
 from usage_middleware.store.members import OPERATOR, method_of
 from usage_middleware.store.read_batch import Deferred
 
@@ -35,9 +37,10 @@ BUILT_IN = (ENDPOINT, METHOD, STATUS, KEY)
 class ByGroupParameters(Parameters, frozen=True, kw_only=True):
     """What the by-group view may be asked."""
 
-    range: Annotated[Literal["1h", "24h", "7d", "30d"], period("invalid_range")] = "24h"
+    range: Annotated[Literal["1h", "24h", "7d", "30d", "month_to_date", "last_month"], period("invalid_range")] = "24h"
     group: Annotated[str, described("The dimension to break down by.", "endpoint", code="invalid_group")] = METHOD
     limit: Annotated[int, LIMIT] = 20
+    key_id: KeyId = None
 
 
 class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,48 +78,59 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
         buckets: by calls descending, then by name; as many as `limit` allows.
         other: the rest.
         over_quota: whether the calls exceed the plan's allowance; False where there is no plan.
+        unavailable: the fields that are None because they are not kept for this window, and why.
+        previous: the window before, if it was asked for.
     """
 
     range: str
     group: str
     totals: GroupTotals
-    buckets: list[GroupBucket]
+    buckets: list[GroupBucket] | None
     over_quota: bool
-    other: OtherGroups
+    other: OtherGroups | None
     org_id: str | None
     window: WindowReport
     dropped_calls: int | None
     complete_through: str | None
     generated_at: str
+    unavailable: dict[str, Unavailable]
+    previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
     """Answer a by-group question."""
     settings = context.settings
-    scope = report_scope(context.viewer, params.org, together=settings.operator_tree)
+    scope = report_scope(context.viewer, params.org, params.key_id, together=settings.operator_tree)
     _check_group(params.group, scope, context.viewer, settings)
-    request = WindowRequest(params.range, params.start, params.end)
-    window = resolve(request, context.now, settings, (scope.board_kind, scope.series_kind))
+    window = asked_window(context, scope, params, params.range)
+    parts = Parts(window, settings)
     source = ScopedReader(context, scope, window.slots(settings.layers))
     series = source.series()
-    rows = _rows(source, params.group, series)
+    rows = _Rows(source, window, parts).of(params.group, series)
     source.read()
     total = series_tally(series.value.values())
-    ranked = sorted(rows.value.items(), key=lambda row: (-row[1].calls, row[0]))
+    ranked = None if rows is None else sorted(rows.value.items(), key=lambda row: (-row[1].calls, row[0]))
     has_latency = params.group != STATUS
     return ByGroup(
         range=window.label,
         group=params.group,
         totals=GroupTotals(calls=total.calls, errors=total.errors, bytes=total.sent),
-        buckets=[_bucket(name, tally, has_latency) for name, tally in ranked[: params.limit]],
+        buckets=None if ranked is None else [_bucket(name, tally, has_latency) for name, tally in ranked[: params.limit]],
         over_quota=False,
-        other=_other([tally for _, tally in ranked[params.limit :]], has_latency),
+        other=None if ranked is None else _other([tally for _, tally in ranked[params.limit :]], has_latency),
         org_id=scope.shown_org,
         window=window.report(),
         dropped_calls=dropped_calls(scope, series.value),
         complete_through=context.complete_through(),
         generated_at=context.generated_at,
+        previous=compared(source, params, window, parts, series.value.values, _totals),
+        unavailable=parts.unavailable,
     )
+
+
+def _totals(many: Iterable[Measures]) -> dict[str, int]:
+    tally = series_tally(many)
+    return {"calls": tally.calls, "errors": tally.errors, "bytes": tally.sent}
 
 
 def _check_group(group: str, scope: ReportScope, viewer: Viewer, settings: Settings) -> None:
@@ -133,19 +147,35 @@ def _allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
     return (*names, ORG) if viewer.is_operator else tuple(names)
 
 
-def _rows(source: ScopedReader, group: str, series: Deferred[Series]) -> Deferred[dict[str, Tally]]:
-    key, dimensions = source.scope.key, source.context.settings.dimensions
-    if group == STATUS:
-        return series.map(lambda found: status_tallies(by_status(found.values())))
-    if group == KEY and key is not None:
-        return series.map(lambda found: _alone(key, found))
-    if group == ORG and source.scope.org != OPERATOR:
-        return series.map(lambda found: _alone(source.scope.org, found))
-    if group == METHOD and METHOD not in dimensions:
-        return source.members(ENDPOINT).map(_by_method)
-    if group in dimensions:
-        return source.tagged(group, series).map(_tallies)
-    return (source.endpoints() if group == ENDPOINT else source.members(group)).map(_tallies)
+class _Rows(NamedTuple):
+    """Reads the values of a dimension."""
+
+    source: ScopedReader
+    window: Window
+    parts: Parts
+
+    def of(self, group: str, series: Deferred[Series]) -> Deferred[dict[str, Tally]] | None:
+        """A tally for each value; None where they are not kept for this window."""
+        scope, dimensions = self.source.scope, self.source.context.settings.dimensions
+        if group == STATUS:
+            return series.map(lambda found: status_tallies(by_status(found.values())))
+        if group == KEY and scope.key is not None:
+            key = scope.key
+            return series.map(lambda found: _alone(key, found))
+        if group == ORG and scope.org != OPERATOR:
+            return series.map(lambda found: _alone(scope.org, found))
+        found = self._members(group, series)
+        if found is None:
+            self.parts.offers(scope.board_kind, "buckets", "other")
+            return None
+        return found.map(_by_method if group == METHOD and METHOD not in dimensions else _tallies)
+
+    def _members(self, group: str, series: Deferred[Series]) -> Deferred[Members] | None:
+        if group in self.source.context.settings.dimensions:
+            return breakdown.tagged(self.source, self.parts, group, series)
+        if group == ENDPOINT:
+            return breakdown.endpoints(self.source, self.window, self.parts)
+        return breakdown.members(self.source, self.window, self.parts, ENDPOINT if group == METHOD else group)
 
 
 def _alone(name: str, series: Series) -> dict[str, Tally]:
@@ -176,7 +206,8 @@ def _other(hidden: Sequence[Tally], has_latency: bool) -> OtherGroups:
 
 
 def _table(report: ByGroup) -> Table:
-    rows = ((row.bucket, row.calls, row.errors, row.avg_ms) for row in report.buckets)
+    buckets = present(report.buckets, "buckets", report.unavailable)
+    rows = ((row.bucket, row.calls, row.errors, row.avg_ms) for row in buckets)
     return ["bucket", "calls", "errors", "avg_ms"], rows
 
 
@@ -202,6 +233,7 @@ VIEW = View(
   "window": {
     "start": "2026-11-19T13:30:00Z", "end": "2026-11-20T13:45:20Z", "label": "24h", "timezone": "UTC", "resolution": "30m"
   },
-  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z"
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "unavailable": {}
 }""",
 )

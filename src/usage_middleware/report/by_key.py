@@ -8,10 +8,8 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 
 from usage_middleware.errors import QueryError
-from usage_middleware.options import Settings
-from usage_middleware.periods import rfc3339
+from usage_middleware.report import breakdown
 from usage_middleware.report.context import (
-    Members,
     ReportContext,
     ReportScope,
     ScopedReader,
@@ -20,13 +18,16 @@ from usage_middleware.report.context import (
     missing_org,
     report_scope,
 )
-from usage_middleware.report.metrics import Tally, board_tally, by_label, series_tally, tally_sum
+from usage_middleware.report.key_rows import KeyRow, KeyUsage, key_usages
+from usage_middleware.report.metrics import Measures, Tally, board_tally, series_tally, tally_sum
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, Period, SortOrder, described
+from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
 from usage_middleware.report.view import Table, View
-from usage_middleware.report.window import CAP, Window, WindowReport, WindowRequest, resolve
+from usage_middleware.report.window import CAP, Window, WindowReport
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.members import OPERATOR, is_reserved, key_member
+from usage_middleware.store.read_batch import Deferred
 from usage_middleware.store.schema import CALLS
 
 #: How many keys are listed where nobody asked for a page.
@@ -45,29 +46,6 @@ class ByKeyParameters(Parameters, frozen=True, kw_only=True):
     sort_order: SortOrder = "desc"
     limit: Annotated[int | None, LIMIT] = None
     offset: Offset = 0
-
-
-class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """One API key.
-
-    Attributes:
-        name: as in the key directory; None of a key that it does not know.
-        environment: `live`, `test`, or whatever the directory says; None as above.
-        request_count: calls in the window.
-        endpoint_distribution: endpoint -> calls, the busiest first.
-        error_count: calls with a 4xx or 5xx status.
-        last_activity: the last call ever, RFC 3339; None if there was none.
-        revoked_at: when the key was revoked, RFC 3339; None of an active one.
-    """
-
-    key_id: str
-    name: str | None
-    environment: str | None
-    request_count: int
-    endpoint_distribution: dict[str, int]
-    error_count: int
-    last_activity: str | None
-    revoked_at: str | None
 
 
 class KeyTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,28 +71,22 @@ class ByKey(msgspec.Struct, frozen=True, kw_only=True):
             used in the window.
         total_keys: active keys, whatever is listed.
         pagination: None where no page was asked for.
+        unavailable: the fields that are None because they are not kept for this window, and why.
+        previous: the window before, if it was asked for.
     """
 
-    keys: list[KeyUsage]
+    keys: list[KeyUsage] | None
     total_keys: int
     totals: KeyTotals
-    other: OtherKeys
+    other: OtherKeys | None
     pagination: Pagination | None
     org_id: str | None
     window: WindowReport
     dropped_calls: int | None
     complete_through: str | None
     generated_at: str
-
-
-class _KeyRow(NamedTuple):
-    key: str
-    info: KeyInfo | None
-    tally: Tally
-
-    @property
-    def name(self) -> str:
-        return self.key if self.info is None else self.info.name
+    unavailable: dict[str, Unavailable]
+    previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
@@ -122,38 +94,73 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
     scope = report_scope(context.viewer, params.org)
     if scope.org == OPERATOR:
         raise missing_org()
-    request = WindowRequest(params.period, params.start, params.end)
-    window = resolve(request, context.now, context.settings, ("key_board", "key", "board", "series"), CAP)
-    series, used = _read(context, scope, window)
+    window = asked_window(context, scope, params, params.period, CAP)
+    parts = Parts(window, context.settings)
+    source = ScopedReader(context, scope, window.slots(context.settings.layers))
+    series = source.series()
+    used = _used(source, window, parts, series)
+    source.read()
     known = _known(context.directory, scope)
-    seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
-    everything = [_KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
-    rows = _sorted((row for row in everything if _is_listed(row, params)), params, seen)
-    shown, pagination = _page(context, scope, params, rows)
-    total = series_tally(series.values())
+    listed = _Listing(source, parts, params, known).of(None if used is None else used.value)
     return ByKey(
-        keys=_usages(context, scope, window, shown),
+        keys=listed.keys,
         total_keys=sum(1 for info in known.values() if info.revoked_at is None),
-        totals=KeyTotals(request_count=total.calls, error_count=total.errors),
-        other=_other(everything, shown),
-        pagination=pagination,
+        totals=KeyTotals(**_totals(series.value.values())),
+        other=listed.other,
+        pagination=listed.pagination,
         org_id=scope.shown_org,
         window=window.report(),
-        dropped_calls=dropped_calls(scope, series),
+        dropped_calls=dropped_calls(scope, series.value),
         complete_through=context.complete_through(),
         generated_at=context.generated_at,
+        previous=compared(source, params, window, parts, series.value.values, _totals),
+        unavailable=parts.unavailable,
     )
 
 
-def _read(context: ReportContext, scope: ReportScope, window: Window) -> tuple[Series, dict[str, Tally]]:
-    source = ScopedReader(context, scope, window.slots(context.settings.layers))
-    series = source.series()
-    members = source.members("key", MEASURES) if scope.key is None else None
-    source.read()
-    if members is not None:
-        return series.value, {name: board_tally(found) for name, found in members.value.items()}
-    assert scope.key is not None
-    return series.value, {scope.key: series_tally(series.value.values())} if series.value else {}
+def _totals(many: Iterable[Measures]) -> dict[str, int]:
+    tally = series_tally(many)
+    return {"request_count": tally.calls, "error_count": tally.errors}
+
+
+def _used(source: ScopedReader, window: Window, parts: Parts, series: Deferred[Series]) -> Deferred[dict[str, Tally]] | None:
+    """What each key did; None where that is not kept for this window."""
+    key = source.scope.key
+    if key is not None:
+        return series.map(lambda found: {key: series_tally(found.values())} if found else {})
+    members = breakdown.members(source, window, parts, "key", MEASURES)
+    if members is None:
+        parts.offers("board", "keys", "other")
+        return None
+    return members.map(lambda found: {name: board_tally(measures) for name, measures in found.items()})
+
+
+class _Listed(NamedTuple):
+    """The keys that are shown, and the rest."""
+
+    keys: list[KeyUsage] | None = None
+    other: OtherKeys | None = None
+    pagination: Pagination | None = None
+
+
+class _Listing(NamedTuple):
+    """Chooses and orders the keys that were asked for."""
+
+    source: ScopedReader
+    parts: Parts
+    params: ByKeyParameters
+    known: Mapping[str, KeyInfo]
+
+    def of(self, used: Mapping[str, Tally] | None) -> _Listed:
+        """The keys that were used and those of the directory."""
+        if used is None:
+            return _Listed()
+        context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
+        seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
+        everything = [KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
+        rows = _sorted((row for row in everything if _is_listed(row, params)), params, seen)
+        listed, pagination = _page(context, scope, params, rows)
+        return _Listed(key_usages(self.source, self.parts, listed), _other(everything, listed), pagination)
 
 
 def _known(directory: Directory, scope: ReportScope) -> dict[str, KeyInfo]:
@@ -170,7 +177,7 @@ def _last_activity(context: ReportContext, scope: ReportScope, keys: Iterable[st
     return seen.value
 
 
-def _is_listed(row: _KeyRow, params: ByKeyParameters) -> bool:
+def _is_listed(row: KeyRow, params: ByKeyParameters) -> bool:
     if row.info is None:
         return params.environment is None
     if row.info.revoked_at is not None and not params.include_revoked:
@@ -178,7 +185,7 @@ def _is_listed(row: _KeyRow, params: ByKeyParameters) -> bool:
     return params.environment in (None, row.info.environment)
 
 
-def _sorted(rows: Iterable[_KeyRow], params: ByKeyParameters, seen: Mapping[str, int]) -> list[_KeyRow]:
+def _sorted(rows: Iterable[KeyRow], params: ByKeyParameters, seen: Mapping[str, int]) -> list[KeyRow]:
     by_name = sorted(rows, key=lambda row: (row.name, row.key))
     falling = params.sort_order == "desc"
     if params.sort_by == "name":
@@ -186,15 +193,15 @@ def _sorted(rows: Iterable[_KeyRow], params: ByKeyParameters, seen: Mapping[str,
     return sorted(by_name, key=lambda row: _number(row, params.sort_by, seen), reverse=falling)
 
 
-def _number(row: _KeyRow, sort_by: str, seen: Mapping[str, int]) -> int:
+def _number(row: KeyRow, sort_by: str, seen: Mapping[str, int]) -> int:
     if sort_by == "last_activity":
         return seen.get(row.key, 0)
     return row.tally.errors if sort_by == "error_count" else row.tally.calls
 
 
 def _page(
-    context: ReportContext, scope: ReportScope, params: ByKeyParameters, rows: Sequence[_KeyRow]
-) -> tuple[Sequence[_KeyRow], Pagination | None]:
+    context: ReportContext, scope: ReportScope, params: ByKeyParameters, rows: Sequence[KeyRow]
+) -> tuple[Sequence[KeyRow], Pagination | None]:
     if params.limit is None:
         # Reserved rows are not keys: a dimension that has reached its cap is still listed, with what is beyond it.
         keys = sum(not is_reserved("key", row.key) for row in rows)
@@ -202,45 +209,13 @@ def _page(
             raise QueryError("window_too_wide", f"There are {keys} keys: ask for pages with limit= and offset=.", "limit")
         return rows[params.offset :], None
     pages = Pages(context, scope, "by-key", params, params.limit, params.offset)
-    ordered = pages.order({row.key: row for row in rows}, lambda key: _KeyRow(key, None, Tally()))
+    ordered = pages.order({row.key: row for row in rows}, lambda key: KeyRow(key, None, Tally()))
     return pages.cut(ordered), pages.pagination(len(ordered))
 
 
-def _usages(context: ReportContext, scope: ReportScope, window: Window, rows: Sequence[_KeyRow]) -> list[KeyUsage]:
-    batch = context.batch(scope.org)
-    slots = window.slots(context.settings.layers)
-    boards = {row.key: batch.key_board(slots, row.key) for row in rows if row.tally.calls}
-    seen = batch.seen_of("key", [row.key for row in rows])
-    batch.read()
-    distributions = {
-        key: _distribution(board.value.members.get("endpoint", {}), context.settings) for key, board in boards.items()
-    }
-    return [_usage(row, distributions.get(row.key, {}), seen.value.get(row.key)) for row in rows]
-
-
-def _distribution(members: Members, settings: Settings) -> dict[str, int]:
-    """Label -> calls, the busiest first."""
-    calls = ((label, measures.get(CALLS, 0)) for label, measures in by_label(members, settings).items())
-    return dict(sorted(calls, key=lambda row: (-row[1], row[0])))
-
-
-def _usage(row: _KeyRow, distribution: dict[str, int], last_ms: int | None) -> KeyUsage:
-    revoked_at = None if row.info is None else row.info.revoked_at
-    return KeyUsage(
-        key_id=row.key,
-        name=None if row.info is None else row.info.name,
-        environment=None if row.info is None else row.info.environment,
-        request_count=row.tally.calls,
-        endpoint_distribution=distribution,
-        error_count=row.tally.errors,
-        last_activity=None if last_ms is None else rfc3339(last_ms / 1000),
-        revoked_at=None if revoked_at is None else rfc3339(revoked_at),
-    )
-
-
-def _other(everything: Sequence[_KeyRow], shown: Sequence[_KeyRow]) -> OtherKeys:
-    keys = {row.key for row in shown}
-    hidden = [row.tally for row in everything if row.key not in keys]
+def _other(everything: Sequence[KeyRow], listed: Sequence[KeyRow]) -> OtherKeys:
+    shown = {row.key for row in listed}
+    hidden = [row.tally for row in everything if row.key not in shown]
     rest = tally_sum(hidden)
     return OtherKeys(request_count=rest.calls, error_count=rest.errors, keys=len(hidden))
 
@@ -248,7 +223,7 @@ def _other(everything: Sequence[_KeyRow], shown: Sequence[_KeyRow]) -> OtherKeys
 def _table(report: ByKey) -> Table:
     """The keys, without their endpoint distributions."""
     header = ["key_id", "name", "environment", "request_count", "error_count", "last_activity"]
-    return header, (tuple(getattr(row, name) for name in header) for row in report.keys)
+    return header, (tuple(getattr(row, name) for name in header) for row in present(report.keys, "keys", report.unavailable))
 
 
 VIEW = View(
@@ -275,6 +250,7 @@ VIEW = View(
   "window": {
     "start": "2026-10-21T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "30d", "timezone": "UTC", "resolution": "1d"
   },
-  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z"
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "unavailable": {}
 }""",
 )

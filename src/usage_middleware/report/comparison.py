@@ -10,8 +10,8 @@ import msgspec
 from usage_middleware.options import CounterKind
 from usage_middleware.periods import DAY, HOUR, Resolution, Slot, rfc3339
 from usage_middleware.report.context import Members, ReportContext, Series
+from usage_middleware.report.kept import oldest_kept
 from usage_middleware.report.metrics import statuses, summed
-from usage_middleware.report.window import oldest_kept
 from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.read_batch import Deferred, ReadBatch
 from usage_middleware.store.replies import KeyBoard

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from usage_middleware.errors import QueryError
 from usage_middleware.options import DEFAULT_ORG, CounterKind, Settings
 from usage_middleware.periods import Slot, rfc3339
-from usage_middleware.report.metrics import by_label, with_rest
+from usage_middleware.report.metrics import with_rest
 from usage_middleware.report.viewer import Names, Viewer
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
@@ -30,7 +30,7 @@ VisibleEndpoints: TypeAlias = Callable[[Viewer, list[str]], Iterable[str]]
 PageOrder: TypeAlias = Callable[[str, object, list[str]], list[str]]
 
 
-#: The key of a key viewer that asks for another's: no call has it, since members are never empty.
+#: The key of a viewer that asks for another's, or for one without a name: no call has it, since members are never empty.
 NO_KEY = ""
 
 
@@ -79,8 +79,8 @@ def report_scope(viewer: Viewer, org: str | None, key_id: str | None = None, *, 
     if org is not None and viewer.org not in (member_from_request(org), org_member(org)):
         raise QueryError("not_found", "There is no such organisation.", "org")
     if viewer.key_id is None:
-        return ReportScope(viewer.org, None if key_id is None else member_from_request(key_id), Names(viewer.names.org))
-    is_own = key_id is None or viewer.key_id in (member_from_request(key_id), key_member(key_id))
+        return ReportScope(viewer.org, _asked_key(key_id), Names(viewer.names.org))
+    is_own = key_id is None or (key_id and viewer.key_id in (member_from_request(key_id), key_member(key_id)))
     return ReportScope(viewer.org, viewer.key_id if is_own else NO_KEY, viewer.names)
 
 
@@ -94,7 +94,12 @@ def _operator_scope(org: str | None, key_id: str | None, together: bool) -> Repo
             raise missing_org()
         return ReportScope(OPERATOR)
     named = member_from_request(org) if org else DEFAULT_ORG
-    return ReportScope(org_member(org) if named == OPERATOR else named, None if key_id is None else member_from_request(key_id))
+    return ReportScope(org_member(org) if named == OPERATOR else named, _asked_key(key_id))
+
+
+def _asked_key(key_id: str | None) -> str | None:
+    """The key that is asked for: an empty name is nobody's, and never opens all keys."""
+    return member_from_request(key_id) if key_id else key_id
 
 
 def missing_org(why: str = "This view is about the keys of one organisation: say which with org=.") -> QueryError:
@@ -109,7 +114,8 @@ class ReportContext:
     Attributes:
         reader: the counters in Redis.
         directory: who the API keys belong to, for names and for keys without calls.
-        now: seconds since the epoch; calls of the running second count.
+        now: seconds since the epoch, rounded up: calls of the running second count.
+        moment: now in milliseconds, as answers echo it.
         visible_endpoints: None shows every viewer all unused endpoints.
         page_order: None: every page is of the list as it is now.
     """
@@ -118,6 +124,7 @@ class ReportContext:
     directory: Directory
     viewer: Viewer
     now: int
+    moment: float
     visible_endpoints: VisibleEndpoints | None = None
     page_order: PageOrder | None = None
 
@@ -129,7 +136,7 @@ class ReportContext:
     @property
     def generated_at(self) -> str:
         """When the report is built, RFC 3339."""
-        return rfc3339(self.now)
+        return rfc3339(self.moment)
 
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
@@ -170,12 +177,14 @@ class ReportSource:
         self._visible_endpoints = visible_endpoints
 
     def context(self, viewer: Viewer, *, now: int | None = None, page_order: PageOrder | None = None) -> ReportContext:
-        """The context of one report. `now` None: by the clock, rounded up."""
+        """The context of one report. `now` None: by the clock."""
+        moment = math.floor(self.clock() * 1000) / 1000 if now is None else float(now)
         return ReportContext(
             reader=self._reader,
             directory=self._directory,
             viewer=viewer,
-            now=math.ceil(self.clock()) if now is None else now,
+            now=math.ceil(moment),
+            moment=moment,
             visible_endpoints=self._visible_endpoints,
             page_order=page_order,
         )
@@ -194,6 +203,11 @@ class ScopedReader:
         """The batch of all its reads."""
         return self.context.batch(self.scope.org)
 
+    @property
+    def until(self) -> int:
+        """Where the last slot ends: after now, where the window ends now. 0 without slots."""
+        return self.slots[-1].end if self.slots else 0
+
     def series(self, slots: Sequence[Slot] | None = None) -> Deferred[Series]:
         """The measures of each slot; `slots` where finer ones are needed than for breakdowns."""
         wanted = self.slots if slots is None else slots
@@ -205,9 +219,9 @@ class ScopedReader:
             return self.batch.board(self.slots, dimension, measures)
         return self._key_board.map(lambda board: board.members.get(dimension, {}))
 
-    def endpoints(self) -> Deferred[Members]:
-        """The measures of each endpoint, under the labels that reports use."""
-        return self.members("endpoint").map(lambda members: by_label(members, self.context.settings))
+    def each_series(self, dimension: str, names: Iterable[str]) -> Deferred[dict[str, Series]]:
+        """The measures of each slot, of each of these members."""
+        return self.batch.all_of({name: self.batch.series(self.slots, (dimension, name)) for name in names})
 
     def tagged(self, dimension: str, series: Deferred[Series]) -> Deferred[Members]:
         """The measures of each member of a declared dimension; calls from before it was declared are `(none)`."""

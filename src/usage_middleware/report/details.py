@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from usage_middleware.errors import QueryError
-from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import zone
+from usage_middleware.report import breakdown
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, Series, dropped_calls, report_scope
-from usage_middleware.report.details_endpoints import EndpointBreakdown, EndpointDetails, EndpointRow, SortBy, endpoint_table
-from usage_middleware.report.metrics import LatencyReport, Tally, by_class, by_status, is_error, latency_report, series_tally
+from usage_middleware.report.details_endpoints import (
+    EndpointBreakdown,
+    EndpointDetails,
+    EndpointRow,
+    SortBy,
+    check_sort,
+    endpoint_table,
+)
+from usage_middleware.report.metrics import (
+    LatencyReport,
+    Measures,
+    Tally,
+    by_class,
+    by_status,
+    is_error,
+    latency_report,
+    percentiles_of,
+    series_tally,
+)
 from usage_middleware.report.paging import Pages, Pagination
-from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, SortOrder, Timezone, described, period
-from usage_middleware.report.timeline import Granularity, GranularityChooser, Timeline, timeline
+from usage_middleware.report.parameters import LIMIT, SORT_BY, KeyId, Offset, Parameters, SortOrder, described, period
+from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
+from usage_middleware.report.timeline import Granularity, GranularityChooser, Timeline, first_day, timeline
 from usage_middleware.report.view import Table, View
-from usage_middleware.report.window import ALL, PRESETS, Window, WindowReport, WindowRequest, resolve
+from usage_middleware.report.window import Window, WindowReport
 
 
 class DetailsParameters(Parameters, frozen=True, kw_only=True):
     """What the details view may be asked."""
 
-    key_id: Annotated[str | None, described("Only this API key.", "key_7")] = None
-    timeframe: Annotated[Literal["1h", "24h", "7d", "30d", "90d", "1y", "all"], period("invalid_timeframe")] = "24h"
+    key_id: KeyId = None
+    timeframe: Annotated[
+        Literal["1h", "24h", "7d", "30d", "90d", "1y", "all", "month_to_date", "last_month"], period("invalid_timeframe")
+    ] = "24h"
     granularity: Annotated[
         Granularity | None,
         described(
@@ -40,7 +59,6 @@ class DetailsParameters(Parameters, frozen=True, kw_only=True):
     sort_order: SortOrder = "desc"
     limit: Annotated[int, LIMIT] = 100
     offset: Offset = 0
-    timezone: Timezone = "UTC"
 
 
 class DetailsTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +72,7 @@ class DetailsTotals(msgspec.Struct, frozen=True, kw_only=True):
     error_rate: float
     bytes: int
     latency_ms: LatencyReport | None
-    granularity: Granularity
+    granularity: Granularity | None
     dropped_calls: int | None
     complete_through: str | None
 
@@ -94,11 +112,16 @@ class Errors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Details(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about one key or all. A part that was not asked for, or is not kept for this window, is None."""
+    """Everything about one key or all. A part that was not asked for is None.
+
+    Attributes:
+        unavailable: what else is None, because it is not kept for this window, and why.
+        previous: the window before, if it was asked for.
+    """
 
     success: bool
     usage: DetailsTotals
-    time_series: list[Point]
+    time_series: list[Point] | None
     endpoints: list[EndpointDetails] | None
     errors: Errors | None
     rate_limits: None
@@ -106,72 +129,70 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     recommendations: list[str]
     pagination: Pagination
     timestamp: str
+    unavailable: dict[str, Unavailable]
+    previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Coverage(NamedTuple):
-    """What is read: over which window, in which buckets, and whether breakdowns are kept for it."""
+    """What is read: over which window, in which buckets (None: none are kept), and which parts are kept for it."""
 
     scope: ReportScope
     window: Window
-    line: Timeline
-    granularity: Granularity
-    has_breakdowns: bool
+    line: Timeline | None
+    granularity: Granularity | None
+    parts: Parts
 
 
 def build(context: ReportContext, params: DetailsParameters) -> Details:
     """Answer a details question."""
     scope = report_scope(context.viewer, params.org, params.key_id, together=context.settings.operator_tree)
-    coverage = _coverage(scope, params, context.now, context.settings)
-    window, has_breakdowns = coverage.window, coverage.has_breakdowns
+    check_sort(params.sort_by, scope)
+    coverage = _coverage(context, scope, params)
+    window, line, parts = coverage.window, coverage.line, coverage.parts
     source = ScopedReader(context, scope, window.slots(context.settings.layers))
-    until = source.slots[-1].end if source.slots else window.start
-    series = source.series(coverage.line.slots(context.settings, until))
-    members = source.members("endpoint") if has_breakdowns and params.include_endpoints else None
-    latency = source.latency() if has_breakdowns and params.include_latency else None
+    series = source.series(None if line is None else line.slots(context.settings, source.until))
+    wants = params.include_endpoints
+    members = breakdown.stored_endpoints(source, window, parts, "endpoints") if wants else None
+    has_bins = params.include_latency and parts.offers(scope.board_kind, *percentiles_of("usage.latency_ms"))
+    latency = source.latency() if has_bins else None
     source.read()
-    breakdown = EndpointBreakdown(context, scope, window, params.include_latency)
+    listed = EndpointBreakdown(context, scope, window, parts, params.include_latency)
     pages = Pages(context, scope, "details", params, params.limit, params.offset)
-    found = {} if members is None else breakdown.ranked(members.value, params.sort_by, params.sort_order)
+    found = {} if members is None else listed.ranked(members.value, params.sort_by, params.sort_order)
     rows = pages.order(found, lambda label: EndpointRow(label, Tally(), ()))
     return Details(
         success=True,
-        usage=_totals(context, coverage, params, series.value, {} if latency is None else latency.value),
-        time_series=_points(coverage.line, series.value, with_latency=params.include_latency),
-        endpoints=None if members is None else breakdown.reports(pages.cut(rows)),
+        usage=_usage(context, coverage, params, series.value, {} if latency is None else latency.value),
+        time_series=None if line is None else _points(line, series.value, with_latency=params.include_latency),
+        endpoints=None if members is None else listed.reports(pages.cut(rows)),
         errors=_errors(series.value) if params.include_errors else None,
         rate_limits=None,
         alerts=[],
         recommendations=[],
         pagination=pages.pagination(len(rows)),
         timestamp=context.generated_at,
+        previous=compared(source, params, window, parts, series.value.values, _totals),
+        unavailable=parts.unavailable,
     )
 
 
-def _coverage(scope: ReportScope, params: DetailsParameters, now: int, settings: Settings) -> _Coverage:
-    tz = zone(params.timezone)
-    request = WindowRequest(params.timeframe, params.start, params.end, params.timezone)
-    wants_boards = params.include_endpoints or params.include_latency
-    window = _kept_window(request, now, settings, (scope.series_kind, scope.board_kind)) if wants_boards else None
-    everything = resolve(request, now, settings, (scope.series_kind,))
-    # `all` must not be shorter than `1y`: without boards for a year there is no breakdown.
-    if window is not None and request.preset == ALL and window.start > max(everything.start, now - PRESETS["1y"]):
-        window = None
-    has_breakdowns = window is not None
-    window = window or everything
-    size = GranularityChooser(window, tz, settings, scope.series_kind).choose(params.granularity)
-    return _Coverage(scope, window, timeline(window, size, tz), size, has_breakdowns)
+def _coverage(context: ReportContext, scope: ReportScope, params: DetailsParameters) -> _Coverage:
+    settings, tz = context.settings, zone(params.timezone)
+    window = asked_window(context, scope, params, params.timeframe)
+    parts = Parts(window, settings)
+    chooser = GranularityChooser(window, tz, settings, scope.series_kind)
+    size = chooser.kept(None) if params.granularity is None else chooser.choose(params.granularity)
+    if size is None:
+        parts.lack(first_day(window.now, settings, scope.series_kind), "time_series")
+    return _Coverage(scope, window, None if size is None else timeline(window, size, tz), size, parts)
 
 
-def _kept_window(request: WindowRequest, now: int, settings: Settings, kinds: Sequence[CounterKind]) -> Window | None:
-    try:
-        return resolve(request, now, settings, kinds)
-    except QueryError as refused:
-        if refused.code == "not_retained":
-            return None
-        raise
+def _totals(many: Iterable[Measures]) -> dict[str, int]:
+    tally = series_tally(many)
+    return {"requests": tally.calls, "successful": tally.successful, "errors": tally.errors, "bytes": tally.sent}
 
 
-def _totals(
+def _usage(
     context: ReportContext, coverage: _Coverage, params: DetailsParameters, series: Series, bins: Mapping[int, int]
 ) -> DetailsTotals:
     total = series_tally(series.values())
@@ -218,7 +239,12 @@ def _errors(series: Series) -> Errors:
 
 def _series_table(report: Details) -> Table:
     header = ["timestamp", "requests", "successful", "errors", "bytes", "avg_latency_ms"]
-    return header, (msgspec.structs.astuple(point) for point in report.time_series)
+    points = present(report.time_series, "time_series", report.unavailable)
+    return header, (msgspec.structs.astuple(point) for point in points)
+
+
+def _endpoint_table(report: Details) -> Table:
+    return endpoint_table(present(report.endpoints, "endpoints", report.unavailable))
 
 
 VIEW = View(
@@ -228,7 +254,7 @@ VIEW = View(
     asks=DetailsParameters,
     report=Details,
     build=build,
-    tables={"series": _series_table, "endpoints": lambda report: endpoint_table(report.endpoints or ())},
+    tables={"series": _series_table, "endpoints": _endpoint_table},
     more_codes=("unsupported_timezone", "window_too_wide"),
     error_fields={"success": False},
     example="""{
@@ -260,6 +286,7 @@ VIEW = View(
   },
   "rate_limits": null, "alerts": [], "recommendations": [],
   "pagination": {"total": 1, "limit": 100, "offset": 0, "has_more": false},
-  "timestamp": "2026-11-20T13:45:20Z"
+  "timestamp": "2026-11-20T13:45:20Z",
+  "unavailable": {}
 }""",
 )

@@ -7,9 +7,20 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from usage_middleware.errors import QueryError
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.context import Members, ReportContext, ReportScope
-from usage_middleware.report.metrics import LatencyReport, Tally, board_tally, latency_report, summed, under_label
+from usage_middleware.report.metrics import (
+    LatencyReport,
+    Tally,
+    board_tally,
+    latency_report,
+    percentiles_of,
+    summed,
+    under_label,
+)
+from usage_middleware.report.parameters import INVALID
+from usage_middleware.report.parts import Parts
 from usage_middleware.report.view import Table
 from usage_middleware.report.window import Window
 from usage_middleware.store.replies import latest
@@ -43,6 +54,7 @@ class EndpointBreakdown(NamedTuple):
     context: ReportContext
     scope: ReportScope
     window: Window
+    parts: Parts
     with_latency: bool
 
     def ranked(self, members: Members, sort_by: SortBy, sort_order: str) -> dict[str, EndpointRow]:
@@ -83,8 +95,10 @@ class EndpointBreakdown(NamedTuple):
         batch = self.context.batch(self.scope.org)
         ever = batch.seen_of("endpoint", endpoints)
         batch.read()
-        if self.window.end >= self.window.now:
+        if self.window.ends_now:
             return ever.value
+        if not self.parts.offers("endpoint", "endpoints.last_requested_at"):
+            return {}
         return {**ever.value, **self._last_within(name for name, ms in ever.value.items() if ms >= self.window.end * 1000)}
 
     def _last_within(self, endpoints: Iterable[str]) -> dict[str, int]:
@@ -95,13 +109,24 @@ class EndpointBreakdown(NamedTuple):
         return {name: latest(found.value.values()) for name, found in series.items()}
 
     def _histograms(self, rows: Sequence[EndpointRow]) -> dict[str, dict[int, int]]:
-        if self.scope.key is not None:
+        if self.scope.key is not None or not self.parts.offers("board", *percentiles_of("endpoints.latency_ms")):
             return {}
         batch = self.context.batch(self.scope.org)
         slots = self.window.slots(self.context.settings.layers)
         reads = {row.label: [batch.latency(slots, endpoint) for endpoint in row.endpoints] for row in rows}
         batch.read()
         return {label: summed(read.value for read in many) for label, many in reads.items()}
+
+
+def check_sort(sort_by: SortBy, scope: ReportScope) -> None:
+    """Refuse an order that is not kept.
+
+    Raises:
+        QueryError: `invalid_parameter`.
+    """
+    if sort_by == "timestamp" and scope.key is not None:
+        message = "The last request of one key's endpoints is not kept: sort_by must be one of requests, errors, latency"
+        raise QueryError(INVALID, message, "sort_by")
 
 
 def _rank(tally: Tally, sort_by: SortBy) -> float:

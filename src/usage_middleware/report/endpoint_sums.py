@@ -7,15 +7,15 @@ half-hours a day instead of 48. Greatest values can't be subtracted, so `last_ms
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from usage_middleware.options import Settings
+from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import Slot
 from usage_middleware.report.context import ReportContext, ReportScope
 from usage_middleware.report.metrics import summed, under_label
-from usage_middleware.report.timeline import Timeline
+from usage_middleware.report.timeline import Timeline, edge_problem
 from usage_middleware.store.replies import latest
 from usage_middleware.store.schema import CALLS, counter_field
 
@@ -27,6 +27,36 @@ class EndpointSums(NamedTuple):
 
     sums: Sequence[Mapping[str, int]]
     last_ms: int
+
+
+class EndpointTotals(NamedTuple):
+    """What all endpoints come to, as `total_requests` and `num_<counter>`; the counters of one key are not kept."""
+
+    scope: ReportScope
+    settings: Settings
+
+    def of(self, many: Iterable[Mapping[str, int]]) -> dict[str, int]:
+        """Of slots of a series, or of buckets."""
+        sums = summed(many)
+        return {
+            "total_requests": sums.get(CALLS, 0),
+            **{f"num_{name}": sums.get(counter_field(name), 0) for name in self._counters},
+        }
+
+    def of_rows(self, rows: Iterable[tuple[int, Mapping[str, int | None]]]) -> dict[str, int]:
+        """Of endpoints that are added up already: their requests and their counters."""
+        listed = list(rows)
+        counted = {f"num_{name}": sum(counts[name] or 0 for _, counts in listed) for name in self._counters}
+        return {"total_requests": sum(requests for requests, _ in listed), **counted}
+
+    @property
+    def _counters(self) -> tuple[str, ...]:
+        return self.settings.counters if self.scope.key is None else ()
+
+
+def all_buckets(usages: Mapping[str, EndpointSums]) -> Iterable[Mapping[str, int]]:
+    """Every bucket of every endpoint."""
+    return (bucket for usage in usages.values() for bucket in usage.sums)
 
 
 def read_endpoints(context: ReportContext, scope: ReportScope, line: Timeline) -> dict[str, EndpointSums]:
@@ -42,10 +72,10 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     batch.read()
     candidates = [name for name, last_ms in seen.value.items() if last_ms >= window.start * 1000]
     measures = [CALLS, *(counter_field(counter) for counter in settings.counters)]
-    sums = PrefixSums(line, settings)
+    sums = PrefixSums(line, settings) if PrefixSums.can(line, settings, ["endpoint"]) else SlotSums(line, settings)
     reads = {name: batch.series(sums.slots, ("endpoint", name), measures) for name in candidates}
     slots = window.slots(settings.layers)
-    in_range = window.end >= window.now
+    in_range = window.ends_now
     # The registry knows the last call ever; of what was called after the range too, the series know the last one in it.
     later = [name for name in candidates if not in_range and seen.value[name] >= window.end * 1000]
     ends = {name: batch.series(slots, ("endpoint", name)) for name in later}
@@ -74,6 +104,18 @@ def _by_label(usages: Mapping[str, EndpointSums], settings: Settings) -> dict[st
     return found
 
 
+class SlotSums:
+    """The slots of each bucket, added up: where edges lie at minutes, or half-hours before them are gone."""
+
+    def __init__(self, line: Timeline, settings: Settings) -> None:
+        self.slots = line.window.slots(settings.layers, line.cuts)
+        self._groups = line.grouped(self.slots)
+
+    def buckets(self, series: Mapping[Slot, Mapping[str, int]]) -> list[Sums]:
+        """The sum of each bucket."""
+        return [summed(series.get(slot, {}) for slot in slots) for slots in self._groups]
+
+
 class PrefixSums:
     """The slots that say what ran up to each edge of a timeline, and how they add up."""
 
@@ -86,6 +128,13 @@ class PrefixSums:
         #: Days of which only the slots after their first edge are read: what lies before is the day less these.
         self._backwards: dict[int, int] = {}
         self.slots = self._days() + self._parts()
+
+    @staticmethod
+    def can(line: Timeline, settings: Settings, kinds: Iterable[CounterKind]) -> bool:
+        """Whether whole days and half-hours are enough, and kept of all kinds from the first edge's midnight on."""
+        window = line.window
+        edges = [max(window.start, line.starts[0]), *line.cuts, window.end]
+        return all(edge_problem(edges, window.now, settings, kind, minutes=False) is None for kind in kinds)
 
     def _days(self) -> list[Slot]:
         end = self._layers.day.ceil(min(self._edges[-1], self._now + 1))

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from usage_middleware.errors import QueryError
-from usage_middleware.options import CounterKind, Settings
+from usage_middleware.options import Settings
 from usage_middleware.periods import midnight, rfc3339, zone
-from usage_middleware.report.context import ReportContext, ReportScope, report_scope
-from usage_middleware.report.endpoint_sums import EndpointSums, read_endpoints
+from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, report_scope
+from usage_middleware.report.endpoint_sums import EndpointSums, EndpointTotals, all_buckets, read_endpoints
+from usage_middleware.report.kept import Kept
 from usage_middleware.report.metrics import label_of, summed
-from usage_middleware.report.parameters import WINDOW, Parameters, Timezone, described
-from usage_middleware.report.timeline import Timeline, check_retained, edge_problem, not_kept, timeline, too_wide, unsupported
-from usage_middleware.report.view import Table, View, WireFields
-from usage_middleware.report.window import ALL, CUSTOM, Window, WindowReport, WindowRequest, resolve
+from usage_middleware.report.named_periods import ALL, Edges
+from usage_middleware.report.parameters import KeyId, Parameters, described
+from usage_middleware.report.parts import Parts, Previous, Unavailable, compared
+from usage_middleware.report.timeline import Timeline, timeline, too_wide
+from usage_middleware.report.view import Table, View, WireFields, fields_of
+from usage_middleware.report.window import CUSTOM, Window, WindowReport, WindowRequest, not_retained, resolution, resolve
 from usage_middleware.store.schema import CALLS, counter_field
 
 MOST_BUCKETS_IN_ALL = 100_000
@@ -28,16 +30,16 @@ class EndpointsParameters(Parameters, frozen=True, kw_only=True):
     """What the endpoints view may be asked. Both dates or neither."""
 
     start_date: Annotated[
-        date | None, described("First day, inclusive in the zone; together with `end_date`.", "2026-03-01", code=WINDOW)
+        date | None, described("First day, inclusive in the zone; together with `end_date`.", "2026-03-01")
     ] = None
     end_date: Annotated[
-        date | None, described("Last day, inclusive in the zone; together with `start_date`.", "2026-03-26", code=WINDOW)
+        date | None, described("Last day, inclusive in the zone; together with `start_date`.", "2026-03-26")
     ] = None
     bucketing_size: Annotated[
         Literal["hour", "day", "week", "month", "quarter", "year"], described("Width of the buckets.", "day")
     ] = "day"
-    timezone: Timezone = "UTC"
     include_unused_endpoints: Annotated[bool, described("List endpoints without a call too.", "true")] = False
+    key_id: KeyId = None
 
 
 class EndpointBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,24 +69,30 @@ class EndpointUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """Every endpoint that was used, by `rank_by` or else by requests descending; unused ones where they were asked for."""
+    """Every endpoint that was used, by `rank_by` or else by requests descending; unused ones where they were asked for.
+
+    Attributes:
+        totals: `total_requests`, and `num_<counter>` but for one key, for which counters are not kept.
+        unavailable: the fields that are None because they are not kept for this window, and why.
+        previous: the window before, if it was asked for.
+    """
 
     results: list[EndpointUsage]
+    totals: dict[str, int]
     window: WindowReport
     org_id: str | None
     complete_through: str | None
     generated_at: str
+    unavailable: dict[str, Unavailable]
+    previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     """Answer an endpoints question."""
     settings = context.settings
-    scope = report_scope(context.viewer, params.org, together=settings.operator_tree)
-    tz = zone(params.timezone)
-    kind: CounterKind = "endpoint" if scope.key is None else "key_board"
-    window, has_buckets = _window(params, context.now, settings, kind, tz)
-    line = timeline(window, params.bucketing_size, tz) if has_buckets else Timeline([window.start], window, tz)
-    _check_edges(line, settings, kind)
+    scope = report_scope(context.viewer, params.org, params.key_id, together=settings.operator_tree)
+    kept = Kept(settings, ("endpoint",) if scope.key is None else ("key_board",), context.now)
+    line, has_buckets = _timeline(context, scope, params, kept)
     usages = read_endpoints(context, scope, line)
     unused = _unused(context, usages) if params.include_unused_endpoints else []
     if has_buckets and (len(usages) + len(unused)) * len(line.starts) > MOST_BUCKETS_IN_ALL:
@@ -93,40 +101,60 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     stamps = line.stamps(with_offset=True) if has_buckets else None
     everything = {**usages, **dict.fromkeys(unused, nothing)}
     rows = [_row(label, usage, stamps, scope, settings) for label, usage in everything.items()]
+    totals = EndpointTotals(scope, settings)
+    parts = Parts(line.window, settings)
     return Endpoints(
         results=sorted(rows, key=lambda row: _rank(row, settings)),
-        window=window.report(),
+        totals=totals.of_rows((row.total_requests, row.counts) for row in rows),
+        window=line.window.report(),
         org_id=scope.shown_org,
         complete_through=context.complete_through(),
         generated_at=context.generated_at,
+        previous=compared(ScopedReader(context, scope, ()), params, line.window, parts, lambda: all_buckets(usages), totals.of),
+        unavailable=parts.unavailable,
     )
 
 
-def _window(params: EndpointsParameters, now: int, settings: Settings, kind: CounterKind, tz: ZoneInfo) -> tuple[Window, bool]:
+def _timeline(context: ReportContext, scope: ReportScope, params: EndpointsParameters, kept: Kept) -> tuple[Timeline, bool]:
+    """The window in buckets, or as a single one where none was asked for; and whether there are buckets.
+
+    Raises:
+        QueryError: the endpoints are not kept for this window, or not in such buckets.
+    """
     if (params.start_date is None) != (params.end_date is None):
         missing = "start_date" if params.start_date is None else "end_date"
         raise QueryError("invalid_window", "Both start_date and end_date must be provided, or neither.", missing)
-    request = WindowRequest(ALL, params.start, params.end, params.timezone)
-    if params.start_date is None or params.end_date is None:
-        return resolve(request, now, settings, (kind,), finest=settings.layers.middle), request.is_custom
-    if request.is_custom:
+    has_dates, has_times = params.start_date is not None, params.start is not None or params.end is not None
+    if has_dates and has_times:
         raise QueryError("invalid_window", "Give start_date and end_date, or start and end, not both.", "start")
+    window = _of_dates(context, params, kept) if has_dates else _of_times(context, scope, params, kept)
+    if not (has_dates or has_times):
+        return Timeline([window.start], window, zone(params.timezone)), False
+    line = timeline(window, params.bucketing_size, zone(params.timezone))
+    line.check([*line.cuts, *(window.edges if has_dates else ())], kept.settings, kept.kinds[0])
+    if has_dates and kept.gap(window.edges) is not None:
+        raise not_retained(window.edges, kept, "start_date")
+    return line, True
+
+
+def _of_dates(context: ReportContext, params: EndpointsParameters, kept: Kept) -> Window:
+    assert params.start_date is not None
+    assert params.end_date is not None
     if params.end_date < params.start_date:
         raise QueryError("invalid_window", "end_date must not be before start_date.", "end_date")
-    start, end = midnight(params.start_date, tz), midnight(params.end_date + timedelta(days=1), tz)
-    check_retained(start, now, settings, kind)
-    layers = settings.layers
-    whole_days = start % layers.day.seconds == end % layers.day.seconds == 0
-    return Window(start, end, CUSTOM, params.timezone, layers.day if whole_days else layers.middle, now), True
+    tz = zone(params.timezone)
+    edges = Edges(midnight(params.start_date, tz), midnight(params.end_date + timedelta(days=1), tz))
+    day = context.settings.layers.day
+    if day.floor(edges.start) < kept.oldest(day):
+        raise not_retained(edges, kept, "start_date")
+    return Window(*edges, CUSTOM, params.timezone, resolution(edges, kept), context.now, context.moment)
 
 
-def _check_edges(line: Timeline, settings: Settings, kind: CounterKind) -> None:
-    window = line.window
-    found = edge_problem([window.start, *line.cuts, window.end], window.now, settings, kind, minutes=False)
-    if found == "unaligned":
-        raise unsupported(line.tz, settings)
-    if found == "expired":
-        raise not_kept(line.tz, window.now, settings, kind)
+def _of_times(context: ReportContext, scope: ReportScope, params: EndpointsParameters, kept: Kept) -> Window:
+    request = WindowRequest(ALL, params.start, params.end, params.timezone, params.align)
+    if params.start is None:
+        return resolve(request, context.moment, context.settings, kept.kinds)
+    return resolve(request, context.moment, context.settings, (scope.series_kind,), needs=kept.kinds)
 
 
 def _unused(context: ReportContext, used: Mapping[str, EndpointSums]) -> list[str]:
@@ -172,7 +200,7 @@ def _rank(row: EndpointUsage, settings: Settings) -> tuple[int, int, str]:
 
 def _wire(report: Endpoints) -> dict[str, Any]:
     """Counters go over the wire as `num_<counter>`, rates under their own names."""
-    return {**msgspec.structs.asdict(report), "results": [_wire_row(row) for row in report.results]}
+    return {**fields_of(report), "results": [_wire_row(row) for row in report.results]}
 
 
 def _wire_row(row: EndpointUsage) -> dict[str, Any]:
@@ -243,10 +271,12 @@ VIEW = View(
       "overall_match_rate": 0.8166666666666667, "resolvable_match_rate": 0.8909090909090909
     }
   ],
+  "totals": {"total_requests": 42, "num_input_records": 1200, "num_resolvable_records": 1100, "num_matches": 980},
   "window": {
     "start": "2026-03-26T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "custom", "timezone": "UTC", "resolution": "1d"
   },
   "org_id": "acme", "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "unavailable": {},
   "request_completed_at": "2026-11-20T13:45:20.123456Z"
 }""",
 )

@@ -13,7 +13,7 @@ import msgspec
 from usage_middleware.latency import GROWTH
 from usage_middleware.options import NONE, Settings
 from usage_middleware.store.members import is_reserved
-from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, status_class
+from usage_middleware.store.schema import BYTES, CALLS, LAST, LATENCY, status_class
 
 logger = logging.getLogger("usage_middleware")
 
@@ -123,12 +123,9 @@ def status_tallies(codes: Mapping[int, int]) -> dict[str, Tally]:
 def board_tally(measures: Measures) -> Tally:
     """The totals of one member of a board. Calls that are not 1xx, 3xx, 4xx or 5xx succeeded."""
     calls = measures.get(CALLS, 0)
-    return Tally(
-        calls=calls,
-        successful=calls - sum(measures.get(family, 0) for family in CLASSES),
-        errors=measures.get("4xx", 0) + measures.get("5xx", 0),
-        latency_us=measures.get(LATENCY, 0),
-    )
+    errors = measures.get("4xx", 0) + measures.get("5xx", 0)
+    others = measures.get("1xx", 0) + measures.get("3xx", 0)
+    return Tally(calls=calls, successful=calls - errors - others, errors=errors, latency_us=measures.get(LATENCY, 0))
 
 
 def board_measures(many: Iterable[Measures]) -> dict[str, int]:
@@ -175,6 +172,11 @@ def by_class(codes: Mapping[int, int]) -> dict[int, int]:
 def latency_report(tally: Tally, bins: Mapping[int, int]) -> LatencyReport:
     """Mean and percentiles, in milliseconds."""
     return LatencyReport(avg=tally.avg_ms, p50=_ms(bins, 50), p90=_ms(bins, 90), p95=_ms(bins, 95), p99=_ms(bins, 99))
+
+
+def percentiles_of(field: str) -> list[str]:
+    """The percentiles of a field that holds a `LatencyReport`."""
+    return [f"{field}.{name}" for name in ("p50", "p90", "p95", "p99")]
 
 
 def _ms(bins: Mapping[int, int], percent: int) -> float | None:

@@ -29,6 +29,7 @@ class Parameter(NamedTuple):
     Attributes:
         default: the value where it is not given; None where there is none.
         minimum: of an integer; inclusive, as `maximum` is. `maximum` holds for query strings alone.
+        unless: the parameter that makes this one mean nothing, whatever it says.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Parameter(NamedTuple):
     minimum: int = 0
     maximum: int = 0
     code: str = INVALID
+    unless: str = ""
 
     def error(self, message: str) -> QueryError:
         """The error that says what is wrong with this parameter."""
@@ -57,15 +59,16 @@ def described(description: str, example: str = "", **more: Any) -> msgspec.Meta:
 
 def period(code: str) -> msgspec.Meta:
     """The named window of a view, with the error code of its own."""
-    return described("Window that ends now. Ignored where `start` or `end` is given.", "7d", code=code)
+    return described("Window that ends now, or at `end`. Ignored where `start` is given.", "7d", code=code, unless="start")
 
 
-Period = Annotated[Literal["24h", "7d", "30d", "90d"], period("invalid_period")]
+Period = Annotated[Literal["24h", "7d", "30d", "90d", "month_to_date", "last_month"], period("invalid_period")]
 SortOrder = Annotated[Literal["desc", "asc"], described("Descending or ascending.", "asc")]
 Offset = Annotated[int, described("How many rows are skipped.", "0", maximum=MAX_OFFSET)]
 Timezone = Annotated[
-    str, described("IANA zone whose calendar places the buckets.", "Europe/Berlin", code="invalid_timezone", kind="zone")
+    str, described("IANA zone whose calendar places days and buckets.", "Europe/Berlin", code="invalid_timezone", kind="zone")
 ]
+KeyId = Annotated[str | None, described("Only this API key.", "key_7")]
 SORT_BY = described("What the list is sorted by.")
 LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
 
@@ -84,6 +87,12 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         described("End of a custom window, exclusive. Default: now.", "2026-11-20T00:00:00Z", code=WINDOW, kind="time"),
     ] = None
+    align: Annotated[
+        Literal["outward", "exact"],
+        described("Whether a custom window may be moved outward a little, or is refused where it is not exact.", "exact"),
+    ] = "outward"
+    compare: Annotated[Literal["previous"] | None, described("Add the totals of the window before.", "previous")] = None
+    timezone: Timezone = "UTC"
 
 
 def parameters_of(struct: type[Parameters]) -> tuple[Parameter, ...]:

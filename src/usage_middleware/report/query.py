@@ -38,7 +38,9 @@ def parse(view: AnyView, query: bytes) -> Query:
     texts = _texts(view, query)
     zone = _zone(view, texts)
     values: dict[str, Any] = {
-        one.name: _READ[one.kind](one, texts[one.name], zone) for one in view.parameters if one.name in texts
+        one.name: _READ[one.kind](one, texts[one.name], zone)
+        for one in view.parameters
+        if one.name in texts and one.unless not in texts
     }
     shape, table = values.pop("format", None), values.pop("table", next(iter(view.tables)))
     return Query(view.asks(**values), shape, table)

@@ -36,8 +36,8 @@ VIEWS: tuple[AnyView, ...] = (
 class Reports(ReportSource):
     """`usage.reader`: asks what the HTTP views ask, and gives their reports as objects.
 
-    Each method takes the parameters of its view by name; `start` and `end` are aware datetimes, dates (midnight in the
-    view's `timezone`, UTC where it has none) or seconds since the epoch. Without a viewer the question is the operator's:
+    Each method takes the parameters of its view by name; `start` and `end` are aware datetimes, dates (midnight in
+    `timezone`) or seconds since the epoch. Without a viewer the question is the operator's:
     say `org=` for one organisation. For instance a month's chargeback, key by key:
 
         report = usage.reader.by_key(org="acme", start=datetime(2026, 10, 1, tzinfo=UTC), end=datetime(2026, 11, 1, tzinfo=UTC))
@@ -101,6 +101,7 @@ def _parameters(asks: type[P], given: Mapping[str, Any]) -> P:
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
         raise QueryError("unknown_parameter", f"There is no parameter {unknown}; there are {', '.join(known)}", unknown)
+    given = {name: value for name, value in given.items() if given.get(known[name].unless) is None}
     for name, value in given.items():
         _check_range(known[name], value)
     tz = str(given.get("timezone", "UTC"))

@@ -20,8 +20,8 @@ from usage_middleware.report.cells import (
 from usage_middleware.report.context import Members, ReportContext, ReportScope, ScopedReader
 from usage_middleware.report.measure import Cell, Measure
 from usage_middleware.report.metrics import by_status, label_of, summed
-from usage_middleware.report.timeline import edge_problem
-from usage_middleware.report.window import Window, oldest_kept
+from usage_middleware.report.parts import Parts
+from usage_middleware.report.window import Window
 from usage_middleware.store.members import method_of
 from usage_middleware.store.schema import CALLS
 
@@ -53,12 +53,7 @@ class WholeWindow:
     @cached_property
     def has_boards(self) -> bool:
         """True where the boards of the organisation have this measure of this window."""
-        settings, window = self.context.settings, self.window
-        oldest = oldest_kept(settings.layers.day, window.now, settings.kept("board", settings.layers.day.rank))
-        edges = window.start, window.end
-        return (
-            bool(self.measure.board) and oldest <= window.start and edge_problem(edges, window.now, settings, "board") is None
-        )
+        return bool(self.measure.board) and Parts(self.window, self.context.settings).has("board")
 
     def source(self) -> ScopedReader:
         """A reader of all that the scope has over the window."""

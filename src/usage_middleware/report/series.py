@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Annotated, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from usage_middleware.options import CounterKind, Settings
-from usage_middleware.periods import zone
-from usage_middleware.report.cells import BucketReads, Cells
+from usage_middleware.report.cells import Cells
 from usage_middleware.report.context import ReportContext, report_scope
-from usage_middleware.report.endpoint_sums import PrefixSums
+from usage_middleware.report.kept import Gap
 from usage_middleware.report.measure import Cell, Measure, Number, measure_names
 from usage_middleware.report.metrics import summed
-from usage_middleware.report.parameters import Parameters, Period, Timezone, described
-from usage_middleware.report.rows import WholeWindow
+from usage_middleware.report.parameters import KeyId, Parameters, Period, described
+from usage_middleware.report.parts import Parts, Unavailable, asked_window, changes, present
 from usage_middleware.report.series_question import TOGETHER, Breakdown, allowed_groups, breakdown
-from usage_middleware.report.timeline import (
-    GRANULARITIES,
-    Granularity,
-    GranularityChooser,
-    Timeline,
-    edge_problem,
-    timeline,
-    too_wide,
-)
+from usage_middleware.report.series_reads import Coverage, Lines, cover, cover_again, falling, read
+from usage_middleware.report.timeline import Granularity, first_day
 from usage_middleware.report.view import Table, View
-from usage_middleware.report.window import Window, WindowReport, WindowRequest, resolve
-from usage_middleware.store.schema import CALLS, DROPPED
+from usage_middleware.report.window import WindowReport, previous
+from usage_middleware.store.schema import CALLS
 
-#: The name of the only row where calls are not told apart.
-EVERYTHING = "(all)"
-#: How many points one answer may have.
-MOST_POINTS = 100_000
+#: A measure's name and its number for a whole window.
+Totals: TypeAlias = Mapping[str, Number | None]
 
 
 class SeriesParameters(Parameters, frozen=True, kw_only=True):
     """What the series view may be asked."""
 
-    key_id: Annotated[str | None, described("Only this API key.", "key_7")] = None
+    key_id: KeyId = None
     endpoint: Annotated[str | None, described("Only this endpoint, as answers call it.", "GET /v1/items")] = None
     measure: Annotated[str, described("What is followed.", "errors", code="unsupported_measure")] = CALLS
     group: Annotated[str, described("By what it is broken down; `none`: not at all.", "endpoint", code="invalid_group")] = (
@@ -52,7 +41,6 @@ class SeriesParameters(Parameters, frozen=True, kw_only=True):
             "Width of the buckets. Default: hour, or the finest kept for the whole window.", "day", code="invalid_granularity"
         ),
     ] = None
-    timezone: Timezone = "UTC"
     limit: Annotated[int, described("How many rows are listed.", "5", minimum=1, maximum=50)] = 5
 
 
@@ -78,56 +66,48 @@ class OtherSeries(msgspec.Struct, frozen=True, kw_only=True):
     points: list[tuple[str, int]]
 
 
+class PreviousSeries(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything in the window before, whatever the group.
+
+    Attributes:
+        change: by how much of itself the total has grown since, 0.25 for a quarter; None where it was 0 or there was none.
+        points: in buckets of the same width, to be laid over those of now, first over first; None where such are not kept.
+    """
+
+    window: WindowReport
+    totals: dict[str, int | float | None]
+    change: dict[str, float | None]
+    points: list[tuple[str, int | float | None]] | None
+
+
 class Series(msgspec.Struct, frozen=True, kw_only=True):
     """A measure over time.
 
     Attributes:
         measure: the measure in force.
         group: the group in force.
-        granularity: the width of the buckets.
+        granularity: the width of the buckets; None where `series` is.
         totals: the measure's number for the whole window, by its name.
-        series: by total descending, then by name; as many as `limit` allows.
+        series: by total descending, then by name; as many as `limit` allows. None where the group is not kept for this window.
         other: the rest; None of averages and percentiles, which don't add up.
         dropped_calls: None of one key and of one endpoint, for which that is not kept.
+        unavailable: the fields that are None because they are not kept for this window, and why.
+        previous: the window before, if it was asked for.
     """
 
     measure: str
     group: str
-    granularity: Granularity
+    granularity: Granularity | None
     totals: dict[str, int | float | None]
-    series: list[OneSeries]
+    series: list[OneSeries] | None
     other: OtherSeries | None
     org_id: str | None
     window: WindowReport
     dropped_calls: int | None
     complete_through: str | None
     generated_at: str
-
-
-class _Lines(NamedTuple):
-    """What was read: the cells of everything and of each listed row, and how many rows are not listed."""
-
-    whole: Cells
-    listed: Mapping[str, Cells]
-    hidden: int
-    dropped: int | None
-
-
-class _Coverage(NamedTuple):
-    """The window, the buckets that it is cut into, and the counters that both are kept in."""
-
-    window: Window
-    line: Timeline
-    granularity: Granularity
-    kinds: Sequence[CounterKind]
-
-    def sums(self, settings: Settings) -> PrefixSums | None:
-        """How buckets of days and more are added up from few slots; None where they can't be."""
-        edges = [self.window.start, *self.line.cuts, self.window.end]
-        is_fine = self.granularity in ("minute", "hour")
-        if is_fine or any(edge_problem(edges, self.window.now, settings, kind, minutes=False) for kind in self.kinds):
-            return None
-        return PrefixSums(self.line, settings)
+    unavailable: dict[str, Unavailable]
+    previous: PreviousSeries | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def build(context: ReportContext, params: SeriesParameters) -> Series:
@@ -135,95 +115,78 @@ def build(context: ReportContext, params: SeriesParameters) -> Series:
     scope = report_scope(context.viewer, params.org, params.key_id, together=context.settings.operator_tree)
     asked = breakdown(context, scope, params.group, params.endpoint)
     measure = asked.measure(params.measure)
-    coverage = _coverage(context, params, asked.kinds(measure))
-    lines = _read(context, asked, measure, coverage, params.limit)
-    stamps = coverage.line.stamps(with_offset=False)
-    listed = [_one(name, cells, measure, stamps) for name, cells in lines.listed.items()]
+    window = asked_window(context, scope, params, params.period, needs=[asked.subject.kind(measure)])
+    parts = Parts(window, context.settings)
+    coverage = cover(window, parts, asked, measure, params.granularity)
+    lines = read(context, asked, measure, coverage, params.limit, rows="series" not in parts.unavailable)
+    totals = {measure.name: measure.value(summed(lines.whole))}
     return Series(
         measure=measure.name,
         group=params.group,
         granularity=coverage.granularity,
-        totals={measure.name: measure.value(summed(lines.whole))},
-        series=sorted(listed, key=lambda row: (*_falling(row.total), row.name)),
-        other=_other(lines, measure, stamps) if measure.adds_up else None,
+        totals=totals,
+        series=_rows(lines, coverage, measure),
+        other=_other(lines, coverage, measure),
         org_id=scope.shown_org,
-        window=coverage.window.report(),
+        window=window.report(),
         dropped_calls=lines.dropped,
         complete_through=context.complete_through(),
         generated_at=context.generated_at,
+        previous=_previous(context, asked, measure, coverage, parts, totals) if params.compare else msgspec.UNSET,
+        unavailable=parts.unavailable,
     )
 
 
-def _coverage(context: ReportContext, params: SeriesParameters, kinds: Collection[CounterKind]) -> _Coverage:
-    settings, tz = context.settings, zone(params.timezone)
-    # What is kept for the shortest time comes first: if it refuses, it names what works for all.
-    ordered = sorted(kinds, key=lambda kind: settings.kept(kind, settings.layers.middle.rank))
-    window = _window(context, params, ordered)
-    sizes = [GranularityChooser(window, tz, settings, kind).choose(params.granularity) for kind in ordered]
-    size = max(sizes, key=GRANULARITIES.index)
-    return _Coverage(window, timeline(window, size, tz), size, ordered)
-
-
-def _window(context: ReportContext, params: SeriesParameters, kinds: Sequence[CounterKind]) -> Window:
-    """The window that counters of all these kinds answer exactly."""
-    request = WindowRequest(params.period, params.start, params.end, params.timezone)
-    return resolve(request, context.now, context.settings, kinds)
-
-
-def _read(context: ReportContext, asked: Breakdown, measure: Measure, coverage: _Coverage, limit: int) -> _Lines:
-    """First which rows are the greatest, then these and everything, together: so that they agree."""
-    whole = WholeWindow(context, asked.scope, coverage.window, measure)
-    rows = None if asked.parts is None else asked.parts.rows(whole)
-    greatest = () if rows is None else _greatest(rows.cells, measure, limit)
-    _check_points(len(greatest) + 2, coverage)
-    until = whole.slots[-1].end if whole.slots else coverage.window.start
-    slots = coverage.line.grouped(coverage.line.slots(context.settings, until))
-    batch = context.batch(asked.scope.org)
-    dropped = batch.series(whole.slots, None, [DROPPED]) if asked.is_everything else None
-    subjects = {} if rows is None else rows.subjects(greatest)
-    reads = BucketReads(batch, slots, measure, coverage.sums(context.settings))
-    everything, *found = reads.read([asked.subject, *subjects.values()])
-    return _Lines(
-        everything,
-        {EVERYTHING: everything} if rows is None else dict(zip(subjects, found, strict=True)),
-        0 if rows is None else len(rows.cells) - len(greatest),
-        None if dropped is None else sum(measures.get(DROPPED, 0) for measures in dropped.value.values()),
-    )
-
-
-def _greatest(cells: Mapping[str, Cell], measure: Measure, limit: int) -> list[str]:
-    return sorted(cells, key=lambda name: (*_falling(measure.value(cells[name])), name))[:limit]
-
-
-def _falling(total: Number | None) -> tuple[bool, Number]:
-    """Sorts by total descending; what has none comes last."""
-    return total is None, -(total or 0)
-
-
-def _check_points(rows: int, coverage: _Coverage) -> None:
-    if rows * len(coverage.line.starts) > MOST_POINTS:
-        raise too_wide(f"that would be more than {MOST_POINTS} points")
+def _rows(lines: Lines, coverage: Coverage, measure: Measure) -> list[OneSeries] | None:
+    if lines.listed is None:
+        return None
+    stamps = coverage.stamps()
+    listed = [_one(name, cells, measure, stamps) for name, cells in lines.listed.items()]
+    return sorted(listed, key=lambda row: (*falling(row.total), row.name))
 
 
 def _one(name: str, cells: Cells, measure: Measure, stamps: Sequence[str]) -> OneSeries:
-    points = list(zip(stamps, map(measure.value, cells), strict=True))
-    return OneSeries(name=name, total=measure.value(summed(cells)), points=points)
+    return OneSeries(name=name, total=measure.value(summed(cells)), points=_points(cells, measure, stamps))
 
 
-def _other(lines: _Lines, measure: Measure, stamps: Sequence[str]) -> OtherSeries:
+def _points(cells: Cells, measure: Measure, stamps: Sequence[str]) -> list[tuple[str, Number | None]]:
+    return list(zip(stamps, map(measure.value, cells), strict=True))
+
+
+def _other(lines: Lines, coverage: Coverage, measure: Measure) -> OtherSeries | None:
     """What everything has beyond the listed rows."""
+    if lines.listed is None or not measure.adds_up:
+        return None
     rest = [_less(whole, parts, measure) for whole, *parts in zip(lines.whole, *lines.listed.values(), strict=True)]
-    return OtherSeries(members=lines.hidden, total=sum(rest), points=list(zip(stamps, rest, strict=True)))
+    return OtherSeries(members=lines.hidden, total=sum(rest), points=list(zip(coverage.stamps(), rest, strict=True)))
 
 
 def _less(whole: Cell, parts: Iterable[Cell], measure: Measure) -> int:
     return int(measure.value(whole) or 0) - int(sum(measure.value(part) or 0 for part in parts))
 
 
+def _previous(
+    context: ReportContext, asked: Breakdown, measure: Measure, coverage: Coverage, parts: Parts, totals: Totals
+) -> PreviousSeries | None:
+    """Everything in the window before, in buckets of the same width if these are kept."""
+    kinds = (asked.scope.series_kind, asked.subject.kind(measure))
+    window = previous(coverage.window, context.settings, kinds)
+    if isinstance(window, Gap):
+        parts.lack(window, "previous")
+        return None
+    before = cover_again(coverage, window, asked, measure)
+    if before.line is None:
+        parts.lack(first_day(window.now, context.settings, kinds[-1]), "previous.points")
+    (cells,) = before.reads(context, asked.scope.org, measure).read([asked.subject])
+    was = {measure.name: measure.value(summed(cells))}
+    points = None if before.line is None else _points(cells, measure, before.stamps())
+    return PreviousSeries(window=window.report(), totals=was, change=changes(was, totals), points=points)
+
+
 def _table(report: Series) -> Table:
     """A row for each listed series and bucket."""
-    header = ["name", "timestamp", report.measure]
-    return header, ((row.name, *point) for row in report.series for point in row.points)
+    listed = present(report.series, "series", report.unavailable)
+    return ["name", "timestamp", report.measure], ((row.name, *point) for row in listed for point in row.points)
 
 
 VIEW = View(
@@ -250,6 +213,7 @@ VIEW = View(
   "window": {
     "start": "2026-11-19T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "custom", "timezone": "UTC", "resolution": "1d"
   },
-  "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z"
+  "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "unavailable": {}
 }""",
 )

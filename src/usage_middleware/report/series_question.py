@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from usage_middleware.errors import QueryError
-from usage_middleware.options import CounterKind, Settings
+from usage_middleware.options import Settings
 from usage_middleware.report.cells import Endpoints, MembersOfKey, OneKey, Organization, Subject
 from usage_middleware.report.context import ReportContext, ReportScope, missing_org
 from usage_middleware.report.measure import COUNTED, Measure, measure, measure_names, unsupported_measure
@@ -75,12 +75,6 @@ class Breakdown(NamedTuple):
             raise unsupported_measure(self._why_not(name, possible))
         # Which status codes there are is not known before.
         return found._replace(fields=None) if self.group == STATUS else found
-
-    def kinds(self, measure: Measure) -> set[CounterKind]:
-        """The counters that a measure of the calls and of their parts is read from."""
-        found = {part.kind(measure) for part in (self.subject, self.parts) if part is not None}
-        # Dropped calls are told with what is asked for.
-        return found | {"series"} if self.is_everything else found
 
     def _possible(self) -> tuple[str, ...]:
         of_key, of_endpoint = self.scope.key is not None, self.endpoints is not None

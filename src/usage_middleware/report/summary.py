@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from usage_middleware.options import Settings
-from usage_middleware.periods import DAY, buckets, rfc3339, zone
+from usage_middleware.options import CounterKind, Settings
+from usage_middleware.periods import zone
+from usage_middleware.report import breakdown
 from usage_middleware.report.context import Members, ReportContext, ScopedReader, Series, dropped_calls, report_scope
 from usage_middleware.report.metrics import (
     LatencyReport,
@@ -18,22 +19,28 @@ from usage_middleware.report.metrics import (
     by_class,
     by_status,
     latency_report,
+    percentiles_of,
     series_tally,
 )
-from usage_middleware.report.parameters import Parameters, Period
-from usage_middleware.report.view import Table, View, WireFields
-from usage_middleware.report.window import CAP, WindowReport, WindowRequest, resolve
+from usage_middleware.report.parameters import KeyId, Parameters, Period
+from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
+from usage_middleware.report.timeline import Timeline, edge_problem, first_day, timeline, unsupported
+from usage_middleware.report.view import Table, View, WireFields, fields_of
+from usage_middleware.report.window import CAP, WindowReport
 from usage_middleware.store.schema import CALLS
 
 TOP = 5
 #: The dimension that is always in the answer, declared or not.
 PROJECT = "project"
+#: Its one row, where it is not declared.
+NO_PROJECT = "default"
 
 
 class SummaryParameters(Parameters, frozen=True, kw_only=True):
     """What the summary view may be asked."""
 
     period: Period = "30d"
+    key_id: KeyId = None
 
 
 class EndpointStat(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +59,7 @@ class StatusClassStat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DayStat(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls of one UTC day."""
+    """Calls of one day in the zone."""
 
     day: str
     calls: int
@@ -70,61 +77,93 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         by_dimension: for each declared dimension its members and their calls, by calls descending. On the wire `by_project`
             and so on, a list of {`project_name`, `calls`}.
         by_status_class: those that were seen, ascending.
-        by_day: every UTC day of the window, ascending.
+        by_day: every day of the window in its zone, ascending.
         errors: calls with a 4xx or 5xx status.
         bytes: response body bytes sent.
         dropped_calls: finished requests that could not be counted; None of one key, for which that is not kept.
         complete_through: every call that finished before it is in; None where no worker is alive.
         generated_at: when this was computed.
+        unavailable: the fields that are None because they are not kept for this window, and why.
+        previous: the window before, if it was asked for.
     """
 
     org_id: str | None
     window: WindowReport
     total_calls: int
     successful_calls: int
-    by_endpoint: list[EndpointStat]
-    top_endpoints: list[EndpointStat]
-    by_dimension: dict[str, list[tuple[str, int]]]
+    by_endpoint: list[EndpointStat] | None
+    top_endpoints: list[EndpointStat] | None
+    by_dimension: dict[str, list[tuple[str, int]] | None]
     by_status_class: list[StatusClassStat]
-    by_day: list[DayStat]
+    by_day: list[DayStat] | None
     errors: int
     bytes: int
     latency_ms: LatencyReport
     dropped_calls: int | None
     complete_through: str | None
     generated_at: str
+    unavailable: dict[str, Unavailable]
+    previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def build(context: ReportContext, params: SummaryParameters) -> Summary:
     """Answer a summary question."""
     settings = context.settings
-    scope = report_scope(context.viewer, params.org, together=settings.operator_tree)
-    request = WindowRequest(params.period, params.start, params.end)
-    window = resolve(request, context.now, settings, (scope.board_kind, scope.series_kind), CAP)
-    days = buckets(window.start, window.end, "day", zone("UTC"))
-    source = ScopedReader(context, scope, window.slots(settings.layers, days))
-    series, endpoints, latency = source.series(), source.endpoints(), source.latency()
-    dimensions = {name: source.tagged(name, series) for name in settings.dimensions}
+    scope = report_scope(context.viewer, params.org, params.key_id, together=settings.operator_tree)
+    window = asked_window(context, scope, params, params.period, CAP)
+    parts = Parts(window, settings)
+    source = ScopedReader(context, scope, window.slots(settings.layers))
+    days = _day_line(timeline(window, "day", zone(params.timezone)), settings, scope.series_kind, parts)
+    series = source.series(None if days is None else days.slots(settings, source.until))
+    endpoints = breakdown.endpoints(source, window, parts, "by_endpoint", "top_endpoints")
+    latency = source.latency() if parts.offers(scope.board_kind, *percentiles_of("latency_ms")) else None
+    dimensions = {name: breakdown.tagged(source, parts, name, series, f"by_{name}") for name in settings.dimensions}
     source.read()
     tally = series_tally(series.value.values())
-    ranked = _endpoints(endpoints.value)
+    ranked = None if endpoints is None else _endpoints(endpoints.value)
     return Summary(
         org_id=scope.shown_org,
         window=window.report(),
         total_calls=tally.calls,
         successful_calls=tally.successful,
         by_endpoint=ranked,
-        top_endpoints=ranked[:TOP],
-        by_dimension={name: _calls_by_name(found.value) for name, found in dimensions.items()},
+        top_endpoints=None if ranked is None else ranked[:TOP],
+        by_dimension={name: None if rows is None else _calls_by_name(rows.value) for name, rows in dimensions.items()},
         by_status_class=_status_classes(series.value.values()),
-        by_day=_days(series.value, days),
+        by_day=None if days is None else _days(series.value, days),
         errors=tally.errors,
         bytes=tally.sent,
-        latency_ms=latency_report(tally, latency.value),
+        latency_ms=latency_report(tally, {} if latency is None else latency.value),
         dropped_calls=dropped_calls(scope, series.value),
         complete_through=context.complete_through(),
         generated_at=context.generated_at,
+        previous=compared(source, params, window, parts, series.value.values, _totals),
+        unavailable=parts.unavailable,
     )
+
+
+def _day_line(line: Timeline, settings: Settings, kind: CounterKind, parts: Parts) -> Timeline | None:
+    """The days, or None where the half-hours are gone that tell them apart.
+
+    Raises:
+        QueryError: `unsupported_timezone`.
+    """
+    problem = edge_problem(line.cuts, line.window.now, settings, kind)
+    if problem == "unaligned":
+        raise unsupported(line.tz, settings)
+    if problem is not None:
+        parts.lack(first_day(line.window.now, settings, kind), "by_day")
+    return line if problem is None else None
+
+
+def _totals(many: Iterable[Measures]) -> dict[str, int]:
+    tally = series_tally(many)
+    return {
+        "total_calls": tally.calls,
+        "successful_calls": tally.successful,
+        "errors": tally.errors,
+        "bytes": tally.sent,
+    }
 
 
 def _endpoints(members: Members) -> list[EndpointStat]:
@@ -144,34 +183,35 @@ def _status_classes(many: Iterable[Measures]) -> list[StatusClassStat]:
     return [StatusClassStat(status_class=family, calls=calls) for family, calls in by_class(by_status(many)).items()]
 
 
-def _days(series: Series, days: Sequence[int]) -> list[DayStat]:
-    inside: dict[int, list[Measures]] = {day: [] for day in days}
-    for slot, measures in series.items():
-        inside[slot.start - slot.start % DAY].append(measures)
-    tallies = ((day, series_tally(many)) for day, many in inside.items())
-    return [DayStat(day=rfc3339(day)[:10], calls=tally.calls, successful=tally.successful) for day, tally in tallies]
+def _days(series: Series, days: Timeline) -> list[DayStat]:
+    tallies = zip(days.dates(), map(series_tally, days.split(series)), strict=True)
+    return [DayStat(day=day, calls=tally.calls, successful=tally.successful) for day, tally in tallies]
 
 
 def _wire(report: Summary) -> dict[str, Any]:
     """Dimensions go over the wire as `by_<name>`."""
-    shown = msgspec.structs.asdict(report)
-    dimensions = {PROJECT: [], **shown.pop("by_dimension")}
+    shown = fields_of(report)
+    undeclared = [(NO_PROJECT, report.total_calls)] if report.total_calls else []
+    dimensions = {PROJECT: undeclared, **shown.pop("by_dimension")}
     for name, rows in dimensions.items():
-        shown[f"by_{name}"] = [{f"{name}_name": member, "calls": calls} for member, calls in rows]
+        shown[f"by_{name}"] = None if rows is None else [{f"{name}_name": member, "calls": calls} for member, calls in rows]
     return shown
 
 
 def _wire_fields(settings: Settings) -> WireFields:
     def rows(name: str) -> dict[str, Any]:
         properties = {f"{name}_name": {"type": "string"}, "calls": {"type": "integer"}}
-        return {"type": "array", "items": {"type": "object", "properties": properties, "required": list(properties)}}
+        row = {"type": "object", "properties": properties, "required": list(properties)}
+        return {"anyOf": [{"type": "array", "items": row}, {"type": "null"}]}
 
     dimensions = dict.fromkeys((PROJECT, *settings.dimensions))
     return {Summary: {"by_dimension": None, **{f"by_{name}": rows(name) for name in dimensions}}}
 
 
 def _table(report: Summary) -> Table:
-    return ["day", "calls", "successful"], ((row.day, row.calls, row.successful) for row in report.by_day)
+    return ["day", "calls", "successful"], (
+        (row.day, row.calls, row.successful) for row in present(report.by_day, "by_day", report.unavailable)
+    )
 
 
 VIEW = View(
@@ -184,6 +224,7 @@ VIEW = View(
     tables={"days": _table},
     wire=_wire,
     wire_fields=_wire_fields,
+    more_codes=("unsupported_timezone", "window_too_wide"),
     example="""{
   "window": {
     "start": "2026-10-21T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "30d", "timezone": "UTC", "resolution": "1d"
@@ -198,6 +239,7 @@ VIEW = View(
   "errors": 345,
   "bytes": 9876543,
   "latency_ms": {"avg": 18.25, "p50": 12.1, "p90": 38.2, "p95": 51.0, "p99": 131.9},
-  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z"
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "unavailable": {}
 }""",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
@@ -12,8 +13,9 @@ from zoneinfo import ZoneInfo
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import DAY, HOUR, MINUTE, BucketSize, Slot, buckets, cover, rfc3339, rfc3339_in
+from usage_middleware.report.kept import Gap, oldest_kept
 from usage_middleware.report.metrics import Measures
-from usage_middleware.report.window import Window, not_retained, oldest_kept
+from usage_middleware.report.window import Window, why
 
 MOST_BUCKETS = 10_000
 #: No bucket is longer, clock changes included: a window wider than `MOST_BUCKETS` of them is refused without counting.
@@ -80,6 +82,22 @@ class Timeline:
             found[self.index(slot.start)].append(measures)
         return found
 
+    def check(self, edges: Sequence[int], settings: Settings, kind: CounterKind) -> None:
+        """Refuse buckets that days and half-hours of a kind can't tell apart at these edges.
+
+        Raises:
+            QueryError: `unsupported_timezone` or `not_retained`.
+        """
+        found = edge_problem(edges, self.window.now, settings, kind, minutes=False)
+        if found == "unaligned":
+            raise unsupported(self.tz, settings)
+        if found == "expired":
+            raise buckets_expired(self, settings, kind)
+
+    def dates(self) -> list[str]:
+        """The local date of each bucket's start."""
+        return [datetime.fromtimestamp(start, self.tz).date().isoformat() for start in self.starts]
+
     def stamps(self, *, with_offset: bool) -> list[str]:
         """RFC 3339 of each bucket's start; of UTC with `Z` unless an offset is wanted."""
         if self.tz.key == "UTC" and not with_offset:
@@ -103,17 +121,6 @@ def timeline(window: Window, size: BucketSize, tz: ZoneInfo) -> Timeline:
 def too_wide(why: str) -> QueryError:
     """The error of a window with too many buckets."""
     return QueryError("window_too_wide", f"The window is too wide: {why}. Ask for a shorter one, or for wider buckets.")
-
-
-def check_retained(start: int, now: int, settings: Settings, kind: CounterKind) -> None:
-    """Refuse a `start_date` before the oldest day that is kept.
-
-    Raises:
-        QueryError: `not_retained`.
-    """
-    oldest = oldest_kept(settings.layers.day, now, settings.kept(kind, 2))
-    if settings.layers.day.floor(start) < oldest:
-        raise not_retained(oldest, "start_date")
 
 
 def edge_problem(
@@ -142,11 +149,19 @@ def unsupported(tz: ZoneInfo, settings: Settings) -> QueryError:
     return QueryError("unsupported_timezone", message, "timezone")
 
 
-def not_kept(tz: ZoneInfo, now: int, settings: Settings, kind: CounterKind) -> QueryError:
-    """The error of buckets that need finer slots than UTC days, which are gone."""
-    oldest = rfc3339(oldest_kept(settings.layers.middle, now, settings.kept(kind, 1)) // DAY * DAY + DAY)
-    message = f"Buckets in {tz.key} need slots that are kept from {oldest} on: start there or later, or ask for UTC days."
-    return QueryError("not_retained", message, "timezone")
+def first_day(now: int, settings: Settings, kind: CounterKind) -> Gap:
+    """Since when days can be told apart whose midnight is not that of UTC."""
+    middle, day = settings.layers.middle, settings.layers.day
+    return Gap(middle, day.ceil(oldest_kept(middle, now, settings.kept(kind, middle.rank))))
+
+
+def buckets_expired(line: Timeline, settings: Settings, kind: CounterKind) -> QueryError:
+    """The error of buckets that need finer slots than UTC days, which are gone; it names the first that can be told apart."""
+    gap = first_day(line.window.now, settings, kind)
+    start = next((start for start in line.starts if start >= gap.since), None)
+    nearest = [] if start is None else [(rfc3339(start), rfc3339(line.window.end))]
+    message = f"Buckets in {line.tz.key} can't be told apart here. {why(gap, settings.layers)}"
+    return QueryError("not_retained", message, "timezone", nearest=nearest)
 
 
 class GranularityChooser(NamedTuple):
@@ -161,18 +176,22 @@ class GranularityChooser(NamedTuple):
         """The granularity that was asked for; where none was, the finest that is kept, from hours on.
 
         Raises:
-            QueryError: `invalid_granularity`, which names the finest that is kept; `unsupported_timezone`, `not_retained` or
-                `window_too_wide` where none is.
+            QueryError: `invalid_granularity`, which names the finest that is kept; `not_retained` where none is;
+                `unsupported_timezone` or `window_too_wide` where none is possible.
         """
+        found = self.kept(wanted)
+        if found is None:
+            raise buckets_expired(timeline(self.window, "day", self.tz), self.settings, self.kind)
+        if wanted not in (None, found):
+            message = f"granularity={wanted} is not kept for this window; the finest that is kept is {found}"
+            raise QueryError("invalid_granularity", message, "granularity")
+        return found
+
+    def kept(self, wanted: Granularity | None) -> Granularity | None:
+        """The granularity that was asked for, if it is kept; else the finest that is, None if none is."""
         if wanted is not None and self._why_not(wanted) is None:
             return wanted
-        finest = self._finest(GRANULARITIES[1:] if wanted is None else GRANULARITIES)
-        if finest is None:
-            raise self._none_fits()
-        if wanted is None:
-            return finest
-        message = f"granularity={wanted} is not kept for this window; the finest that is kept is {finest}"
-        raise QueryError("invalid_granularity", message, "granularity")
+        return self._finest(GRANULARITIES[1:] if wanted is None else GRANULARITIES)
 
     def _finest(self, sizes: Sequence[Granularity]) -> Granularity | None:
         return next((size for size in sizes if self._fits(size)), None)
@@ -201,8 +220,3 @@ class GranularityChooser(NamedTuple):
 
     def _edge_problem(self, edges: Sequence[int]) -> EdgeProblem | None:
         return edge_problem(edges, self.window.now, self.settings, self.kind)
-
-    def _none_fits(self) -> QueryError:
-        if self._problem("day") == "unaligned":
-            return unsupported(self.tz, self.settings)
-        return not_kept(self.tz, self.window.now, self.settings, self.kind)

@@ -27,6 +27,11 @@ Table: TypeAlias = tuple[Sequence[str], Iterable[Sequence[object]]]
 WireFields: TypeAlias = Mapping[type, Mapping[str, Any]]
 
 
+def fields_of(report: msgspec.Struct) -> dict[str, Any]:
+    """A report by its fields, without those that were not asked for."""
+    return {name: value for name, value in msgspec.structs.asdict(report).items() if value is not msgspec.UNSET}
+
+
 @dataclass(frozen=True, kw_only=True)
 class View(Generic[P, R]):
     """One view of the usage API.
@@ -55,7 +60,7 @@ class View(Generic[P, R]):
     build: Callable[[ReportContext, P], R]
     tables: Mapping[str, Callable[[R], Table]]
     example: str
-    wire: Callable[[R], Any] = msgspec.structs.asdict
+    wire: Callable[[R], Any] = fields_of
     wire_fields: Callable[[Settings], WireFields] = field(default=lambda _: {})
     choices: Mapping[str, Callable[[Settings, Viewer], Sequence[str]]] = field(default_factory=dict)
     more_codes: tuple[str, ...] = ()
@@ -72,7 +77,7 @@ class View(Generic[P, R]):
     @property
     def codes(self) -> set[str]:
         """The error codes of its own, beside those of authentication, of paths and of failures."""
-        return {"missing_org", "not_retained", *self.more_codes, *(one.code for one in self.parameters)}
+        return {"missing_org", "not_retained", "unavailable", *self.more_codes, *(one.code for one in self.parameters)}
 
 
 AnyView: TypeAlias = View[Any, Any]

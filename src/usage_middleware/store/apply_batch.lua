@@ -3,33 +3,34 @@
 -- KEYS[1]  `applied:<worker>`: the number of this worker's last chunk, its mark.
 -- KEYS[2]  a key that never exists: while the slot moves to another node, Redis then answers TRYAGAIN instead of running
 --          this on a node that has only half of the keys.
--- KEYS[3]  `epoch`: a word that lives as long as the organisation's counters. As long as it is the same, a mark that is
---          missing was lost alone.
+-- KEYS[3]  `marked`: worker -> the day of its last chunk. It lives as long as the organisation's counters. If it has a worker
+--          that has no mark, the mark was lost alone.
 -- KEYS[4]  `applied:<worker>:parts`: a chunk that came in parts, see ARGV[2].
 -- ARGV[1]  MessagePack, see `payload.encode_chunk`:
---          {2, number, previous, now_ms, applied_seconds, registry, series, boards, known, fresh, epoch_seconds, doubt}
---          known: the epoch that the sender knows; fresh: what a new one is called.
+--          {3, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt}
 --          doubt: 0 if this number was never sent; 1 if it was, without an answer; 2 if that was so long ago that the mark
 --          may have expired since.
 -- ARGV[2]  if ARGV[1] is empty: the SHA-1 of what KEYS[4] holds in its place.
 --
--- Answers  {'OK', keys of another type, epoch} counted
---          {'DONE', last, epoch}          was counted before
+-- Answers  {'OK', keys of another type}  counted
+--          {'DONE', last}                 was counted before
 --          {'GAP', last}                  numbers between `last` and this one are missing: send from there
 --          {'UNSURE'}                     nobody knows whether it was counted before; nothing was counted now
 --          {'FULL', {dimension, ...}, ..} these members are over the cap; nothing was counted
 --          {'RETRY', error}               the server can't now; nothing was counted
 
 local EXACT = 9007199254740992 -- 2^53, up to which a Lua number is a whole one
+local MOST_MARKED = 128 -- from so many workers on, those whose marks have expired are taken out of `marked`
+local EXPIRED_DAYS = 9 -- after so many days a mark has expired, whatever the time of the day
 
 local payload = ARGV[1]
 if payload == '' then
   payload = redis.call('GET', KEYS[4]) or ''
   if redis.sha1hex(payload) ~= ARGV[2] then return {'RETRY', 'parts of the chunk are missing'} end
 end
-local layout, number, previous, now_ms, applied_seconds, registry, series, boards, known, fresh, epoch_seconds, doubt =
+local layout, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt =
   unpack(cmsgpack.unpack(payload))
-if layout ~= 2 or type(number) ~= 'number' or number < 1 or type(previous) ~= 'number' or type(doubt) ~= 'number' then
+if layout ~= 3 or type(number) ~= 'number' or number < 1 or type(previous) ~= 'number' or type(doubt) ~= 'number' then
   return redis.error_reply('ERR this is not a chunk of usage')
 end
 
@@ -171,14 +172,35 @@ local function register(entry)
   if entry.ttl < entry[4] / 1000 - 86400 then expire(key, entry[3]) end
 end
 
-local epoch = redis.call('GET', KEYS[3])
+-- Workers that were killed stay in `marked`, as nobody takes them out.
+local function forget_expired(today)
+  if redis.call('HLEN', KEYS[3]) < MOST_MARKED then return end
+  local found = redis.call('HGETALL', KEYS[3])
+  for i = 1, #found, 2 do
+    if (tonumber(found[i + 1]) or 0) < today - EXPIRED_DAYS then redis.call('HDEL', KEYS[3], found[i]) end
+  end
+end
+
+local function note_worker(noted)
+  local today = math.floor(now_ms / 86400000)
+  if tonumber(noted or nil) ~= today then
+    if not noted then pcall(forget_expired, today) end
+    redis.pcall('HSET', KEYS[3], worker, integer(today))
+  end
+  local left = redis.pcall('TTL', KEYS[3])
+  if type(left) == 'number' and left < marked_seconds - 86400 then redis.pcall('EXPIRE', KEYS[3], marked_seconds) end
+end
+
+local noted = redis.pcall('HGET', KEYS[3], worker)
+if type(noted) == 'table' then noted = false end
 local last = tonumber(redis.call('GET', KEYS[1]) or nil)
 if not last then
-  local is_same = previous > 0 and epoch and epoch == known
-  if (is_same and doubt > 0) or (epoch and doubt > 1) then return {'UNSURE'} end
-  last = is_same and previous or 0
+  -- The worker was counted, and knows of no chunk that was: it was this one.
+  if noted and doubt > 0 and previous == 0 then return {'DONE', number} end
+  if doubt > 0 and (noted or (doubt > 1 and redis.call('EXISTS', KEYS[3]) == 1)) then return {'UNSURE'} end
+  last = noted and previous or 0
 end
-if last >= number then return {'DONE', last, epoch or ''} end
+if last >= number then return {'DONE', last} end
 if last ~= previous then return {'GAP', last} end
 
 local full = over_the_caps()
@@ -195,11 +217,6 @@ add_all(series, add_series)
 add_all(boards, add_board)
 for _, entry in ipairs(registry) do register(entry) end
 
-if not epoch then
-  epoch = fresh
-  redis.pcall('SET', KEYS[3], epoch, 'EX', epoch_seconds)
-elseif redis.call('TTL', KEYS[3]) < epoch_seconds - 86400 then
-  redis.pcall('EXPIRE', KEYS[3], epoch_seconds)
-end
+note_worker(noted)
 if ARGV[1] == '' then redis.pcall('DEL', KEYS[4]) end
-return {'OK', wrong_type, epoch}
+return {'OK', wrong_type}

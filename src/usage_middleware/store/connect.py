@@ -10,12 +10,12 @@ import encodings.idna  # noqa: F401
 import socket
 from inspect import signature
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode
+from redis.cluster import ClusterNode, ClusterPipeline
 from redis.connection import AbstractConnection, Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import (
@@ -101,6 +101,24 @@ class EmbeddedConnection(UnixConnection):
             return super()._connect()
 
 
+class ClusterOf62(redis.RedisCluster):
+    """That of redis-py 6.2, without an argument that it gives to its own pipelines, and warns of."""
+
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
+        """A pipeline."""
+        return ClusterPipeline(
+            nodes_manager=self.nodes_manager,
+            commands_parser=self.commands_parser,
+            startup_nodes=cast(Any, self.nodes_manager.startup_nodes),
+            result_callbacks=self.result_callbacks,
+            cluster_response_callbacks=self.cluster_response_callbacks,
+            reinitialize_steps=self.reinitialize_steps,
+            retry=self.retry,
+            lock=self._lock,
+            transaction=transaction,
+        )
+
+
 def _connect_to(address: Address, limits: Limits) -> Any:
     options = {**_common(limits), **address.options}
     if address.kind == "cluster":
@@ -153,7 +171,8 @@ def _cluster(nodes: tuple[tuple[str, int], ...], options: dict[str, Any]) -> Any
     # Only with a URL does the driver take a connection class for its nodes.
     host, port = nodes[0]
     url = f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"
-    return redis.RedisCluster(url=url, startup_nodes=startup, **options)
+    cluster = ClusterOf62 if redis.__version__.startswith("6.2.") else redis.RedisCluster
+    return cluster(url=url, startup_nodes=startup, **options)
 
 
 def _sentinel(nodes: tuple[tuple[str, int], ...], options: dict[str, Any], limits: Limits, others: int = 0) -> Sentinel:

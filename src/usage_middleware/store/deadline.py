@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from math import inf
 from time import monotonic
 from typing import Any
 
 from usage_middleware import fork
+from usage_middleware.store.driver_errors import effect
 
-#: A read looks so often, in seconds, whether another thread has brought the end of its operation forward.
+#: A wait looks so often, in seconds, whether another thread has brought the end of its operation forward.
 SLICE = 0.1
 #: A long reply may take longer: a second more for so many bytes.
 BYTES_A_SECOND = 20_000
-#: The longest time that a socket is told, seconds.
-_MOST = 3600.0
 #: The driver takes no time limit of 0: that means "do not wait".
 _LEAST = 0.001
 
@@ -116,6 +115,8 @@ class TimedSocket:
         self._seconds = inf if seconds is None else seconds
         self._each: float | None = seconds
         self._ends = inf
+        #: The time limit that the socket has. Setting one is a system call.
+        self._limit: float | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Everything that does not wait: `fileno`, `pending`, `shutdown`, `close`."""
@@ -143,20 +144,21 @@ class TimedSocket:
 
     def sendall(self, data: Any) -> None:
         """Send all of it."""
-        with memoryview(data) as view, fork.waiting():
+        with memoryview(data) as view, fork.waiting:
             sent = 0
             while sent < len(view):
-                self._sock.settimeout(self._left())
-                sent += self._sock.send(view[sent:])
+                self._limit_to(min(SLICE, self._left()))
+                with suppress(TimeoutError):
+                    sent += self._sock.send(view[sent:])
 
     def _read(self, read: Any, *arguments: Any) -> Any:
         if self._each == 0:
-            self._sock.settimeout(0)
+            self._limit_to(0)
             return read(*arguments)
         over = inf if self._each is None else monotonic() + self._each
-        with fork.waiting():
+        with fork.waiting:
             while True:
-                self._sock.settimeout(min(SLICE, self._left(over)))
+                self._limit_to(min(SLICE, self._left(over)))
                 try:
                     return read(*arguments)
                 except TimeoutError:
@@ -166,11 +168,19 @@ class TimedSocket:
         seconds = left(min(self._ends, over) - monotonic())
         if seconds <= 0:
             raise TimeoutError("timed out")
-        return min(seconds, _MOST)
+        return seconds
+
+    def _limit_to(self, seconds: float) -> None:
+        if seconds != self._limit:
+            self._sock.settimeout(seconds)
+            self._limit = seconds
 
 
 class LimitedConnection:
     """What our connections have beyond the driver's: making one has an end, and so has each command.
+
+    After an answer that the server takes no writes now, the next command begins on a new connection: behind its name or its
+    load balancer may be another server by then.
 
     A base class that stands before the driver's. The driver's argument `socket_timeout` is the time of a whole command.
     Together with `socket_connect_timeout` it is that of making the connection: asking sentinels, and logging in.
@@ -179,6 +189,7 @@ class LimitedConnection:
     _sock: Any
     socket_timeout: float | None
     _socket_connect_timeout: float | None = None
+    _is_stale = False
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -205,7 +216,7 @@ class LimitedConnection:
         # A TLS handshake is limited by it.
         self.socket_timeout = None if seconds is None else max(_LEAST, left(seconds))
         try:
-            with fork.waiting():
+            with fork.waiting:
                 return TimedSocket(driver._connect(), seconds)
         finally:
             self.socket_timeout = seconds
@@ -213,10 +224,22 @@ class LimitedConnection:
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:
         """Send a command, and begin its time."""
         driver: Any = super()
+        if self._is_stale:
+            driver.disconnect()
         if self._sock is None:
+            self._is_stale = False
             self.connect()
         self._sock.begin()
         driver.send_packed_command(*arguments, **options)
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        """Read a reply. An error reply is raised."""
+        driver: Any = super()
+        try:
+            return driver.read_response(*arguments, **options)
+        except Exception as error:
+            self._is_stale |= effect(error) == "away"
+            raise
 
 
 @cache

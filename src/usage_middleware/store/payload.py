@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,9 +21,9 @@ APPLIED_SECONDS = 8 * DAY
 
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
-#: How much longer than any counter an epoch lives: a month's series begins up to a month before it ends, and a worker's clock
-#: may be ahead.
-EPOCH_AHEAD = 40 * DAY
+#: How much longer than any counter it is known who had a mark: a month's series begins up to a month before it ends, and a
+#: worker's clock may be ahead.
+MARKED_AHEAD = 40 * DAY
 
 _RESERVED = {"endpoint": [f"{method} {name}" for method in sorted(METHODS | {OTHER_METHOD}) for name in (UNMATCHED, OTHER)]}
 _RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
@@ -43,18 +42,6 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
     greatest: int
 
 
-class Mark(NamedTuple):
-    """What is known of a worker's mark in an organisation: in Redis, or by a sender.
-
-    Attributes:
-        number: of the last chunk that Redis has; None if there is no mark.
-        epoch: lives as long as the organisation's counters. Empty: there is none, or it is not known.
-    """
-
-    number: int | None
-    epoch: str = ""
-
-
 class Doubt(IntEnum):
     """Whether a chunk may be in Redis already."""
 
@@ -67,14 +54,21 @@ class Doubt(IntEnum):
 
 
 def encode_chunk(
-    schema: Schema, chunk: Chunk, mark: Mark, now: float, exempt: Collection[str], doubt: Doubt = Doubt.NONE
+    schema: Schema,
+    worker: str,
+    chunk: Chunk,
+    previous: int,
+    now: float,
+    exempt: Collection[str] = (),
+    doubt: Doubt = Doubt.NONE,
 ) -> bytes:
     """A chunk as the script takes it.
 
     Args:
         schema: the names of Redis keys.
+        worker: whose chunk it is.
         chunk: what to count.
-        mark: what Redis has of this worker and organisation, as far as the sender knows.
+        previous: the number of the last chunk that Redis has of this worker and organisation, as far as the sender knows.
         now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
@@ -84,17 +78,16 @@ def encode_chunk(
     rest()
     return msgspec.msgpack.encode(
         [
-            2,
+            3,
             chunk.number,
-            mark.number or 0,
+            previous,
             int(now * 1000),
             APPLIED_SECONDS,
             registry,
             [_entry(key, one) for key, one in expansion.series.items()],
             [_entry(key, one) for key, one in expansion.boards.items()],
-            mark.epoch,
-            f"{int(now * 1000):x}.{secrets.token_hex(4)}",
-            longest_kept(schema.settings) + EPOCH_AHEAD,
+            worker,
+            longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
         ]
     )

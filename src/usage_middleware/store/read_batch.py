@@ -81,6 +81,10 @@ class Deferred(Generic[T]):
         return Deferred(self._pending, cache(self._get))
 
 
+#: Slots by resolution and names: those that are closed, those that are open.
+_Named = tuple[list[tuple[str, SlotNames]], list[tuple[str, SlotNames]]]
+
+
 class _BlockRead(NamedTuple):
     """What to read of one block: the slots by their names in it. With `fields`, only those, whose names are `names`."""
 
@@ -128,10 +132,10 @@ class ReadBatch:
         found: dict[str, Measures] = {}
         shards = self._schema.all_shards(dimension)
         most = max(1, _MOST_UNITED * len(shards) // self._schema.settings.member_limit(dimension))
-        for shard in shards:
-            for measure in measures:
-                for begin in range(0, len(slots), most):
-                    some = slots[begin : begin + most]
+        for begin in range(0, len(slots), most):
+            some = self._named(slots[begin : begin + most])
+            for shard in shards:
+                for measure in measures:
                     self._add_union(some, self._board_key(shard, measure), partial(add_board, measure, found))
         return self._deferred(found)
 
@@ -155,7 +159,9 @@ class ReadBatch:
         """The latency histogram of the organisation, or of one endpoint: bin -> calls."""
         found: dict[int, int] = {}
         self._add_union(
-            slots, lambda res, at: self._schema.latency_board(self._org, res, at.slot, endpoint), partial(add_bins, found)
+            self._named(slots),
+            lambda res, at: self._schema.latency_board(self._org, res, at.slot, endpoint),
+            partial(add_bins, found),
         )
         return self._deferred(found)
 
@@ -163,9 +169,15 @@ class ReadBatch:
         """All that one key did."""
         found = KeyBoard({}, {})
         self._add_union(
-            slots, lambda res, at: self._schema.key_board(self._org, res, at.slot, key), partial(add_key_board, found)
+            self._named(slots),
+            lambda res, at: self._schema.key_board(self._org, res, at.slot, key),
+            partial(add_key_board, found),
         )
         return self._deferred(found)
+
+    def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:
+        """Several reads of this batch as one, by their names."""
+        return Deferred(self._pending, lambda: {name: found.value for name, found in asked.items()})
 
     def seen(self, dimension: str) -> Deferred[dict[str, int]]:
         """All known members of a dimension, and when each was last active, in milliseconds since the epoch."""
@@ -206,11 +218,19 @@ class ReadBatch:
         self.keys += 1
         self._pending.append(_Read(command, is_open, add))
 
-    def _add_union(self, slots: Sequence[Slot], key: Callable[[str, SlotNames], str], add: Callable[[Any], None]) -> None:
-        for is_open in (False, True):
-            keys = [key(slot.resolution.name, self._names(slot)) for slot in slots if self._is_open(slot) is is_open]
-            if keys:
-                self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), is_open, add)
+    def _named(self, slots: Sequence[Slot]) -> _Named:
+        """The names of the slots that are closed, and of those that are open."""
+        closed: list[tuple[str, SlotNames]] = []
+        opened: list[tuple[str, SlotNames]] = []
+        for slot in slots:
+            (opened if self._is_open(slot) else closed).append((slot.resolution.name, self._names(slot)))
+        return closed, opened
+
+    def _add_union(self, slots: _Named, key: Callable[[str, SlotNames], str], add: Callable[[Any], None]) -> None:
+        for is_open, some in enumerate(slots):
+            if some:
+                keys = [key(res, names) for res, names in some]
+                self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), bool(is_open), add)
                 self.keys += len(keys) - 1
 
     def _deferred(self, found: T) -> Deferred[T]:

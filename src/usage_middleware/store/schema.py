@@ -130,9 +130,9 @@ class Schema:
         """A chunk of this worker that is sent in parts."""
         return f"{self.applied(org, worker)}:parts"
 
-    def epoch(self, org: str) -> str:
-        """A word that lives longer than any counter of the organisation."""
-        return f"{self.tree(org)}:epoch"
+    def marked(self, org: str) -> str:
+        """HASH worker -> the day of its last chunk; lives longer than any counter of the organisation."""
+        return f"{self.tree(org)}:marked"
 
     def keys(self, org: str) -> str:
         """The key directory of an organisation (HASH key id -> JSON)."""

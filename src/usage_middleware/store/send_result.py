@@ -7,7 +7,6 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from usage_middleware.store.driver_errors import effect, effect_of_reply, reason
-from usage_middleware.store.payload import Mark
 
 
 class Outcome(Enum):
@@ -36,7 +35,6 @@ class SendResult(NamedTuple):
 
     Attributes:
         last: of COUNTED and GAP, the number of the last chunk that Redis has.
-        epoch: of COUNTED, see `Mark`.
         refused: of FULL, the members over the cap by dimension.
         wrong_type: how many keys were skipped because they hold another type.
         reason: of the rest, what was said.
@@ -44,24 +42,42 @@ class SendResult(NamedTuple):
 
     outcome: Outcome
     last: int = 0
-    epoch: str = ""
     refused: Mapping[str, Collection[str]] = {}
     wrong_type: int = 0
     reason: str = ""
 
 
-def mark_of(number: bytes | None, epoch: bytes | None) -> Mark:
-    """The mark and the epoch that Redis has, or has not."""
-    return Mark(None if number is None else int(number), (epoch or b"").decode())
+class Mark(NamedTuple):
+    """What Redis has of a worker in an organisation.
+
+    Attributes:
+        number: of the last chunk that was counted; None if there is no mark.
+        is_lost: True if there was a mark, and it alone is gone: what was counted is there.
+    """
+
+    number: int | None
+    is_lost: bool = False
+
+
+def mark_of(number: bytes | None, noted: bytes | None) -> Mark:
+    """What a mark says, and whether the worker is known to have had one."""
+    return Mark(None if number is None else int(number), number is None and noted is not None)
 
 
 def answer(reply: Any) -> SendResult:
-    """What the script's reply means."""
+    """What the script's reply means. What is no reply of the script, as of a broken proxy, says nothing about the chunk."""
+    try:
+        return _answer(reply)
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return SendResult(Outcome.LATER, reason=f"this is no answer to a chunk: {reply!r:.100}")
+
+
+def _answer(reply: Any) -> SendResult:
     kind, *rest = reply
     if kind == b"OK":
-        return SendResult(Outcome.COUNTED, wrong_type=int(rest[0]), epoch=rest[1].decode())
+        return SendResult(Outcome.COUNTED, wrong_type=int(rest[0]))
     if kind == b"DONE":
-        return SendResult(Outcome.COUNTED, last=int(rest[0]), epoch=rest[1].decode())
+        return SendResult(Outcome.COUNTED, last=int(rest[0]))
     if kind == b"UNSURE":
         return SendResult(Outcome.UNSURE)
     if kind == b"GAP":

@@ -11,11 +11,11 @@ from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Mark, encode_chunk
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk
 from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
-from usage_middleware.store.send_result import answer, failure, mark_of
 
 SCHEMA_VERSION = 1
 #: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
@@ -51,7 +51,7 @@ class Writer:
         self,
         worker: str,
         chunk: Chunk,
-        mark: Mark,
+        previous: int,
         now: float,
         exempt: Collection[str] = (),
         *,
@@ -63,14 +63,14 @@ class Writer:
         Args:
             worker: whose numbers these are.
             chunk: what to count.
-            mark: what Redis has of this worker and organisation, as far as the sender knows.
+            previous: the number of the last chunk that Redis has of this worker and organisation, as far as the sender knows.
             now: seconds since 1970.
             exempt: keys of the directory, for which the cap does not hold.
             doubt: whether Redis may have it already.
             in_parts: send it in commands that fit into a packet each.
         """
         try:
-            payload = encode_chunk(self.schema, chunk, mark, now, exempt, doubt)
+            payload = encode_chunk(self.schema, worker, chunk, previous, now, exempt, doubt)
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         keys = self._keys(chunk.org, worker)
@@ -82,7 +82,7 @@ class Writer:
 
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)
-        return mark, f"{mark}:never", self.schema.epoch(org), self.schema.parts(org, worker)
+        return mark, f"{mark}:never", self.schema.marked(org), self.schema.parts(org, worker)
 
     def _run(self, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
         client = self._client()
@@ -115,7 +115,7 @@ class Writer:
         with self._client().pipeline(transaction=False) as pipeline:
             for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
-                pipeline.get(self.schema.epoch(org))
+                pipeline.hget(self.schema.marked(org), worker)
             found = iter(pipeline.execute())
         return {org: mark_of(next(found), next(found)) for org in wanted}
 
@@ -165,6 +165,7 @@ class Writer:
         with self._client().pipeline(transaction=False) as pipeline:
             for org in orgs:
                 pipeline.delete(self.schema.applied(org, worker))
+                pipeline.hdel(self.schema.marked(org), worker)
             pipeline.delete(self.schema.worker(worker))
             pipeline.zrem(self.schema.workers, worker)
             pipeline.hdel(self.schema.owing, worker)

@@ -56,7 +56,9 @@ def error_response(error: Exception, request_id: str, fields: Mapping[str, objec
         logger.error("request %s of the usage API failed", request_id, exc_info=error)
         error = QueryError("internal_error", f"Something went wrong on our side. If you ask about it, name {request_id}.")
     status = STATUS[error.code]
-    envelope = {"error": reason(status), "code": error.code, "message": error.message, "param": error.param}
+    envelope: dict[str, object] = {"error": reason(status), "code": error.code, "message": error.message, "param": error.param}
+    if error.nearest is not None:
+        envelope["nearest"] = [{"start": start, "end": end} for start, end in error.nearest]
     return json_response({**fields, **envelope}, status, _HEADERS.get(error.code, {}))
 
 

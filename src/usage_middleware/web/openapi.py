@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -13,6 +13,7 @@ from usage_middleware.report.parameters import Parameter, ParameterKind
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.view import AnyView
 from usage_middleware.report.viewer import Viewer
+from usage_middleware.report.window import WindowEdges
 from usage_middleware.web.errors import SHARED_STATUS, STATUS
 from usage_middleware.web.http import reason
 
@@ -20,6 +21,21 @@ JSONSchema: TypeAlias = dict[str, Any]
 
 #: The version of what goes over the wire, not of the package.
 API_VERSION = "1.0.0"
+#: What a customer has to know of windows.
+DESCRIPTION = """\
+What was used, by whom, over time.
+
+- `start` is inclusive, `end` exclusive. Every answer is exact for the `window` that it names.
+- A named period is the same window in every view. It begins at a minute (`1h`), at a half-hour (`24h`), or at the midnight of
+  `timezone` so many days ago, and ends now, or at `end`.
+- What is included, sorting, pages and format never change a window or a total.
+- A window of your own is exact where its edges are still kept. Else they move outward by at most a tenth of it, and
+  `window.requested` has what was asked for; a time with seconds moves as far as that allows.
+- What would have to move further is refused with `not_retained`, and so is any move with `align=exact`, except to the edge's
+  own minute. `nearest` has the nearest windows that can be answered.
+- A part that is not kept for the window is null, and `unavailable` says why; the totals stand.
+- `compare=previous` adds the totals of the window before, and by how much of themselves they have grown.
+"""
 _COMPONENTS = "#/components/schemas/{name}"
 _METHODS = {"get": True, "head": False}
 
@@ -37,7 +53,7 @@ def document(settings: Settings, viewer: Viewer, root: str = "") -> JSONSchema:
         _describe(component)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Usage", "version": API_VERSION, "description": "What was used, by whom, over time."},
+        "info": {"title": "Usage", "version": API_VERSION, "description": DESCRIPTION},
         "servers": [{"url": root or "/"}],
         "security": [{"x-api-key": []}, {"apikey": []}, {"bearer": []}],
         "paths": {view.path: _operations(view, settings, viewer) for view in VIEWS},
@@ -114,27 +130,31 @@ def _failures(view: AnyView, *, with_body: bool) -> JSONSchema:
     return {str(status): _failure(status, codes, view, with_body=with_body) for status, codes in sorted(by_status.items())}
 
 
-def _failure(status: int, codes: Iterable[str], view: AnyView, *, with_body: bool) -> JSONSchema:
+def _failure(status: int, codes: Collection[str], view: AnyView, *, with_body: bool) -> JSONSchema:
     found: JSONSchema = {"description": reason(status)}
     if with_body:
         found["content"] = {"application/json": {"schema": _envelope(status, codes, view)}}
     return found
 
 
-def _envelope(status: int, codes: Iterable[str], view: AnyView) -> JSONSchema:
+def _envelope(status: int, codes: Collection[str], view: AnyView) -> JSONSchema:
     properties: JSONSchema = {name: {"const": value} for name, value in view.error_fields.items()}
     properties["error"] = {"const": reason(status)}
     properties["code"] = {"enum": list(codes)}
     properties["message"] = {"type": "string"}
     properties["param"] = {"type": ["string", "null"]}
-    return {"type": "object", "properties": properties, "required": list(properties)}
+    required = list(properties)
+    if "not_retained" in codes:
+        properties["nearest"] = {"type": "array", "items": {"$ref": _COMPONENTS.format(name=WindowEdges.__name__)}}
+    return {"type": "object", "properties": properties, "required": required}
 
 
 def _change_fields(schema: JSONSchema, fields: Mapping[str, Any]) -> None:
     """Make an object's schema follow what stands on the wire: new fields come last, those of None go."""
     properties = {**schema["properties"], **fields}
     schema["properties"] = {name: field for name, field in properties.items() if field is not None}
-    schema["required"] = list(schema["properties"])
+    gone = {name for name, field in fields.items() if field is None}
+    schema["required"] = [name for name in (*schema.get("required", ()), *fields) if name not in gone]
 
 
 _ATTRIBUTE = re.compile(r"^ {8}(\w+): (.+(?:\n {9,}.+)*)", re.MULTILINE)

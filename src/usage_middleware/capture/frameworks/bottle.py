@@ -12,7 +12,7 @@ from usage_middleware.capture.frameworks.framework import Framework, Route, decl
 from usage_middleware.capture.frameworks.under import applications
 from usage_middleware.capture.templates import template_of
 
-_PARAMETER = re.compile(r"<(\w*)(?::(?:\\.|[^<>\\])*)?>|(?<=/):([a-zA-Z_]\w*)(?:#.*?#)?")
+_PARAMETER = re.compile(r"<(\w*)(?::(?:\\.|[^>\\])*)?>|(?<=/):([a-zA-Z_]\w*)(?:#.*?#)?")
 
 
 class Bottle(Framework):

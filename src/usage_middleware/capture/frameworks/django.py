@@ -38,7 +38,7 @@ class Django(Hooked):
 
         A function has no methods that can be seen: it is listed under GET.
         """
-        if any(isinstance(getattr(one, "_view_middleware", None), list) for one in applications(app)):
+        if any(hasattr(one, "_view_middleware") or hasattr(one, "lists_django") for one in applications(app)):
             yield from django_routes()
 
 

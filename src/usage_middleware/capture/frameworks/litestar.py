@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -32,21 +32,22 @@ class Litestar(Framework):
                             yield method, template_of(route.path_format)
 
 
-def wrap_litestar(app: Any, kind: type, wrap: Callable[[Any], Any]) -> None:
-    """If a middleware of this kind is one of Litestar's own, have it wrap the whole application when that starts.
+def wrap_litestar(middleware: Any) -> None:
+    """If a middleware is one of Litestar's own, have its like wrap the whole application when that starts.
 
     Litestar runs its middlewares for each route, after the match: a 404 without a route would reach none of them.
     """
-    litestar = _litestar_around(app)
-    if litestar is None or not any(_kind(one) is kind for one in litestar.middleware):
+    litestar = _litestar_around(middleware.app)
+    if litestar is None or not any(_kind(one) is type(middleware) for one in litestar.middleware):
         return
     if not any(isinstance(hook, partial) and hook.func is _install for hook in litestar.on_startup):
-        litestar.on_startup.append(partial(_install, kind, wrap))
+        litestar.on_startup.append(partial(_install, middleware))
 
 
-def _install(kind: type, wrap: Callable[[Any], Any], litestar: Any) -> None:
-    if not isinstance(litestar.asgi_handler, kind):
-        litestar.asgi_handler = wrap(litestar.asgi_handler)
+def _install(middleware: Any, litestar: Any) -> None:
+    if not isinstance(litestar.asgi_handler, type(middleware)):
+        # The middleware has a `capture`, as a `Usage` has, and that is all that one needs.
+        litestar.asgi_handler = type(middleware)(litestar.asgi_handler, middleware)
 
 
 def _kind(middleware: Any) -> Any:

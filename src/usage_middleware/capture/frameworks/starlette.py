@@ -11,7 +11,7 @@ from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, 
 from usage_middleware.capture.frameworks.hooked import LEFT, root_left, template_left
 from usage_middleware.capture.frameworks.hooks import hook
 from usage_middleware.capture.identity import Notes
-from usage_middleware.capture.templates import best, relative_path
+from usage_middleware.capture.templates import best, relative_path, template_of
 
 #: How the template of a mount ends.
 MOUNTED = "/{path}"
@@ -187,8 +187,12 @@ def _resolve(index: RouteIndex, call: Call, thing: Any) -> str | None:
     if endpoint is not None and (leaf is None or leaf.endpoint is not endpoint):
         # The scope has no route (old Starlette, FastAPI's plain routes), or one that an outer router left there.
         leaf = index.find(endpoint) or leaf
-    if leaf is not None and leaf.routed and call.status in (404, 405):
-        return None
+    if leaf is not None and leaf.routed:
+        inner = call.notes.get("path_template")  # Litestar's
+        if inner is not None:
+            return (index.mount(call.notes) or "") + template_of(inner)
+        if call.status in (404, 405):
+            return None
     if leaf is not None and len(leaf.templates) == 1:
         if leaf.thing is thing and leaf.endpoint is endpoint and not leaf.routed:
             index.plain[id(thing)] = endpoint, leaf.templates[0], leaf

@@ -95,10 +95,9 @@ class DjangoCall(Call):
 
     def _raw(self, latency: float) -> RawCall:
         who = None if self.caller is None else self.caller.member
-        headers = self.notes.get("headers", ())
-        values = values_in_environ(self.notes) if who is None and "PATH_INFO" in self.notes else None
+        values = values_in_environ(self._request.META) if who is None else None
         template, tags, counts = self._template(), self.tags, self.counts
-        return RawCall(0.0, who, headers, values, self.method, template, tags, self.status, latency, self.sent, counts)
+        return RawCall(0.0, who, (), values, self.method, template, tags, self.status, latency, self.sent, counts)
 
     def _template(self) -> str:
         given = self.notes.get(ROUTE)

@@ -8,8 +8,8 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
-from usage_middleware.capture.asgi import CLIENT_LEFT
 from usage_middleware.capture.capture import capture_of
+from usage_middleware.capture.client_left import CLIENT_LEFT
 from usage_middleware.integrations.django.call import DjangoCall, begin
 from usage_middleware.integrations.django.settings import get_usage
 
@@ -21,12 +21,16 @@ class UsageMiddleware:
     each request is counted once.
     """
 
+    lists_django = True
     sync_capable = True
     async_capable = True
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response
         self.capture = capture_of(get_usage())
+        #: It stands for the project where routes are listed.
+        self.app = self
+        self.capture.wraps(self)
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)

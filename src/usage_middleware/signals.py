@@ -1,0 +1,108 @@
+"""SIGTERM and SIGINT: the first ends a process in order, so that it delivers what is left; neither interrupts that."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+#: How a process ends that SIGTERM ended, as a shell sees it.
+TERMINATED = 128 + signal.SIGTERM
+
+#: In a child: whether SIGTERM raised in its parent.
+_raised_before_fork = False
+#: The handlers that `held` has replaced.
+_replaced: list[dict[signal.Signals, Any]] = []
+#: The signals that the thread that forks had blocked before.
+_masks: list[Any] = []
+
+
+def exit_on_sigterm() -> bool:
+    """Have SIGTERM raise `SystemExit(143)` in the main thread, where it would end the process without running `atexit`.
+
+    Only the default action is replaced, and only from the main thread. uWSGI has handlers of its own, which Python does not
+    see. True if SIGTERM raises now.
+    """
+    if threading.current_thread() is threading.main_thread() and "uwsgi" not in sys.modules:
+        # Raised in an interpreter that is not the main one.
+        with suppress(ValueError):
+            if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _leave)
+    return signal.getsignal(signal.SIGTERM) is _leave
+
+
+def exit_on_sigterm_again() -> None:
+    """In a forked child that has something to deliver: as its parent did, if this is the main thread."""
+    if _raised_before_fork:
+        exit_on_sigterm()
+
+
+def leave_to_the_main_thread() -> None:
+    """Under uWSGI, take no signals that end the process in this thread.
+
+    Its handlers end the process in whichever thread they run, even if another is ending it in order.
+    """
+    if "uwsgi" in sys.modules:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    # No lock is taken: the code that is interrupted may hold it.
+    raise SystemExit(TERMINATED)
+
+
+def before_fork() -> None:
+    """Have SIGTERM wait in this thread, if it raises or is held: Python would forget one that comes before the child begins."""
+    waits = bool(_replaced) or signal.getsignal(signal.SIGTERM) is _leave
+    _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}) if waits else None)
+
+
+def after_fork_in_parent() -> None:
+    """Take SIGTERM again."""
+    mask = _masks.pop() if _masks else None  # uWSGI forks without a word, and tells the child afterwards.
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def after_fork_in_child() -> None:
+    """End at once, as a child of a pool has to, until something is recorded here."""
+    global _raised_before_fork
+    for handlers in (*_replaced,):
+        _restore(handlers)
+    if signal.getsignal(signal.SIGTERM) is _leave:
+        _raised_before_fork = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    after_fork_in_parent()
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside it, SIGTERM and SIGINT wait, if they would end the process. Does nothing outside the main thread.
+
+    Some servers signal twice, the second time while calls are being saved.
+    """
+    came: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    _replaced.append(before)
+    # Raises ValueError outside the main thread of the main interpreter.
+    with suppress(ValueError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _leave):
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        _restore(before)
+        for found in dict.fromkeys(came):
+            signal.raise_signal(found)
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    """Put handlers back that `held` has replaced. In the child of a fork this is done once, whoever comes first."""
+    while handlers:
+        signal.signal(*handlers.popitem())
+    _replaced[:] = [others for others in _replaced if others is not handlers]

@@ -1,0 +1,141 @@
+"""1,500 requests, then SIGTERM as Docker sends it, or Ctrl-C: each is counted, on every server and type of worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.faults.calling import Callers, is_listening
+from tests.faults.ledger import OPERATOR
+from tests.faults.webserver import environment
+from tests.faults.workplace import Workplace
+from tests.servers.kinds import KINDS, ROOT, Kind
+from tests.support import eventually, free_port
+
+pytestmark = pytest.mark.slow
+
+REQUESTS = 1500
+#: As in docs/guides/several-workers.md.
+GRACEFUL_UWSGI = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
+
+
+@contextmanager
+def served(kind: Kind, place: Workplace, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server, in a process group of its own, and its port."""
+    port = free_port()
+    variables = environment(place.server.tcp_url, place.namespace, flush_interval=60)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            kind.command(port),
+            env={**os.environ, **variables, **kind.environment},
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        eventually(lambda: _listens(process, port, log), 30)
+        yield process, port
+    finally:
+        kill_all(process)
+
+
+def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    return is_listening(port)
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """What becomes of a container's processes when the first of them has ended."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(20)
+
+
+def call(port: int, place: Workplace) -> None:
+    """Make all the requests."""
+    with Callers(port, ledger=place.ledger, count=4, most=REQUESTS) as callers:
+        eventually(lambda: not callers.at_work, 60)
+    assert len(place.ledger) == REQUESTS
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_sigterm_as_docker_sends_it(place: Workplace, tmp_path: Path, name: str) -> None:
+    """To the first process alone; and when that has ended, the others are killed."""
+    kind = KINDS[name]
+    if not kind.is_installed:
+        pytest.skip(f"{kind.package} is not installed")
+    with served(kind, place, tmp_path / "log") as (process, port):
+        call(port, place)
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        kill_all(process)
+    log = (tmp_path / "log").read_text()
+    assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_sigterm, log
+    assert "Traceback" not in log, log
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_ctrl_c(place: Workplace, tmp_path: Path, name: str) -> None:
+    """To all of its processes, as a terminal sends it."""
+    kind = KINDS[name]
+    if not kind.is_installed:
+        pytest.skip(f"{kind.package} is not installed")
+    with served(kind, place, tmp_path / "log") as (process, port):
+        call(port, place)
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(20)
+        assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_ctrl_c, (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("uvicorn, reload", ("--reload-dir", "{folder}")),
+        ("flask run, reload", ("--extra-files", "{folder}/watched.py")),
+        ("django runserver", ()),
+    ],
+)
+def test_a_file_that_changes_under_a_reloader_costs_nothing(
+    place: Workplace, tmp_path: Path, name: str, options: tuple[str, ...]
+) -> None:
+    watched = tmp_path / "watched" / "watched.py"
+    watched.parent.mkdir()
+    watched.touch()
+    # Werkzeug would take it where it is installed, and it watches all of this folder.
+    (watched.parent / "watchdog.py").write_text("raise ImportError")
+    kind = KINDS[name]
+    if not kind.is_installed:
+        pytest.skip(f"{kind.package} is not installed")
+    words = (*kind.words, *(option.format(folder=watched.parent) for option in options))
+    path = os.pathsep.join([str(watched.parent), str(ROOT)])
+    watching = replace(kind, words=words, environment={"USAGE_WATCHED": str(watched.parent), "PYTHONPATH": path})
+    with served(watching, place, tmp_path / "log") as (_, port):
+        with Callers(port, ledger=place.ledger, most=100) as callers:
+            eventually(lambda: not callers.at_work, 60)
+        assert place.stored(OPERATOR) == 0
+        watched.write_text("changed = True\n")
+        eventually(lambda: place.stored(OPERATOR) == 100, 20)
+
+
+def test_uwsgi_with_the_guides_hook_loses_nothing_in_the_middle_of_traffic(place: Workplace, tmp_path: Path) -> None:
+    """Without it, a worker that is at work when it is told to end does so without `atexit`, its own or Python's."""
+    kind = KINDS["uwsgi"]
+    if not kind.is_installed:
+        pytest.skip(f"{kind.package} is not installed")
+    graceful = replace(kind, words=(*kind.words, *GRACEFUL_UWSGI))
+    with served(graceful, place, tmp_path / "log") as (process, port):
+        with Callers(port, ledger=place.ledger, count=4) as callers:
+            callers.go_on(400)
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        kill_all(process)
+    assert place.stored(OPERATOR) == len(place.ledger), (tmp_path / "log").read_text()

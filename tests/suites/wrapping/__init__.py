@@ -1,0 +1,1 @@
+"""On the path of other projects' tests: what wraps their applications."""
