@@ -106,6 +106,15 @@ def test_under_a_dispatcher(application: Application) -> None:
     assert found == ["GET /api/items/{id}", "GET /api/nested/{tenant}/items/{id}", "GET (unmatched)"]
 
 
+def test_a_dispatchers_mount_in_other_letters() -> None:
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    (application,) = [one for one in WSGI if one.name == "Falcon"]
+    mount = "/ä".encode().decode("latin-1")
+    app = DispatcherMiddleware(lambda *_: [], {mount: application.application(Api(Usage()))})
+    assert wsgi_labels(app, f"{mount}/items/5") == ["GET /ä/items/{id}"]
+
+
 @pytest.mark.parametrize("name", ["Quart", "Django (ASGI)"])
 def test_under_hypercorns_dispatcher(name: str) -> None:
     from hypercorn.middleware.dispatcher import AsyncioDispatcherMiddleware

@@ -9,7 +9,7 @@ from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.framework import Framework
 from usage_middleware.capture.frameworks.wsgi_mounts import WSGIMounts
 from usage_middleware.capture.identity import Notes
-from usage_middleware.request_keys import CALL
+from usage_middleware.request_keys import CALL, wsgi_text
 
 #: Under this key a hook leaves what it knows of the route.
 LEFT = "usage.left"
@@ -33,7 +33,7 @@ def leave(notes: MutableMapping[str, Any], template: str | None, *, only_if_foun
     """Leave the template of a route for the middleware, also where one in between works on a copy of the scope or environ."""
     call = notes.get(CALL)
     if isinstance(call, Call):
-        root = notes["SCRIPT_NAME"] if "SCRIPT_NAME" in notes else notes.get("root_path", "")
+        root = wsgi_text(notes["SCRIPT_NAME"]) if "SCRIPT_NAME" in notes else notes.get("root_path", "")
         call.notes[LEFT] = Left(template, root, only_if_found)
 
 

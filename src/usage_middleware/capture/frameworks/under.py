@@ -9,7 +9,7 @@ from typing import Any
 from usage_middleware.capture.frameworks.framework import routes_of
 
 #: Where frameworks and middlewares keep what they call.
-_ATTRIBUTES = ("__self__", "app", "asgi", "asgi_app", "wsgi_app", "application", "wsgi_application", "middleware")
+_ATTRIBUTES = ("__self__", "app", "asgi", "asgi_app", "wsgi", "wsgi_app", "application", "wsgi_application", "middleware")
 #: Where they keep several applications by name or path.
 _MAPPINGS = ("mounts", "application_mapping")
 #: So many things are looked at, in one process once for each middleware.

@@ -18,9 +18,9 @@ class WSGIMounts:
         #: gunicorn takes it from its own environment.
         self._deployment = os.environ.get("SCRIPT_NAME", "").rstrip("/")
 
-    def path(self, notes: Notes, script_name: str | None = None) -> str:
-        """The mount's path, by the `SCRIPT_NAME` that is given, or else as it is now; empty if there is none."""
-        script = wsgi_text(notes.get("SCRIPT_NAME", "") if script_name is None else script_name)
+    def path(self, notes: Notes, script: str | None = None) -> str:
+        """The mount's path, by the `SCRIPT_NAME` that is given as text, or else as it is now; empty if there is none."""
+        script = wsgi_text(notes.get("SCRIPT_NAME", "")) if script is None else script
         if not script:
             return ""
         forwarded = notes.get("HTTP_X_FORWARDED_PREFIX", "") if "werkzeug.proxy_fix.orig" in notes else ""
