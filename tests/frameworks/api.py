@@ -16,7 +16,7 @@ def nothing(request: Any) -> None:
 class Api:
     """What handlers do. A test says what `/track` does with its request, and sees how time passes in `/stream`."""
 
-    def __init__(self, usage: Usage, act: Callable[[Any], None] = nothing) -> None:
+    def __init__(self, usage: Usage, act: Callable[[Any], object] = nothing) -> None:
         self.usage = usage
         self.act = act
 

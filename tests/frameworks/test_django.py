@@ -12,6 +12,7 @@ import pytest
 django = pytest.importorskip("django")
 pytest.importorskip("rest_framework")
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import FileResponse, HttpResponse
@@ -57,7 +58,7 @@ def usage() -> Iterator[Recorded]:
 
 def project(usage: Usage, **more: Any) -> Any:
     """The settings of a project that uses the middleware, first of all."""
-    before = [name for name in django_site.settings.MIDDLEWARE if not name.startswith("usage_middleware")]
+    before = [name for name in settings.MIDDLEWARE if not name.startswith("usage_middleware")]
     return override_settings(**{"USAGE_MIDDLEWARE": {"usage": usage}, "MIDDLEWARE": [MIDDLEWARE, *before], **more})
 
 

@@ -133,7 +133,7 @@ def test_hooked_once(application: Application) -> None:
     app = application.application(Api(Usage()))
     for _ in range(2):
         wrap(application, app, Usage())
-    found = {
+    found: dict[str, Any] = {
         "_view_middleware": lambda: [one for one in app._view_middleware if one.__module__.startswith("usage_middleware")],
         "_unprepared_middleware": lambda: [
             one for one in app._unprepared_middleware if "usage_middleware" in type(one).__module__

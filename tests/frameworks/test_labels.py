@@ -84,7 +84,7 @@ def bridged(app: Any, adapter: str) -> Any:
             from starlette.middleware.wsgi import WSGIMiddleware
 
             return WSGIMiddleware(app)
-    return a2wsgi.WSGIMiddleware(app) if adapter == "a2wsgi" else WsgiToAsgi(app)
+    return a2wsgi.WSGIMiddleware(app) if adapter == "a2wsgi" else WsgiToAsgi(app)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("application", WSGI, ids=str)
@@ -220,3 +220,4 @@ def test_no_expression_is_too_odd(broken: str) -> None:
 
 def test_pyramids_syntax() -> None:
     assert pyramid_template(r"a/{x:\d{2}}/:y/*rest") == "/a/{x}/{y}/{rest}"
+    assert pyramid_template("/usage*subpath") == "/usage/{subpath}"

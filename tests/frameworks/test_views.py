@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 
@@ -107,10 +108,10 @@ def in_django_asgi(usage: Usage) -> Send:
 def with_urls(usage: Usage) -> None:
     from django.urls import clear_url_caches, include, path
 
-    from tests.frameworks.apps import django_site, django_urls
+    importlib.import_module("tests.frameworks.apps.django_site")
+    from tests.frameworks.apps import django_urls
     from usage_middleware.integrations.django import usage_urls
 
-    assert django_site
     pattern = path("usage/", include((usage_urls(usage, auth=KeyAuth(usage.keys)), "usage")))
     django_urls.urlpatterns[:] = [one for one in django_urls.urlpatterns if "usage/" not in str(one.pattern)] + [pattern]
     clear_url_caches()

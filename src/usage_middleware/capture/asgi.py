@@ -24,7 +24,7 @@ from usage_middleware.request_keys import CALL, EXCLUDE
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[Any]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
+ASGIApp: TypeAlias = Callable[..., Awaitable[Any]]  # every framework has types of its own for what it takes
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 #: How many messages that nobody has read may come before the one that says that the client left.
@@ -49,7 +49,7 @@ class UsageMiddleware:
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(self)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Answer a request with the wrapped application; returns what that returns."""
         try:
             # As few functions as possible are called here: after an application has had the processor's caches, a function

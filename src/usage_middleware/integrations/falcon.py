@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from usage_middleware.request_keys import leave_out
@@ -36,7 +36,7 @@ def usage_sink(usage: HasReports, prefix: str, *, auth: Auth | None, cache_secon
 
 def usage_async_sink(
     usage: HasReports, prefix: str, *, auth: Auth | None, cache_seconds: int = 60
-) -> Callable[..., Awaitable[None]]:
+) -> Callable[..., Coroutine[Any, Any, None]]:
     """The usage API for `falcon.asgi.App`, as `usage_sink`. Views run in a thread."""
     handler, authenticate = Handler(usage.reader, cache_seconds), require_auth(auth)
 

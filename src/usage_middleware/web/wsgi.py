@@ -36,6 +36,8 @@ def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int =
         start_response(response.status_line, list(response.headers.items()))
         return [response.body]
 
+    # Pyramid then doesn't list it among the application's endpoints.
+    vars(application)["include_in_schema"] = False
     return application
 
 

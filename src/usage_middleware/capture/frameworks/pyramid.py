@@ -14,7 +14,7 @@ from usage_middleware.capture.frameworks.under import applications
 from usage_middleware.capture.templates import template_of
 
 _OLD_PARAMETER = re.compile(r"(?<=/):(\w+)")
-_REST = re.compile(r"\*(\w+)$")
+_REST = re.compile(r"/?\*(\w+)$")
 #: The template of what is found by traversal alone, without a route.
 TRAVERSED = "/{traverse}"
 
@@ -54,7 +54,7 @@ def pyramid_template(pattern: str) -> str:
     >>> pyramid_template("items/{id:[0-9]+}/:part/*rest")
     '/items/{id}/{part}/{rest}'
     """
-    return template_of(_REST.sub(r"{\1}", _OLD_PARAMETER.sub(r"{\1}", template_of(pattern))))
+    return template_of(_REST.sub(r"/{\1}", _OLD_PARAMETER.sub(r"{\1}", template_of(pattern))))
 
 
 def _is_pyramid(app: Any) -> bool:
@@ -66,7 +66,7 @@ def _routes(introspector: Any, mapper: Any) -> Iterable[Route]:
     for route in mapper.get_routes() if mapper is not None else ():
         methods: set[str] = set()
         for view in views:
-            if view["route_name"] == route.name:
+            if view["route_name"] == route.name and getattr(view["callable"], "include_in_schema", True):
                 found = view["request_methods"] or ("GET",)
                 methods |= {found} if isinstance(found, str) else set(found)
         for method in sorted(methods - {"HEAD"}):
