@@ -15,13 +15,26 @@ ROOT = Path(usage_middleware.__file__).parent
 PACKAGE = "usage_middleware"
 
 #: What every room may know.
-SHARED = {"errors", "events", "request_keys", "gil", "options", "periods", "latency", "credentials", "fork", "signals"}
+SHARED = {
+    "errors",
+    "events",
+    "request_keys",
+    "gil",
+    "options",
+    "periods",
+    "latency",
+    "credentials",
+    "fork",
+    "seen_request",
+    "headers",
+    "signals",
+}
 WRITE_STORE = {"store.chunk", "store.rollup", "store.payload", "store.writer"}
 READ_STORE = {"store.answer_cache", "store.reader", "store.replies", "store.read_batch"}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
 FRAMEWORKS |= {"pyramid", "connexion", "datasette", "a2wsgi", "rest_framework"}
-MAY_BE_ASYNC = {"capture.asgi", "web.starlette"}
+MAY_BE_ASYNC = {"capture.asgi", "web.starlette", "web.auth"}
 #: Hooks in applications of ASGI, and what stands between one and us.
 MAY_BE_ASYNC_ROOMS = ("capture.frameworks.", "integrations.")
 

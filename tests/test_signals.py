@@ -83,6 +83,15 @@ def test_a_signal_waits_for_what_is_held(before: None) -> None:
     assert done == ["all of it"]
 
 
+def test_while_a_process_ends_another_sigterm_does_not_raise(before: None) -> None:
+    """It would only leave a traceback in the log of the server that shuts down."""
+    Usage(URL)
+    with signals.held(is_ending=True):
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        signal.raise_signal(signal.SIGTERM)
+
+
 # --- processes
 
 RECORDING = """

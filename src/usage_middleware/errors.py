@@ -39,3 +39,7 @@ class QueryError(UsageError):
         self.message = message
         self.param = param
         self.nearest = nearest
+
+
+class KeyStoreError(UsageUnavailable):
+    """A key store of the application's own (`Usage(keys=...)`) failed, or returned something else than it should."""

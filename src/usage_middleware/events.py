@@ -9,18 +9,24 @@ from typing import TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from usage_middleware.credentials import HeaderValues, RawHeaders
+from usage_middleware.credentials import Values
+from usage_middleware.headers import RawHeaders
 from usage_middleware.options import DEFAULT_ORG
-from usage_middleware.store.members import ANONYMOUS
+from usage_middleware.store.members import ANONYMOUS, UNKNOWN, UNMATCHED
 
 #: A call counts at most this much of anything: beyond it a float, and so a sorted set of Redis, is not exact, and the sum
 #: of a slot has to stay below 2**63.
 MAX_COUNT = 10**12
 
-#: Whom a call is counted for: (organisation, key) as members, or the digest of a credential still to be resolved.
+#: Whom a call is counted for: (organisation, key) as members, or the digests of the credentials that it showed, in one piece
+#: and still to be resolved (see `credentials.digests_in`).
 CallerId: TypeAlias = tuple[str, str] | bytes
-#: The caller of a request without a credential, or with one that nobody knows.
+#: The caller of a request without a credential, or with one that nobody knows and that opened nothing.
 ANONYMOUS_CALLER = (DEFAULT_ORG, ANONYMOUS)
+#: The caller of a request with a credential that nobody knows, beyond those that have a row of their own.
+UNKNOWN_CALLER = (DEFAULT_ORG, UNKNOWN)
+#: Answers that open nothing: unknown credentials get no name for them, since a scanner may make up thousands.
+REFUSED = frozenset({400, 401, 403, 404, 405, 422, 429})
 
 
 class RawCall(msgspec.Struct, gc=False):
@@ -32,7 +38,7 @@ class RawCall(msgspec.Struct, gc=False):
         ended: when, in seconds since the epoch; 0 until record sets it.
         caller: whom it is counted for; None if that is still to be read from the headers.
         headers: the headers of an ASGI scope, where the caller is None.
-        header_values: under WSGI, those of `credentials.HEADERS` in their place.
+        shown: in their place what each of the `credentials` has, where that had to be read within the request.
         method: the HTTP method.
         template: the route's template, or the reserved word for none.
         tags: what the application said, by dimension.
@@ -45,7 +51,7 @@ class RawCall(msgspec.Struct, gc=False):
     ended: float
     caller: CallerId | None
     headers: RawHeaders
-    header_values: HeaderValues | None
+    shown: Values | None
     method: str
     template: str
     tags: Mapping[str, str] | None
@@ -82,7 +88,7 @@ class CallKey(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         minute: the minute in which they finished, seconds since the epoch.
-        caller: (organisation, API key) as members (see `store.schema`), or a credential's digest. In the operator's tree the
+        caller: (organisation, API key) as members (see `store.schema`), or credentials' digests. In the operator's tree the
             key is empty.
         endpoint: `METHOD /template`, as a member.
         tags: a member for each declared dimension, in the order of the settings.
@@ -94,6 +100,11 @@ class CallKey(msgspec.Struct, frozen=True, gc=False):
     endpoint: str
     tags: tuple[str, ...]
     status: int
+
+    @property
+    def is_refused(self) -> bool:
+        """True where an unknown credential gets no name."""
+        return self.status in REFUSED or self.endpoint.endswith(UNMATCHED)
 
     @property
     def owner(self) -> tuple[str, str]:

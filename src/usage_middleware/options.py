@@ -66,6 +66,7 @@ class Settings:
     retention: Mapping[CounterKind, Mapping[Layer, int]] = field(default_factory=lambda: DEFAULT_RETENTION)
     max_members: Mapping[str, int] = field(default_factory=lambda: DEFAULT_MAX_MEMBERS)
     shards: Mapping[str, int] = field(default_factory=dict)
+    max_unknown_keys: int = 100
     operator_tree: bool = True
 
     def __post_init__(self) -> None:
@@ -78,6 +79,8 @@ class Settings:
         _check_retention(self.retention)
         _check_positive("max_members", self.max_members, ("endpoint", "key", "org", *self.dimensions))
         _check_positive("shards", self.shards, ("endpoint", "key", "org", *self.dimensions))
+        if isinstance(self.max_unknown_keys, bool) or not isinstance(self.max_unknown_keys, int) or self.max_unknown_keys < 0:
+            raise ConfigurationError(f"max_unknown_keys must be a whole number, 0 or more, not {self.max_unknown_keys!r}")
         resolutions(self.slot_minutes)
 
     @property

@@ -80,10 +80,11 @@ def after_fork_in_child() -> None:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def held(*, is_ending: bool = False) -> Iterator[None]:
     """Inside it, SIGTERM and SIGINT wait, if they would end the process. Does nothing outside the main thread.
 
-    Some servers signal twice, the second time while calls are being saved.
+    Some servers signal twice, the second time while calls are being saved. With `is_ending` the process ends anyway, and a
+    SIGTERM that would only raise in the midst of that is forgotten.
     """
     came: list[int] = []
     before: dict[signal.Signals, Any] = {}
@@ -93,12 +94,14 @@ def held() -> Iterator[None]:
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _leave):
                 before[number] = signal.signal(number, lambda number, _: came.append(number))
+    idle = {number for number, handler in before.items() if is_ending and handler is _leave}
     try:
         yield
     finally:
         _restore(before)
         for found in dict.fromkeys(came):
-            signal.raise_signal(found)
+            if found not in idle:
+                signal.raise_signal(found)
 
 
 def _restore(handlers: dict[signal.Signals, Any]) -> None:

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from usage_middleware import signals
+from usage_middleware.arguments import is_strict, settings_of
 from usage_middleware.capture.capture import Capture
-from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import (
-    NONE,
-    DeliveryOptions,
-    Settings,
-    check_plain_function,
-    handles_sigterm,
-    retention,
-    spool_directory,
-)
+from usage_middleware.credentials import Credentials
+from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
-from usage_middleware.store.keys import require_directory, resolve_members
 from usage_middleware.store.members import endpoint_member, key_member, name_of, org_name_of
+from usage_middleware.store.own_keys import OwnKeys, require_directory
 from usage_middleware.store.schema import Schema
+from usage_middleware.store.unknown_keys import UnknownKeys
 from usage_middleware.store.writer import Writer
 
 if TYPE_CHECKING:
     from usage_middleware.capture.capture import Exclude
     from usage_middleware.capture.identity import Identify
+    from usage_middleware.credentials import Place
     from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.report.reconcile import Reconciliation
     from usage_middleware.store.keys import Directory
@@ -49,8 +42,10 @@ class Usage:
         redis: a URL (redis://, rediss://, unix://, redis+cluster://, redis+sentinel://) or a synchronous redis-py client;
             None: `$USAGE_REDIS_URL`, else the embedded server.
         namespace: the first segment of every key.
-        identify: callable(request) -> Caller or None, run after the application has answered; None: the key in
-            `x-api-key`, `apikey` or `Authorization: Bearer`.
+        credentials: where requests show their API keys: `bearer`, `basic-user`, the name of a header, `query:NAME`, or a
+            callable(request) -> key or None. Name the place that your application checks. None: `x-api-key`, `apikey` and
+            `bearer`.
+        identify: callable(request) -> Caller or None, run after the application has answered; None: the key in `credentials`.
         keys: a key store of your own: an object with the methods of `store.keys.Directory`; None: the directory in Redis.
         pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis.
         dimensions: what calls may be tagged with.
@@ -66,6 +61,7 @@ class Usage:
             {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
             middle, day.
         slot_minutes: 30, or 15 for zones such as Nepal's.
+        max_unknown_keys: how many API keys that no directory knows are counted apart; the rest is `(unknown)`.
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
         operator_tree: False saves the counters of all organisations together.
@@ -89,6 +85,7 @@ class Usage:
 
     Attributes:
         settings: the options on which all processes must agree, checked.
+        credentials: where requests show their API keys.
         keys: the key directory.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
@@ -100,6 +97,7 @@ class Usage:
         redis: object = None,
         *,
         namespace: str = "usage",
+        credentials: Sequence[Place] | None = None,
         identify: Identify | None = None,
         keys: Directory | None = None,
         pepper: bytes | str | None = None,
@@ -114,6 +112,7 @@ class Usage:
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
         slot_minutes: int = 30,
+        max_unknown_keys: int = 100,
         max_members: int | Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
         operator_tree: bool = True,
@@ -128,7 +127,7 @@ class Usage:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
-        self.settings = _settings(
+        self.settings = settings_of(
             namespace=namespace,
             dimensions=dimensions,
             counters=counters,
@@ -138,51 +137,61 @@ class Usage:
             endpoint_label=endpoint_label,
             retention_changes=retention,
             slot_minutes=slot_minutes,
+            max_unknown_keys=max_unknown_keys,
             max_members=max_members,
             shards=shards,
             operator_tree=operator_tree,
         )
         check_plain_function("visible_endpoints", visible_endpoints)
+        self.credentials = Credentials(credentials)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
         own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
         #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
-        self.recorder = Recorder(
-            Writer(lambda: self.engine.client, schema),
-            DeliveryOptions(
-                flush_interval=flush_interval,
-                backlog_bytes=backlog_bytes,
-                shutdown_timeout=shutdown_timeout,
-                spool=spool_directory(spool, self.engine.embedded_data_dir),
-                journal=journal,
-                wait_replicas=wait_replicas,
-                clock=clock,
-            ),
-            resolve=self.keys.resolve if isinstance(self.keys, KeyDirectory) else partial(resolve_members, self.keys),
-            known_keys=self._known_keys,
-            routes=self.routes,
+        #: The same, with failures of another one under its name.
+        self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
+        delivery = DeliveryOptions(
+            flush_interval=flush_interval,
+            backlog_bytes=backlog_bytes,
+            shutdown_timeout=shutdown_timeout,
+            spool=spool_directory(spool, self.engine.embedded_data_dir),
+            journal=journal,
+            wait_replicas=wait_replicas,
+            clock=clock,
         )
+        self.recorder = self._recorder(schema, delivery)
         self.capture = Capture(
             self.recorder,
             self.settings,
             identify=identify,
             exclude=exclude,
-            strict=_is_strict(strict),
+            credentials=self.credentials,
+            strict=is_strict(strict),
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
-        self.recorder.finish_abandoned = self.capture.finish_abandoned
-        self.recorder.await_calls = self.capture.await_calls
+        self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
         self.reader = self._reports(schema, visible_endpoints)
         if handles_sigterm(sigterm):
             signals.exit_on_sigterm()
+
+    def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
+        return Recorder(
+            Writer(lambda: self.engine.client, schema),
+            options,
+            resolve=self._directory.resolve,
+            known_keys=self._known_keys,
+            admit=UnknownKeys(self.engine, schema, self.clock).admit,
+            credentials=self.credentials,
+            routes=self.routes,
+        )
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
         return Reports(
             self.engine,
             schema,
-            self.keys,
+            self._directory,
             self.clock,
             own_routes=self.routes,
             visible_endpoints=visible_endpoints,
@@ -247,40 +256,5 @@ class Usage:
         self.close()
 
     def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
-        found = self.keys.get_many(org_name_of(org), [name_of(one) for one in ids])
+        found = self._directory.get_many(org_name_of(org), [name_of(one) for one in ids])
         return {key_member(key_id) for key_id in found} & set(ids)
-
-
-def _settings(
-    *,
-    dimensions: Sequence[str],
-    counters: Sequence[str],
-    rates: Mapping[str, tuple[str, str]] | None,
-    untagged: str | Mapping[str, str],
-    retention_changes: Mapping[str, Mapping[str, timedelta | int]] | None,
-    max_members: int | Mapping[str, int] | None,
-    shards: Mapping[str, int] | None,
-    **others: object,
-) -> Settings:
-    names = _names("dimensions", dimensions)
-    limits = dict.fromkeys(("endpoint", "key", "org", *names), max_members) if isinstance(max_members, int) else max_members
-    return Settings(
-        dimensions=names,
-        counters=_names("counters", counters),
-        rates=dict(rates or {}),
-        untagged=dict.fromkeys(names, untagged) if isinstance(untagged, str) else dict(untagged),
-        retention=retention(retention_changes),
-        max_members=dict(limits or {}),
-        shards=dict(shards or {}),
-        **others,  # type: ignore[arg-type]
-    )
-
-
-def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise ConfigurationError(f'{option} must be a list or tuple of names, for instance ("{given}",)')
-    return tuple(given)
-
-
-def _is_strict(strict: bool | None) -> bool:
-    return strict if strict is not None else bool(os.environ.get("USAGE_STRICT")) or sys.flags.dev_mode

@@ -75,6 +75,8 @@ class Usage:
 
     def __init__(self, recording: Recording | None = None, **options: Any) -> None:
         self.recording = recording or Recording()
+        if "credentials" in options:
+            self.recording.normalizer = Normalizer(SETTINGS, options["credentials"])
         self.timer = Timer()
         self.capture = Capture(self.recording, SETTINGS, timer=self.timer, **options)
 

@@ -578,7 +578,7 @@ def test_bottles_syntax() -> None:
         ({"usage.route": "items/<int:id>"}, "GET /items/{id}"),
         ({"path_template": "/litestar/{id:int}"}, "GET /litestar/{id}"),
         ({"usage.route": "/a", "path_template": "/b"}, "GET /a"),
-        ({}, "GET (unmatched)"),
+        ({}, "GET (unknown)"),
     ],
 )
 def test_left_in_a_scope(left: dict[str, Any], expected: str) -> None:
@@ -587,6 +587,38 @@ def test_left_in_a_scope(left: dict[str, Any], expected: str) -> None:
         await raw(scope, receive, send)
 
     assert label(app, "/x") == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        *((status, "GET (unknown)") for status in (200, 204, 302, 304, 400, 401, 403, 422, 429, 500)),
+        *((status, "GET (unmatched)") for status in (404, 405)),
+    ],
+)
+def test_where_no_route_can_be_seen(caplog: pytest.LogCaptureFixture, status: int, expected: str) -> None:
+    """As of any framework without an adapter."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await Response(status_code=status)(scope, receive, send)
+
+    def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response(f"{status} Whatever", [])
+        return [b""]
+
+    asgi, wsgi = Usage(), Usage()
+    for _ in range(3):
+        ask_asgi(UsageMiddleware(app, asgi), "GET", "/items/5")
+        ask_wsgi(WSGIUsageMiddleware(wsgi_app, wsgi), "GET", "/items/5")
+    assert asgi.labels == wsgi.labels == [expected] * 3
+    with caplog.at_level(logging.WARNING):
+        caplog.clear()
+        wrapped = UsageMiddleware(app, Usage())
+        for _ in range(3):
+            ask_asgi(wrapped, "GET", "/items/5")
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == (status < 400)
+    assert all("usage.route" in line for line in lines)
 
 
 def test_usage_route_wins_over_the_framework() -> None:

@@ -13,7 +13,7 @@ from tests.capture.recording import Broken, Recording, Usage
 from tests.capture.shells import ASGI_SHELLS, SHELLS, WSGI_SHELLS, Answer, Ask, Boom, nothing
 from usage_middleware.capture.call import Call, track
 from usage_middleware.capture.identity import Caller
-from usage_middleware.credentials import credential_digest
+from usage_middleware.credentials import caller_digest, credential_digest
 from usage_middleware.errors import ConfigurationError, UndeclaredName
 from usage_middleware.events import CallEvent, RawCall
 
@@ -97,7 +97,7 @@ def test_an_unknown_method_is_other(ask: Ask, usage: Usage) -> None:
         {"apikey": "sk_1"},
         {"authorization": "Bearer sk_1"},
         {"authorization": "bEARER   sk_1 "},
-        {"x-api-key": "sk_1", "apikey": "sk_2", "authorization": "Bearer sk_3"},
+        {"x-api-key": "sk_1", "apikey": " sk_1", "authorization": "Bearer sk_1"},
         {"x-api-key": "", "apikey": "sk_1"},
         {"x-api-key": "  ", "authorization": "Bearer sk_1"},
     ],
@@ -105,6 +105,11 @@ def test_an_unknown_method_is_other(ask: Ask, usage: Usage) -> None:
 def test_the_key_in_the_headers_is_hashed(ask: Ask, usage: Usage, headers: dict[str, str]) -> None:
     ask("GET", "/items/5", headers)
     assert usage.only.caller == credential_digest("sk_1")
+
+
+def test_every_key_in_the_headers_is_hashed(ask: Ask, usage: Usage) -> None:
+    ask("GET", "/items/5", {"authorization": "Bearer sk_3", "apikey": "sk_2", "x-api-key": "sk_1"})
+    assert usage.only.caller == caller_digest(["sk_1", "sk_2", "sk_3"])
 
 
 @pytest.mark.parametrize(

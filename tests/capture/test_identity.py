@@ -13,11 +13,10 @@ from tests.capture.shells import environ
 from tests.support import raw_call
 from usage_middleware.capture.call import NOWHERE, Call, track
 from usage_middleware.capture.capture import Capture, Exclusion
-from usage_middleware.capture.headers import Headers
 from usage_middleware.capture.identity import Caller, EnvironHeaders
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
-from usage_middleware.credentials import from_headers, from_raw_headers
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.headers import Headers
 from usage_middleware.options import Settings
 from usage_middleware.record.normalizer import Normalizer
 
@@ -45,11 +44,6 @@ def test_any_names_make_members(org: str, key: str) -> None:
     assert all(len(part.encode()) <= 128 for part in member)
     assert member[0] == "default" or not member[0].startswith("(")
     assert member[1] == "(none)" or not member[1].startswith("(")
-
-
-@given(st.lists(st.tuples(st.sampled_from([b"x-api-key", b"apikey", b"authorization", b"accept"]), st.binary(max_size=12))))
-def test_the_quick_scan_agrees_with_the_header_reader(raw: list[tuple[bytes, bytes]]) -> None:
-    assert from_raw_headers(raw) == from_headers(Headers(raw).get)
 
 
 def test_headers_in_any_case() -> None:

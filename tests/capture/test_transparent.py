@@ -8,7 +8,7 @@ import gc
 import pickle
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import flask
 import pytest
@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from tests.capture.recording import Usage
 from tests.capture.shells import ask_wsgi, environ, http_scope
 from usage_middleware.capture.asgi import UsageMiddleware
-from usage_middleware.capture.call import track
+from usage_middleware.capture.call import NOWHERE, _place_of, track
 from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 from usage_middleware.credentials import credential_digest
@@ -338,3 +338,20 @@ def test_routes_are_those_of_the_applications_that_are_left() -> None:
         app.wsgi_app = WSGIUsageMiddleware(app.wsgi_app, usage)
     gc.collect()
     assert usage.capture.routes() == [("GET", "/items39")]
+
+
+def test_no_kind_of_request_is_kept_alive() -> None:
+    def tracked() -> weakref.ref[type]:
+        class Own:
+            """A request whose class belongs to an application."""
+
+            scope: ClassVar[dict[str, Any]] = {}
+
+        assert track(Own()) is track(Own()) is NOWHERE
+        return weakref.ref(Own)
+
+    before = len(_place_of)
+    made = [tracked() for _ in range(100)]
+    gc.collect()
+    assert [one() for one in made] == [None] * 100
+    assert len(_place_of) <= before + 1

@@ -19,12 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from tests.capture.recording import Usage
 from tests.capture.shells import Answer, Boom, ask_wsgi, environ, exchange
+from usage_middleware.capture.call import track
 from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
-from usage_middleware.errors import ConfigurationError
+from usage_middleware.errors import ConfigurationError, UndeclaredName
 
 HEADERS = (("Content-Type", "text/plain"),)
 
@@ -457,3 +459,23 @@ def test_a_middleware_that_keeps_the_iterator_alone(further_out: Further, lazy: 
     gc.collect()
     usage.capture.finish_abandoned()
     assert (usage.only.status, usage.only.sent, usage.only.latency_us) == (200, 200, 500_000 if lazy else 0)
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_debug_of_flask_makes_mistakes_errors(mounted: bool) -> None:
+    app = flask.Flask(__name__)
+
+    def handler() -> str:
+        track(flask.request).tag(colour="red").count(sheep=1)
+        return "ok"
+
+    app.add_url_rule("/", "handler", handler)
+    usage = Usage()
+    inner: Any = DispatcherMiddleware(flask.Flask("other").wsgi_app, {"/m": app.wsgi_app}) if mounted else app.wsgi_app
+    asked = functools.partial(ask_wsgi, WSGIUsageMiddleware(inner, usage), "GET", "/m/" if mounted else "/")
+    assert asked().status == 200
+    assert usage.recording.reasons == {"tag refused": 1, "count refused": 1}
+    app.debug = True
+    with pytest.raises(UndeclaredName, match="colour"):
+        asked()
+    assert [seen.status for seen in usage.recording.seen] == [200, 500]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from tests.docs.pages import ROOT, Block, Run, blocks, name_of, pages
 
@@ -38,7 +38,7 @@ def all_of(language: str) -> list[Any]:
 DJANGO = ROOT / "docs" / "guides" / "django.md"
 #: Some of its frameworks import what is deprecated.
 OTHERS = ROOT / "docs" / "guides" / "other-frameworks.md"
-OLD_IMPORTS = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+OLD_IMPORTS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:pkg_resources")
 
 
 def with_python() -> list[Any]:

@@ -117,7 +117,7 @@ def test_own_key_store_answers_as_the_key_directory_does(run: Run) -> None:
     for secret in ("acme-a", "acme-b", "nobody"):
         assert plain(own.find(secret)) == plain(ours.find(secret))
     known = [credential_digest(secret) for secret in ("acme-a", "acme-b", "globex-a")]
-    assert own.resolve([*known, b"x" * 32]) == ours.resolve(known)
+    assert plain(own.resolve([*known, b"x" * 32])) == plain(ours.resolve(known))
     engine.dispose()
 
 
@@ -127,6 +127,8 @@ def plain(found: Any) -> Any:
         return found.org, found.id, found.name, found.environment, found.revoked_at is None, found.created_at is None
     if isinstance(found, list):
         return [plain(one) for one in found]
+    if isinstance(found, tuple):
+        return (*found[:-1], found[-1] is None)
     return {name: plain(one) for name, one in found.items()} if isinstance(found, dict) else found
 
 

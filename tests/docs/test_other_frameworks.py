@@ -16,7 +16,7 @@ ASGI = ("starlette_app", "litestar_app", "quart_app", "connexion_asgi")
 WSGI = ("falcon_wsgi", "bottle_wsgi", "pyramid_wsgi")
 KEY = {"x-api-key": "sk_acme"}
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:pkg_resources")
 
 
 def calls(usage: Any, dimension: str) -> dict[str, int]:

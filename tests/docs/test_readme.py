@@ -88,8 +88,7 @@ def test_flask_quick_start_shows_a_customer_its_calls(folder: Path) -> None:
     subprocess.run(python("-m", "flask", "--app", "main", "add-key"), check=True)
     port = free_port()
     command = python("-m", "flask", "--app", "main", "run", "--without-threads", "--port", str(port))
-    # `flask run` exits on SIGTERM without running exit handlers.
-    answer = after_four_calls(command, port, signal.SIGINT)
+    answer = after_four_calls(command, port, signal.SIGTERM)
     found = {row["endpoint"]: row["calls"] for row in answer["by_endpoint"]}
     assert found == {"GET /v1/items/{item_id}": 3, "GET (unmatched)": 1}
 

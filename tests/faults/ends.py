@@ -136,7 +136,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure all, and print the table of the page of reliability."""
     parser = argparse.ArgumentParser(prog="python3 run ends", description=__doc__)
     parser.add_argument("--grace", type=float, default=GRACE, help="seconds until SIGKILL (default: %(default)s)")
-    parser.add_argument("--kinds", default=",".join(EVERY_KIND), help="of servers (default: %(default)s)")
+    parser.add_argument(
+        "--kinds", default=",".join((*EVERY_KIND, "waitress", "uwsgi")), help="of servers (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     print("| server | Redis | lost with a spool | seconds | lost without | seconds |\n|---|---|---|---|---|---|", flush=True)
     for kind in options.kinds.split(","):

@@ -24,21 +24,22 @@ MORE_KINDS = {
     "granian": ("-m", "granian", "--interface", "asgi", "--port", "{port}", "tests.faults.served:app"),
 }
 EVERY_KIND = KINDS | MORE_KINDS
-#: Those that answer on threads.
+_UWSGI = (
+    "-c", "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])", "--http-socket", "127.0.0.1:{port}",
+    "--module", "tests.faults.served:wsgi", "--master", "--need-app", "--threads", "4", "--enable-threads",
+    "--py-call-osafterfork", "--die-on-term", "--disable-logging",
+)  # fmt: skip
+#: Those that answer on threads, as gunicorn does.
 THREADED_KINDS = {
-    "gunicorn": (*KINDS["gunicorn"], "--threads", "4", "--no-control-socket"),
     "waitress": ("-m", "waitress", "--listen", "127.0.0.1:{port}", "--threads", "4", "tests.faults.served:wsgi"),
-    "uwsgi": (
-        "-c", "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])", "--http-socket", "127.0.0.1:{port}",
-        "--module", "tests.faults.served:wsgi", "--master", "--need-app", "--threads", "4", "--enable-threads",
-        "--py-call-osafterfork", "--die-on-term", "--disable-logging",
-    ),
-}  # fmt: skip
+    "uwsgi": (*_UWSGI, "--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
+    "uwsgi without its hook": _UWSGI,
+}
 
 
 def command(kind: str, port: int, *options: str) -> list[str]:
     """What starts a server on a port."""
-    return [sys.executable, *(word.format(port=port) for word in (EVERY_KIND | THREADED_KINDS)[kind]), *options]
+    return [sys.executable, *(word.format(port=port) for word in (THREADED_KINDS | EVERY_KIND)[kind]), *options]
 
 
 def environment(url: str, namespace: str, **options: Any) -> dict[str, str]:

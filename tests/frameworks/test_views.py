@@ -131,7 +131,7 @@ HOSTS: dict[str, Callable[[Usage], Send]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:pkg_resources")
 @pytest.mark.parametrize("name", HOSTS)
 def test_the_usage_api_in(name: str, make_usage: Callable[..., Usage]) -> None:
     usage = make_usage()

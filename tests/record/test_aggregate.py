@@ -16,8 +16,9 @@ import pytest
 from tests.support import START, Clock, raw_call
 from usage_middleware.events import CallerId, CallEvent, CallKey, RawCall
 from usage_middleware.options import Settings
-from usage_middleware.record.aggregate import MOST_DROPPERS, TOGETHER, Aggregate, Batch, folded, size_of
+from usage_middleware.record.aggregate import MOST_DROPPERS, TOGETHER, Aggregate, Batch, size_of
 from usage_middleware.record.normalizer import Normalizer
+from usage_middleware.record.parked import folded
 
 ACME = ("acme", "key_7")
 MINUTE = int(START) // 60 * 60
@@ -156,6 +157,18 @@ def test_folding_keeps_the_sums_of_half_hours(clock: Clock) -> None:
     half_past_one, two = MINUTE - 15 * 60, MINUTE + 15 * 60
     assert {key.minute: cell.calls for key, cell in cells.items()} == {half_past_one: 15, two: 25}
     assert sum(cell.bins[73] for cell in cells.values()) == 40
+
+
+def test_folding_makes_no_call_of_a_credential_earlier(clock: Clock) -> None:
+    """Else one that was made after its key was revoked would seem to have been made before."""
+    mine = aggregate(clock)
+    for _ in range(20):  # 13:45 to 14:04
+        add(mine, caller=b"d" * 32)
+        clock.advance(60)
+    cells = folded(mine.drain().cells, 1800, int(clock()))
+    assert {key.minute: cell.calls for key, cell in cells.items()} == {MINUTE + 14 * 60: 15, MINUTE + 19 * 60: 5}
+    again = folded(cells, 1800, int(clock()) + 1800)
+    assert {key.minute: cell.calls for key, cell in again.items()} == {MINUTE + 14 * 60: 15, MINUTE + 44 * 60: 5}
 
 
 def test_the_current_minute_is_not_folded(clock: Clock) -> None:

@@ -311,12 +311,12 @@ def test_digests_are_resolved(make_recorder: MakeRecorder, counted: Counted, cli
     recorder = make_recorder(resolve=resolver({known: ("acme", "key_7", True), stranger: ("default", "key_ab", False)}))
     add(recorder)
     add(recorder, known, status=401)
-    for status in 200, 401, 403, 404:
+    for status in 200, 500, 401, 403, 404:
         add(recorder, stranger, status=status)
     assert recorder.flush()
     assert counted("acme") == 2
     board = client.zrange(f"{namespace}:{{default}}:board:1d:2026-11-20:key:calls", 0, -1, withscores=True)
-    assert dict(board) == {b"key_ab": 2, b"(anonymous)": 2}
+    assert dict(board) == {b"key_ab": 2, b"(anonymous)": 3}
 
 
 def test_while_the_directory_fails_the_others_are_counted(make_recorder: MakeRecorder, counted: Counted) -> None:
@@ -445,7 +445,7 @@ def test_the_workers_account_of_itself(make_recorder: MakeRecorder, client: Any,
     assert set(facts) == {
         "flushed_through_ms", "backlog_calls", "backlog_bytes", "dropped", "retries", "refused", "wrong_type", "unreplicated",
         "blocked", "blocked_reason", "spool_files", "spool_calls", "spool_error", "skew_ms", "script", "beat_ms", "pid", "host",
-        "version", "dropped_unresolved",
+        "version", "dropped_unresolved", "conflicting", "key_store_error",
     }  # fmt: skip
     assert client.zscore(f"{namespace}:{{*}}:workers", worker) == int(START * 1000)
     clock.advance(5)

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from tests.record.conftest import MakeRecorder
 from tests.support import Clock, record_call
 from usage_middleware import UsageMiddleware, Viewer
+from usage_middleware.record.flusher import ROUTES_EVERY
 from usage_middleware.record.recorder import Recorder
-from usage_middleware.record.routes import ROUTES_EVERY
 
 if TYPE_CHECKING:
     from usage_middleware import Usage

@@ -354,7 +354,7 @@ def test_the_spool_is_bounded_and_what_has_no_room_is_counted(
     make_away: MakeRecorder, make_recorder: MakeRecorder, spool: Path, counted: Counted, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = 0
-    for _ in range(15):
+    for _ in range(30):
         one = make_away(backlog_bytes=60_000)
         for number in range(60):
             add(one, DIGEST, f"GET /{number}")

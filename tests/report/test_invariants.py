@@ -17,7 +17,7 @@ from usage_middleware.report import by_group, by_key, details, endpoints, summar
 from usage_middleware.report.by_group import ByGroupParameters
 from usage_middleware.report.by_key import ByKeyParameters
 from usage_middleware.report.details import DetailsParameters
-from usage_middleware.report.endpoints import EndpointsParameters
+from usage_middleware.report.endpoints_range import EndpointsParameters
 from usage_middleware.report.summary import SummaryParameters
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400

@@ -347,7 +347,8 @@ def test_the_points_before_lie_under_those_of_now(aged: World, group: str, asks:
 
 
 def test_points_before_that_are_gone_are_null(aged: World) -> None:
-    asks = {"start": datetime.fromtimestamp(START - 2 * 3600, UTC), "granularity": "minute", "compare": "previous"}
+    window = {"start": datetime(2026, 11, 20, 11, 30, tzinfo=UTC), "end": datetime(2026, 11, 20, 13, tzinfo=UTC)}
+    asks = {**window, "granularity": "minute", "compare": "previous"}
     before = aged.usage.reader.series(KEY_1, **asks).previous
     assert isinstance(before, series.PreviousSeries)
     assert before.points is None

@@ -19,7 +19,7 @@ from usage_middleware import Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import details, endpoints, series
 from usage_middleware.report.details import DetailsParameters
-from usage_middleware.report.endpoints import EndpointsParameters
+from usage_middleware.report.endpoints_range import EndpointsParameters
 from usage_middleware.report.series import SeriesParameters
 
 HALF_HOURS = [

@@ -31,7 +31,7 @@ def served(kind: Kind, place: Workplace, log: Path) -> Iterator[tuple[subprocess
     """A server, in a process group of its own, and its port."""
     port = free_port()
     variables = environment(place.server.tcp_url, place.namespace, flush_interval=60)
-    with log.open("ab") as output:
+    with log.open("ab") as output, ctrl_c_is_heard():
         process = subprocess.Popen(
             kind.command(port),
             env={**os.environ, **variables, **kind.environment},
@@ -46,6 +46,16 @@ def served(kind: Kind, place: Workplace, log: Path) -> Iterator[tuple[subprocess
         yield process, port
     finally:
         kill_all(process)
+
+
+@contextmanager
+def ctrl_c_is_heard() -> Iterator[None]:
+    """What a shell runs in the background ignores SIGINT, and so would what is started here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:

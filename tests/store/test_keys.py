@@ -16,7 +16,7 @@ from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.options import Settings
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
-from usage_middleware.store.keys import KeyInfo
+from usage_middleware.store.keys import KeyInfo, Owner
 from usage_middleware.store.members import key_member, org_member
 from usage_middleware.store.schema import Schema
 
@@ -150,18 +150,54 @@ def test_a_revoked_key_is_still_found_as_revoked(keys: KeyDirectory, clock: Cloc
     found = keys.find("s")
     assert found is not None
     assert found.revoked_at == revoked_at
-    assert keys.resolve([keys.digest("s")]) == {keys.digest("s"): ("acme", "k", True)}
+    assert keys.resolve([keys.digest("s")]) == {keys.digest("s"): Owner("acme", "k", True, revoked_at)}
     assert (keys.list("acme"), keys.count("acme")) == ([], 0)
     assert keys.list("acme", include_revoked=True) == [found]
     assert not keys.revoke("acme", "unknown")
 
 
-def test_put_does_not_bring_a_revoked_key_back(keys: KeyDirectory) -> None:
+def test_put_says_that_a_key_is_revoked_and_brings_it_back_if_told(keys: KeyDirectory) -> None:
     keys.put("acme", KeyInfo("k", "K"), secret="s")
     keys.revoke("acme", "k")
-    assert keys.put("acme", KeyInfo("k", "Renamed"), secret="t").revoked_at is not None
-    assert keys.list("acme") == []
+    with pytest.raises(ConfigurationError, match=r"'k' is revoked; .*reactivate=True"):
+        keys.put("acme", KeyInfo("k", "Renamed"), secret="t")
+    assert keys.find("t") is None
+    keys.put("globex", KeyInfo("g", "G"), secret="t")
+    assert [key.name for key in keys.list("acme", include_revoked=True)] == ["K"]
+    back = keys.put("acme", KeyInfo("k", "Renamed"), secret="u", reactivate=True)
+    assert back.revoked_at is None
+    assert keys.find("s") == keys.find("u") == back
+    assert keys.list("acme") == keys.list("acme", include_revoked=True) == [back]
+    assert keys.resolve([keys.digest("s")])[keys.digest("s")] == Owner("acme", "k", True)
+
+
+def test_a_revoked_key_may_be_put_as_revoked(keys: KeyDirectory) -> None:
+    for name in ("K", "Renamed"):
+        assert keys.put("acme", KeyInfo("k", name, revoked_at=7.0), secret="s").revoked_at == 7.0
     assert [key.name for key in keys.list("acme", include_revoked=True)] == ["Renamed"]
+
+
+@pytest.mark.parametrize("org", ["default", ""])
+def test_no_customer_is_called_as_nobody_is(keys: KeyDirectory, org: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"'default' is where calls of nobody are counted.*choose another name"):
+        keys.put(org, KeyInfo("k", "K"), secret="s")
+    assert keys.find("s") is None
+
+
+@pytest.mark.parametrize(
+    "secret", [" sk_1", "sk_1 ", "sk_1\n", "\tsk_1", "sk_1\0b", "sk_1\x7fb", "sk_1ü", "sk_1ключ", "sk_1\udce4", 7, b"sk_1"]
+)
+def test_a_secret_that_no_header_can_carry_is_refused(keys: KeyDirectory, secret: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the secret of an API key must be") as refused:
+        keys.put("acme", KeyInfo("k", "K"), secret=secret)
+    assert "sk_1" not in str(refused.value)
+    assert keys.get("acme", "k") is None
+
+
+def test_a_secret_may_have_what_a_header_can_carry(keys: KeyDirectory) -> None:
+    secret = "".join(map(chr, range(0x21, 0x7F))) + " !"
+    keys.put("acme", KeyInfo("k", "K"), secret=secret)
+    assert keys.find(secret) == keys.get("acme", "k")
 
 
 def test_remove_forgets_a_key_and_its_secrets(keys: KeyDirectory, engine: Engine, schema: Schema) -> None:
@@ -234,9 +270,9 @@ def test_get_many_answers_under_the_ids_that_were_asked(keys: KeyDirectory) -> N
 
 def test_hostile_ids_and_names_come_back_and_stay_apart(keys: KeyDirectory) -> None:
     for number, text in enumerate(HOSTILE):
-        keys.put("acme", KeyInfo(text, text), secret=f"secret {number} {text}")
+        keys.put("acme", KeyInfo(text, text), secret=f"secret {number}")
     for number, text in enumerate(HOSTILE):
-        found = keys.find(f"secret {number} {text}")
+        found = keys.find(f"secret {number}")
         assert found is not None
         assert (found.id, found.name) == (text, text)
         assert keys.get("acme", text) == found
@@ -245,12 +281,12 @@ def test_hostile_ids_and_names_come_back_and_stay_apart(keys: KeyDirectory) -> N
 
 def test_hostile_organisations_stay_apart(keys: KeyDirectory) -> None:
     for number, org in enumerate(HOSTILE):
-        keys.put(org, KeyInfo(f"key {number}", "N"), secret=org)
+        keys.put(org, KeyInfo(f"key {number}", "N"), secret=f"secret {number}")
     for number, org in enumerate(HOSTILE):
         assert [key.id for key in keys.list(org)] == [f"key {number}"], org
         assert [key.org for key in keys.list(org)] == [org]
-        digest = keys.digest(org)
-        assert keys.resolve([digest]) == {digest: (org_member(org), f"key {number}", True)}
+        digest = keys.digest(f"secret {number}")
+        assert keys.resolve([digest]) == {digest: Owner(org_member(org), f"key {number}", True)}
 
 
 def test_an_id_that_looks_like_a_cut_one_is_another_key(keys: KeyDirectory) -> None:
@@ -270,17 +306,12 @@ def test_any_names_are_listed_in_the_order_of_their_bytes(keys: KeyDirectory, na
     assert [key.name for key in keys.list("acme")] == sorted(names, key=lambda name: name.encode("utf-8", "surrogatepass"))
 
 
-def test_an_empty_organisation_is_the_default_one(keys: KeyDirectory) -> None:
-    assert keys.put("", KeyInfo("k", "K"), secret="s").org == "default"
-    assert keys.resolve([keys.digest("s")]) == {keys.digest("s"): ("default", "k", True)}
-
-
 def test_resolve_names_what_it_does_not_know_by_its_hash(keys: KeyDirectory) -> None:
     keys.put("acme", KeyInfo("(k)", "K"), secret="s")
     known, unknown = keys.digest("s"), keys.digest("nobody's")
     found = keys.resolve([known, unknown, known])
-    assert found[known] == ("acme", "%28k)", True)
-    org, key, is_known = found[unknown]
+    assert found[known] == Owner("acme", "%28k)", True)
+    org, key, is_known, _ = found[unknown]
     assert (org, key[:4], len(key), is_known) == ("default", "key_", 20, False)
     assert key[4:] not in unknown.hex()
 

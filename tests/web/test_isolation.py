@@ -42,7 +42,7 @@ NAMES = [
     "%28other)",
     "(anonymous)",
     "(none)",
-    "default",
+    "Default",
     "calls",
     "latency",
     "cache:index",

@@ -9,7 +9,7 @@ import pytest
 
 from usage_middleware.errors import QueryError
 from usage_middleware.report.by_key import ByKeyParameters
-from usage_middleware.report.endpoints import EndpointsParameters
+from usage_middleware.report.endpoints_range import EndpointsParameters
 from usage_middleware.report.query import MAX_PARAMETERS, parse
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.summary import SummaryParameters

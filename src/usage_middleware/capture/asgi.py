@@ -13,12 +13,11 @@ from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
-from usage_middleware.capture.headers import RereadHeaders, headers_of, is_preflight
 from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, require_caller
 from usage_middleware.capture.templates import relative_path
-from usage_middleware.credentials import RawHeaders
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
+from usage_middleware.headers import RawHeaders, RereadHeaders, headers_of, is_preflight
 from usage_middleware.request_keys import CALL, EXCLUDE
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -104,7 +103,7 @@ class UsageMiddleware:
             except RuntimeError:  # another event loop than asyncio's: it is ending, and may be blocked
                 flush()
             else:
-                with signals.held():
+                with signals.held(is_ending=True):
                     await asyncio.to_thread(flush)
         except Exception:
             self.capture.count_error("flush at shutdown failed")
@@ -230,25 +229,26 @@ class _ScopeCall(Call):
 
     def _finish(self, latency: float | None = None) -> None:
         """Hand the call to the recorder. With a `latency`, in seconds, it has been found not to be excluded."""
-        capture = self.capture
+        capture, notes = self.capture, self.notes
         self.done = True
-        notes = self.notes
         try:
             if latency is None:
                 latency = capture.timer() - self.started
                 asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate is not None
                 if asks and self._is_excluded():
                     return
-            who, headers = None, cast(Any, ())
+            who, headers, keys = None, cast(Any, ()), None
             if self.caller is not None:
                 who = self.caller.member
+            elif not capture.only_headers:
+                keys = capture.credentials.in_scope(notes, self._headers(), self._request, capture.credentials_raised)
             elif type(headers := notes.get("headers")) is not list:
                 headers = self._headers()
             if self._left:
                 self.status = CLIENT_LEFT
             template = self._templates.find(self) or self._templates.fallback(self)
             tags, counts = self.tags, self.counts
-            capture.take(RawCall(0.0, who, headers, None, self.method, template, tags, self.status, latency, self.sent, counts))
+            capture.take(RawCall(0.0, who, headers, keys, self.method, template, tags, self.status, latency, self.sent, counts))
         except Exception:
             capture.count_error("call not recorded")
 

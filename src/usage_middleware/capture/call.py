@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,11 +15,12 @@ from usage_middleware.request_keys import CALL
 if TYPE_CHECKING:
     from usage_middleware.capture.capture import Capture
 
-#: The attributes in which a request may hold its scope or environ. The right one is cached by type, because asking Flask's
-#: `request` for an attribute that it lacks is slow.
+#: The attributes in which a request may hold its scope or environ. The right one is cached by the id of the type, because
+#: asking Flask's `request` for an attribute that it lacks is slow. No type is kept alive: it may know its application.
 _PLACES = ("scope", "environ", "env")
 _MAX_KINDS = 64
-_place_of: dict[type, str] = {}
+_place_of: dict[int, str] = {}
+_kinds: dict[int, weakref.ref[type]] = {}
 
 
 class Track:
@@ -53,7 +55,7 @@ def track(request: Any) -> Track:
             the name is dropped, logged once and counted.
     """
     try:
-        place = _place_of.get(type(request))
+        place = _place_of.get(id(type(request)))
         notes = None if place is None else getattr(request, place, None)
         found = (_notes(request) if notes is None else notes).get(CALL)
     except Exception:
@@ -68,11 +70,22 @@ def _notes(request: Any) -> Any:
     for place in _PLACES:
         notes = getattr(request, place, None)
         if notes is not None:
-            if len(_place_of) < _MAX_KINDS:
-                _place_of[type(request)] = place
+            _remember(type(request), place)
             return notes
     # Last, because asking an abstract class costs as much as the rest of `track`.
     return request if isinstance(request, MutableMapping) else {}
+
+
+def _remember(kind: type, place: str) -> None:
+    number = id(kind)
+
+    def forget(_: object) -> None:
+        _place_of.pop(number, None)
+        _kinds.pop(number, None)
+
+    if len(_kinds) < _MAX_KINDS:
+        _kinds[number] = weakref.ref(kind, forget)
+        _place_of[number] = place
 
 
 class Call(Track):

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from usage_middleware.capture.frameworks import routes
 from usage_middleware.capture.frameworks.litestar import wrap_litestar
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
+from usage_middleware.credentials import Credentials
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.options import Settings, check_plain_function
@@ -96,6 +97,7 @@ class Capture:
         *,
         identify: Identify | None = None,
         exclude: Exclude = None,
+        credentials: Credentials | None = None,
         strict: bool = False,
         timer: Callable[[], float] = time.perf_counter,
         at_shutdown: Callable[[], object] | None = None,
@@ -106,6 +108,9 @@ class Capture:
         self.take = recorder.take
         self.identify = identify
         self.exclusion = Exclusion(exclude)
+        self.credentials = credentials or Credentials()
+        #: True if the headers of an ASGI scope, which can be read later, are all that it takes.
+        self.only_headers = self.credentials.only_headers
         self.dimensions = settings.dimensions
         self.counters = settings.counters
         self.strict = strict
@@ -142,6 +147,10 @@ class Capture:
             self.recorder.count_error(reason, logged=logged)
         except Exception:
             logger.debug("the recorder could not count an error: %s", reason, exc_info=True)
+
+    def credentials_raised(self) -> None:
+        """Count an error of a function in `credentials`."""
+        self.count_error("credentials raised")
 
     def refuse(self, error: Exception, action: str, name: str | None) -> None:
         """Drop something that the application said of a call: counted each time, logged once for each name."""

@@ -14,7 +14,6 @@ from usage_middleware.capture.capture import Capture, HasCapture, capture_of
 from usage_middleware.capture.frameworks import WSGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, Environ, EnvironRequest, is_async, require_caller
 from usage_middleware.capture.wsgi_body import counted
-from usage_middleware.credentials import values_in_environ
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import CALL, EXCLUDE, wsgi_text
@@ -113,6 +112,11 @@ class EnvironCall(Call):
         self._write: Callable[[bytes], object] | None = None
         self.started = capture.timer()
 
+    @property
+    def strict(self) -> bool:
+        """As of `Call`. Flask's environ does not say which application runs."""
+        return super().strict or self._templates.is_debug()
+
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
         """The server's `start_response`. Takes note of the status and, while the framework still knows it, the route."""
         write = self._start(status, headers) if exc_info is None else self._start(status, headers, exc_info)
@@ -169,7 +173,7 @@ class EnvironCall(Call):
                 caller, values = self.caller, None
                 if caller is None:
                     if capture.identify is None:
-                        values = values_in_environ(notes)
+                        values = capture.credentials.in_environ(notes, self._request, capture.credentials_raised)
                     else:
                         caller = self._identified(capture.identify)
                 who = None if caller is None else caller.member

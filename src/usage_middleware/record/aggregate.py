@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from usage_middleware.events import CallerId, CallEvent, CallKey, CallTotals, Cells, RawCall, add_totals
 from usage_middleware.latency import bin_of_whole
+from usage_middleware.record.known_credentials import KnownCredentials
 from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.store.members import OPERATOR
 
@@ -56,11 +57,13 @@ class Aggregate:
         crowded: called when half of the bound is used, once after each drain.
         wake: called within a request while `awake` is false, before the call gets its end.
         full: called within a request when `TOGETHER` calls wait.
+        known: what is known of credentials.
 
     Attributes:
         awake: set by the flush thread, and cleared before its last drain.
         bytes: about what the calls take in memory.
         elsewhere: what the flusher holds of the same bound, bytes.
+        pending_elsewhere: what of that is of credentials that nobody could be asked about yet, bytes.
     """
 
     def __init__(
@@ -72,8 +75,10 @@ class Aggregate:
         crowded: Callable[[], None],
         wake: Callable[[], None] = lambda: None,
         full: Callable[[], None] = lambda: None,
+        known: KnownCredentials | None = None,
     ) -> None:
         self._normalizer = normalizer
+        self._known = known or KnownCredentials(clock)
         self._count_error = count_error
         self._zeros = normalizer.zeros
         self._clock = clock
@@ -97,7 +102,13 @@ class Aggregate:
         self._was_crowded = False
         self.bytes = 0
         self._calls = 0
-        self.elsewhere = 0
+        self.elsewhere = self.pending_elsewhere = 0
+        self._forget_pending()
+
+    def _forget_pending(self) -> None:
+        #: The cells of credentials that nobody was asked about yet, and what they take.
+        self._pending: list[CallKey] = []
+        self._pending_bytes = 0
 
     def take(self, raw: RawCall) -> None:
         """Keep a finished request, to be counted soon. Takes no lock: to append to a deque is one step."""
@@ -168,6 +179,17 @@ class Aggregate:
 
     def _open(self, key: CallKey) -> CallTotals | None:
         used = self.bytes + self.elsewhere
+        caller = self._known.caller_of(key)
+        is_pending = caller is None
+        if caller is None and self._pending_bytes + self.pending_elsewhere >= self.limit // 2:
+            # The other half is kept for callers that are known.
+            caller, is_pending = self._known.without_pending(key), False
+            used = used if caller is not None else self.limit
+        if caller is not None and caller != key.caller:
+            key = replace(key, caller=caller)
+            found = self._cells.get(key)
+            if found is not None:
+                return found
         if used >= self.limit:
             add_drops(self._dropped, key.caller, 1)
             return None
@@ -178,7 +200,44 @@ class Aggregate:
         key = replace(key, caller=shared(key.caller, key.caller), tags=shared(key.tags, key.tags))
         totals = self._cells[key] = CallTotals(0, 0, 0, 0, self._zeros, {})
         self.bytes += size_of(key)
+        if is_pending:
+            self._wait_for(key)
         return totals
+
+    def _wait_for(self, key: CallKey) -> None:
+        self._pending.append(key)
+        self._pending_bytes += size_of(key, 1)
+
+    @property
+    def pending(self) -> int:
+        """How many cells wait for an answer of the key directory."""
+        return len(self._pending)
+
+    def pending_cells(self, most: int) -> list[CallKey]:
+        """The first of the cells that wait for an answer."""
+        with self._lock:
+            return self._pending[:most]
+
+    def settle(self) -> None:
+        """Add up the cells that waited for an answer, as far as there is one, with those of the same callers."""
+        with self._lock:
+            pending = self._pending
+            self._forget_pending()
+            for key in pending:
+                caller = self._known.caller_of(key)
+                if caller is None and key in self._cells:
+                    self._wait_for(key)
+                elif caller is not None and caller != key.caller and key in self._cells:
+                    self._rename(key, replace(key, caller=caller))
+
+    def _rename(self, key: CallKey, renamed: CallKey) -> None:
+        totals = self._cells.pop(key)
+        self._shared.pop(key.caller, None)
+        self.bytes -= size_of(key, len(totals.bins))
+        before = self._cells.get(renamed)
+        self.bytes -= size_of(renamed, len(before.bins)) if before is not None else 0
+        add_totals(self._cells, renamed, totals)
+        self.bytes += size_of(renamed, len(self._cells[renamed].bins))
 
     @property
     def has_news(self) -> bool:
@@ -209,6 +268,7 @@ class Aggregate:
             batch = Batch(self._cells, self._dropped, until_ms)
             self._cells, self._shared, self._dropped = {}, {}, {}
             self.bytes = self._calls = 0
+            self._forget_pending()
             self._was_crowded = False
         return batch
 
@@ -219,16 +279,3 @@ def add_drops(dropped: dict[CallerId, int], caller: CallerId, calls: int) -> Non
     if who not in dropped and len(dropped) >= most:
         who = (OPERATOR, "")
     dropped[who] = dropped.get(who, 0) + calls
-
-
-def folded(cells: Cells, slot_seconds: int, now: int) -> Cells:
-    """The same calls; those of past minutes are counted in the first minute of their slot.
-
-    It takes less memory in a long outage. Slots and days stay exact; those minutes don't.
-    """
-    current = now - now % 60
-    found: Cells = {}
-    for key, totals in cells.items():
-        minute = key.minute if key.minute >= current else key.minute - key.minute % slot_seconds
-        add_totals(found, replace(key, minute=minute), totals)
-    return found

@@ -127,6 +127,7 @@ class FlushThread(threading.Thread):
             if left <= 0 or not self.wake.wait(left):
                 break
             self._add_up()
+            self._safely(self._flusher.ask_who_called)
         self._hurry = False
 
     def _after_rest(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import threading
@@ -17,11 +16,11 @@ from usage_middleware import fork
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Callers, CountError
+from usage_middleware.record.inquiry import MOST_PENDING, Inquiry
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.notices import Notices
 from usage_middleware.record.parked import with_drops
 from usage_middleware.record.recovery import Recovery
-from usage_middleware.record.routes import Routes
 from usage_middleware.record.sender import Sender
 from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
@@ -29,13 +28,10 @@ from usage_middleware.store.driver_errors import reason, redis_errors
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
 
-logger = logging.getLogger("usage_middleware")
-
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
-PAUSE_SECONDS = 0.2
-PAUSE_STEP = 0.001
-#: How often the spool is searched, seconds.
-RECOVER_EVERY = 15.0
+PAUSE_SECONDS, PAUSE_STEP = 0.2, 0.001
+#: How often the spool is searched, and routes are published; seconds.
+RECOVER_EVERY, ROUTES_EVERY = 15.0, 3600.0
 
 
 class Flusher:
@@ -59,8 +55,9 @@ class Flusher:
         self._writer = writer
         self._aggregate = aggregate
         self._options = options
-        self._routes = Routes(routes, writer, options, count_error)
+        self._routes = routes
         self._count_error = count_error
+        self._inquiry = Inquiry(aggregate, callers, options.monotonic)
         self._new_sender = partial(Sender, writer, options, callers, count_error)
         self.spool = Spool(options, writer.schema.settings) if options.spool is not None else None
         self.reset()
@@ -74,21 +71,16 @@ class Flusher:
             self.spool.after_fork_in_child()
             self._recovery = Recovery(self.spool, self._new_sender, self._count_error)
         self.status = OwnStatus(script=SCRIPT_SHA)
-        self._disagreement = ""
-        self._has_agreed = False
+        self._disagreement, self._has_agreed = "", False
         self._notices = Notices(self._options.monotonic)
-        #: The worker whose status Redis has.
-        self._announced = ""
-        self._began_ms = 0
-        self._unacknowledged = 0
-        self._recovered_at = float("-inf")
-        self._routes.reset()
+        self._announced = ""  # The worker whose status Redis has.
+        self._began_ms = self._unacknowledged = 0
+        self._recovered_at = self._published_at = float("-inf")
         self._renew()
 
     def _renew(self, began_ms: int | None = None) -> None:
         """Go on as a new worker with nothing on its way."""
-        self._pid = os.getpid()
-        self.status.worker = secrets.token_hex(16)
+        self._pid, self.status.worker = os.getpid(), secrets.token_hex(16)
         self._began_ms = self._now_ms() if began_ms is None else began_ms
         journal = Journal(self.spool, self.status.worker) if self.spool is not None and self._options.journal else None
         self.sender = self._new_sender(self.status, journal)
@@ -96,6 +88,12 @@ class Flusher:
     def add_up(self) -> None:
         """Read and add up the calls that wait for it."""
         self._aggregate.sum()
+
+    def ask_who_called(self) -> None:
+        """Between two flushes: where many credentials are new, ask whose they are before they take more memory."""
+        if self._aggregate.pending >= MOST_PENDING and self.is_ok:
+            with self._alone():
+                self._inquiry.ask()
 
     def begin(self) -> None:
         """Call it before the first call is recorded: until now there was nothing to count."""
@@ -105,10 +103,9 @@ class Flusher:
             self._began_ms = self._now_ms()
 
     def announce(self) -> None:
-        """Let readers know that this worker exists and may hold calls.
+        """Let readers know that this worker exists and may hold calls. It gets its name now, which no other may have.
 
-        It gets its name now: the process may have been copied since it was set up, by a snapshot of its machine or by a fork
-        that Python was not told of, and no two workers may have one name.
+        The process may have been copied before: by a snapshot of its machine, or by a fork that Python was not told of.
         """
         with self._alone():
             if self._pid != os.getpid() or self.sender.is_unused:
@@ -155,7 +152,7 @@ class Flusher:
         if not self.sender.flush():
             return False
         self.status.flushed_through_ms = batch.until_ms
-        self._routes.publish(self._now_ms())
+        self._publish_routes()
         return True
 
     def _park(self) -> None:
@@ -163,7 +160,7 @@ class Flusher:
         self._measure()
 
     def _measure(self) -> None:
-        self._aggregate.elsewhere = self.sender.bytes
+        self._aggregate.elsewhere, self._aggregate.pending_elsewhere = self.sender.bytes, self.sender.pending_bytes
         self._unacknowledged = self.sender.calls
 
     def recover(self, going_on: Callable[[], bool], *, now: bool = False) -> None:
@@ -254,6 +251,16 @@ class Flusher:
         except redis_errors() as error:
             if not self._notices.missing_right(self.status, error):
                 self.sender.error = reason(error)
+
+    def _publish_routes(self) -> None:
+        """Every hour: the application's routes, for processes that only serve views."""
+        if self._published_at + ROUTES_EVERY > self._options.monotonic():
+            return
+        self._published_at = self._options.monotonic()
+        try:
+            self._writer.publish(list(self._routes()), self._now_ms())
+        except Exception:  # An application's routes may be anything.
+            self._count_error("routes")
 
     def _note_state(self) -> None:
         """Set the state, and log when it changes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from usage_middleware.credentials import credential_digest, from_raw_headers, from_values
+from usage_middleware.credentials import Credentials, caller_digest
 from usage_middleware.events import ANONYMOUS_CALLER, MAX_COUNT, CallerId, CallEvent, RawCall
 from usage_middleware.options import NONE, Settings
 from usage_middleware.store.members import METHODS, endpoint_member, member
@@ -21,7 +21,8 @@ _cached_member = lru_cache(maxsize=8192)(member)
 class Normalizer:
     """Makes a `CallEvent` of a `RawCall`. It is run for many calls together, outside the requests."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, credentials: Credentials | None = None) -> None:
+        self._credentials = credentials or Credentials()
         self.dimensions = settings.dimensions
         self.counters = settings.counters
         #: The counts of a call that counts nothing.
@@ -34,7 +35,7 @@ class Normalizer:
         """What is counted of a call. Raises whatever a call brings about that holds something else than declared."""
         method, template, tags, status, counts = raw.method, raw.template, raw.tags, raw.status, raw.counts
         return CallEvent(
-            raw.caller or _caller(raw),
+            raw.caller or self._caller(raw),
             self._labels.get((method, template)) or self._label(method, template),
             self._untagged if tags is None else self._members(tags),
             # An application may send a number that is no status: it must not become a counter of its own.
@@ -44,6 +45,11 @@ class Normalizer:
             self.zeros if counts is None else tuple([counts.get(name, 0) for name in self.counters]),
         )
 
+    def _caller(self, raw: RawCall) -> CallerId:
+        shown = raw.shown
+        secrets = self._credentials.in_headers(raw.headers) if shown is None else self._credentials.in_values(shown)
+        return caller_digest(secrets) if secrets else ANONYMOUS_CALLER
+
     def _label(self, method: str, template: str) -> str:
         label = endpoint_member(method, template)
         if len(self._labels) < _MAX_LABELS and method in METHODS:
@@ -52,12 +58,6 @@ class Normalizer:
 
     def _members(self, tags: Mapping[str, str]) -> tuple[str, ...]:
         return tuple([_tag(tags[name]) or untagged if name in tags else untagged for name, untagged in self._tagged])
-
-
-def _caller(raw: RawCall) -> CallerId:
-    values = raw.header_values
-    secret = from_raw_headers(raw.headers) if values is None else from_values(values)
-    return ANONYMOUS_CALLER if secret is None else credential_digest(secret)
 
 
 def _bytes(method: str, status: int, sent: int) -> int:

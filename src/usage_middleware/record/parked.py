@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from usage_middleware.events import CallerId, Cells, add_totals
 from usage_middleware.gil import yielding
-from usage_middleware.record.aggregate import Batch, add_drops, folded, size_of
+from usage_middleware.record.aggregate import Batch, add_drops, size_of
+from usage_middleware.record.known_credentials import KnownCredentials
 from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.worker_status import OwnStatus
 
@@ -58,6 +61,14 @@ class Parked:
         """How many calls are parked."""
         return sum(totals.calls for totals in yielding(self.cells.values()))
 
+    def bytes_of_pending(self, known: KnownCredentials) -> int:
+        """About how many bytes those take whose credentials are not known to be keys."""
+        return sum(
+            size_of(key, len(totals.bins))
+            for key, totals in yielding(self.cells.items())
+            if isinstance(key.caller, bytes) and not known.is_key(key.caller)
+        )
+
     @property
     def bytes(self) -> int:
         """About how many bytes they take."""
@@ -75,3 +86,21 @@ def with_drops(status: OwnStatus, *waiting: Mapping[CallerId, int]) -> tuple[dic
             else:
                 dropped[caller[0]] = dropped.get(caller[0], 0) + calls
     return dropped, unresolved
+
+
+def folded(cells: Cells, slot_seconds: int, now: int) -> Cells:
+    """The same calls; those of past minutes are counted in one minute of their slot.
+
+    It takes less memory in a long outage. Slots and days stay exact; those minutes don't. It is the first minute, for
+    credentials the last: were one revoked meanwhile, what came after that must not seem to have come before.
+    """
+    current = now - now % 60
+    found: Cells = {}
+    for key, totals in cells.items():
+        minute = key.minute
+        if minute < current:
+            minute -= minute % slot_seconds
+            if isinstance(key.caller, bytes):
+                minute = min(minute + slot_seconds, current) - 60
+        add_totals(found, replace(key, minute=minute), totals)
+    return found

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Collection
 
 from usage_middleware import fork, signals
+from usage_middleware.credentials import Credentials
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Aggregate
-from usage_middleware.record.attribution import Callers, Resolve
+from usage_middleware.record.attribution import Admit, Callers, Resolve, admit_all
 from usage_middleware.record.flush_thread import GRACE_SECONDS, LAST_SECONDS, FlushThread
 from usage_middleware.record.flusher import Flusher
+from usage_middleware.record.known_credentials import KnownCredentials
 from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.record.overflow import FindKnownKeys, find_none
 from usage_middleware.store.worker_status import OwnStatus
@@ -34,6 +36,8 @@ _MEANINGS = {
     "ended late": "a call ended after the last delivery of this process, and is not counted",
     "flush": "a flush failed, and is tried again",
     "journal": "the journal can't be written; check the disk",
+    "credentials raised": "a function in credentials raised; its key is not seen",
+    "key store": "the application's own key store failed; calls with API keys wait until it answers",
     "known_keys": "the key directory can't tell which keys are its own",
     "resolve": "the key directory can't tell whose credentials these are; their calls wait",
     "routes": "the application's routes can't be listed",
@@ -53,6 +57,8 @@ class Recorder:
         options: how calls are delivered.
         resolve: finds the organisation and key of a credential's digest. Called by the flusher only.
         known_keys: tells which of these ids are keys of the directory, for which the cap on members does not hold.
+        admit: tells which of these names of unknown credentials get a row of their own.
+        credentials: where calls show their API keys.
         routes: the endpoints of the application. The flusher asks for them about once an hour.
 
     Attributes:
@@ -68,22 +74,26 @@ class Recorder:
         *,
         resolve: Resolve,
         known_keys: FindKnownKeys = find_none,
+        admit: Admit = admit_all,
+        credentials: Credentials | None = None,
         routes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._options = options
+        known = KnownCredentials(options.clock)
         self._aggregate = Aggregate(
-            Normalizer(writer.schema.settings),
+            Normalizer(writer.schema.settings, credentials),
             self.count_error,
             options.backlog_bytes,
             options.clock,
             self._crowded,
             self._start,
             self._full,
+            known,
         )
         self.take = self._aggregate.take
         self.finish_abandoned: Callable[[], object] = lambda: None
         self.await_calls: Callable[[float], int] = lambda seconds: 0
-        callers = Callers(resolve, known_keys, self.count_error)
+        callers = Callers(resolve, known_keys, self.count_error, known, admit)
         self._flusher = Flusher(writer, self._aggregate, options, callers, routes, self.count_error)
         self._reset()
         fork.recorders.add(self)

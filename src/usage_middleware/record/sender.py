@@ -9,7 +9,7 @@ from math import inf
 from usage_middleware.events import CallerId
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Batch
-from usage_middleware.record.attribution import Callers, CountError, put
+from usage_middleware.record.attribution import Callers, CountError, organisation_of, put
 from usage_middleware.record.chunk_sender import ChunkSender
 from usage_middleware.record.journal import Journal
 from usage_middleware.record.outbox import Outbox
@@ -89,9 +89,13 @@ class Sender:
         cells, dropped, _ = self.parked.drain()
         who = None
         if asking:
-            who = self._callers.find({key.caller for key in cells} | set(dropped))
+            who = self._callers.find(cells, dropped)
             self.error = self._callers.error or self.error
-        self.parked.park(put(cells, who, self.outbox), {})
+            self._status.key_store_error = self._callers.store_error
+        self._callers.note_names({key.caller for key in cells if isinstance(key.caller, tuple)})
+        left, conflicting = put(cells, who, self.outbox)
+        self._status.conflicting += conflicting
+        self.parked.park(left, {})
         self._drop(dropped, who or {})
 
     def drop(self, org: str, calls: int) -> None:
@@ -101,10 +105,10 @@ class Sender:
     def _drop(self, dropped: dict[CallerId, int], who: Resolved) -> None:
         """Count dropped calls for whoever called; those of credentials that nobody could be asked about stay parked."""
         for caller, calls in dropped.items():
-            if isinstance(caller, bytes) and caller not in who:
+            org = organisation_of(caller, who)
+            if org is None:
                 self.parked.park({}, {caller: calls})
                 continue
-            org = who[caller][0] if isinstance(caller, bytes) else caller[0]
             self.outbox.drop(org, calls)
             if org == OPERATOR:
                 self._status.dropped_unresolved += calls
@@ -269,6 +273,11 @@ class Sender:
     def calls(self) -> int:
         """How many calls are not acknowledged."""
         return self.outbox.calls + self.parked.calls
+
+    @property
+    def pending_bytes(self) -> int:
+        """About how much of that is of credentials that nobody could be asked about yet."""
+        return self.parked.bytes_of_pending(self._callers.known)
 
     @property
     def bytes(self) -> int:

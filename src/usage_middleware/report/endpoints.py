@@ -3,43 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
-from usage_middleware.errors import QueryError
 from usage_middleware.options import Settings
-from usage_middleware.periods import midnight, rfc3339, zone
+from usage_middleware.periods import rfc3339
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, report_scope
 from usage_middleware.report.endpoint_sums import EndpointSums, EndpointTotals, all_buckets, read_endpoints
-from usage_middleware.report.kept import Kept
+from usage_middleware.report.endpoints_range import BUCKETS, EndpointsParameters, cover
 from usage_middleware.report.metrics import label_of, summed
-from usage_middleware.report.named_periods import ALL, Edges
-from usage_middleware.report.parameters import KeyId, Parameters, described
-from usage_middleware.report.parts import Parts, Previous, Unavailable, compared
-from usage_middleware.report.timeline import Timeline, timeline, too_wide
+from usage_middleware.report.parts import Previous, Unavailable, compared, present
+from usage_middleware.report.timeline import too_wide
 from usage_middleware.report.view import Table, View, WireFields, fields_of
-from usage_middleware.report.window import CUSTOM, Window, WindowReport, WindowRequest, not_retained, resolution, resolve
+from usage_middleware.report.window import WindowReport
 from usage_middleware.store.schema import CALLS, counter_field
 
 MOST_BUCKETS_IN_ALL = 100_000
-
-
-class EndpointsParameters(Parameters, frozen=True, kw_only=True):
-    """What the endpoints view may be asked. Both dates or neither."""
-
-    start_date: Annotated[
-        date | None, described("First day, inclusive in the zone; together with `end_date`.", "2026-03-01")
-    ] = None
-    end_date: Annotated[
-        date | None, described("Last day, inclusive in the zone; together with `start_date`.", "2026-03-26")
-    ] = None
-    bucketing_size: Annotated[
-        Literal["hour", "day", "week", "month", "quarter", "year"], described("Width of the buckets.", "day")
-    ] = "day"
-    include_unused_endpoints: Annotated[bool, described("List endpoints without a call too.", "true")] = False
-    key_id: KeyId = None
 
 
 class EndpointBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +37,7 @@ class EndpointUsage(msgspec.Struct, frozen=True, kw_only=True):
         counts: every declared counter; on the wire `num_<counter>`. None of one key, for which they are not kept.
         rates: every declared rate, 0.0 where the divisor is 0; on the wire under its own name. None as above.
         last_requested_at: the last call in the range, RFC 3339; None if there was none, and of one key.
-        buckets: None where no range was asked for.
+        buckets: None where no range was asked for, or where they are not kept between the times that were.
     """
 
     endpoint: str
@@ -91,18 +71,16 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     """Answer an endpoints question."""
     settings = context.settings
     scope = report_scope(context.viewer, params.org, params.key_id, together=settings.operator_tree)
-    kept = Kept(settings, ("endpoint",) if scope.key is None else ("key_board",), context.now)
-    line, has_buckets = _timeline(context, scope, params, kept)
+    coverage = cover(context, scope, params)
+    line, parts, stamps = coverage.line, coverage.parts, coverage.stamps
     usages = read_endpoints(context, scope, line)
     unused = _unused(context, usages) if params.include_unused_endpoints else []
-    if has_buckets and (len(usages) + len(unused)) * len(line.starts) > MOST_BUCKETS_IN_ALL:
+    if stamps is not None and (len(usages) + len(unused)) * len(stamps) > MOST_BUCKETS_IN_ALL:
         raise too_wide(f"that would be more than {MOST_BUCKETS_IN_ALL} buckets over all endpoints")
     nothing = EndpointSums([{} for _ in line.starts], 0)
-    stamps = line.stamps(with_offset=True) if has_buckets else None
     everything = {**usages, **dict.fromkeys(unused, nothing)}
     rows = [_row(label, usage, stamps, scope, settings) for label, usage in everything.items()]
     totals = EndpointTotals(scope, settings)
-    parts = Parts(line.window, settings)
     return Endpoints(
         results=sorted(rows, key=lambda row: _rank(row, settings)),
         totals=totals.of_rows((row.total_requests, row.counts) for row in rows),
@@ -113,48 +91,6 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
         previous=compared(ScopedReader(context, scope, ()), params, line.window, parts, lambda: all_buckets(usages), totals.of),
         unavailable=parts.unavailable,
     )
-
-
-def _timeline(context: ReportContext, scope: ReportScope, params: EndpointsParameters, kept: Kept) -> tuple[Timeline, bool]:
-    """The window in buckets, or as a single one where none was asked for; and whether there are buckets.
-
-    Raises:
-        QueryError: the endpoints are not kept for this window, or not in such buckets.
-    """
-    if (params.start_date is None) != (params.end_date is None):
-        missing = "start_date" if params.start_date is None else "end_date"
-        raise QueryError("invalid_window", "Both start_date and end_date must be provided, or neither.", missing)
-    has_dates, has_times = params.start_date is not None, params.start is not None or params.end is not None
-    if has_dates and has_times:
-        raise QueryError("invalid_window", "Give start_date and end_date, or start and end, not both.", "start")
-    window = _of_dates(context, params, kept) if has_dates else _of_times(context, scope, params, kept)
-    if not (has_dates or has_times):
-        return Timeline([window.start], window, zone(params.timezone)), False
-    line = timeline(window, params.bucketing_size, zone(params.timezone))
-    line.check([*line.cuts, *(window.edges if has_dates else ())], kept.settings, kept.kinds[0])
-    if has_dates and kept.gap(window.edges) is not None:
-        raise not_retained(window.edges, kept, "start_date")
-    return line, True
-
-
-def _of_dates(context: ReportContext, params: EndpointsParameters, kept: Kept) -> Window:
-    assert params.start_date is not None
-    assert params.end_date is not None
-    if params.end_date < params.start_date:
-        raise QueryError("invalid_window", "end_date must not be before start_date.", "end_date")
-    tz = zone(params.timezone)
-    edges = Edges(midnight(params.start_date, tz), midnight(params.end_date + timedelta(days=1), tz))
-    day = context.settings.layers.day
-    if day.floor(edges.start) < kept.oldest(day):
-        raise not_retained(edges, kept, "start_date")
-    return Window(*edges, CUSTOM, params.timezone, resolution(edges, kept), context.now, context.moment)
-
-
-def _of_times(context: ReportContext, scope: ReportScope, params: EndpointsParameters, kept: Kept) -> Window:
-    request = WindowRequest(ALL, params.start, params.end, params.timezone, params.align)
-    if params.start is None:
-        return resolve(request, context.moment, context.settings, kept.kinds)
-    return resolve(request, context.moment, context.settings, (scope.series_kind,), needs=kept.kinds)
 
 
 def _unused(context: ReportContext, used: Mapping[str, EndpointSums]) -> list[str]:
@@ -229,7 +165,8 @@ def _wire_fields(settings: Settings) -> WireFields:
 
 
 def _table(report: Endpoints) -> Table:
-    """A row an endpoint and bucket, or a row an endpoint where there are no buckets."""
+    """A row an endpoint and bucket, or a row an endpoint where no buckets were asked for."""
+    present(None if BUCKETS in report.unavailable else (), BUCKETS, report.unavailable)
     counters = sorted({name for row in report.results for name in row.counts})
     header = ["endpoint", "bucket_start", "total_requests", *(f"num_{name}" for name in counters)]
     return header, _table_rows(report, counters)

@@ -116,6 +116,17 @@ def _unwritable(name: str, error: str) -> Warned:
     return Warned("spool_unwritable", sentence)
 
 
+def _of_callers(name: str, one: SeenStatus) -> Iterator[Warned]:
+    if one.key_store_error:
+        yield Warned("key_store", f"{name} keeps calls with API keys until it can ask whose they are: {one.key_store_error}")
+    if one.conflicting:
+        sentence = (
+            f"{name} counted {one.conflicting} calls that showed active API keys of two owners: name the place that your "
+            "application checks in Usage(credentials=...)."
+        )
+        yield Warned("conflicting", sentence)
+
+
 def _of_workers(workers: list[SeenStatus], now: float) -> Iterator[Warned]:
     for one in workers:
         name = f"{one.host}:{one.pid}"
@@ -135,6 +146,7 @@ def _of_workers(workers: list[SeenStatus], now: float) -> Iterator[Warned]:
         if one.blocked:
             sentence = f"{name} can't write {one.blocked} organisations now, and keeps their calls: {one.blocked_reason}"
             yield Warned("blocked", sentence)
+        yield from _of_callers(name, one)
         if one.wrong_type:
             yield Warned("wrong_type", f"{name} skipped keys that hold another type {one.wrong_type} times.")
     if len({one.script for one in workers}) > 1:

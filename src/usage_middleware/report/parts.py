@@ -14,6 +14,7 @@ from usage_middleware.report.context import ReportContext, ReportScope, ScopedRe
 from usage_middleware.report.kept import Gap, Kept
 from usage_middleware.report.metrics import Measures
 from usage_middleware.report.parameters import Parameters
+from usage_middleware.report.timeline import Timeline, edge_problem, first_day, unsupported
 from usage_middleware.report.window import Window, WindowReport, WindowRequest, previous, resolve, why
 
 T = TypeVar("T")
@@ -71,6 +72,19 @@ class Parts:
         if gap is not None:
             self.lack(gap, *fields)
         return gap is None
+
+    def buckets(self, line: Timeline, kind: CounterKind, *fields: str) -> Timeline | None:
+        """The buckets; None where the half-hours are gone that tell them apart, and then the fields are noted.
+
+        Raises:
+            QueryError: `unsupported_timezone`.
+        """
+        problem = edge_problem(line.cuts, self._window.now, self._settings, kind)
+        if problem == "unaligned":
+            raise unsupported(line.tz, self._settings)
+        if problem is not None:
+            self.lack(first_day(self._window.now, self._settings, kind), *fields)
+        return line if problem is None else None
 
     def lack(self, gap: Gap, *fields: str) -> None:
         """Note fields as unavailable."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from usage_middleware.options import CounterKind, Settings
+from usage_middleware.options import Settings
 from usage_middleware.periods import zone
 from usage_middleware.report import breakdown
 from usage_middleware.report.context import Members, ReportContext, ScopedReader, Series, dropped_calls, report_scope
@@ -24,7 +24,7 @@ from usage_middleware.report.metrics import (
 )
 from usage_middleware.report.parameters import KeyId, Parameters, Period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
-from usage_middleware.report.timeline import Timeline, edge_problem, first_day, timeline, unsupported
+from usage_middleware.report.timeline import Timeline, timeline
 from usage_middleware.report.view import Table, View, WireFields, fields_of
 from usage_middleware.report.window import CAP, WindowReport
 from usage_middleware.store.schema import CALLS
@@ -113,7 +113,7 @@ def build(context: ReportContext, params: SummaryParameters) -> Summary:
     window = asked_window(context, scope, params, params.period, CAP)
     parts = Parts(window, settings)
     source = ScopedReader(context, scope, window.slots(settings.layers))
-    days = _day_line(timeline(window, "day", zone(params.timezone)), settings, scope.series_kind, parts)
+    days = parts.buckets(timeline(window, "day", zone(params.timezone)), scope.series_kind, "by_day")
     series = source.series(None if days is None else days.slots(settings, source.until))
     endpoints = breakdown.endpoints(source, window, parts, "by_endpoint", "top_endpoints")
     latency = source.latency() if parts.offers(scope.board_kind, *percentiles_of("latency_ms")) else None
@@ -140,20 +140,6 @@ def build(context: ReportContext, params: SummaryParameters) -> Summary:
         previous=compared(source, params, window, parts, series.value.values, _totals),
         unavailable=parts.unavailable,
     )
-
-
-def _day_line(line: Timeline, settings: Settings, kind: CounterKind, parts: Parts) -> Timeline | None:
-    """The days, or None where the half-hours are gone that tell them apart.
-
-    Raises:
-        QueryError: `unsupported_timezone`.
-    """
-    problem = edge_problem(line.cuts, line.window.now, settings, kind)
-    if problem == "unaligned":
-        raise unsupported(line.tz, settings)
-    if problem is not None:
-        parts.lack(first_day(line.window.now, settings, kind), "by_day")
-    return line if problem is None else None
 
 
 def _totals(many: Iterable[Measures]) -> dict[str, int]:

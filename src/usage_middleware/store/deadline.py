@@ -17,6 +17,7 @@ from typing import Any
 
 from usage_middleware import fork
 from usage_middleware.store.driver_errors import effect
+from usage_middleware.store.timeboxed import is_name, timeboxed
 
 #: A wait looks so often, in seconds, whether another thread has brought the end of its operation forward.
 SLICE = 0.1
@@ -217,7 +218,9 @@ class LimitedConnection:
         self.socket_timeout = None if seconds is None else max(_LEAST, left(seconds))
         try:
             with fork.waiting:
-                return TimedSocket(driver._connect(), seconds)
+                # Asking a name server takes no time limit.
+                named = is_name(getattr(self, "host", None))
+                return TimedSocket(timeboxed(driver._connect, left) if named else driver._connect(), seconds)
         finally:
             self.socket_timeout = seconds
 

@@ -13,7 +13,7 @@ from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store import keys
 from usage_middleware.store.engine import Engine
-from usage_middleware.store.keys import KeyInfo, KeyInfos, Record, Resolved
+from usage_middleware.store.keys import KeyInfo, KeyInfos, Owner, Record, Resolved
 from usage_middleware.store.members import key_member, org_member
 from usage_middleware.store.pepper import Pepper
 from usage_middleware.store.schema import Schema
@@ -70,26 +70,31 @@ class KeyDirectory:
         self._schema = schema
         self._clock = clock
         self._pepper = Pepper(engine, schema.pepper, pepper, clock)
-        self._cache: TTLCache[bytes, tuple[str, str, bool]] = TTLCache(clock, seconds=CACHED_SECONDS, size=CACHED_CREDENTIALS)
+        self._cache: TTLCache[bytes, Owner] = TTLCache(clock, seconds=CACHED_SECONDS, size=CACHED_CREDENTIALS)
 
     @staticmethod
     def digest(secret: str) -> bytes:
         """The digest that takes the place of a secret at once: BLAKE2b-256, 32 bytes."""
         return credential_digest(secret)
 
-    def put(self, org: str, key: KeyInfo, secret: str | None = None) -> KeyInfo:
+    def put(self, org: str, key: KeyInfo, secret: str | None = None, *, reactivate: bool = False) -> KeyInfo:
         """Add a key, or change its name and environment, and give it one more secret. Returns the key as it is now.
 
-        An existing key keeps its secrets and `created_at`. A revoked one stays revoked: to use it again, remove it first.
+        An existing key keeps its secrets and `created_at`. With `reactivate`, a revoked one is active again.
 
         Raises:
-            ConfigurationError: the id or the secret is empty or belongs to another key, or something is no string.
+            ConfigurationError: the key is revoked and `reactivate` is False; the organisation is `default`; the id or the
+                secret is empty or belongs to another key; the secret is nothing that a header can carry; or something is no
+                string.
         """
         keys.require_key(org, key, secret)
-        org = org or DEFAULT_ORG
         with self._engine.guard():
+            # Refused before the secret is claimed.
+            keys.merge(self._record(org, key.id), org, key, (), self._clock(), reactivate=reactivate)
             hidden = () if secret is None else (self._claimed(org, key.id, secret),)
-            _, new = self._change(org, key.id, lambda old: keys.merge(old, org, key, hidden, self._clock()))
+            _, new = self._change(
+                org, key.id, lambda old: keys.merge(old, org, key, hidden, self._clock(), reactivate=reactivate)
+            )
         self._cache.clear()
         assert new is not None
         return new.key
@@ -159,10 +164,10 @@ class KeyDirectory:
         return record.key if record else None
 
     def resolve(self, digests: Collection[bytes]) -> Resolved:
-        """The keys of credentials: digest -> (organisation, key, known), the first two as members (see `store.schema`).
+        """The keys of credentials: digest -> (organisation, key, known, revoked_at), the first two as members.
 
-        An unknown credential is `("default", "key_<16 hex digits of its hash>", False)`. Results are cached for 60 s, so
-        a change by another process may be seen that late. Takes two round trips for 1,000 new digests.
+        An unknown credential is `("default", "key_<16 hex digits of its hash>", False, None)`. Results are cached for 60 s,
+        so a change by another process may be seen that late. Takes two round trips for 1,000 new digests.
         """
         found = self._cache.known(digests)
         missing = [digest for digest in dict.fromkeys(digests) if digest not in found]
@@ -177,7 +182,12 @@ class KeyDirectory:
     def _resolve(self, digests: Iterable[bytes]) -> Resolved:
         hidden = {digest: self._pepper.hide(digest) for digest in digests}
         owners = self._owners(self._engine.client, hidden.values())
-        return {digest: _caller(name, owners.get(name)) for digest, name in hidden.items()}
+        return {digest: _owner_of(name, owners.get(name)) for digest, name in hidden.items()}
+
+    def unknown(self, digests: Iterable[bytes]) -> Resolved:
+        """As `resolve`, of credentials that are known to be unknown."""
+        with self._engine.guard():
+            return {digest: _owner_of(self._pepper.hide(digest), None) for digest in digests}
 
     def _owners(self, client: Any, hidden: Collection[str]) -> dict[str, Record]:
         """Credential -> its key. Only where both say so: an interrupted put or remove may leave one of them."""
@@ -204,6 +214,10 @@ class KeyDirectory:
     def _release(self, record: Record, hidden: Iterable[str]) -> None:
         owner = _owner(record.key.org or DEFAULT_ORG, record.key.id)
         self._script(_RELEASE, [self._schema.credentials], owner, *hidden)
+
+    def _record(self, org: str, key_id: str) -> Record | None:
+        raw = self._engine.client.hget(self._schema.keys(org_member(org)), key_member(key_id))
+        return keys.decode_record(raw) if raw else None
 
     def _change(
         self, org: str, key_id: str, change: Callable[[Record | None], Record | None]
@@ -252,10 +266,10 @@ class KeyDirectory:
         return found
 
 
-def _caller(hidden: str, record: Record | None) -> tuple[str, str, bool]:
+def _owner_of(hidden: str, record: Record | None) -> Owner:
     if record is None:
-        return DEFAULT_ORG, f"key_{hidden[:16]}", False
-    return org_member(record.key.org), key_member(record.key.id), True
+        return Owner(DEFAULT_ORG, f"key_{hidden[:16]}", False)
+    return Owner(org_member(record.key.org), key_member(record.key.id), True, record.key.revoked_at)
 
 
 def _owner(org: str, key_id: str) -> str:

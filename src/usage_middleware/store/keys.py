@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from typing import Any, Protocol, TypeAlias
+import re
+from collections.abc import Awaitable, Collection, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.store.members import key_member, org_member
+from usage_middleware.options import DEFAULT_ORG
 
 
 class KeyInfo(msgspec.Struct, frozen=True):
@@ -33,10 +34,31 @@ class KeyInfo(msgspec.Struct, frozen=True):
 
 
 KeyInfos: TypeAlias = "list[KeyInfo]"
-#: Digest of a credential -> organisation, key id, and whether the directory knows the credential.
-Resolved: TypeAlias = "dict[bytes, tuple[str, str, bool]]"
 
-_METHODS = ("list", "get", "get_many", "count", "find", "resolve")
+
+class Owner(NamedTuple):
+    """Whose a credential is.
+
+    Attributes:
+        org: the organisation.
+        key: the id of its key.
+        known: whether the directory knows the credential.
+        revoked_at: when the key was revoked, in seconds since the epoch; None for an active one.
+    """
+
+    org: str
+    key: str
+    known: bool
+    revoked_at: float | None = None
+
+
+#: What `resolve` returns: digest of a credential -> organisation, key id, True, and when the key was revoked, if it was.
+Answers: TypeAlias = Mapping[bytes, tuple[str, str, bool] | tuple[str, str, bool, float | None]]
+#: Digest of a credential -> whose it is, as members.
+Resolved: TypeAlias = dict[bytes, Owner]
+
+#: What a header can carry: ASCII that can be seen, and blanks between.
+_SECRET = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 class Directory(Protocol):
@@ -56,30 +78,11 @@ class Directory(Protocol):
     def count(self, org: str) -> int:
         """How many active keys an organisation has."""
 
-    def find(self, secret: str) -> KeyInfo | None:
-        """The key with this secret, revoked or not; None if there is none."""
+    def find(self, secret: str) -> KeyInfo | Awaitable[KeyInfo | None] | None:
+        """The key with this secret, revoked or not; None if there is none. In ASGI it may be async: only `KeyAuth` asks."""
 
-    def resolve(self, digests: Collection[bytes]) -> Resolved:
-        """The keys of credentials, given by `KeyDirectory.digest`: organisation, key id and True. Unknown ones are left out."""
-
-
-def require_directory(keys: Directory) -> Directory:
-    """Returns `keys`.
-
-    Raises:
-        ConfigurationError: it lacks methods of `Directory`.
-    """
-    lacking = [name for name in _METHODS if not callable(getattr(keys, name, None))]
-    if lacking:
-        raise ConfigurationError(
-            f"keys: a key directory needs the methods {', '.join(_METHODS)}; missing: {', '.join(lacking)}"
-        )
-    return keys
-
-
-def resolve_members(keys: Directory, digests: Collection[bytes]) -> Resolved:
-    """As `resolve` of an application's own directory, with organisations and keys as members (see `store.schema`)."""
-    return {digest: (org_member(org), key_member(key), known) for digest, (org, key, known) in keys.resolve(digests).items()}
+    def resolve(self, digests: Collection[bytes]) -> Answers:
+        """The keys of credentials, given by `KeyDirectory.digest`. Unknown ones are left out."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -127,22 +130,42 @@ def require_key(org: str, key: KeyInfo, secret: str | None) -> None:
             raise ConfigurationError(f"the {what} of an API key must be a string, not {value!r}")
     if not key.id:
         raise ConfigurationError("an API key needs an id")
-    if secret is not None and not secret:
+    if org in ("", DEFAULT_ORG):
+        raise ConfigurationError(
+            f"no customer can be called {org!r}: {DEFAULT_ORG!r} is where calls of nobody are counted, and its keys would see "
+            "those of strangers; choose another name for the organisation"
+        )
+    if secret is not None:
+        _require_secret(secret)
+
+
+def _require_secret(secret: object) -> None:
+    if not isinstance(secret, str):
+        raise ConfigurationError(f"the secret of an API key must be a string, not {type(secret).__name__}")
+    if not secret:
         raise ConfigurationError("the secret of an API key can't be empty; leave it out for a key without one")
+    if not _SECRET.fullmatch(secret):
+        raise ConfigurationError(
+            "the secret of an API key must be printable ASCII without blanks at its ends: no header can carry anything else"
+        )
 
 
-def merge(old: Record | None, org: str, key: KeyInfo, hidden: tuple[str, ...], now: float) -> Record:
+def merge(
+    old: Record | None, org: str, key: KeyInfo, hidden: tuple[str, ...], now: float, *, reactivate: bool = False
+) -> Record:
     """The record after `put`; `now` in seconds since the epoch.
 
     Raises:
-        ConfigurationError: another key is counted under the same name.
+        ConfigurationError: another key is counted under the same name, or the key is revoked.
     """
     if old is None:
         created = now if key.created_at is None else key.created_at
         return Record(msgspec.structs.replace(key, org=org, created_at=created), hidden)
     if (old.key.org, old.key.id) != (org, key.id):
         raise ConfigurationError("another API key has an id that is counted under the same name; choose another id")
-    revoked = key.revoked_at if old.key.revoked_at is None else old.key.revoked_at
+    if old.key.revoked_at is not None and key.revoked_at is None and not reactivate:
+        raise ConfigurationError(f"the API key {key.id!r} is revoked; put(..., reactivate=True) brings it back")
+    revoked = key.revoked_at if reactivate or old.key.revoked_at is None else old.key.revoked_at
     found = msgspec.structs.replace(old.key, name=key.name, environment=key.environment, revoked_at=revoked)
     return Record(found, tuple(dict.fromkeys((*old.secrets, *hidden))))
 

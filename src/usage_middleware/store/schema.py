@@ -160,6 +160,11 @@ class Schema:
         return f"{self.tree(OPERATOR)}:credentials"
 
     @property
+    def unknown_keys(self) -> str:
+        """ZSET name of a credential that nobody knows -> when it was last seen, ms; those that have a row of their own."""
+        return f"{self.tree(OPERATOR)}:unknown"
+
+    @property
     def pepper(self) -> str:
         """The secret that keys the hash of credentials, where none was given."""
         return f"{self.tree(OPERATOR)}:pepper"

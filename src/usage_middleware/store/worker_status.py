@@ -48,6 +48,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         spool_error: why calls can't be put on disk here; empty if they can, or if there is no spool.
         skew_ms: how far the worker's clock is ahead of Redis', milliseconds; None if that is not known.
         dropped_unresolved: calls that will never be counted, and whose organisation is not known, or not yet.
+        conflicting: calls that showed active keys of two owners, counted for the one in the more important place.
+        key_store_error: how the application's own key store failed the last time it was asked; empty if it did not.
     """
 
     worker: str = ""
@@ -67,6 +69,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     spool_error: str = ""
     skew_ms: int | None = None
     dropped_unresolved: int = 0
+    conflicting: int = 0
+    key_store_error: str = ""
 
 
 class OwnStatus(WorkerStatus, kw_only=True):
@@ -105,6 +109,7 @@ class OwnStatus(WorkerStatus, kw_only=True):
         self.wrong_type += other.wrong_type
         self.unreplicated += other.unreplicated
         self.dropped_unresolved += other.dropped_unresolved
+        self.conflicting += other.conflicting
         for org, calls in other.dropped.items():
             self.drop(org, calls)
 

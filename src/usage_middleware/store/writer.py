@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
@@ -17,6 +18,8 @@ from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
 
+logger = logging.getLogger("usage_middleware")
+
 SCHEMA_VERSION = 1
 #: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
 FEATURES = ""
@@ -25,6 +28,7 @@ WORKER_SECONDS = 60
 WAIT_MS = 1_000
 #: A route that no worker has published for this long is gone.
 ROUTE_SECONDS = 2 * DAY
+MOST_ROUTES = 5_000
 
 #: With the names of keys around it, a part fits into any packet.
 PART_BYTES = 800
@@ -145,12 +149,8 @@ class Writer:
         """
         self._client().hdel(self.schema.owing, worker)
 
-    def forget_debts(self, now_ms: int) -> None:
-        """Remove workers that ended long ago, and nobody sent what they left.
-
-        Raises:
-            redis_errors(): as the client does.
-        """
+    def _forget_debts(self, now_ms: int) -> None:
+        """Remove workers that ended long ago, and nobody sent what they left."""
         client = self._client()
         old = old_debts(debts(client.hgetall(self.schema.owing)), now_ms)
         if old:
@@ -238,12 +238,17 @@ class Writer:
         client = self._client()
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
-    def publish_routes(self, labels: Collection[str], now_ms: int) -> None:
-        """Publish which endpoints the application has, for two days, to every process that serves views.
+    def publish(self, labels: Sequence[str], now_ms: int) -> None:
+        """Publish which endpoints the application has, and forget debts that nobody will pay. Never raises for Redis."""
+        try:
+            if labels:
+                self._publish_routes(labels[:MOST_ROUTES], now_ms)
+            self._forget_debts(now_ms)
+        except redis_errors() as error:
+            logger.debug("usage: the application's routes could not be published: %s", error)
 
-        Raises:
-            redis_errors(): as the client does.
-        """
+    def _publish_routes(self, labels: Collection[str], now_ms: int) -> None:
+        """Publish them for two days, to every process that serves views."""
         key = self.schema.routes
         with self._client().pipeline(transaction=True) as pipeline:
             pipeline.zadd(key, dict.fromkeys(labels, now_ms))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from copy import copy
+from typing import Any, Literal, Self, cast
 
-from usage_middleware import credentials
+from usage_middleware.credentials import Credentials, Place
 from usage_middleware.errors import ConfigurationError, QueryError
+from usage_middleware.headers import headers_of
 from usage_middleware.report.viewer import Viewer
+from usage_middleware.request_keys import wsgi_text
+from usage_middleware.seen_request import EnvironRequest, ScopeRequest, SeenRequest
+from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.keys import Directory, KeyInfo
+from usage_middleware.store.own_keys import finding, is_async_method
 
 #: Gets the shell's own request: Starlette's Request, Flask's request, or a WSGI environ.
 Auth = Callable[[Any], object]
@@ -24,29 +30,71 @@ class Forbidden(QueryError):
 
 
 class KeyAuth:
-    """An `auth` by API key: the credential is read from the same headers as those of the requests that are counted.
+    """An `auth` by API key.
+
+    The usage app that it is given to tells it where keys are: in the same places as those of the requests that are counted.
+    Keys of two owners in one request give None: 401. So do revoked and unknown keys alone.
 
     Args:
-        keys: the key directory, `usage.keys`, or an object with the same methods.
+        keys: the key directory, `usage.keys`, or an object with the same methods. In ASGI its `find` may be async.
         sees: `org`: any active key sees its whole organisation; `key`: only itself; or a callable(KeyInfo) -> Viewer,
             or None for 401.
+        credentials: where keys are, if it is elsewhere than `Usage(credentials=...)` says.
 
-    A revoked or unknown key gives None: 401.
+    Raises:
+        ConfigurationError: an argument is not possible; says which.
     """
 
-    def __init__(self, keys: Directory, sees: Sees = "org") -> None:
+    def __init__(self, keys: Directory, sees: Sees = "org", *, credentials: Iterable[Place] | None = None) -> None:
         if isinstance(keys, (str, bytes)) or not callable(getattr(keys, "find", None)):
             raise ConfigurationError("KeyAuth needs a key directory: pass usage.keys, or an object with its methods")
         if sees not in ("org", "key") and not callable(sees):
             raise ConfigurationError(f'sees must be "org", "key" or a callable(KeyInfo) -> Viewer, not {sees!r}')
         self._keys = keys
         self._sees = sees
+        self._is_told = credentials is not None
+        #: Where it reads keys.
+        self.credentials = Credentials(credentials)
+        #: True if its answers have to be awaited.
+        self.is_async = is_async_method(keys.find)
+
+    @property
+    def credential_headers(self) -> tuple[str, ...]:
+        """The headers that decide who looks, in lower case."""
+        return self.credentials.headers
+
+    def reading(self, credentials: Credentials) -> Self:
+        """The same, which reads keys in these places, unless it was given its own."""
+        if self._is_told:
+            return self
+        found = copy(self)
+        found.credentials = credentials
+        return found
 
     def __call__(self, request: Any) -> Viewer | None:
-        """The viewer that the request's key stands for."""
-        secret = credentials.from_headers(_header_of(request))
-        info = None if secret is None else self._keys.find(secret)
-        return None if info is None or info.revoked_at is not None else self._viewer(info)
+        """The viewer that the request's key stands for; an awaitable of it where `find` is async."""
+        secrets = _shown(self.credentials, request)
+        if self.is_async:
+            return cast(Viewer | None, self._awaited(secrets))
+        return self._viewer_of([self._find(secret) for secret in secrets])
+
+    async def _awaited(self, secrets: Iterable[str]) -> Viewer | None:
+        found: list[KeyInfo | None] = []
+        for secret in secrets:
+            with finding():
+                found.append(await cast(Any, self._keys.find(secret)))
+        return self._viewer_of(found)
+
+    def _find(self, secret: str) -> KeyInfo | None:
+        if isinstance(self._keys, KeyDirectory):
+            return self._keys.find(secret)
+        with finding():
+            return cast(KeyInfo | None, self._keys.find(secret))
+
+    def _viewer_of(self, found: Iterable[KeyInfo | None]) -> Viewer | None:
+        active = [info for info in found if info is not None and info.revoked_at is None]
+        owners = {(info.org, info.id) for info in active}
+        return self._viewer(active[0]) if len(owners) == 1 else None
 
     def _viewer(self, info: KeyInfo) -> Viewer | None:
         if callable(self._sees):
@@ -56,15 +104,28 @@ class KeyAuth:
         return Viewer.key(org, info.id) if self._sees == "key" else Viewer.organization(org)
 
 
-def _header_of(request: Any) -> Callable[[str], str | None]:
-    if isinstance(request, Mapping) and "wsgi.version" in request:
-        return lambda name: request.get(f"HTTP_{name.upper().replace('-', '_')}")
-    get: Callable[[str], str | None] = request.headers.get
-    return get
+def _shown(credentials: Credentials, request: Any) -> Sequence[str]:
+    """The keys in a shell's own request."""
+    scope = getattr(request, "scope", None)
+    if isinstance(scope, MutableMapping):
+        if credentials.only_headers:
+            return credentials.in_headers(headers_of(scope))
+        seen: SeenRequest = ScopeRequest(scope, scope["method"], scope["path"])
+        return credentials.in_values(credentials.in_scope(scope, headers_of(scope), lambda: seen, _raise))
+    environ = request if isinstance(request, dict) else getattr(request, "environ", None)
+    if isinstance(environ, dict):
+        asked = EnvironRequest(environ, environ.get("REQUEST_METHOD", ""), wsgi_text(environ.get("PATH_INFO", "")))
+        return credentials.in_values(credentials.in_environ(environ, lambda: asked, _raise))
+    headers = ((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items())
+    return credentials.in_headers(headers)
 
 
-def require_auth(auth: Auth | None, *, may_be_async: bool = False) -> Auth:
-    """The `auth` that a shell was given, checked.
+def _raise() -> None:
+    raise
+
+
+def require_auth(auth: Auth | None, credentials: Credentials, *, may_be_async: bool = False) -> Auth:
+    """The `auth` that a shell was given, checked. A `KeyAuth` is told where keys are.
 
     Raises:
         ConfigurationError: it is None or no callable, or async where the shell can't await.
@@ -74,9 +135,15 @@ def require_auth(auth: Auth | None, *, may_be_async: bool = False) -> Auth:
             "auth is required, so that usage is never open by accident: pass KeyAuth(usage.keys), "
             "or a callable that takes the request and returns a Viewer, or None for 401"
         )
-    if not may_be_async and (inspect.iscoroutinefunction(auth) or inspect.iscoroutinefunction(type(auth).__call__)):
+    is_async = auth.is_async if isinstance(auth, KeyAuth) else is_async_method(auth)
+    if is_async and not may_be_async:
         raise ConfigurationError("auth must be a plain function here: only usage_app (Starlette, FastAPI) can await it")
-    return auth
+    return auth.reading(credentials) if isinstance(auth, KeyAuth) else auth
+
+
+def places_of(auth: Auth, usual: Credentials) -> Credentials:
+    """Where an `auth` reads keys: in the usual places, unless it is a `KeyAuth` that was given its own."""
+    return auth.credentials if isinstance(auth, KeyAuth) else usual
 
 
 def refusal(error: Exception) -> Exception:

@@ -7,7 +7,7 @@ from typing import Any
 import flask
 
 from usage_middleware.request_keys import leave_out
-from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.wsgi import request_of
 
@@ -28,12 +28,13 @@ def usage_blueprint(usage: HasReports, *, auth: Auth | None, cache_seconds: int 
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler, authenticate = Handler(usage.reader, cache_seconds), require_auth(auth)
+    handler, authenticate = Handler(usage.reader, cache_seconds), require_auth(auth, usage.credentials)
+    places = places_of(authenticate, usage.credentials)
     blueprint = flask.Blueprint(name, __name__)
 
     def answer(path: str = "", **_: Any) -> flask.Response:
         leave_out(flask.request.environ)
-        request = request_of(flask.request.environ)
+        request = request_of(flask.request.environ, places)
         mount = request.root + request.path.removesuffix(path).rstrip("/")
         found = handler.answer(request._replace(path=f"/{path}", root=mount), lambda: authenticate(flask.request))
         response = flask.Response(found.body, found.status_line)

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from usage_middleware.credentials import Credentials
 from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.report import csv
 from usage_middleware.report.context import ReportSource, report_scope
@@ -38,6 +39,10 @@ class HasReports(Protocol):
     @property
     def reader(self) -> ReportSource:
         """Where its reports come from."""
+
+    @property
+    def credentials(self) -> Credentials:
+        """Where requests show their API keys."""
 
 
 @dataclass(frozen=True, slots=True)

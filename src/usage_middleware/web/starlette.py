@@ -15,8 +15,9 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from usage_middleware.credentials import Credentials
 from usage_middleware.request_keys import leave_out
-from usage_middleware.web.auth import Auth, require_auth
+from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
 from usage_middleware.web.http import Request
 
@@ -35,19 +36,21 @@ def usage_app(usage: HasReports, *, auth: Auth | None, cache_seconds: int = 60) 
         ConfigurationError: an argument is not possible; says which.
     """
     app = Starlette()
-    shell = _shell(Handler(usage.reader, cache_seconds), require_auth(auth, may_be_async=True))
+    authenticate = require_auth(auth, usage.credentials, may_be_async=True)
+    shell = _shell(Handler(usage.reader, cache_seconds), authenticate, places_of(authenticate, usage.credentials))
     app.router = Router(redirect_slashes=False, default=shell)
     return app
 
 
-def _shell(handler: Handler, auth: Auth) -> ASGIApp:
+def _shell(handler: Handler, auth: Auth, places: Credentials) -> ASGIApp:
     async def shell(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
         leave_out(scope)
         request = StarletteRequest(scope, receive)
-        found = await run_in_threadpool(handler.answer, _request(request), partial(_ask, auth, request))
+        asked = _request(request, places)
+        found = await run_in_threadpool(handler.answer, asked, partial(_ask, auth, request))
         await StarletteResponse(found.body, found.status, dict(found.headers))(scope, receive, send)
 
     return shell
@@ -63,9 +66,9 @@ async def _awaited(found: Awaitable[object]) -> object:
     return await found
 
 
-def _request(request: StarletteRequest) -> Request:
+def _request(request: StarletteRequest, places: Credentials) -> Request:
     path, root = _split(request.scope)
-    query = request.scope.get("query_string", b"")
+    query = places.without_secrets(request.scope.get("query_string", b""))
     return Request(request.method, path, query, request.headers.get("accept", ""), root)
 
 

@@ -131,7 +131,7 @@ def werkzeug_client(usage: Any) -> None:
     """Whatever is run by Werkzeug's client."""
     from usage_middleware import WSGIUsageMiddleware
 
-    module = importlib.import_module("werkzeug.test")
+    module: Any = importlib.import_module("werkzeug.test")
     original = vars(module)["run_wsgi_app"]
 
     def run_wsgi_app(app: Any, *more: Any, **named: Any) -> Any:
@@ -167,10 +167,13 @@ def django_client(usage: Any) -> None:
             await send({"type": "http.response.start", "status": answers[0].status_code})
             await send({"type": "http.response.body"})
 
+        async def receive() -> Any:
+            raise NotImplementedError
+
         async def send(message: Any) -> None:
             """It is the response object that the client reads."""
 
-        await UsageMiddleware(app, usage)(scope, send, send)
+        await UsageMiddleware(app, usage)(scope, receive, send)
         return answers[0]
 
     plain.__call__, asynchronous.__call__ = call, call_async

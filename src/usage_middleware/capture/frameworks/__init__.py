@@ -36,11 +36,12 @@ def routes(app: Any) -> list[Route]:
     return list(dict.fromkeys(route for framework in _ALL for route in framework.routes(app)))
 
 
-def prepare(app: Any) -> None:
-    """Give an application, and all under it, what lets their routes be seen."""
-    hook(app)
+def prepare(app: Any) -> bool:
+    """Give an application, and all under it, what lets their routes be seen. True if it has a hook, and so tells each route."""
+    is_hooked = hook(app) and not routes_of(app)
     for _ in FastAPI().walk(routes_of(app)):
         pass  # the walk prepares what is mounted
+    return is_hooked
 
 
 class TemplateFinder:
@@ -57,8 +58,9 @@ class TemplateFinder:
         self._app = app
         self._count_error = count_error
         self._warned = False
+        self._is_hooked = False
         try:
-            prepare(app)
+            self._is_hooked = prepare(app)
         except Exception:
             count_error("framework not hooked")
 
@@ -80,23 +82,30 @@ class TemplateFinder:
     def fallback(self, call: Call) -> str:
         """What stands for the template where none was found.
 
-        `(unmatched)` if no route was reached. `(unknown)` if one was, of an application that has routes, and a middleware
-        in between works on a copy of the scope or environ, so that nothing of the match can be seen.
+        `(unmatched)` if no route was reached. `(unknown)` if one may have been that can't be seen: of a framework without an
+        adapter, or because a middleware in between works on a copy of the scope or environ.
         """
         try:
-            if (
-                300 <= call.status < 500
-                or any(routed_key in call.notes for routed_key, _ in self._asked)
-                or not any(framework.has_routes(self._app) for framework in _ALL)
-            ):
+            if self._is_hooked or any(routed_key in call.notes for routed_key, _ in self._asked):
+                return UNMATCHED
+            if any(framework.has_routes(self._app) for framework in _ALL):
+                if 300 <= call.status < 500:
+                    return UNMATCHED
+            elif call.status in (404, 405):
                 return UNMATCHED
         except Exception:
             self._count_error("template unreadable")
             return UNKNOWN
-        if call.status < 300 and not self._warned:
+        if call.status < 400 and not self._warned:
             self._warned = True
             logger.warning(
-                "a request was answered and its route can't be seen: a middleware inside this one answers by itself, or "
-                "passes on a copy of the scope (environ). Install it outside, or leave the template under 'usage.route'."
+                "a request was answered and its route can't be seen: there is no adapter for the framework, or a middleware "
+                "inside this one answers by itself or passes on a copy of the scope (environ). Such calls count as "
+                "'GET (unknown)'. Install the other middleware outside, or leave the template of the route in "
+                "scope['usage.route'] (environ['usage.route'])."
             )
         return UNKNOWN
+
+    def is_debug(self) -> bool:
+        """True if the application runs with `debug=True`."""
+        return any(framework.is_debug(self._app) for framework in _ALL)

@@ -41,6 +41,12 @@ class Django(Hooked):
         if any(hasattr(one, "_view_middleware") or hasattr(one, "lists_django") for one in applications(app)):
             yield from django_routes()
 
+    def is_debug(self, app: Any) -> bool:
+        """See `Framework.is_debug`."""
+        return any(hasattr(one, "_view_middleware") for one in applications(app)) and bool(
+            sys.modules["django.conf"].settings.DEBUG
+        )
+
 
 def django_routes() -> Iterator[Route]:
     """The routes of the project's URLconf; see `Django.routes`."""

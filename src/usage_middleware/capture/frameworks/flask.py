@@ -38,6 +38,10 @@ class Flask(Framework):
         """See `Framework.has_routes`."""
         return any(True for _ in _flasks(app))
 
+    def is_debug(self, app: Any) -> bool:
+        """See `Framework.is_debug`."""
+        return any(getattr(flask, "debug", False) is True for flask, _ in _flasks(app))
+
 
 def flask_rule(notes: Notes, error: BaseException | None = None) -> Any:
     """The rule of a request; None if no rule matched."""

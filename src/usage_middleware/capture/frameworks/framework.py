@@ -35,6 +35,10 @@ class Framework:
         """True for an application of this framework that has routes, public or not."""
         return bool(routes_of(app))
 
+    def is_debug(self, app: Any) -> bool:
+        """True for an application of this framework that runs with `debug=True`, where requests don't say so."""
+        return False
+
 
 def routes_of(app: Any) -> Sequence[Any]:
     """The route objects of an application, also under middlewares that keep it as `.app`; empty if it has none."""

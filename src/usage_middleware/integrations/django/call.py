@@ -6,12 +6,13 @@ import inspect
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, cast
 
+from django.conf import settings
+
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Capture
 from usage_middleware.capture.frameworks.django import django_template
 from usage_middleware.capture.identity import NOBODY, EnvironRequest, ScopeRequest, SeenRequest, require_caller
 from usage_middleware.capture.templates import template_of
-from usage_middleware.credentials import values_in_environ
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import CALL, ROUTE
 from usage_middleware.store.members import UNMATCHED
@@ -34,6 +35,11 @@ class DjangoCall(Call):
         self._request = request
         self._stopped: float | None = None
         self.started = capture.timer()
+
+    @property
+    def strict(self) -> bool:
+        """See `Call.strict`."""
+        return self.capture.strict or bool(settings.DEBUG)
 
     def asked(self) -> Any:
         """What `identify` says of the request: a caller, None, or an awaitable of either."""
@@ -94,8 +100,12 @@ class DjangoCall(Call):
         notes.pop(CALL, None)
 
     def _raw(self, latency: float) -> RawCall:
-        who = None if self.caller is None else self.caller.member
-        values = values_in_environ(self._request.META) if who is None else None
+        who, values = None, None
+        if self.caller is None:
+            # Django has a `META` in both protocols.
+            values = self.capture.credentials.in_environ(self._request.META, self._seen, self.capture.credentials_raised)
+        else:
+            who = self.caller.member
         template, tags, counts = self._template(), self.tags, self.counts
         return RawCall(0.0, who, (), values, self.method, template, tags, self.status, latency, self.sent, counts)
 

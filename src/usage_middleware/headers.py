@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, TypeAlias
 
-from usage_middleware.credentials import RawHeaders
+#: The headers of an ASGI scope, names in lower case.
+RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 
 class Headers(Mapping[str, str]):
