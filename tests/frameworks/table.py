@@ -125,6 +125,7 @@ APPLICATIONS = (
             "/admin/login/": "/admin/login/",
             "/admin/auth/user/3/change/": "/admin/auth/user/{object_id}/change/",
             "/items": UNMATCHED,
+            "/api/1/things": UNMATCHED,  # redirected
         },
     ),
     Application("Flask", "flask_app", False),

@@ -21,8 +21,10 @@ from django.test import override_settings
 from tests.capture import recording
 from tests.capture.shells import ask_asgi, ask_wsgi
 from tests.frameworks.api import Api
-from tests.frameworks.apps import django_site  # noqa: F401 - it configures Django
-from tests.frameworks.apps import django_urls
+from tests.frameworks.apps import (
+    django_site,  # noqa: F401 - it configures Django
+    django_urls,
+)
 from usage_middleware import Caller, Usage, track
 from usage_middleware.capture.asgi import UsageMiddleware
 from usage_middleware.capture.capture import Capture
