@@ -268,6 +268,10 @@ class Usage:
         self.recorder.close()
         self.engine.close()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """The same `Usage`: Litestar copies the routers that it registers, with all that their middlewares are given."""
+        return self
+
     def __enter__(self) -> Self:
         return self
 

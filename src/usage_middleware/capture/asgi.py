@@ -23,7 +23,7 @@ from usage_middleware.request_keys import CALL, EXCLUDE
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[Any]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
+ASGIApp: TypeAlias = Callable[..., Awaitable[Any]]  # every framework has types of its own for what it takes
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 #: How many messages that nobody has read may come before the one that says that the client left.
@@ -48,7 +48,7 @@ class UsageMiddleware:
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(self)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Answer a request with the wrapped application; returns what that returns."""
         try:
             # As few functions as possible are called here: after an application has had the processor's caches, a function
@@ -112,7 +112,7 @@ class UsageMiddleware:
 class _ScopeCall(Call):
     """A request being answered: stands between the application and the server's `receive` and `send`."""
 
-    __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_templates")
+    __slots__ = ("_began", "_left", "_receive", "_send", "_templates", "root")
 
     def __init__(self, middleware: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         capture = self.capture = middleware.capture
@@ -129,7 +129,7 @@ class _ScopeCall(Call):
         self._receive = receive
         self._send = send
         #: As it was before the application ran: mounts add to it.
-        self._root = scope.get("root_path", "")
+        self.root = scope.get("root_path", "")
         self._left = False
         #: The message that began the response.
         self._began: Message | None = None
@@ -284,7 +284,7 @@ class _ScopeCall(Call):
         return self.capture.is_excluded(self.notes, self._request)
 
     def _request(self) -> ScopeRequest:
-        return ScopeRequest(self.notes, self.method, relative_path(self.path, self._root))
+        return ScopeRequest(self.notes, self.method, relative_path(self.path, self.root))
 
 
 # `send` is not `async`, to save a coroutine for each message. Marked for adapters that look, such as asgiref's.
