@@ -12,7 +12,7 @@ from tests.support import START, Clock, record_call
 from usage_middleware import KeyInfo, Usage
 from usage_middleware.errors import ConfigurationError, RowRefused, UsageUnavailable
 from usage_middleware.record import once
-from usage_middleware.report.key_rows import KeyUsage
+from usage_middleware.report.by_key import KeyUsage
 from usage_middleware.store.schema import Schema
 
 MakeUsage = Callable[..., Usage]
@@ -53,21 +53,21 @@ def agrees(usage: Usage) -> bool:
     return True
 
 
+def keys_of(usage: Usage) -> list[KeyUsage]:
+    found = usage.reader.by_key(org="acme").keys
+    assert found is not None
+    return found
+
+
 def totals(usage: Usage, **asked: Any) -> tuple[int, int]:
     found = usage.reader.summary(period="24h", **asked)
     return found.total_calls, found.successful_calls
 
 
-def rows_by_key(usage: Usage) -> list[KeyUsage]:
-    rows = usage.reader.by_key(org="acme").keys
-    assert rows is not None
-    return rows
-
-
 def test_calls_are_taken_away_everywhere(usage: Usage) -> None:
     assert correct(usage, bytes=-50, counts={"records": -3}, latency_ms=-1)
     assert totals(usage) == totals(usage, org="acme") == (2, 1)
-    by_key = rows_by_key(usage)
+    by_key = keys_of(usage)
     assert [(key.key_id, key.request_count, key.error_count) for key in by_key] == [("key_1", 2, 1)]
     (endpoint,) = usage.reader.endpoints(org="acme").results
     assert (endpoint.total_requests, endpoint.counts["records"]) == (2, 6)
@@ -80,7 +80,7 @@ def test_calls_are_moved_to_another_key(usage: Usage) -> None:
     for status, calls in ((200, 2), (404, 1)):
         assert correct(usage, id=f"from {status}", status=status, calls=-calls)
         assert correct(usage, id=f"to {status}", status=status, calls=calls, key="key_2")
-    by_key = rows_by_key(usage)
+    by_key = keys_of(usage)
     assert [(key.key_id, key.request_count, key.error_count) for key in by_key] == [("key_2", 3, 1)]
     assert totals(usage, org="acme") == (3, 2)
     assert agrees(usage)
@@ -203,7 +203,7 @@ def test_last_activity_is_that_of_added_calls(usage: Usage, clock: Clock) -> Non
     clock.advance(7200)
     correct(usage, id="fewer", calls=-1)
     correct(usage, id="more", calls=1, key="key_2", at=START + 3600)
-    last = {key.key_id: key.last_activity for key in rows_by_key(usage)}
+    last = {key.key_id: key.last_activity for key in keys_of(usage)}
     assert last == {"key_1": "2026-11-20T13:45:20Z", "key_2": "2026-11-20T14:45:20Z"}
 
 
@@ -274,7 +274,7 @@ def test_members_over_the_cap_are_others(make_usage: MakeUsage) -> None:
     plain = {**CALL, "tags": {}}
     assert usage.correct("acme", **{**plain, "key": "key_3"})
     assert usage.correct("acme", **{**plain, "id": "c2", "key": "named", "calls": 2, "endpoint": "GET /b"})
-    counts = {key.key_id: key.request_count for key in rows_by_key(usage)}
+    counts = {key.key_id: key.request_count for key in keys_of(usage)}
     assert counts == {"key_1": 1, "key_2": 1, "named": 2}
     assert {one.endpoint: one.total_requests for one in usage.reader.endpoints(org="acme").results} == {
         "GET /a": 2,

@@ -75,8 +75,8 @@ def test_it_is_asked_before_the_counters_are_read(make_usage: MakeUsage, clock: 
     reader: Any = usage.reader._reader
     open_batch = reader.batch
 
-    def batch(org: str, now: int) -> Any:
-        found = open_batch(org, now)
+    def batch(*arguments: Any) -> Any:
+        found = open_batch(*arguments)
         assert usage.flush()
         return found
 

@@ -90,8 +90,8 @@ end
 
 -- The commands that come after the claim, tried on one key of each kind: rights that are missing must be missed before it.
 local NEEDED = {
-  {'HMGET', 'HSET', 'HINCRBY', 'PEXPIRE', may_shrink and 'HDEL'},
-  {'ZMSCORE', 'ZADD', 'PEXPIRE', may_shrink and 'ZREMRANGEBYSCORE'},
+  {'HMGET', 'HSET', 'HINCRBY', 'PEXPIRE', may_shrink and 'HDEL' or nil},
+  {'ZMSCORE', 'ZADD', 'PEXPIRE', may_shrink and 'ZREMRANGEBYSCORE' or nil},
 }
 
 -- What this user may not do, where the server can tell (Redis 7, Valkey).
