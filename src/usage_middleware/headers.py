@@ -80,11 +80,3 @@ def is_preflight(headers: RawHeaders) -> bool:
     """True for the request that a browser sends before one to another origin."""
     names = {name for name, _ in headers}
     return b"origin" in names and b"access-control-request-method" in names
-
-
-def content_length(began: Mapping[str, Any] | None) -> int:
-    """What the message that began a response says of its length; 0 if it says nothing, or if there is none."""
-    for name, value in () if began is None else began.get("headers", ()):
-        if name.lower() == b"content-length":
-            return int(value)
-    return 0

@@ -12,7 +12,7 @@ from tests.support import START, Clock, record_call
 from usage_middleware import KeyInfo, Usage
 from usage_middleware.errors import ConfigurationError, RowRefused, UsageUnavailable
 from usage_middleware.record import once
-from usage_middleware.report.by_key import KeyUsage
+from usage_middleware.report.key_rows import KeyUsage
 from usage_middleware.store.schema import Schema
 
 MakeUsage = Callable[..., Usage]

@@ -12,12 +12,13 @@ from usage_middleware import signals
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
+from usage_middleware.capture.files import sent_by_server
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, require_caller
 from usage_middleware.capture.templates import relative_path
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
-from usage_middleware.headers import RawHeaders, RereadHeaders, content_length, headers_of, is_preflight
+from usage_middleware.headers import RawHeaders, RereadHeaders, headers_of, is_preflight
 from usage_middleware.request_keys import CALL, EXCLUDE
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -163,7 +164,8 @@ class _ScopeCall(Call):
                 self._began = message
                 last = False
             else:
-                last = self._saw_file(kind, message)
+                sent, last = sent_by_server(kind, message, self._began)
+                self.sent += sent
         except Exception:
             self.capture.count_error("message unreadable")
             last = False
@@ -176,17 +178,6 @@ class _ScopeCall(Call):
         else:
             await self._ask()
         return returned
-
-    def _saw_file(self, kind: str, message: Message) -> bool:
-        """Count the bytes of a file that the server sends by itself. True for the last message of a response."""
-        if kind == "http.response.pathsend":
-            self.sent += content_length(self._began)
-            return True
-        if kind == "http.response.zerocopysend":
-            count = message.get("count")
-            self.sent += content_length(self._began) if count is None else count
-            return not message.get("more_body")
-        return False
 
     async def failed(self, error: BaseException) -> None:
         """The application raised: 500, or 499 if it did because the client left. A status that was sent stays."""
