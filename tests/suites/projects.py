@@ -41,7 +41,7 @@ _DJANGO = (
 
 PROJECTS = (
     Project("starlette", ("starlette", "starlette-client"), arguments=("-p", "anyio"), is_short=True),
-    Project("fastapi", ("fastapi", "starlette", "starlette-client"), arguments=("-p", "anyio")),
+    Project("fastapi", ("fastapi", "starlette", "starlette-client"), arguments=("-p", "anyio", "-p", "pytest_timeout")),
     Project("flask", ("flask",)),
     Project("werkzeug", ("werkzeug-client",), arguments=("-m", "not dev_server")),
     Project("django", ("django-wsgi", "django-asgi", "django-client"), arguments=("--parallel=1", *_DJANGO)),

@@ -12,6 +12,7 @@ from usage_middleware import signals
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
+from usage_middleware.capture.files import sent_by_server
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, require_caller
 from usage_middleware.capture.templates import relative_path
@@ -23,7 +24,7 @@ from usage_middleware.request_keys import CALL, EXCLUDE
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[Any]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
+ASGIApp: TypeAlias = Callable[..., Awaitable[Any]]  # every framework has types of its own for what it takes
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 #: How many messages that nobody has read may come before the one that says that the client left.
@@ -48,7 +49,7 @@ class UsageMiddleware:
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(self)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Answer a request with the wrapped application; returns what that returns."""
         try:
             # As few functions as possible are called here: after an application has had the processor's caches, a function
@@ -112,7 +113,7 @@ class UsageMiddleware:
 class _ScopeCall(Call):
     """A request being answered: stands between the application and the server's `receive` and `send`."""
 
-    __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_templates")
+    __slots__ = ("_began", "_left", "_receive", "_send", "_templates", "root")
 
     def __init__(self, middleware: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         capture = self.capture = middleware.capture
@@ -129,7 +130,7 @@ class _ScopeCall(Call):
         self._receive = receive
         self._send = send
         #: As it was before the application ran: mounts add to it.
-        self._root = scope.get("root_path", "")
+        self.root = scope.get("root_path", "")
         self._left = False
         #: The message that began the response.
         self._began: Message | None = None
@@ -163,7 +164,8 @@ class _ScopeCall(Call):
                 self._began = message
                 last = False
             else:
-                last = self._saw_file(kind, message)
+                sent, last = sent_by_server(kind, message, self._began)
+                self.sent += sent
         except Exception:
             self.capture.count_error("message unreadable")
             last = False
@@ -176,23 +178,6 @@ class _ScopeCall(Call):
         else:
             await self._ask()
         return returned
-
-    def _saw_file(self, kind: str, message: Message) -> bool:
-        """Count the bytes of a file that the server sends by itself. True for the last message of a response."""
-        if kind == "http.response.pathsend":
-            self.sent += self._content_length()
-            return True
-        if kind == "http.response.zerocopysend":
-            count = message.get("count")
-            self.sent += self._content_length() if count is None else count
-            return not message.get("more_body")
-        return False
-
-    def _content_length(self) -> int:
-        for name, value in () if self._began is None else self._began.get("headers", ()):
-            if name.lower() == b"content-length":
-                return int(value)
-        return 0
 
     async def failed(self, error: BaseException) -> None:
         """The application raised: 500, or 499 if it did because the client left. A status that was sent stays."""
@@ -290,7 +275,7 @@ class _ScopeCall(Call):
         return self.capture.is_excluded(self.notes, self._request)
 
     def _request(self) -> ScopeRequest:
-        return ScopeRequest(self.notes, self.method, relative_path(self.path, self._root))
+        return ScopeRequest(self.notes, self.method, relative_path(self.path, self.root))
 
 
 # `send` is not `async`, to save a coroutine for each message. Marked for adapters that look, such as asgiref's.
