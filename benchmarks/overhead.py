@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks import apps, peers
+from benchmarks import apps, django_app, peers
 from benchmarks.calls import Cost, asgi_sampler, cost_since, cpu_now, wsgi_sampler
 from benchmarks.measure import Spread, added, in_turns, spread
 from benchmarks.tables import table
@@ -32,6 +32,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
     "Starlette": Framework(apps.starlette_app, UsageMiddleware, peers.STARLETTE, True),
     "FastAPI": Framework(apps.fastapi_app, UsageMiddleware, peers.FASTAPI, True),
     "Flask": Framework(apps.flask_app, WSGIUsageMiddleware, peers.FLASK, False),
+    "Django": Framework(django_app.django_app, WSGIUsageMiddleware, peers.DJANGO, False),
 }
 
 

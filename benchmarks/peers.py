@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeAlias
 
-from benchmarks import apps
+from benchmarks import apps, django_app
 
 #: Makes a wrapped application. It raises if the peer does not run here.
 Make: TypeAlias = Callable[[], Any]
@@ -153,6 +153,11 @@ FLASK: Mapping[str, Make] = {
     "OpenTelemetry WSGI, metrics": lambda: opentelemetry_wsgi(apps.flask_app),
     "prometheus-flask-exporter": lambda: flask_exporter(apps.flask_app),
     "flask-track-usage": lambda: flask_track_usage(apps.flask_app),
+}
+DJANGO: Mapping[str, Make] = {
+    "pass-through middleware": lambda: wsgi_pass_through(django_app.django_app),
+    "usage_middleware, in MIDDLEWARE": django_app.in_middleware,
+    "django-prometheus": django_app.django_prometheus,
 }
 #: Peers that patch the whole process, so each runs in its own.
 APART = frozenset({"apitally"})

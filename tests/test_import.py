@@ -12,7 +12,10 @@ import pytest
 
 from tests.support import ServerProcess
 
-FRAMEWORKS = ("starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref")
+FRAMEWORKS = (
+    *("starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"),
+    *("pyramid", "connexion", "datasette", "a2wsgi", "rest_framework"),
+)
 
 
 def run(script: str, *arguments: str) -> str:

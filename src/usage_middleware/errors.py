@@ -43,3 +43,22 @@ class QueryError(UsageError):
 
 class KeyStoreError(UsageUnavailable):
     """A key store of the application's own (`Usage(keys=...)`) failed, or returned something else than it should."""
+
+
+class RowRefused(UsageError, ValueError):
+    """A correction, or a row of a backfill, that can't be counted. Nothing of it is counted.
+
+    Attributes:
+        code: a stable word for programs: `invalid_row`, `not_kept`, `out_of_range`, `id_used`, `too_many`.
+        message: a sentence for a person, naming the row, the field and what is allowed.
+        field: the field that is wrong, if it is one of them.
+        row: which row of the backfill, counted from 0; None of a correction.
+    """
+
+    def __init__(self, code: str, message: str, field: str | None = None, row: int | None = None) -> None:
+        where = "" if row is None else f"row {row}: "
+        super().__init__(where + message)
+        self.code = code
+        self.message = where + message
+        self.field = field
+        self.row = row

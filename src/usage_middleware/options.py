@@ -68,6 +68,7 @@ class Settings:
     shards: Mapping[str, int] = field(default_factory=dict)
     max_unknown_keys: int = 100
     operator_tree: bool = True
+    max_unknown_orgs: int = 10_000
 
     def __post_init__(self) -> None:
         _check_namespace(self.namespace)
@@ -82,6 +83,8 @@ class Settings:
         if isinstance(self.max_unknown_keys, bool) or not isinstance(self.max_unknown_keys, int) or self.max_unknown_keys < 0:
             raise ConfigurationError(f"max_unknown_keys must be a whole number, 0 or more, not {self.max_unknown_keys!r}")
         resolutions(self.slot_minutes)
+        if isinstance(self.max_unknown_orgs, bool) or not isinstance(self.max_unknown_orgs, int) or self.max_unknown_orgs < 1:
+            raise ConfigurationError(f"max_unknown_orgs must be a whole number of at least 1, not {self.max_unknown_orgs!r}")
 
     @property
     def layers(self) -> Resolutions:

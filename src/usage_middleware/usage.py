@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from usage_middleware import signals
@@ -13,6 +14,8 @@ from usage_middleware.arguments import is_strict, settings_of
 from usage_middleware.capture.capture import Capture
 from usage_middleware.credentials import Credentials
 from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
+from usage_middleware.record.corrections import Corrections
+from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.report.reconcile import Reconciliation
     from usage_middleware.store.keys import Directory
+    from usage_middleware.store.pepper import PepperOption
 
 
 class Usage:
@@ -47,7 +51,9 @@ class Usage:
             `bearer`.
         identify: callable(request) -> Caller or None, run after the application has answered; None: the key in `credentials`.
         keys: a key store of your own: an object with the methods of `store.keys.Directory`; None: the directory in Redis.
-        pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis.
+        pepper: keys the hash of credentials; None: `$USAGE_PEPPER`, else 32 random bytes kept once in Redis, where whoever
+            reads Redis can test guesses of weak keys. `(new, old)` goes over from an old one as keys are seen; None in it is
+            the one in Redis.
         dimensions: what calls may be tagged with.
         counters: what may be counted in a call.
         rates: name -> (counter, counter): a ratio of two counters, 0.0 where the second is 0.
@@ -65,6 +71,8 @@ class Usage:
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
         operator_tree: False saves the counters of all organisations together.
+        max_unknown_orgs: how many organisations that the key directory does not know have counters of their own; beyond it
+            they count as `(other)` in the operator's tree.
         backlog_bytes: how much memory unsent calls may take.
         shutdown_timeout: how long the last delivery may take, seconds.
         spool: a directory for what can't be delivered at shutdown; the next process of this machine sends it, once. None:
@@ -89,6 +97,8 @@ class Usage:
         keys: the key directory.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
+        correct: changes what was counted, see `record.corrections.Corrections.correct`.
+        backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
         engine: the connection.
     """
 
@@ -100,7 +110,7 @@ class Usage:
         credentials: Sequence[Place] | None = None,
         identify: Identify | None = None,
         keys: Directory | None = None,
-        pepper: bytes | str | None = None,
+        pepper: PepperOption = None,
         dimensions: Sequence[str] = (),
         counters: Sequence[str] = (),
         rates: Mapping[str, tuple[str, str]] | None = None,
@@ -116,6 +126,7 @@ class Usage:
         max_members: int | Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
         operator_tree: bool = True,
+        max_unknown_orgs: int = 10_000,
         backlog_bytes: int = 64_000_000,
         shutdown_timeout: float = 5.0,
         spool: str | os.PathLike[str] | Literal[False] | None = None,
@@ -141,8 +152,8 @@ class Usage:
             max_members=max_members,
             shards=shards,
             operator_tree=operator_tree,
+            max_unknown_orgs=max_unknown_orgs,
         )
-        check_plain_function("visible_endpoints", visible_endpoints)
         self.credentials = Credentials(credentials)
         schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
@@ -172,22 +183,30 @@ class Usage:
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
+        self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
         if handles_sigterm(sigterm):
             signals.exit_on_sigterm()
 
     def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
         return Recorder(
-            Writer(lambda: self.engine.client, schema),
+            Writer(lambda: self.engine.client, schema, self.engine.damage),
             options,
             resolve=self._directory.resolve,
             known_keys=self._known_keys,
+            known_orgs=self._known_orgs,
             admit=UnknownKeys(self.engine, schema, self.clock).admit,
             credentials=self.credentials,
             routes=self.routes,
         )
 
+    @cached_property
+    def _corrections(self) -> Corrections:
+        writer = Writer(lambda: self.engine.client, Schema(self.settings))
+        return Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, self.clock), self.clock)
+
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
+        check_plain_function("visible_endpoints", visible_endpoints)
         return Reports(
             self.engine,
             schema,
@@ -249,6 +268,10 @@ class Usage:
         self.recorder.close()
         self.engine.close()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """The same `Usage`: Litestar copies the routers that it registers, with all that their middlewares are given."""
+        return self
+
     def __enter__(self) -> Self:
         return self
 
@@ -258,3 +281,9 @@ class Usage:
     def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
         found = self._directory.get_many(org_name_of(org), [name_of(one) for one in ids])
         return {key_member(key_id) for key_id in found} & set(ids)
+
+    def _known_orgs(self, orgs: Collection[str]) -> set[str]:
+        names = {org_name_of(org): org for org in orgs}
+        if isinstance(self.keys, KeyDirectory):
+            return {names[name] for name in self.keys.known_orgs(names)}
+        return {org for name, org in names.items() if self._directory.count(name)}

@@ -80,6 +80,9 @@ class Usage:
         self.timer = Timer()
         self.capture = Capture(self.recording, SETTINGS, timer=self.timer, **options)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Usage:
+        return self
+
     @property
     def only(self) -> CallEvent:
         return self.recording.only

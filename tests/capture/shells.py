@@ -72,12 +72,18 @@ def http_scope(method: str = "GET", path: str = "/", headers: Headers | None = N
 async def _exchange(app: Any, scope: dict[str, Any]) -> Answer:
     incoming = [{"type": "http.request", "body": b"", "more_body": False}]
     sent: list[Any] = []
+    answered = asyncio.Event()
 
     async def receive() -> Any:
-        return incoming.pop() if incoming else await asyncio.Future()  # the client waits for its answer
+        if incoming:
+            return incoming.pop()
+        await answered.wait()  # the client waits for its answer
+        return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            answered.set()
 
     try:
         await app(scope, receive, send)

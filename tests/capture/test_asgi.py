@@ -239,7 +239,7 @@ def test_an_exception_passes_unchanged(error: BaseException) -> None:
 
     async def caught() -> BaseException | None:
         try:
-            await UsageMiddleware(app, usage)(http_scope(), None, None)  # type: ignore[arg-type]
+            await UsageMiddleware(app, usage)(http_scope(), None, None)
         except BaseException as found:
             return found
         return None

@@ -34,8 +34,16 @@ def all_of(language: str) -> list[Any]:
     return [pytest.param(block, id=block.place) for page in pages() for block in blocks(page, language)]
 
 
+#: Its files are run as a project, by `test_django_page.py`.
+DJANGO = ROOT / "docs" / "guides" / "django.md"
+#: Some of its frameworks import what is deprecated.
+OTHERS = ROOT / "docs" / "guides" / "other-frameworks.md"
+OLD_IMPORTS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:pkg_resources")
+
+
 def with_python() -> list[Any]:
-    return [pytest.param(page, id=name_of(page)) for page in pages() if blocks(page, "python")]
+    found = [page for page in pages() if blocks(page, "python") and page != DJANGO]
+    return [pytest.param(page, id=name_of(page), marks=OLD_IMPORTS if page == OTHERS else ()) for page in found]
 
 
 @pytest.mark.parametrize("page", with_python())

@@ -443,6 +443,7 @@ def test_the_workers_account_of_itself(make_recorder: MakeRecorder, client: Any,
     now_ms = str(int(START * 1000))
     assert {"flushed_through_ms": now_ms, "beat_ms": now_ms, "backlog_calls": "0", "dropped": "0"}.items() <= facts.items()
     assert set(facts) == {
+        "spool_damaged", "damaged",
         "flushed_through_ms", "backlog_calls", "backlog_bytes", "dropped", "retries", "refused", "wrong_type", "unreplicated",
         "blocked", "blocked_reason", "spool_files", "spool_calls", "spool_error", "skew_ms", "script", "beat_ms", "pid", "host",
         "version", "dropped_unresolved", "conflicting", "key_store_error",

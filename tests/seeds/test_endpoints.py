@@ -302,7 +302,7 @@ def handler() -> str:
     raise NotImplementedError
 
 
-def starlette(usage: Usage) -> None:
+def starlette(usage: Usage) -> object:
     app = Starlette(
         routes=[
             Route("/v1/resolve", handler, methods=["POST"]),
@@ -312,10 +312,11 @@ def starlette(usage: Usage) -> None:
         ]
     )
     app.add_middleware(UsageMiddleware, usage=usage)
-    app.build_middleware_stack()
+    app.middleware_stack = app.build_middleware_stack()
+    return app
 
 
-def fastapi(usage: Usage) -> None:
+def fastapi(usage: Usage) -> object:
     app = FastAPI()
     router = APIRouter(prefix="/v1")
     router.add_api_route("/resolve", handler, methods=["POST"])
@@ -324,19 +325,20 @@ def fastapi(usage: Usage) -> None:
     app.add_api_route("/hidden", handler, include_in_schema=False)
     app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))
     app.add_middleware(UsageMiddleware, usage=usage)
-    app.build_middleware_stack()
+    app.middleware_stack = app.build_middleware_stack()
+    return app
 
 
-def flask(usage: Usage) -> None:
+def flask(usage: Usage) -> object:
     app = Flask(__name__, static_folder=None)
     app.add_url_rule("/v1/resolve", "resolve", handler, methods=["POST"])
     app.add_url_rule("/v1/lookup", "lookup", handler)
     app.register_blueprint(usage_blueprint(usage, auth=KeyAuth(usage.keys)), url_prefix="/usage")
-    WSGIUsageMiddleware(app, usage)
+    return WSGIUsageMiddleware(app, usage)
 
 
 def test_unused_endpoints_are_those_of_the_applications_schema(traffic: Traffic) -> None:
-    fastapi(traffic.usage)
+    _app = fastapi(traffic.usage)
     calls(traffic, "2026-03-25T08:00:00Z", RESOLVE, 5, 1, 1, 1)
     traffic.reach(NOW)
     assert column(get(traffic)["results"], "endpoint") == ["v1/resolve"]
@@ -358,16 +360,17 @@ def test_unused_endpoints_are_those_of_the_applications_schema(traffic: Traffic)
     assert column(buckets, "total_requests") == [0, 0, 0]
 
 
-def closed(usage: Usage) -> None:
+def closed(usage: Usage) -> object:
     app = FastAPI(openapi_url=None)
     app.add_api_route("/v1/lookup", handler)
     app.add_middleware(UsageMiddleware, usage=usage)
-    app.build_middleware_stack()
+    app.middleware_stack = app.build_middleware_stack()
+    return app
 
 
 @pytest.mark.parametrize("build", [starlette, flask, closed])
-def test_routes_that_no_schema_tells_of_are_not_shown(traffic: Traffic, build: Callable[[Usage], None]) -> None:
-    build(traffic.usage)
+def test_routes_that_no_schema_tells_of_are_not_shown(traffic: Traffic, build: Callable[[Usage], object]) -> None:
+    _app = build(traffic.usage)
     calls(traffic, "2026-03-25T08:00:00Z", RESOLVE, 5, 1, 1, 1)
     traffic.calls("2026-03-25T08:00:00Z", "GET /v1/admin", org="globex")
     traffic.reach(NOW)
@@ -384,7 +387,7 @@ def test_the_application_decides_which_unused_endpoints_a_viewer_is_shown(
         return [label for label in labels if label != "POST /v1/resolve"]
 
     usage = make_usage(visible_endpoints=visible)
-    starlette(usage)
+    _app = starlette(usage)
     viewer = Viewer.organization("acme")
     report = usage.reader.endpoints(viewer, include_unused_endpoints=True)
     assert [row.endpoint for row in report.results] == ["GET /hidden", "GET /v1/lookup"]
@@ -392,13 +395,13 @@ def test_the_application_decides_which_unused_endpoints_a_viewer_is_shown(
 
 
 def test_the_routes_are_part_of_what_a_cached_answer_depends_on(traffic: Traffic) -> None:
-    fastapi(traffic.usage)
+    _app = fastapi(traffic.usage)
     first = [traffic.api().get("/endpoints?include_unused_endpoints=true").json["results"] for _ in range(2)]
     assert column(first[0], "endpoint") == column(first[1], "endpoint") == ["v1/lookup", "v1/resolve"]
     other = FastAPI()
     other.add_api_route("/v2/more", handler)
     other.add_middleware(UsageMiddleware, usage=traffic.usage)
-    other.build_middleware_stack()
+    other.middleware_stack = other.build_middleware_stack()
     found = traffic.api().get("/endpoints?include_unused_endpoints=true")
     assert (found.headers["x-cache"], column(found.json["results"], "endpoint")[-1]) == ("MISS", "v2/more")
 

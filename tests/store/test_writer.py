@@ -19,7 +19,7 @@ from usage_middleware.store.payload import Doubt
 from usage_middleware.store.rollup import expand
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.send_result import Mark
-from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Outcome, SendResult, Writer
+from usage_middleware.store.writer import SCRIPT, Disagreement, Outcome, SendResult, Writer
 
 NOW = MINUTE + 20.5
 WORKER = "f" * 32
@@ -265,7 +265,7 @@ def test_the_script_is_loaded_again(client: Any, writer: Writer) -> None:
     send(writer, 1)
     client.script_flush()
     assert send(writer, 2).outcome is Outcome.COUNTED
-    assert client.script_exists(SCRIPT_SHA) == [True]
+    assert client.script_exists(SCRIPT.sha) == [True]
     assert calls(client, writer) == 2
 
 

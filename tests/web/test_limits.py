@@ -290,6 +290,7 @@ class Plain(Exception):
         (HTTPException(429, headers={"Retry-After": "7", "X-Plan": "free"}), {"retry-after": "7", "x-plan": "free"}),
         (TooManyRequests(retry_after=8), {"retry-after": "8"}),
         (Plain(), {"retry-after": "9"}),
+        (HTTPException(429, headers={"retry-after": "6", "vary": "*"}), {"retry-after": "6"}),
         (HTTPException(429), {"retry-after": "60"}),
         (HTTPException(401, headers={"WWW-Authenticate": 'DPoP realm="x"'}), {"www-authenticate": 'DPoP realm="x"'}),
         (

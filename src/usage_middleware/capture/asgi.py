@@ -24,7 +24,7 @@ from usage_middleware.request_keys import CALL, EXCLUDE
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[Any]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[Any]]
+ASGIApp: TypeAlias = Callable[..., Awaitable[Any]]  # every framework has types of its own for what it takes
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 #: How many messages that nobody has read may come before the one that says that the client left.
@@ -49,7 +49,7 @@ class UsageMiddleware:
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(self)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Answer a request with the wrapped application; returns what that returns."""
         try:
             # As few functions as possible are called here: after an application has had the processor's caches, a function
@@ -113,7 +113,7 @@ class UsageMiddleware:
 class _ScopeCall(Call):
     """A request being answered: stands between the application and the server's `receive` and `send`."""
 
-    __slots__ = ("_began", "_left", "_receive", "_root", "_send", "_templates")
+    __slots__ = ("_began", "_left", "_receive", "_send", "_templates", "root")
 
     def __init__(self, middleware: UsageMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         capture = self.capture = middleware.capture
@@ -130,7 +130,7 @@ class _ScopeCall(Call):
         self._receive = receive
         self._send = send
         #: As it was before the application ran: mounts add to it.
-        self._root = scope.get("root_path", "")
+        self.root = scope.get("root_path", "")
         self._left = False
         #: The message that began the response.
         self._began: Message | None = None
@@ -210,8 +210,7 @@ class _ScopeCall(Call):
 
     async def ended(self) -> None:
         """The application returned without a last message: its client left, or it made a mistake."""
-        if not self.status:
-            self.status = 500
+        self.status = self.status or 500
         await self._ask()
 
     def _finish(self, latency: float | None = None) -> None:
@@ -221,7 +220,7 @@ class _ScopeCall(Call):
         try:
             if latency is None:
                 latency = capture.timer() - self.started
-                asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate is not None
+                asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate or self.status == 307
                 if asks and self._is_excluded():
                     return
             who, headers, keys = None, cast(Any, ()), None
@@ -233,11 +232,7 @@ class _ScopeCall(Call):
                 headers = self._headers()
             if self._left:
                 self.status = CLIENT_LEFT
-            template = self._templates.find(self)
-            if not template:
-                if self.status == 307 and self._templates.is_usage_redirect(self):
-                    return
-                template = self._templates.fallback(self)
+            template = self._templates.find(self) or self._templates.fallback(self)
             tags, counts = self.tags, self.counts
             capture.take(RawCall(0.0, who, headers, keys, self.method, template, tags, self.status, latency, self.sent, counts))
         except Exception:
@@ -276,12 +271,13 @@ class _ScopeCall(Call):
 
     def _is_excluded(self) -> bool:
         # Headers are not read before the application has run: it may be that they can be read once.
-        if self.method == "OPTIONS" and is_preflight(self._headers()):
+        is_ours = self.status == 307 and self._templates.is_usage_redirect(self)
+        if is_ours or (self.method == "OPTIONS" and is_preflight(self._headers())):
             return True
         return self.capture.is_excluded(self.notes, self._request)
 
     def _request(self) -> ScopeRequest:
-        return ScopeRequest(self.notes, self.method, relative_path(self.path, self._root))
+        return ScopeRequest(self.notes, self.method, relative_path(self.path, self.root))
 
 
 # `send` is not `async`, to save a coroutine for each message. Marked for adapters that look, such as asgiref's.

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from usage_middleware.capture.frameworks import routes
 from usage_middleware.capture.frameworks.framework import Route
+from usage_middleware.capture.frameworks.litestar import wrap_litestar
 from usage_middleware.capture.identity import Identify, Notes, SeenRequest
 from usage_middleware.credentials import Credentials
 from usage_middleware.errors import ConfigurationError
@@ -127,6 +128,10 @@ class Capture:
     def wraps(self, middleware: Wrapping) -> None:
         """Remember a middleware, for `routes()`. That keeps neither it nor its application alive."""
         self._wrapping[middleware] = None
+        try:
+            wrap_litestar(middleware)
+        except Exception:
+            self.count_error("framework not hooked")
 
     def routes(self) -> list[Route]:
         """The routes of the applications that are wrapped, without excluded paths."""

@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-_BRACED = re.compile(r"\{\s*([^{}:]+?)\s*(?::[^{}]*)?\}")
+from usage_middleware.capture.regexes import regex_template
+
+_BRACED = re.compile(r"\{\s*([^{}:]+?)\s*(?::(?:[^{}]|\{[^{}]*\})*)?\}")
 _ANGLED = re.compile(r"<(?:[^<>]*:)?\s*(\w+)\s*>")
 _PARAMETER = re.compile(r"\{[^{}]*\}")
 
@@ -19,29 +21,9 @@ def template_of(rule: str) -> str:
     ('/items/{id}', '/items/{id}', '/items/{id}/')
     """
     if "(?P<" in rule:
-        rule = _without_groups(rule)
+        rule = regex_template(rule)
     rule = _ANGLED.sub(r"{\1}", _BRACED.sub(r"{\1}", rule))
     return rule if rule.startswith("/") else "/" + rule
-
-
-def _without_groups(pattern: str) -> str:
-    """A regular expression with `{name}` for each of its named groups."""
-    while (start := pattern.find("(?P<")) >= 0:
-        name, _, rest = pattern[start + 4 :].partition(">")
-        pattern = f"{pattern[:start]}{{{name}}}{rest[_closing(rest) :]}"
-    return pattern.removeprefix("^").removesuffix("$").removesuffix("\\Z").replace("\\", "")
-
-
-def _closing(text: str) -> int:
-    """Where the group ends inside which `text` begins."""
-    depth, escaped = 1, False
-    for position, character in enumerate(text):
-        if not escaped:
-            depth += (character == "(") - (character == ")")
-        escaped = character == "\\" and not escaped
-        if depth == 0:
-            return position + 1
-    return len(text)
 
 
 @lru_cache(maxsize=4096)

@@ -13,10 +13,11 @@ from usage_middleware.errors import KeyStoreError
 from usage_middleware.events import ANONYMOUS_CALLER, UNKNOWN_CALLER, CallerId, CallKey, Cells
 from usage_middleware.gil import yielding
 from usage_middleware.options import DEFAULT_ORG
+from usage_middleware.record.admission import Admission
 from usage_middleware.record.known_credentials import KnownCredentials, decisive
 from usage_middleware.record.outbox import Outbox
 from usage_middleware.record.overflow import FindKnownKeys
-from usage_middleware.store.driver_errors import reason, redis_errors
+from usage_middleware.store.driver_errors import is_wrong_type, reason, redis_errors
 from usage_middleware.store.keys import Answers, Owner, Resolved
 
 logger = logging.getLogger("usage_middleware")
@@ -40,6 +41,7 @@ class Callers:
     """Asks the key directory. It may be the application's own, and raise anything.
 
     Attributes:
+        admission: which organisations get a tree of their own.
         known: what all that was resolved says of credentials.
         error: why it could not be asked the last time, if Redis was the reason.
         store_error: how the application's own key store failed the last time, if it did.
@@ -51,8 +53,10 @@ class Callers:
         known_keys: FindKnownKeys,
         count_error: CountError,
         known: KnownCredentials,
+        admission: Admission,
         admit: Admit = admit_all,
     ) -> None:
+        self.admission = admission
         self._resolve = resolve
         self._known_keys = known_keys
         self._count_error = count_error
@@ -74,7 +78,10 @@ class Callers:
             self.store_error = str(error)
             self._count_error("key store")
         except redis_errors() as error:
-            self.error = reason(error)
+            # Where the directory is damaged, Redis is not away: calls of credentials wait alone.
+            self.error = "" if is_wrong_type(error) else reason(error)
+            if not self.error:
+                self._count_error("resolve")
         except Exception:
             self._count_error("resolve")
         else:

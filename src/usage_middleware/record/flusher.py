@@ -26,7 +26,7 @@ from usage_middleware.record.spool import Spool
 from usage_middleware.store import deadline
 from usage_middleware.store.driver_errors import reason, redis_errors
 from usage_middleware.store.worker_status import OwnStatus
-from usage_middleware.store.writer import SCRIPT_SHA, Disagreement, Writer
+from usage_middleware.store.writer import SCRIPT, Disagreement, Writer
 
 #: So long a fork waits for a flush that is not waiting for Redis, and so often it looks; seconds.
 PAUSE_SECONDS, PAUSE_STEP = 0.2, 0.001
@@ -70,7 +70,7 @@ class Flusher:
         if self.spool is not None:
             self.spool.after_fork_in_child()
             self._recovery = Recovery(self.spool, self._new_sender, self._count_error)
-        self.status = OwnStatus(script=SCRIPT_SHA)
+        self.status = OwnStatus(script=SCRIPT.sha)
         self._disagreement, self._has_agreed = "", False
         self._notices = Notices(self._options.monotonic)
         self._announced = ""  # The worker whose status Redis has.
@@ -249,7 +249,7 @@ class Flusher:
             self._writer.heartbeat(self.status.worker, self.snapshot().fields(now_ms), now_ms, self._began_ms)
             self._announced = self.status.worker
         except redis_errors() as error:
-            if not self._notices.missing_right(self.status, error):
+            if not (self._notices.missing_right(self.status, error) or self._writer.damage.explains(error, "workers")):
                 self.sender.error = reason(error)
 
     def _publish_routes(self) -> None:
@@ -283,8 +283,8 @@ class Flusher:
             pid=os.getpid(),
             backlog_calls=self._aggregate.calls + self._unacknowledged,
             backlog_bytes=self._aggregate.bytes + self._aggregate.elsewhere,
-            spool_files=self._recovery.files if self._recovery is not None else 0,
-            spool_calls=self._recovery.calls if self._recovery is not None else 0,
+            **(self._recovery.counts if self._recovery is not None else {}),
+            damaged=str(self._writer.damage),
             dropped=dropped,
             dropped_unresolved=unresolved,
             blocked=dict(status.blocked),

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Self
 from zlib import crc32
 
+from usage_middleware.store.private_files import open_private
+
 if sys.platform != "win32":
     import fcntl
 
@@ -18,13 +20,17 @@ MAGIC = b"usage-middleware calls 1\n"
 #: The end of a file's name while it is being written.
 UNFINISHED = ".new"
 _FRAME = struct.Struct("<II")
+#: How long a record may be, bytes.
+MOST_RECORD = 64_000_000
+#: So much of a file is read at once, bytes.
+_PIECE = 1_000_000
 
 
 class LockedFile:
     """One open and locked file. Methods raise OSError if the disk fails.
 
     A record is its length, its CRC-32 and its bytes. If a process or a machine dies, the last record may be torn; readers
-    stop before it. The directory must be on a local disk.
+    stop before it. One that is damaged in the middle is left out. The directory must be on a local disk.
 
     Attributes:
         path: where the file is.
@@ -40,7 +46,7 @@ class LockedFile:
     def create(cls, path: Path, records: Iterable[bytes]) -> Self:
         """Write a new file, have it on disk, then give it its name, in place of the file of that name."""
         unfinished = path.with_name(path.name + UNFINISHED)
-        file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        file = open_private(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         made = cls(path, file)
         try:
             _lock(file)
@@ -61,7 +67,7 @@ class LockedFile:
     def claim(cls, path: Path) -> Self | None:
         """Open and lock a file; None if another process has it, or it is gone."""
         try:
-            file = os.open(path, os.O_RDWR)
+            file = open_private(path, os.O_RDWR)
         except FileNotFoundError:
             return None
         try:
@@ -74,20 +80,47 @@ class LockedFile:
         os.close(file)
         return None
 
-    def records(self) -> Iterator[bytes]:
-        """The records up to the first torn one. What comes after them is overwritten."""
-        content = os.pread(self._file, os.fstat(self._file).st_size, 0)
-        if not content.startswith(MAGIC):
+    def records(self, most: int = MOST_RECORD) -> Iterator[bytes | None]:
+        """The records, one after the other, up to the one that is torn. What comes after them is overwritten.
+
+        Args:
+            most: how long a record may be, bytes. Memory is taken for no more.
+
+        Yields:
+            None for a record that is damaged, where another follows it, and for one that is too long.
+        """
+        if not self.is_ours:
             return
-        self.size = len(MAGIC)
-        while self.size + _FRAME.size <= len(content):
-            length, checksum = _FRAME.unpack_from(content, self.size)
-            begin = self.size + _FRAME.size
-            record = content[begin : begin + length]
-            if not length or len(record) < length or crc32(record) != checksum:
-                return
-            self.size = begin + length
-            yield record
+        self.size = begin = len(MAGIC)
+        damaged = 0
+        while frame := self._frame(begin):
+            length, checksum = frame
+            begin += _FRAME.size + length
+            if not self._is_whole(begin - length, length, checksum):
+                damaged += 1
+                continue
+            yield from [None] * damaged
+            self.size, damaged = begin, 0
+            yield os.pread(self._file, length, begin - length) if length <= most else None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it begins as these files do."""
+        return os.pread(self._file, len(MAGIC), 0) == MAGIC
+
+    def _frame(self, at: int) -> tuple[int, int] | None:
+        """Length and checksum of the record at a place, None where the file ends before it does."""
+        raw = os.pread(self._file, _FRAME.size, at)
+        if len(raw) < _FRAME.size:
+            return None
+        length, checksum = _FRAME.unpack(raw)
+        return (length, checksum) if 0 < length <= os.fstat(self._file).st_size - at - _FRAME.size else None
+
+    def _is_whole(self, begin: int, length: int, checksum: int) -> bool:
+        found = 0
+        for at in range(begin, begin + length, _PIECE):
+            found = crc32(os.pread(self._file, min(_PIECE, begin + length - at), at), found)
+        return found == checksum
 
     @property
     def is_gone(self) -> bool:

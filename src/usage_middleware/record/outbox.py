@@ -13,7 +13,7 @@ from usage_middleware.gil import yielding
 from usage_middleware.periods import DAY
 from usage_middleware.record.aggregate import size_of
 from usage_middleware.store.chunk import Chunk, cut
-from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.payload import Doubt
 from usage_middleware.store.rollup import is_late
 from usage_middleware.store.schema import Schema
@@ -225,15 +225,16 @@ class Outbox:
         self._numbers: dict[str, int] = {}
 
     def put(self, key: CallKey, totals: CallTotals) -> None:
-        """Add calls for their organisation and for the operator's tree, if there is one."""
+        """Add calls for their organisation and for the operator's tree, if there is one. `(other)` has no tree of its own."""
         org, _ = key.owner
         if self._schema.settings.operator_tree:
             self.queue(OPERATOR).put(replace(key, caller=(org, "")), totals.copy())
-        self.queue(org).put(key, totals)
+        if org != OTHER:
+            self.queue(org).put(key, totals)
 
     def drop(self, org: str, calls: int) -> None:
         """Count calls of an organisation as dropped; `*` if it is not known whose they are."""
-        if org != OPERATOR:
+        if org not in (OPERATOR, OTHER):
             self.queue(org).dropped += calls
         if self._schema.settings.operator_tree:
             self.queue(OPERATOR).dropped += calls

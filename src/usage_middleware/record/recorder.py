@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from usage_middleware import fork, signals
 from usage_middleware.credentials import Credentials
 from usage_middleware.options import DeliveryOptions
+from usage_middleware.record.admission import Admission, FindKnownOrgs, find_no_orgs
 from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Admit, Callers, Resolve, admit_all
 from usage_middleware.record.flush_thread import GRACE_SECONDS, LAST_SECONDS, FlushThread
@@ -39,9 +40,11 @@ _MEANINGS = {
     "credentials raised": "a function in credentials raised; its key is not seen",
     "key store": "the application's own key store failed; calls with API keys wait until it answers",
     "known_keys": "the key directory can't tell which keys are its own",
+    "known_orgs": "the key directory can't tell which organisations are its own",
     "resolve": "the key directory can't tell whose credentials these are; their calls wait",
     "routes": "the application's routes can't be listed",
     "spool": "a file in the spool can't be read or written; check the disk",
+    "spool damaged": "a file in the spool is damaged; what can be read of it is sent, and the file is kept as *.damaged",
     "thread": "no thread can be started; calls are delivered when the recorder is closed",
 }
 
@@ -57,6 +60,7 @@ class Recorder:
         options: how calls are delivered.
         resolve: finds the organisation and key of a credential's digest. Called by the flusher only.
         known_keys: tells which of these ids are keys of the directory, for which the cap on members does not hold.
+        known_orgs: tells which of these organisations the directory knows. The others are capped.
         admit: tells which of these names of unknown credentials get a row of their own.
         credentials: where calls show their API keys.
         routes: the endpoints of the application, and whether its schema lists them. The flusher asks about once an hour.
@@ -74,6 +78,7 @@ class Recorder:
         *,
         resolve: Resolve,
         known_keys: FindKnownKeys = find_none,
+        known_orgs: FindKnownOrgs = find_no_orgs,
         admit: Admit = admit_all,
         credentials: Credentials | None = None,
         routes: Callable[[], Mapping[str, bool]] = dict,
@@ -93,7 +98,8 @@ class Recorder:
         self.take = self._aggregate.take
         self.finish_abandoned: Callable[[], object] = lambda: None
         self.await_calls: Callable[[float], int] = lambda seconds: 0
-        callers = Callers(resolve, known_keys, self.count_error, known, admit)
+        admission = Admission(writer, known_orgs, options.clock, options.monotonic, self.count_error)
+        callers = Callers(resolve, known_keys, self.count_error, known, admission, admit)
         self._flusher = Flusher(writer, self._aggregate, options, callers, routes, self.count_error)
         self._reset()
         fork.recorders.add(self)

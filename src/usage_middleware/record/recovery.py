@@ -29,21 +29,25 @@ class Recovery:
         self._new_sender = new_sender
         self._count_error = count_error
         self._left: dict[Path, int] = {}
+        self._put_aside = 0
+        #: Files of another version.
+        self._unreadable: set[Path] = set()
 
     @property
-    def files(self) -> int:
-        """How many files of processes that have ended still have calls in them."""
-        return sum(calls > 0 for calls in self._left.values())
-
-    @property
-    def calls(self) -> int:
-        """How many calls are in them."""
-        return sum(self._left.values())
+    def counts(self) -> dict[str, int]:
+        """What a worker's status says of the spool: files of processes that have ended, and their calls; damaged files."""
+        return {
+            "spool_files": sum(calls > 0 for calls in self._left.values()),
+            "spool_calls": sum(self._left.values()),
+            "spool_damaged": self._put_aside + len(self._unreadable),
+        }
 
     def paths(self) -> list[Path]:
         """Every file, including those of living processes."""
         self._spool.sweep()
         paths = self._spool.paths()
+        self._put_aside = len(self._spool.damaged())
+        self._unreadable &= set(paths)
         self._left = {path: calls for path, calls in self._left.items() if path in paths}
         return paths
 
@@ -62,26 +66,43 @@ class Recovery:
             if file is not None:
                 return self._recover(file, into, sending=sending)
             self._left.pop(path, None)
-        except OSError:
+        except Exception:  # Whatever is in a file, the others are sent.
             self._count_error("spool")
         return True
 
     def _recover(self, file: LockedFile, into: OwnStatus, *, sending: bool) -> bool:
         try:
             left = self._spool.read(file)
-            if left is not None and sending:
+            if left is None:
+                self._give_up(file)
+            elif sending:
                 return self._send(left, file, into)
-            if left is not None:
+            else:
                 self._left[file.path] = left.calls
             return True
         finally:
             self._spool.close(file)
+
+    def _give_up(self, file: LockedFile) -> None:
+        """Nothing of a file can be read. One of another version stays where it is."""
+        self._count_error("spool damaged")
+        if file.is_ours:
+            self._put_aside += 1
+            self._spool.put_aside(file, whole=True)
+        else:
+            self._unreadable.add(file.path)
 
     def _send(self, left: SpoolState, file: LockedFile, into: OwnStatus) -> bool:
         now = self._spool.now()
         had_calls = left.holds_calls
         status, journal = OwnStatus(worker=left.worker), Journal(self._spool, left.worker, file)
         sender = self._new_sender(status, journal)
+        if left.damaged:
+            self._count_error("spool damaged")
+            self._put_aside += 1
+            self._spool.put_aside(file, whole=False)
+            # What can be read goes into a new file.
+            journal.broken = True
         too_old = left.outbox(sender.outbox, now)
         sender.parked.park(left.cells, {})
         sender.accept(Batch({}, {}, 0))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from math import inf
 
-from usage_middleware.events import CallerId
+from usage_middleware.events import CallerId, Cells, calls_in
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.aggregate import Batch
 from usage_middleware.record.attribution import Callers, CountError, organisation_of, put
@@ -17,7 +17,7 @@ from usage_middleware.record.parked import Parked
 from usage_middleware.record.spool import Spool
 from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.keys import Resolved
-from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 
@@ -87,6 +87,7 @@ class Sender:
         self._has_new_calls = bool(batch.cells)
         self.parked.park(batch.cells, batch.dropped)
         cells, dropped, _ = self.parked.drain()
+        cells = self._admit(cells, dropped, asking=asking)
         who = None
         if asking:
             who = self._callers.find(cells, dropped)
@@ -98,6 +99,18 @@ class Sender:
         self.parked.park(left, {})
         self._drop(dropped, who or {})
 
+    def _admit(self, cells: Cells, dropped: dict[CallerId, int], *, asking: bool) -> Cells:
+        """Put calls of organisations without a tree under `(other)`; those that nobody could be asked about stay parked."""
+        cells, waiting, refused = self._callers.admission.sort(cells, dropped, asking=asking)
+        self.parked.park(waiting, {})
+        self._status.refused += refused
+        if self._writer.schema.settings.operator_tree:
+            return cells
+        others = calls_in({key: cells.pop(key) for key in list(cells) if key.owner[0] == OTHER})
+        if others:
+            self.drop(OTHER, others)
+        return cells
+
     def drop(self, org: str, calls: int) -> None:
         """Note in the status that calls will never be counted."""
         self._chunks.drop(org, calls)
@@ -105,7 +118,7 @@ class Sender:
     def _drop(self, dropped: dict[CallerId, int], who: Resolved) -> None:
         """Count dropped calls for whoever called; those of credentials that nobody could be asked about stay parked."""
         for caller, calls in dropped.items():
-            org = organisation_of(caller, who)
+            org = organisation_of(caller, who) if isinstance(caller, bytes) else self._callers.admission.place(caller[0])
             if org is None:
                 self.parked.park({}, {caller: calls})
                 continue

@@ -28,12 +28,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.locked_file import UNFINISHED, LockedFile
 from usage_middleware.record.spool_format import (
+    UNREADABLE,
     SpoolHeader,
     SpoolRecord,
     SpoolState,
@@ -42,10 +41,17 @@ from usage_middleware.record.spool_format import (
     encode,
     encode_header,
 )
+from usage_middleware.store.private_files import make_private, open_private
 
 SUFFIX = ".calls"
+#: The end of the name under which a damaged file is kept.
+DAMAGED = ".damaged"
+#: So many of them are kept, the latest ones.
+MOST_DAMAGED = 20
 #: How much is written to find out whether there is room.
 TRIED_BYTES = 4096
+#: The end of that file's name.
+_TRIED = ".try"
 #: A file that is still unfinished after this time was abandoned, seconds.
 UNFINISHED_SECONDS = 3600
 
@@ -77,9 +83,11 @@ class Spool:
 
     def why_unwritable(self) -> str:
         """Try to write to the directory, and to lock a file there; why that is not possible, empty if it is."""
-        path = self.directory / f"{self._settings.namespace}.{os.getpid()}.try"
+        path = self.directory / f"{self._settings.namespace}.{os.getpid()}{_TRIED}"
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.directory, _is_ours)
+            path.unlink(missing_ok=True)
+            os.close(open_private(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
             path.write_bytes(bytes(TRIED_BYTES))
             file = LockedFile.claim(path)
             if file is not None:
@@ -97,7 +105,7 @@ class Spool:
 
     def create(self, worker: str, entries: Iterable[SpoolRecord]) -> LockedFile:
         """Write a worker's file, in place of the one it has."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.directory, _is_ours)
         head = SpoolHeader(self._settings.namespace, worker, self._settings.dimensions, self._settings.counters)
         path = self.directory / f"{self._settings.namespace}.{worker}{SUFFIX}"
         file = LockedFile.create(path, (encode_header(head), *map(encode, entries)))
@@ -112,19 +120,45 @@ class Spool:
         return file
 
     def read(self, file: LockedFile) -> SpoolState | None:
-        """Read a file; None if it is not of this namespace."""
-        records = file.records()
-        with suppress(msgspec.MsgspecError):
-            head = decode_header(next(records, b""))
-            if head.namespace == self._settings.namespace:
-                return self._read(head, records)
-        return None
+        """Read a file; None if it can't be read at all: it is damaged, or another version has written it."""
+        records = file.records(self._options.backlog_bytes)
+        try:
+            head = decode_header(next(records, None) or b"")
+        except UNREADABLE:
+            return None
+        return self._read(head, records) if head.namespace == self._settings.namespace else None
 
-    def _read(self, head: SpoolHeader, records: Iterator[bytes]) -> SpoolState:
+    def _read(self, head: SpoolHeader, records: Iterator[bytes | None]) -> SpoolState:
         left = SpoolState(head, self._settings)
         for record in records:
-            left.take(decode(record))
+            try:
+                entry = None if record is None else decode(record)
+                if entry is not None:
+                    left.take(entry)
+            except UNREADABLE:
+                entry = None
+            if entry is None:
+                left.skip()
         return left
+
+    def put_aside(self, file: LockedFile, *, whole: bool) -> None:
+        """Keep a damaged file under another name, for people. `whole`: nothing of it can be read, and its own name goes.
+
+        Raises:
+            OSError: the disk fails.
+        """
+        aside = file.path.with_name(file.path.name + DAMAGED)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+            for old in sorted(self.damaged(), key=os.path.getmtime)[: -MOST_DAMAGED + 1]:
+                old.unlink()
+            os.link(file.path, aside)
+        if whole:
+            file.path.unlink()
+
+    def damaged(self) -> list[Path]:
+        """The damaged files that were put aside."""
+        return self._files(DAMAGED)
 
     def close(self, file: LockedFile) -> None:
         """Release a file, for the next process."""
@@ -160,3 +194,7 @@ class Spool:
             with suppress(OSError):
                 used += path.stat().st_size
         return self._options.backlog_bytes - used
+
+
+def _is_ours(name: str) -> bool:
+    return name.endswith((SUFFIX, SUFFIX + UNFINISHED, SUFFIX + DAMAGED, _TRIED))

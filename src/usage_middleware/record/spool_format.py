@@ -54,6 +54,12 @@ class SpoolRecord(NamedTuple):
     sealed: Mapping[str, int] = {}
 
 
+#: What reading something damaged raises.
+UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, MemoryError)
+#: The year 10,000, seconds since the epoch.
+_LATEST = 253_402_300_800
+_MOST = 2**63
+
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(_Record).decode
 encode_header = msgspec.msgpack.Encoder().encode
@@ -64,7 +70,7 @@ def encode(record: SpoolRecord) -> bytes:
     """A record as it is written."""
     chunks = [
         (org, number, [_row(key, totals, *key.owner) for key, totals in cells.items()], dropped, sealed_at)
-        for org, number, cells, dropped, sealed_at in record.chunks
+        for org, number, cells, dropped, sealed_at, _ in record.chunks
     ]
     rows = [_row(key, totals, key.caller) for key, totals in record.cells.items()]
     return _pack((record.at, record.replaces, chunks, rows, *record[4:]))
@@ -78,7 +84,7 @@ def decode(raw: bytes) -> SpoolRecord:
     """What `encode` wrote.
 
     Raises:
-        msgspec.MsgspecError: it was not written by `encode`.
+        UNREADABLE: it was not written by `encode`.
     """
     at, replaces, chunks, rows, *numbers = _unpack(raw)
     found = [
@@ -102,6 +108,7 @@ class SpoolState:
         worker: the worker whose file it is.
         cells: calls without a number.
         dropped: calls without a number that will never be counted, by organisation.
+        damaged: how many records could not be read.
         at: when something was last written, seconds since the epoch.
     """
 
@@ -114,23 +121,38 @@ class SpoolState:
         self._acks: dict[str, list[tuple[int, int]]] = {}
         self._sealed: dict[str, int] = {}
         self.at = 0
+        self.damaged = 0
+        #: Calls without a number, before a damaged record that may have given them one.
+        self._doubtful: list[Cells] = []
 
     def take(self, entry: SpoolRecord) -> None:
-        """Add what happened next."""
+        """Add what happened next.
+
+        Raises:
+            ValueError: it can't have happened.
+        """
+        cells = self._fit.cells(entry.cells)
+        chunks = [chunk._replace(cells=self._fit.cells(chunk.cells)) for chunk in entry.chunks]
         self.at = max(self.at, entry.at)
         if entry.replaces:
-            self.cells, self.dropped = {}, {}
-        for key, totals in self._fit.cells(entry.cells).items():
+            self.cells, self.dropped, self._doubtful = {}, {}, []
+        for key, totals in cells.items():
             add_totals(self.cells, key, totals)
         self.dropped.update(entry.dropped)
-        for chunk in entry.chunks:
-            self._chunks.setdefault(chunk.org, {})[chunk.number] = chunk._replace(cells=self._fit.cells(chunk.cells))
+        for chunk in chunks:
+            self._chunks.setdefault(chunk.org, {})[chunk.number] = chunk
             self._seal(chunk.org, chunk.number)
         for org, number in entry.acked.items():
             self._acks.setdefault(org, []).append((entry.at, number))
             self._seal(org, number)
         for org, number in entry.sealed.items():
             self._seal(org, number)
+
+    def skip(self) -> None:
+        """A record can't be read. If it gave numbers to calls, they may be counted already, and are not sent again."""
+        self.damaged += 1
+        self._doubtful.append(self.cells)
+        self.cells = {}
 
     def _seal(self, org: str, number: int) -> None:
         self._sealed[org] = max(self._sealed.get(org, 0), number)
@@ -166,6 +188,10 @@ class SpoolState:
                 queue.restore(pending, retained)
         for org, calls in self.dropped.items():
             outbox.queue(org).dropped += calls
+        for key, totals in (pair for cells in self._doubtful for pair in cells.items()):
+            org = OPERATOR if isinstance(key.caller, bytes) else key.owner[0]
+            outbox.drop(org, totals.calls)
+            lost[org] = lost.get(org, 0) + totals.calls
         return lost
 
     @property
@@ -188,14 +214,28 @@ class _Fit:
     """Puts tags and counts in the places of these settings: the next version of an application may declare others."""
 
     def __init__(self, header: SpoolHeader, settings: Settings) -> None:
+        self._header = header
         self._is_same = (header.dimensions, header.counters) == (settings.dimensions, settings.counters)
         self._tags = [(_place(name, header.dimensions), settings.untagged.get(name, NONE)) for name in settings.dimensions]
         self._counts = [_place(name, header.counters) for name in settings.counters]
 
     def cells(self, cells: Mapping[CallKey, CallTotals]) -> Cells:
+        if not all(self._is_possible(key, totals) for key, totals in cells.items()):
+            raise ValueError("no worker writes such calls")
         if self._is_same:
             return dict(cells)
         return _together((self._key(key), self._totals(totals)) for key, totals in cells.items())
+
+    def _is_possible(self, key: CallKey, totals: CallTotals) -> bool:
+        numbers = totals.calls, totals.latency_us, totals.sent, *totals.counts, *totals.bins, *totals.bins.values()
+        return (
+            0 <= key.minute < _LATEST
+            and 0 <= key.status < 100_000
+            and (len(key.tags), len(totals.counts)) == (len(self._header.dimensions), len(self._header.counters))
+            and 0 <= totals.last_ms < _LATEST * 1000
+            and min(numbers) >= 0
+            and max(numbers) < _MOST
+        )
 
     def _key(self, key: CallKey) -> CallKey:
         return replace(key, tags=tuple(untagged if place is None else key.tags[place] for place, untagged in self._tags))

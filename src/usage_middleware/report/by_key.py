@@ -93,6 +93,7 @@ class ByKey(msgspec.Struct, frozen=True, kw_only=True):
     window: WindowReport
     dropped_calls: int | None
     complete_through: str | None
+    final: bool
     generated_at: str
     unavailable: dict[str, Unavailable]
     previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
@@ -123,6 +124,7 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
         window=window.report(),
         dropped_calls=dropped_calls(scope, series.value),
         complete_through=context.complete_through(),
+        final=context.is_final(window.end),
         generated_at=context.generated_at,
         previous=compared(source, params, window, parts, series.value.values, _totals),
         unavailable=parts.unavailable,
@@ -275,7 +277,8 @@ VIEW = View(
   "window": {
     "start": "2026-10-21T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "30d", "timezone": "UTC", "resolution": "1d"
   },
-  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "final": false,
+  "generated_at": "2026-11-20T13:45:20Z",
   "unavailable": {}
 }""",
 )

@@ -12,10 +12,20 @@ from usage_middleware.periods import DAY, HOUR, Resolution, Slot, rfc3339
 from usage_middleware.report.context import Members, ReportContext, Series
 from usage_middleware.report.kept import oldest_kept
 from usage_middleware.report.metrics import statuses, summed
-from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.read_batch import Deferred, ReadBatch
 from usage_middleware.store.replies import KeyBoard
-from usage_middleware.store.schema import BOARD_MEASURES, BYTES, CALLS, CLASSES, DROPPED, LATENCY, counter_field, status_class
+from usage_middleware.store.schema import (
+    BOARD_MEASURES,
+    BYTES,
+    CALLS,
+    CLASSES,
+    CORRECTED,
+    DROPPED,
+    LATENCY,
+    counter_field,
+    status_class,
+)
 
 #: Counters that end within so many seconds are left alone: the clocks of workers and of Redis differ a little.
 _ENDING = 120
@@ -156,6 +166,8 @@ class Comparison:
         chosen = {}
         for dimension, board in boards.items():
             calls = _calls_of_members(board.value)
+            if dimension == "org":
+                calls = {name: number for name, number in calls.items() if name != OTHER}  # It has no tree of its own.
             names = [name for _, name in sorted((-number, name) for name, number in calls.items())]
             chosen[dimension] = names[: self._members]
             if len(names) > self._members:
@@ -168,7 +180,7 @@ class Comparison:
         series = batch.series(slots.fine).map(_summed)
         yield _Check("", _Side("series", series), _Side("statuses", series.map(_answered)), (CALLS,))
         if slots.coarse:
-            measures = (CALLS, LATENCY, BYTES, DROPPED, *map(counter_field, self._settings.counters))
+            measures = (CALLS, LATENCY, BYTES, DROPPED, CORRECTED, *map(counter_field, self._settings.counters))
             coarse = batch.series(slots.coarse).map(_summed)
             yield _Check("", _Side("series", series), _Side(_coarser("series", slots), coarse), measures)
 
@@ -177,8 +189,10 @@ class Comparison:
         slots = self._board_slots
         if not slots.fine:
             return
-        series = _Side("series", batch.series(slots.fine).map(_as_board))
-        yield _Check("", series, _Side("latency", batch.latency(slots.fine).map(_in_bins)), (CALLS,))
+        found = batch.series(slots.fine)
+        series = _Side("series", found.map(_as_board))
+        bins = _Side("latency", batch.latency(slots.fine).map(_in_bins))
+        yield _Check("", _uncorrected(series, found), bins, (CALLS,))
         since = self._context.reader.since(self._settings.dimensions)
         for dimension in self._dimensions:
             # Calls from before it was declared are on no board of it.
@@ -197,11 +211,11 @@ class Comparison:
             board = batch.board(slots if names else (), dimension)
             for name in names:
                 row = _Side(f"board {dimension}", _row(board, name))
-                series = batch.series(slots, (dimension, name)).map(_as_board)
-                yield _Check(f"{dimension} {name}", _Side("series", series), row)
+                series = batch.series(slots, (dimension, name))
+                yield _Check(f"{dimension} {name}", _Side("series", series.map(_as_board)), row)
                 if dimension == "endpoint":
-                    bins = batch.latency(slots, name).map(_in_bins)
-                    yield _Check(f"{dimension} {name}", _Side("latency", bins), row, (CALLS,))
+                    bins = _Side("latency", batch.latency(slots, name).map(_in_bins))
+                    yield _Check(f"{dimension} {name}", bins, _uncorrected(row, series), (CALLS,))
 
     def _key_checks(self, batch: ReadBatch, keys: Sequence[str]) -> Iterator[_Check]:
         """The board under each key: its endpoints, its dimensions and its histogram."""
@@ -211,7 +225,8 @@ class Comparison:
         board = batch.board(slots, "key")
         for name in keys:
             row, own = _Side("board key", _row(board, name)), batch.key_board(slots, name)
-            yield _Check(f"key {name}", _Side("its latency", own.map(_bins_of_key)), row, (CALLS,))
+            uncorrected = _uncorrected(row, batch.series(slots, ("key", name)))
+            yield _Check(f"key {name}", _Side("its latency", own.map(_bins_of_key)), uncorrected, (CALLS,))
             yield _Check(f"key {name}", _Side("its endpoints", own.map(_endpoints_of_key)), row)
 
     def _tree_checks(self, batch: ReadBatch, others: list[ReadBatch], orgs: Sequence[str]) -> Iterator[_Check]:
@@ -250,6 +265,15 @@ def _as_board(series: Series) -> _Amounts:
         if status_class(status) in CLASSES:
             found[status_class(status)] = found.get(status_class(status), 0) + calls
     return found
+
+
+def _uncorrected(side: _Side, series: Deferred[Series]) -> _Side:
+    """The calls of a place that are in histograms: without what was corrected, as the series of the same calls tells."""
+
+    def calls(amounts: _Amounts) -> _Amounts:
+        return {CALLS: amounts.get(CALLS, 0) - summed(series.value.values()).get(CORRECTED, 0)}
+
+    return _Side(side.place, side.amounts.map(calls))
 
 
 def _in_bins(bins: Mapping[int, int]) -> _Amounts:

@@ -16,8 +16,9 @@ from usage_middleware.report.viewer import Names, Viewer
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
+from usage_middleware.store.owing import is_final
 from usage_middleware.store.read_batch import Deferred, ReadBatch
-from usage_middleware.store.reader import Reader
+from usage_middleware.store.reader import Delivered, Reader
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
 
@@ -146,12 +147,25 @@ class ReportContext:
 
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
+        # Asked before the counters are read: what workers said to have delivered is then in them.
+        _ = self._delivered
         return self.reader.batch(org, self.now, self.charge)
+
+    @cached_property
+    def _delivered(self) -> Delivered:
+        return self.reader.delivered(self.now)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
-        through = self.reader.complete_through(self.now)
+        through = self._delivered.through_ms
         return None if through is None else rfc3339(through / 1000)
+
+    def is_final(self, end: int) -> bool:
+        """Whether nothing will be added in the ordinary course to a window that ends at `end`, seconds since the epoch.
+
+        Never of one that ends now.
+        """
+        return end < self.now and is_final(self._delivered.debts, end * 1000, int(self.moment * 1000))
 
 
 class ReportSource:
@@ -160,6 +174,7 @@ class ReportSource:
     Attributes:
         engine: the connection to Redis.
         clock: seconds since the epoch.
+        directory: the key directory.
         recorder_stats: what the recorder of this process says of itself; None where it has none.
     """
 
@@ -179,13 +194,13 @@ class ReportSource:
         self.clock = clock
         self.recorder_stats = recorder_stats
         self._reader = Reader(engine, schema, own_routes=own_routes)
-        self._directory = directory
+        self.directory = directory
         self._visible_endpoints = visible_endpoints
 
     @property
     def depends_on(self) -> tuple[object, ...]:
         """What its answers depend on beside counters, questions and viewers."""
-        return self.schema.settings, self._visible_endpoints, type(self._directory)
+        return self.schema.settings, self._visible_endpoints, type(self.directory)
 
     def context(
         self,
@@ -199,7 +214,7 @@ class ReportSource:
         moment = math.floor(self.clock() * 1000) / 1000 if now is None else float(now)
         return ReportContext(
             reader=self._reader,
-            directory=self._directory,
+            directory=self.directory,
             viewer=viewer,
             now=math.ceil(moment),
             moment=moment,

@@ -129,6 +129,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     recommendations: list[str]
     pagination: Pagination
     timestamp: str
+    final: bool
     unavailable: dict[str, Unavailable]
     previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -171,6 +172,7 @@ def build(context: ReportContext, params: DetailsParameters) -> Details:
         recommendations=[],
         pagination=pages.pagination(len(rows)),
         timestamp=context.generated_at,
+        final=context.is_final(window.end),
         previous=compared(source, params, window, parts, series.value.values, _totals),
         unavailable=parts.unavailable,
     )
@@ -287,6 +289,7 @@ VIEW = View(
   "rate_limits": null, "alerts": [], "recommendations": [],
   "pagination": {"total": 1, "limit": 100, "offset": 0, "has_more": false},
   "timestamp": "2026-11-20T13:45:20Z",
+  "final": false,
   "unavailable": {}
 }""",
 )

@@ -60,6 +60,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     window: WindowReport
     org_id: str | None
     complete_through: str | None
+    final: bool
     generated_at: str
     unavailable: dict[str, Unavailable]
     previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
@@ -85,6 +86,7 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
         window=line.window.report(),
         org_id=scope.shown_org,
         complete_through=context.complete_through(),
+        final=context.is_final(line.window.end),
         generated_at=context.generated_at,
         previous=compared(ScopedReader(context, scope, ()), params, line.window, parts, lambda: all_buckets(usages), totals.of),
         unavailable=parts.unavailable,
@@ -210,7 +212,8 @@ VIEW = View(
   "window": {
     "start": "2026-03-26T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "custom", "timezone": "UTC", "resolution": "1d"
   },
-  "org_id": "acme", "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "org_id": "acme", "complete_through": "2026-11-20T13:45:15Z", "final": false,
+  "generated_at": "2026-11-20T13:45:20Z",
   "unavailable": {},
   "request_completed_at": "2026-11-20T13:45:20.123456Z"
 }""",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from usage_middleware.errors import UsageUnavailable
+from usage_middleware.report.at_rest import AtRest, Warned, at_rest_of, of_damage, of_rest
 from usage_middleware.report.context import ReportSource
 from usage_middleware.store import diagnostics
 from usage_middleware.store.diagnostics import ServerStatus
@@ -19,14 +20,6 @@ MOST_SKEW_MS = 10_000
 #: A worker that is silent for longer is late.
 LATE_MS = 30_000
 MOST_MEMORY = 0.9
-
-
-class Warned(msgspec.Struct, frozen=True):
-    """A warning: a stable word for programs, and a sentence for a person. At `failing`, calls are not being counted."""
-
-    code: str
-    message: str
-    level: Literal["warning", "failing"] = "warning"
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -48,8 +41,12 @@ def health(source: ReportSource) -> Health:
     recorder = None if source.recorder_stats is None else msgspec.to_builtins(source.recorder_stats())
     server, workers, error = _ask_redis(source)
     warnings = [*_of_server(server, error), *_of_recorder(recorder), *_of_workers(workers, source.clock())]
+    at_rest = AtRest() if server is None else at_rest_of(source)
+    warnings += [*of_damage(workers, str(source.engine.damage)), *of_rest(source, at_rest)]
     levels = {warned.level for warned in warnings}
-    redis = {"kind": source.engine.kind, "reachable": server is not None}
+    redis: dict[str, Any] = {"kind": source.engine.kind, "reachable": server is not None}
+    if at_rest.pepper is not None and at_rest.pepper.left is not None:
+        redis["old_pepper_left"] = at_rest.pepper.left
     return Health(
         status="failing" if "failing" in levels else "warning" if levels else "ok",
         warnings=warnings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 from math import ceil
@@ -17,6 +18,7 @@ from usage_middleware.store.schema import BYTES, CALLS, LAST, LATENCY, status_cl
 
 logger = logging.getLogger("usage_middleware")
 
+_STATUS_FIELD = re.compile(r"s[0-9]{1,5}")
 K = TypeVar("K", bound=Hashable)
 
 Measures = Mapping[str, int]
@@ -156,7 +158,7 @@ def statuses(measures: Measures) -> Iterable[tuple[int, int]]:
 
 @lru_cache(maxsize=2048)
 def _status(measure: str) -> int | None:
-    return int(measure[1:]) if measure[0] == "s" and measure[1:].isdigit() else None
+    return int(measure[1:]) if _STATUS_FIELD.fullmatch(measure) else None
 
 
 def by_status(many: Iterable[Measures]) -> dict[int, int]:

@@ -73,8 +73,8 @@ SORT_BY = described("What the list is sorted by.")
 LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
 
 
-class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What every view may be asked. Times are whole seconds since the epoch."""
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose calls, and when they finished. Times are whole seconds since the epoch."""
 
     org: Annotated[str | None, described("For operators: the organisation. Anybody else may name its own.", "acme")] = None
     start: Annotated[
@@ -87,6 +87,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         described("End of a custom window, exclusive. Default: now.", "2026-11-20T00:00:00Z", code=WINDOW, kind="time"),
     ] = None
+
+
+class Parameters(Asked, frozen=True, kw_only=True):
+    """What every view may be asked."""
+
     align: Annotated[
         Literal["outward", "exact"],
         described("Whether a custom window may be moved outward a little, or is refused where it is not exact.", "exact"),
@@ -95,7 +100,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     timezone: Timezone = "UTC"
 
 
-def parameters_of(struct: type[Parameters]) -> tuple[Parameter, ...]:
+def parameters_of(struct: type[Asked]) -> tuple[Parameter, ...]:
     """The parameters of a view, in the order in which its struct declares them."""
     hints = get_type_hints(struct, include_extras=True)
     return tuple(

@@ -12,15 +12,15 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, midnight, zone
-from usage_middleware.report import by_group, by_key, details, endpoints, series, summary
+from usage_middleware.report import by_group, by_key, corrections, details, endpoints, series, summary
 from usage_middleware.report.context import ReportSource, report_scope
-from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, Parameter, Parameters, parameters_of
+from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, Asked, Parameter, parameters_of
 from usage_middleware.report.reconcile import Reconciliation, reconcile
 from usage_middleware.report.view import AnyView, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.driver_errors import guard
 
-P = TypeVar("P", bound=Parameters)
+P = TypeVar("P", bound=Asked)
 R = TypeVar("R", bound=msgspec.Struct)
 
 VIEWS: tuple[AnyView, ...] = (
@@ -87,6 +87,10 @@ class Reports(ReportSource):
         since = until - DAY if start is None else _seconds("start", start, "UTC")
         with guard():
             return reconcile(context, report_scope(context.viewer, org, together=together).org, since, until, members)
+
+    def corrections(self, viewer: Viewer | None = None, **parameters: Any) -> corrections.Corrections:
+        """The corrections that were made, with their reasons, for operators (`Asked`)."""
+        return self.report(corrections.VIEW, viewer, **parameters)
 
     def report(self, view: View[P, R], viewer: Viewer | None = None, /, **parameters: Any) -> R:
         """The report of any view."""

@@ -105,6 +105,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     window: WindowReport
     dropped_calls: int | None
     complete_through: str | None
+    final: bool
     generated_at: str
     unavailable: dict[str, Unavailable]
     previous: PreviousSeries | msgspec.UnsetType | None = msgspec.UNSET
@@ -131,6 +132,7 @@ def build(context: ReportContext, params: SeriesParameters) -> Series:
         window=window.report(),
         dropped_calls=lines.dropped,
         complete_through=context.complete_through(),
+        final=context.is_final(window.end),
         generated_at=context.generated_at,
         previous=_previous(context, asked, measure, coverage, parts, totals) if params.compare else msgspec.UNSET,
         unavailable=parts.unavailable,
@@ -213,7 +215,8 @@ VIEW = View(
   "window": {
     "start": "2026-11-19T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "custom", "timezone": "UTC", "resolution": "1d"
   },
-  "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "final": false,
+  "generated_at": "2026-11-20T13:45:20Z",
   "unavailable": {}
 }""",
 )

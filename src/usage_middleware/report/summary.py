@@ -82,6 +82,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         bytes: response body bytes sent.
         dropped_calls: finished requests that could not be counted; None of one key, for which that is not kept.
         complete_through: every call that finished before it is in; None where no worker is alive.
+        final: whether nothing will be added to the window in the ordinary course.
         generated_at: when this was computed.
         unavailable: the fields that are None because they are not kept for this window, and why.
         previous: the window before, if it was asked for.
@@ -101,6 +102,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: LatencyReport
     dropped_calls: int | None
     complete_through: str | None
+    final: bool
     generated_at: str
     unavailable: dict[str, Unavailable]
     previous: Previous | msgspec.UnsetType | None = msgspec.UNSET
@@ -136,6 +138,7 @@ def build(context: ReportContext, params: SummaryParameters) -> Summary:
         latency_ms=latency_report(tally, {} if latency is None else latency.value),
         dropped_calls=dropped_calls(scope, series.value),
         complete_through=context.complete_through(),
+        final=context.is_final(window.end),
         generated_at=context.generated_at,
         previous=compared(source, params, window, parts, series.value.values, _totals),
         unavailable=parts.unavailable,
@@ -225,7 +228,8 @@ VIEW = View(
   "errors": 345,
   "bytes": 9876543,
   "latency_ms": {"avg": 18.25, "p50": 12.1, "p90": 38.2, "p95": 51.0, "p99": 131.9},
-  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "generated_at": "2026-11-20T13:45:20Z",
+  "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "final": false,
+  "generated_at": "2026-11-20T13:45:20Z",
   "unavailable": {}
 }""",
 )

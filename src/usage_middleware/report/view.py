@@ -10,10 +10,10 @@ import msgspec
 
 from usage_middleware.options import Settings
 from usage_middleware.report.context import ReportContext
-from usage_middleware.report.parameters import Parameter, Parameters, parameters_of
+from usage_middleware.report.parameters import Asked, Parameter, parameters_of
 from usage_middleware.report.viewer import Viewer
 
-P = TypeVar("P", bound=Parameters)
+P = TypeVar("P", bound=Asked)
 R = TypeVar("R", bound=msgspec.Struct)
 
 JSON, CSV = "json", "csv"

@@ -7,9 +7,12 @@
 --          that has no mark, the mark was lost alone.
 -- KEYS[4]  `applied:<worker>:parts`: a chunk that came in parts, see ARGV[2].
 -- ARGV[1]  MessagePack, see `payload.encode_chunk`:
---          {3, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt}
+--          {3, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt, once}
 --          doubt: 0 if this number was never sent; 1 if it was, without an answer; 2 if that was so long ago that the mark
 --          may have expired since.
+--          once: of a correction or of backfilled rows, in place of a number: {keys that may have one of their ids,
+--          {{key that keeps them, expire_at, limit, ids, records}, ...}, only try, may take away}. KEYS[1] is then
+--          such a key.
 -- ARGV[2]  if ARGV[1] is empty: the SHA-1 of what KEYS[4] holds in its place.
 --
 -- Answers  {'OK', keys of another type}  counted
@@ -18,6 +21,9 @@
 --          {'UNSURE'}                     nobody knows whether it was counted before; nothing was counted now
 --          {'FULL', {dimension, ...}, ..} these members are over the cap; nothing was counted
 --          {'RETRY', error}               the server can't now; nothing was counted
+--          {'KNOWN', {id, record}, ..}    these were counted before; nothing was counted now
+--          {'BEYOND', text}               a counter would fall below 0, or not be exact; nothing was counted
+--          {'CROWDED', key}               this key has no room for more ids; nothing was counted
 
 local EXACT = 9007199254740992 -- 2^53, up to which a Lua number is a whole one
 local MOST_MARKED = 128 -- from so many workers on, those whose marks have expired are taken out of `marked`
@@ -28,11 +34,13 @@ if payload == '' then
   payload = redis.call('GET', KEYS[4]) or ''
   if redis.sha1hex(payload) ~= ARGV[2] then return {'RETRY', 'parts of the chunk are missing'} end
 end
-local layout, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt =
+local layout, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt, once =
   unpack(cmsgpack.unpack(payload))
 if layout ~= 3 or type(number) ~= 'number' or number < 1 or type(previous) ~= 'number' or type(doubt) ~= 'number' then
   return redis.error_reply('ERR this is not a chunk of usage')
 end
+
+local may_shrink = once and once[4]
 
 local function integer(value)
   return string.format('%.0f', value)
@@ -82,8 +90,8 @@ end
 
 -- The commands that come after the claim, tried on one key of each kind: rights that are missing must be missed before it.
 local NEEDED = {
-  {'HMGET', 'HSET', 'HINCRBY', 'PEXPIRE'},
-  {'ZMSCORE', 'ZADD', 'PEXPIRE'},
+  {'HMGET', 'HSET', 'HINCRBY', 'PEXPIRE', may_shrink and 'HDEL' or nil},
+  {'ZMSCORE', 'ZADD', 'PEXPIRE', may_shrink and 'ZREMRANGEBYSCORE' or nil},
 }
 
 -- What this user may not do, where the server can tell (Redis 7, Valkey).
@@ -107,7 +115,14 @@ end
 -- What a key held before; of one that `touch` did not find there is nothing to read.
 local function read(command, entry)
   if entry.ttl == -2 then return {} end
-  return redis.pcall(command, entry[1], unpack(entry[3]))
+  return entry.before or redis.pcall(command, entry[1], unpack(entry[3]))
+end
+
+-- What a correction has taken away wholly leaves no field of 0, which would look like a status that was seen.
+local function drop_zeros(key, set)
+  for i = 2, #set, 2 do
+    if set[i] == 0 then redis.pcall('HDEL', key, set[i - 1]) end
+  end
 end
 
 -- One HMGET and one HSET cost a third of an HINCRBY a field, here and in every replica and AOF. Redis gets numbers as they
@@ -134,6 +149,7 @@ local function add_series(entry)
     end
   end
   if set[1] and type(redis.pcall('HSET', key, unpack(set))) == 'table' then return false end
+  if may_shrink then drop_zeros(key, set) end
   return clean
 end
 
@@ -145,7 +161,9 @@ local function add_board(entry)
   for i, member in ipairs(members) do
     set[2 * i - 1], set[2 * i] = tonumber(before[i] or 0) + amounts[i], member
   end
-  return type(redis.pcall('ZADD', key, unpack(set))) ~= 'table'
+  local added = type(redis.pcall('ZADD', key, unpack(set))) ~= 'table'
+  if may_shrink then redis.pcall('ZREMRANGEBYSCORE', key, 0, 0) end
+  return added
 end
 
 local function add_all(entries, add)
@@ -191,32 +209,98 @@ local function note_worker(noted)
   if type(left) == 'number' and left < marked_seconds - 86400 then redis.pcall('EXPIRE', KEYS[3], marked_seconds) end
 end
 
-local noted = redis.pcall('HGET', KEYS[3], worker)
+local noted = not once and redis.pcall('HGET', KEYS[3], worker)
 if type(noted) == 'table' then noted = false end
-local last = tonumber(redis.call('GET', KEYS[1]) or nil)
-if not last then
-  -- The worker was counted, and knows of no chunk that was: it was this one.
-  if noted and doubt > 0 and previous == 0 then return {'DONE', number} end
-  if doubt > 0 and (noted or (doubt > 1 and redis.call('EXISTS', KEYS[3]) == 1)) then return {'UNSURE'} end
-  last = noted and previous or 0
-end
-if last >= number then return {'DONE', last} end
-if last ~= previous then return {'GAP', last} end
 
-local full = over_the_caps()
-if full then return full end
+-- Why a numbered chunk is not counted.
+local function not_the_next()
+  local mark = redis.pcall('GET', KEYS[1])
+  if type(mark) == 'table' then
+    if not mark.err:find('WRONGTYPE') then return mark end
+    mark = nil -- Damaged, as one that is no number: it counts as missing, and is written anew.
+  end
+  local last = tonumber(mark or nil)
+  if last and not (last >= 0 and last < EXACT) then last = nil end
+  if not last then
+    -- The worker was counted, and knows of no chunk that was: it was this one.
+    if noted and doubt > 0 and previous == 0 then return {'DONE', number} end
+    if doubt > 0 and (noted or (doubt > 1 and redis.call('EXISTS', KEYS[3]) == 1)) then return {'UNSURE'} end
+    last = noted and previous or 0
+  end
+  if last >= number then return {'DONE', last} end
+  if last ~= previous then return {'GAP', last} end
+end
+
+-- Those ids that were counted before, with what is kept of them.
+local function counted_before()
+  local answer = {'KNOWN'}
+  for _, key in ipairs(once[1]) do
+    if redis.call('EXISTS', key) == 1 then
+      for _, kept in ipairs(once[2]) do
+        for i, record in ipairs(redis.call('HMGET', key, unpack(kept[4]))) do
+          if record then answer[#answer + 1] = {kept[4][i], record} end
+        end
+      end
+    end
+  end
+  return answer[2] and answer
+end
+
+local function crowded()
+  for _, kept in ipairs(once[2]) do
+    if kept[3] > 0 and redis.call('HLEN', kept[1]) + #kept[4] > kept[3] then return {'CROWDED', kept[1]} end
+  end
+end
+
+-- The first sum that would leave the numbers which every counter holds exactly. How much was corrected may be below 0.
+local function beyond(entries, command)
+  for _, entry in ipairs(entries) do
+    local before = read(command, entry)
+    if before.err then return {'RETRY', before.err .. ' (' .. entry[1] .. ')'} end
+    entry.before = before
+    for i = 1, entry[5] - 1 do
+      local name, old = entry[3][i], tonumber(before[i] or 0)
+      local new = old + tonumber(entry[4][i])
+      local may_fall = command == 'HMGET' and name:sub(-10) == ' corrected'
+      if new >= EXACT or (new < 0 and not may_fall) then
+        return {'BEYOND', string.format('%s of %s is %.0f and would be %.0f', name, entry[1], old, new)}
+      end
+    end
+  end
+end
+
+-- The first write: out of memory, a read-only replica or a failing disk are refused here. Returns the error.
+local function claim()
+  if not once then return redis.pcall('SET', KEYS[1], integer(number), 'EX', applied_seconds).err end
+  for _, kept in ipairs(once[2]) do
+    local set = {}
+    for i, id in ipairs(kept[4]) do
+      set[2 * i - 1], set[2 * i] = id, kept[5][i]
+    end
+    local added = redis.pcall('HSET', kept[1], unpack(set))
+    if type(added) == 'table' then return added.err end
+    if redis.call('TTL', kept[1]) < 0 then expire(kept[1], kept[2]) end
+  end
+end
+
+local refusal
+if once then refusal = counted_before() or crowded() else refusal = not_the_next() end
+refusal = refusal or over_the_caps()
+if refusal then return refusal end
 
 local failure = touch(registry, 2) or touch(series, 1) or touch(boards, 1) or forbidden()
+if once and not failure then
+  refusal = beyond(series, 'HMGET') or beyond(boards, 'ZMSCORE')
+  if refusal then return refusal end
+  if once[3] then return {'OK', 0} end
+end
+failure = failure or claim()
 if failure then return {'RETRY', failure} end
-
--- The first write: out of memory, a read-only replica or a failing disk are refused here.
-local claimed = redis.pcall('SET', KEYS[1], integer(number), 'EX', applied_seconds)
-if claimed.err then return {'RETRY', claimed.err} end
 
 add_all(series, add_series)
 add_all(boards, add_board)
 for _, entry in ipairs(registry) do register(entry) end
 
-note_worker(noted)
+if not once then note_worker(noted) end
 if ARGV[1] == '' then redis.pcall('DEL', KEYS[4]) end
 return {'OK', wrong_type}

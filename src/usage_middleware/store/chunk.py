@@ -27,6 +27,7 @@ class Chunk(NamedTuple):
         cells: the calls. Never empty, unless `dropped` is not 0.
         dropped: calls that were finished but will never be counted.
         sealed_at: when it got its number, seconds since the epoch.
+        corrects: these are changes of what was counted. They may be below 0, and have no latency bins.
     """
 
     org: str
@@ -34,6 +35,7 @@ class Chunk(NamedTuple):
     cells: Cells
     dropped: int = 0
     sealed_at: int = 0
+    corrects: bool = False
 
     @property
     def calls(self) -> int:
@@ -45,15 +47,21 @@ class Chunk(NamedTuple):
         return self._replace(cells={}, dropped=self.dropped + self.calls)
 
 
-def cut(cells: Cells, counters: int) -> Iterator[Cells]:
-    """The calls of each chunk. All calls of a key are in one chunk, with everything they add to."""
+def cut(cells: Cells, counters: int, work: int = CHUNK_WORK) -> Iterator[Cells]:
+    """The calls of each chunk. All calls of a key are in one chunk, with everything they add to.
+
+    Args:
+        cells: the calls.
+        counters: how many counters are declared.
+        work: how much a chunk costs Redis at most, in increments.
+    """
     part: Cells = {}
     cost = RollupCost(counters)
     for key in _in_order(cells):
         rest()
         part[key] = cells[key]
         cost.add(key, cells[key])
-        if cost.increments + KEY_WORK * cost.redis_keys >= CHUNK_WORK:
+        if cost.increments + KEY_WORK * cost.redis_keys >= work:
             yield part
             part, cost = {}, RollupCost(counters)
     if part:

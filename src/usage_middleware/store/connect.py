@@ -95,10 +95,12 @@ class EmbeddedConnection(UnixConnection):
     def _connect(self) -> socket.socket:
         self._embedded.join()
         try:
-            return super()._connect()
+            found = super()._connect()
         except OSError:
             self._embedded.revive()
-            return super()._connect()
+            found = super()._connect()
+        self._embedded.require_own(found)
+        return found
 
 
 class ClusterOf62(redis.RedisCluster):

@@ -46,11 +46,15 @@ class ServerStatus(msgspec.Struct, frozen=True):
 
 def workers(client: Any, schema: Schema) -> list[SeenStatus]:
     """The workers that wrote their status within the last minute, the latest first."""
-    names = [text(name) for name in client.execute_command("ZREVRANGE", schema.workers, 0, MOST_WORKERS - 1)]
+    from redis.exceptions import ResponseError  # There is a client, so redis-py is loaded.
+
+    names: list[str] = []
+    with suppress(ResponseError):  # The key holds another type.
+        names = [text(name) for name in client.execute_command("ZREVRANGE", schema.workers, 0, MOST_WORKERS - 1)]
     with client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.hgetall(schema.worker(name))
-        found = pipe.execute()
+        found = [reply if isinstance(reply, dict) else {} for reply in pipe.execute(raise_on_error=False)]
     decoded = ({text(field): text(value) for field, value in fields.items()} for fields in found)
     return [SeenStatus.parse(name, fields) for name, fields in zip(names, decoded, strict=True) if fields]
 

@@ -109,6 +109,11 @@ def is_missing_right(error: Exception) -> bool:
     return "NoPermissionError" in _known(error).types
 
 
+def is_wrong_type(error: object) -> bool:
+    """Whether a Redis key holds another type than ours: somebody else wrote it."""
+    return isinstance(error, Exception) and "WRONGTYPE" in str(error)
+
+
 def effect_of_reply(text: str) -> Effect:
     """What the script's refusal means to the writer: `later`, unless it is known to be something else."""
     known = _error_of_reply(text)

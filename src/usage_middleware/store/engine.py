@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from usage_middleware import fork
 from usage_middleware.store import deadline
 from usage_middleware.store.address import Address, Limits, ServerKind, parse
+from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import guard
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Engine:
     Attributes:
         kind: `redis`, `cluster`, `sentinel` or `embedded`.
         label: where Redis is, for messages. Holds no password.
+        damage: what was found damaged there.
 
     Raises:
         ConfigurationError: `source` is not one of these, or there is nothing to embed; says what to do.
@@ -48,6 +50,7 @@ class Engine:
         self._source = _source(source if source is not None else os.environ.get("USAGE_REDIS_URL") or None, data_dir)
         self.kind: ServerKind = self._source.kind
         self.label = self._source.label
+        self.damage = DamageLog()
         self._clients: dict[Limits, Any] = {}
         self._lock = RLock()
         #: One for each client: a cluster's asks for the nodes when it is made, and a view must not wait for the writer's.

@@ -2,58 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+import logging
+from collections.abc import Callable, Collection, Mapping
 from heapq import merge
 from itertools import islice
 from typing import Any
 
 from usage_middleware.credentials import credential_digest
-from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.options import DEFAULT_ORG
 from usage_middleware.store import keys
+from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.key_changes import KeyChanges
+from usage_middleware.store.key_records import PAGE, KeyRecords
 from usage_middleware.store.keys import KeyInfo, KeyInfos, Owner, Record, Resolved
 from usage_middleware.store.members import key_member, org_member
-from usage_middleware.store.pepper import Pepper
+from usage_middleware.store.pepper import Pepper, PepperOption, PepperStatus
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.ttl_cache import TTLCache
+
+logger = logging.getLogger("usage_middleware")
 
 #: For how many seconds `resolve` caches a credential, and how many credentials.
 CACHED_SECONDS = 60.0
 CACHED_CREDENTIALS = 10_000
-_PAGE = 1_000
-_TRIES = 50
-
-#: Writes a record and its sort key, if the record is still as it was read.
-#: KEYS: records, sort keys of active keys, sort keys of revoked ones. ARGV: field, old and new record ('': none), old and
-#: new sort key, 2 or 3: which of KEYS the new sort key belongs to.
-_SWAP = """
-if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[4])
-redis.call('ZREM', KEYS[3], ARGV[4])
-if ARGV[3] == '' then
-  redis.call('HDEL', KEYS[1], ARGV[1])
-else
-  redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-  redis.call('ZADD', KEYS[tonumber(ARGV[6])], 0, ARGV[5])
-end
-return 1
-"""
-#: Gives a credential to a key, unless another key has it. ARGV: credential, the key, a key that it may be taken from.
-_CLAIM = """
-local owner = redis.call('HGET', KEYS[1], ARGV[1])
-if owner and owner ~= ARGV[2] and owner ~= ARGV[3] then return owner end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return ''
-"""
-#: Takes credentials from a key. ARGV: the key, credentials.
-_RELEASE = """
-for number = 2, #ARGV do
-  if redis.call('HGET', KEYS[1], ARGV[number]) == ARGV[1] then redis.call('HDEL', KEYS[1], ARGV[number]) end
-end
-return 0
-"""
 
 
 class KeyDirectory:
@@ -63,13 +35,13 @@ class KeyDirectory:
     clients, drop the old one.
     """
 
-    def __init__(
-        self, engine: Engine, schema: Schema, pepper: bytes | str | None = None, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, engine: Engine, schema: Schema, pepper: PepperOption = None, *, clock: Callable[[], float]) -> None:
         self._engine = engine
         self._schema = schema
         self._clock = clock
+        self._records = KeyRecords(engine, schema)
         self._pepper = Pepper(engine, schema.pepper, pepper, clock)
+        self._changes = KeyChanges(engine, schema, self._records, self._pepper)
         self._cache: TTLCache[bytes, Owner] = TTLCache(clock, seconds=CACHED_SECONDS, size=CACHED_CREDENTIALS)
 
     @staticmethod
@@ -90,9 +62,9 @@ class KeyDirectory:
         keys.require_key(org, key, secret)
         with self._engine.guard():
             # Refused before the secret is claimed.
-            keys.merge(self._record(org, key.id), org, key, (), self._clock(), reactivate=reactivate)
-            hidden = () if secret is None else (self._claimed(org, key.id, secret),)
-            _, new = self._change(
+            keys.merge(self._changes.record(org, key.id), org, key, (), self._clock(), reactivate=reactivate)
+            hidden = () if secret is None else (self._changes.claim(org, key.id, self.digest(secret)),)
+            _, new = self._changes.change(
                 org, key.id, lambda old: keys.merge(old, org, key, hidden, self._clock(), reactivate=reactivate)
             )
         self._cache.clear()
@@ -105,28 +77,31 @@ class KeyDirectory:
         Returns False if there is no such key. To revoke a key twice changes nothing.
         """
         with self._engine.guard():
-            old, _ = self._change(org, key_id, lambda old: old and keys.revoke(old, self._clock()))
+            old, _ = self._changes.change(org, key_id, lambda old: old and keys.revoke(old, self._clock()))
         self._cache.clear()
         return old is not None
 
     def remove(self, org: str, key_id: str) -> bool:
-        """Delete a key and its secrets; counted calls stay. Returns False if there is no such key."""
+        """Delete a key and its secrets; counted calls stay. Returns False if there is no such key.
+
+        A damaged record is deleted too. Nobody knows any more which secrets it had; they belong to no key.
+        """
         with self._engine.guard():
             # The record first. A credential without a record belongs to no key, so an interruption does no harm.
-            old, _ = self._change(org, key_id, lambda old: None)
+            old, _ = self._changes.change(org, key_id, lambda old: None, also_damaged=True)
             if old is not None:
-                self._release(old, old.secrets)
+                self._changes.release(old, old.secrets)
         self._cache.clear()
         return old is not None
 
     def drop_secret(self, org: str, key_id: str, secret: str) -> bool:
         """Take one secret from a key, at the end of a rotation. Returns False if the key does not have it."""
         with self._engine.guard():
-            hidden = self._pepper.hide(self.digest(secret))
-            old, _ = self._change(org, key_id, lambda old: old and keys.without_secret(old, hidden))
-            had = old is not None and hidden in old.secrets
+            hidden = self._pepper.all(self.digest(secret))
+            old, _ = self._changes.change(org, key_id, lambda old: old and keys.without_secrets(old, hidden))
+            had = old is not None and not set(hidden).isdisjoint(old.secrets)
             if old is not None and had:
-                self._release(old, (hidden,))
+                self._changes.release(old, hidden)
         self._cache.clear()
         return had
 
@@ -135,9 +110,9 @@ class KeyDirectory:
     ) -> KeyInfos:
         """The keys of an organisation by name, then id: at most `limit`, after the (name, id) `after`."""
         with self._engine.guard():
-            sort_keys = merge(*(self._sort_keys(name, after, limit) for name in self._orders(org, include_revoked)))
+            sort_keys = merge(*(self._records.sort_keys(name, after, limit) for name in self._orders(org, include_revoked)))
             members = [keys.member_of(found) for found in islice(sort_keys, limit)]
-            found = self._keys(org, members).values()
+            found = self._records.keys(org, members).values()
             return [key for key in found if include_revoked or key.revoked_at is None]
 
     def get(self, org: str, key_id: str) -> KeyInfo | None:
@@ -147,21 +122,27 @@ class KeyDirectory:
     def get_many(self, org: str, key_ids: Collection[str]) -> dict[str, KeyInfo]:
         """Id -> key, of those that exist."""
         with self._engine.guard():
-            found = self._keys(org, [key_member(key_id).encode() for key_id in key_ids])
+            found = self._records.keys(org, [key_member(key_id).encode() for key_id in key_ids])
         by_member = {key_id: found.get(key_member(key_id).encode()) for key_id in key_ids}
         return {key_id: key for key_id, key in by_member.items() if key is not None}
 
     def count(self, org: str) -> int:
         """How many active keys an organisation has."""
         with self._engine.guard():
-            return int(self._engine.read_client.zcard(self._schema.keys_by_name(org_member(org))))
+            return self._records.count(org)
+
+    def known_orgs(self, orgs: Collection[str]) -> set[str]:
+        """Which of these organisations have a key, active or revoked."""
+        wanted = list(orgs)
+        with self._engine.guard():
+            return {org for begin in range(0, len(wanted), PAGE) for org in self._records.orgs(wanted[begin : begin + PAGE])}
 
     def find(self, secret: str) -> KeyInfo | None:
         """The key with this secret, revoked or not; None if there is none."""
         with self._engine.guard():
-            hidden = self._pepper.hide(self.digest(secret))
-            record = self._owners(self._engine.read_client, [hidden]).get(hidden)
-        return record.key if record else None
+            digest = self.digest(secret)
+            found = self._found(self._engine.read_client, [digest]).get(digest)
+        return found[1].key if found else None
 
     def resolve(self, digests: Collection[bytes]) -> Resolved:
         """The keys of credentials: digest -> (organisation, key, known, revoked_at), the first two as members.
@@ -171,106 +152,64 @@ class KeyDirectory:
         """
         found = self._cache.known(digests)
         missing = [digest for digest in dict.fromkeys(digests) if digest not in found]
-        for begin in range(0, len(missing), _PAGE):
+        for begin in range(0, len(missing), PAGE):
             asked_at = self._cache.generation
             with self._engine.guard():
-                some = self._resolve(missing[begin : begin + _PAGE])
+                some = self._resolve(missing[begin : begin + PAGE])
             self._cache.keep(some, asked_at)
             found.update(some)
         return found
 
-    def _resolve(self, digests: Iterable[bytes]) -> Resolved:
-        hidden = {digest: self._pepper.hide(digest) for digest in digests}
-        owners = self._owners(self._engine.client, hidden.values())
-        return {digest: _owner_of(name, owners.get(name)) for digest, name in hidden.items()}
+    def _resolve(self, digests: Collection[bytes]) -> Resolved:
+        found = self._found(self._engine.client, digests)
+        return {digest: _owner_of(self._pepper.oldest(digest), found.get(digest)) for digest in digests}
 
-    def unknown(self, digests: Iterable[bytes]) -> Resolved:
+    def unknown(self, digests: Collection[bytes]) -> Resolved:
         """As `resolve`, of credentials that are known to be unknown."""
         with self._engine.guard():
-            return {digest: _owner_of(self._pepper.hide(digest), None) for digest in digests}
+            return {digest: _owner_of(self._pepper.oldest(digest), None) for digest in digests}
 
-    def _owners(self, client: Any, hidden: Collection[str]) -> dict[str, Record]:
-        """Credential -> its key. Only where both say so: an interrupted put or remove may leave one of them."""
-        replies = client.hmget(self._schema.credentials, list(hidden))
-        named = {name: tuple(json.loads(owner)) for name, owner in zip(hidden, replies, strict=True) if owner is not None}
-        owners = list(dict.fromkeys(named.values()))
-        with client.pipeline(transaction=False) as pipe:
-            for org, key_id in owners:
-                pipe.hget(self._schema.keys(org_member(org)), key_member(key_id))
-            found = zip(owners, pipe.execute(), strict=True)
-        records = {owner: keys.decode_record(raw) for owner, raw in found if raw is not None}
-        return {name: records[owner] for name, owner in named.items() if owner in records and name in records[owner].secrets}
+    def _found(self, client: Any, digests: Collection[bytes]) -> dict[bytes, tuple[str, Record]]:
+        """Of those that are known: digest -> the hash under which it is, and its key."""
+        found = self._places(client, digests)
+        if self._pepper.is_rotating:
+            # Another process may have moved one while it was looked for.
+            found |= self._places(client, [digest for digest in digests if digest not in found])
+            self._rotate(found)
+        return found
 
-    def _claimed(self, org: str, key_id: str, secret: str) -> str:
-        hidden, owner = self._pepper.hide(self.digest(secret)), _owner(org, key_id)
-        other = self._script(_CLAIM, [self._schema.credentials], hidden, owner, "")
-        if other and not self._owners(self._engine.client, [hidden]):
-            # Only left over by an interrupted put or remove.
-            other = self._script(_CLAIM, [self._schema.credentials], hidden, owner, other)
-        if other:
-            raise ConfigurationError("this secret belongs to another key already; drop_secret or remove it there first")
-        return hidden
+    def _places(self, client: Any, digests: Collection[bytes]) -> dict[bytes, tuple[str, Record]]:
+        hidden = {digest: self._pepper.all(digest) for digest in digests}
+        owners = self._records.owners(client, [one for many in hidden.values() for one in many])
+        places = {digest: next((one for one in many if one in owners), None) for digest, many in hidden.items()}
+        return {digest: (one, owners[one]) for digest, one in places.items() if one is not None}
 
-    def _release(self, record: Record, hidden: Iterable[str]) -> None:
-        owner = _owner(record.key.org or DEFAULT_ORG, record.key.id)
-        self._script(_RELEASE, [self._schema.credentials], owner, *hidden)
+    def _rotate(self, found: Mapping[bytes, tuple[str, Record]]) -> None:
+        try:
+            self._changes.rotate(found)
+        except redis_errors() as error:
+            # A process that may only read leaves it to others.
+            logger.debug("usage: credentials stay under an older pepper for now: %s", error)
 
-    def _record(self, org: str, key_id: str) -> Record | None:
-        raw = self._engine.client.hget(self._schema.keys(org_member(org)), key_member(key_id))
-        return keys.decode_record(raw) if raw else None
-
-    def _change(
-        self, org: str, key_id: str, change: Callable[[Record | None], Record | None]
-    ) -> tuple[Record | None, Record | None]:
-        """Change a record, and no other process's change is lost. Returns the record before and after."""
-        tree, member = org_member(org), key_member(key_id)
-        for _ in range(_TRIES):
-            raw = self._engine.client.hget(self._schema.keys(tree), member) or b""
-            old = keys.decode_record(raw) if raw else None
-            new = change(old)
-            if new == old or self._swapped(tree, member, raw, old, new):
-                return old, new
-        raise UsageUnavailable("other processes keep changing the same API key; try again")
-
-    def _swapped(self, tree: str, member: str, raw: bytes, old: Record | None, new: Record | None) -> bool:
-        names = [self._schema.keys(tree), self._schema.keys_by_name(tree), self._schema.revoked_keys_by_name(tree)]
-        sort_keys = [keys.sort_key(record.key.name, member) if record else b"" for record in (old, new)]
-        order = 3 if new is not None and new.key.revoked_at is not None else 2
-        return bool(self._script(_SWAP, names, member, raw, keys.encode_record(new) if new else "", *sort_keys, order))
-
-    def _script(self, script: str, names: Collection[str], *arguments: str | bytes | int) -> Any:
-        return self._engine.client.execute_command("EVAL", script, len(names), *names, *arguments)
+    def pepper_status(self) -> PepperStatus:
+        """Where the pepper is, and how far its rotation has come."""
+        client = self._engine.read_client
+        with self._engine.guard():
+            in_redis = bool(client.exists(self._schema.pepper))
+            if not self._pepper.is_rotating:
+                return PepperStatus(self._pepper.is_in_redis, in_redis)
+            moved = client.scard(self._schema.rotated(self._pepper.mark))
+            left = max(0, int(client.hlen(self._schema.credentials)) - int(moved))
+            return PepperStatus(self._pepper.is_in_redis, in_redis, left)
 
     def _orders(self, org: str, include_revoked: bool) -> tuple[str, ...]:
         tree = org_member(org)
         active = self._schema.keys_by_name(tree)
         return (active, self._schema.revoked_keys_by_name(tree)) if include_revoked else (active,)
 
-    def _sort_keys(self, name: str, after: tuple[str, str] | None, limit: int | None) -> Iterator[bytes]:
-        start = b"-" if after is None else b"(" + keys.sort_key(after[0], key_member(after[1]))
-        size = _PAGE if limit is None else min(limit, _PAGE)
-        while size > 0:
-            page = self._engine.read_client.zrangebylex(name, start, "+", 0, size)
-            yield from page
-            if len(page) < size:
-                return
-            start = b"(" + page[-1]
 
-    def _keys(self, org: str, members: Collection[bytes]) -> dict[bytes, KeyInfo]:
-        found: dict[bytes, KeyInfo] = {}
-        name, wanted = self._schema.keys(org_member(org)), list(members)
-        for begin in range(0, len(wanted), _PAGE):
-            some = wanted[begin : begin + _PAGE]
-            replies = self._engine.read_client.hmget(name, some)
-            found.update((member, keys.decode_key(raw)) for member, raw in zip(some, replies, strict=True) if raw is not None)
-        return found
-
-
-def _owner_of(hidden: str, record: Record | None) -> Owner:
-    if record is None:
+def _owner_of(hidden: str, found: tuple[str, Record] | None) -> Owner:
+    if found is None:
         return Owner(DEFAULT_ORG, f"key_{hidden[:16]}", False)
-    return Owner(org_member(record.key.org), key_member(record.key.id), True, record.key.revoked_at)
-
-
-def _owner(org: str, key_id: str) -> str:
-    return json.dumps([org, key_id])
+    key = found[1].key
+    return Owner(org_member(key.org), key_member(key.id), True, key.revoked_at)

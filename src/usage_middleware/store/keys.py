@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Collection, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -92,7 +92,13 @@ class Record(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] = ()
 
 
-_decode_info = msgspec.json.Decoder(KeyInfo).decode
+class _Stored(KeyInfo, frozen=True, kw_only=True):
+    secrets: tuple[str, ...]
+
+
+_decode = msgspec.json.Decoder(_Stored).decode
+#: The year 10,000, seconds since the epoch: no time is later.
+_LATEST = 253_402_300_800
 
 
 def encode_record(record: Record) -> str:
@@ -100,20 +106,37 @@ def encode_record(record: Record) -> str:
     return json.dumps({**msgspec.structs.asdict(record.key), "secrets": record.secrets})
 
 
-def decode_key(raw: bytes) -> KeyInfo:
-    """The key of an encoded record."""
+def decode_record(raw: bytes) -> Record | None:
+    """The record that `encode_record` wrote; None if it is damaged."""
     try:
-        return _decode_info(raw)
+        found = _decoded(raw)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None
+    times = [time for time in (found.created_at, found.revoked_at) if time is not None]
+    if not found.id or not all(0 <= time < _LATEST for time in times):
+        return None
+    return Record(KeyInfo(*(getattr(found, name) for name in KeyInfo.__struct_fields__)), found.secrets)
+
+
+def _decoded(raw: bytes) -> _Stored:
+    try:
+        return _decode(raw)
     except msgspec.DecodeError:
         # Lone surrogates, which only the standard library reads.
-        kept: dict[str, Any] = json.loads(raw)
-        del kept["secrets"]
-        return KeyInfo(**kept)
+        return msgspec.convert(json.loads(raw), _Stored)
 
 
-def decode_record(raw: bytes) -> Record:
-    """The record that `encode_record` wrote."""
-    return Record(decode_key(raw), tuple(json.loads(raw)["secrets"]))
+def encode_owner(org: str, key_id: str) -> str:
+    """What is stored of a credential: whose it is."""
+    return json.dumps([org, key_id])
+
+
+def decode_owner(raw: bytes) -> tuple[str, str] | None:
+    """The organisation and the key id that `encode_owner` wrote; None if it is damaged."""
+    try:
+        return msgspec.convert(json.loads(raw), tuple[str, str])
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None
 
 
 def require_key(org: str, key: KeyInfo, secret: str | None) -> None:
@@ -177,9 +200,14 @@ def revoke(old: Record, now: float) -> Record:
     return Record(msgspec.structs.replace(old.key, revoked_at=now), old.secrets)
 
 
-def without_secret(old: Record, hidden: str) -> Record:
-    """The record without one of its secrets."""
-    return Record(old.key, tuple(other for other in old.secrets if other != hidden))
+def without_secrets(old: Record, hidden: Collection[str]) -> Record:
+    """The record without some of its secrets."""
+    return Record(old.key, tuple(other for other in old.secrets if other not in hidden))
+
+
+def with_other_hash(record: Record, old: str, new: str) -> Record:
+    """The record with one of its secrets under another hash."""
+    return Record(record.key, tuple(dict.fromkeys(new if hidden == old else hidden for hidden in record.secrets)))
 
 
 def sort_key(name: str, member: str) -> bytes:

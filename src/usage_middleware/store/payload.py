@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -53,6 +53,40 @@ class Doubt(IntEnum):
     """That was so long ago that its mark may have expired."""
 
 
+class KeptIds(NamedTuple):
+    """Ids that one Redis key is to keep.
+
+    Attributes:
+        key: the hash.
+        expire_at: when it ends, seconds since the epoch.
+        limit: how many ids it may have; 0: any number.
+        ids: these ids.
+        records: what is kept under each.
+    """
+
+    key: str
+    expire_at: int
+    limit: int
+    ids: list[str]
+    records: list[str]
+
+
+class Once(NamedTuple):
+    """The ids under which a chunk is counted once. It has no number then.
+
+    Attributes:
+        places: the Redis keys that may have one of these ids already.
+        kept: where they are to be kept, in Redis keys of the chunk's organisation.
+        trying: only find out whether it can be counted.
+        may_shrink: some of its amounts may be below 0.
+    """
+
+    places: list[str]
+    kept: list[KeptIds]
+    trying: bool = False
+    may_shrink: bool = False
+
+
 def encode_chunk(
     schema: Schema,
     worker: str,
@@ -61,6 +95,7 @@ def encode_chunk(
     now: float,
     exempt: Collection[str] = (),
     doubt: Doubt = Doubt.NONE,
+    once: Once | None = None,
 ) -> bytes:
     """A chunk as the script takes it.
 
@@ -72,6 +107,7 @@ def encode_chunk(
         now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
+        once: in place of a number, the ids that it is counted under.
     """
     expansion = expand(schema, chunk, int(now))
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
@@ -89,6 +125,7 @@ def encode_chunk(
             worker,
             longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
+            *(() if once is None else (once,)),
         ]
     )
 

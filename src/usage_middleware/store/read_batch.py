@@ -11,9 +11,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
+from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.reads import Read, send
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
+    Note,
     add_bins,
     add_block,
     add_board,
@@ -21,9 +24,7 @@ from usage_middleware.store.replies import (
     add_key_board,
     add_member_scores,
     add_scores,
-    number,
-    pairs,
-    text,
+    add_seen,
 )
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
@@ -42,15 +43,7 @@ _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 _FEW_FIELDS = 64
 
 
-class _Read(NamedTuple):
-    """One command; `add` takes its reply."""
-
-    command: tuple[object, ...]
-    is_open: bool
-    add: Callable[[Any], None]
-
-
-class _Pending(list[_Read]):
+class _Pending(list[Read]):
     """Reads that are sent together, and whether they were."""
 
     done = False
@@ -101,13 +94,20 @@ class _BlockRead(NamedTuple):
 class ReadBatch:
     """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again.
 
-    `charge` is told what a read costs before it is sent, in Redis commands, and may raise.
+    `charge` is told what a read costs before it is sent, in Redis commands, and may raise. `damage` is told what is damaged.
     """
 
     def __init__(
-        self, client: Any, schema: Schema, org: str, now: int, charge: Callable[[int], object] = lambda cost: None
+        self,
+        client: Any,
+        schema: Schema,
+        org: str,
+        now: int,
+        charge: Callable[[int], object] = lambda cost: None,
+        damage: DamageLog | None = None,
     ) -> None:
         self._client = client
+        self._damage = damage or DamageLog()
         self._schema = schema
         self._org = org
         self._now = now
@@ -196,14 +196,14 @@ class ReadBatch:
         found: dict[str, int] = {}
         self._cost += self._schema.settings.member_limit(dimension) // _MEMBERS_A_COMMAND
         command = ("ZRANGE", self._schema.seen(self._org, dimension), 0, -1, "WITHSCORES")
-        self._add(command, False, lambda reply: found.update((text(name), number(score)) for name, score in pairs(reply)))
+        self._add(command, False, partial(add_seen, found))
         return self._deferred(found)
 
     def seen_count(self, dimension: str) -> Deferred[int]:
         """How many members of a dimension are known."""
         found: list[int] = []
-        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda reply: found.append(int(reply)))
-        return self._deferred(found).map(lambda numbers: numbers[0])
+        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda _, reply: found.append(int(reply)))
+        return self._deferred(found).map(lambda numbers: sum(numbers))
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
         """As `seen`, of some members; those never seen are absent."""
@@ -220,24 +220,16 @@ class ReadBatch:
         pending, self._pending, self._cost = self._pending, _Pending(), 0
         closed = [read for read in pending if not read.is_open]
         for begin in range(0, len(closed), _BATCH):
-            self._run(closed[begin : begin + _BATCH], transaction=False)
+            send(self._client, closed[begin : begin + _BATCH], self._damage, transaction=False)
         changing = [read for read in pending if read.is_open]
         if changing:
-            self._run(changing, transaction=True)
+            send(self._client, changing, self._damage, transaction=True)
         pending.done = True
 
-    def _run(self, reads: Sequence[_Read], *, transaction: bool) -> None:
-        with self._client.pipeline(transaction=transaction) as pipe:
-            for read in reads:
-                pipe.execute_command(*read.command)
-            replies = pipe.execute()
-        for read, reply in zip(reads, replies, strict=True):
-            read.add(reply)
-
-    def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Any], None]) -> None:
+    def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
         self.keys += 1
         self._cost += 1
-        self._pending.append(_Read(command, is_open, add))
+        self._pending.append(Read(command, is_open, add))
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
         """The names of the slots that are closed, and of those that are open."""
@@ -247,7 +239,7 @@ class ReadBatch:
             (opened if self._is_open(slot) else closed).append((slot.resolution.name, self._names(slot)))
         return closed, opened
 
-    def _add_union(self, slots: _Named, key: Callable[[str, SlotNames], str], add: Callable[[Any], None]) -> None:
+    def _add_union(self, slots: _Named, key: Callable[[str, SlotNames], str], add: Callable[[Note, Any], None]) -> None:
         for is_open, some in enumerate(slots):
             if some:
                 keys = [key(res, names) for res, names in some]

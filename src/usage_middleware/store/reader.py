@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
-from usage_middleware.store.replies import text
+from usage_middleware.store.replies import add_scores, text
 from usage_middleware.store.schema import Schema, parse_route_member, since_field
 
 #: How long the numbers wait for a worker that has gone silent, in milliseconds.
 WORKER_GONE_MS = 60_000
+
+
+class Delivered(NamedTuple):
+    """How far workers have delivered their calls.
+
+    Attributes:
+        through_ms: the calls of all live workers that finished before then are in, milliseconds since 1970; None without
+            workers.
+        debts: what each worker may still have to deliver, also of those that have ended.
+    """
+
+    through_ms: int | None
+    debts: list[Debt]
 
 
 class Reader:
@@ -33,13 +49,34 @@ class Reader:
 
         Those of this process, and those that its workers left in Redis.
         """
-        stored = self._engine.read_client.execute_command("ZRANGE", self.schema.routes, 0, -1)
+        stored = self._sound(self.schema.routes, "ZRANGE", self.schema.routes, 0, -1)
         found = sorted(parse_route_member(text(member)) for member in stored)
         return {**dict(found), **self._own_routes()}
 
     def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
-        return ReadBatch(self._engine.read_client, self.schema, org, now, charge)
+        return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage)
+
+    def _sound(self, key: str, *command: object) -> Any:
+        """The reply to a command, or nothing where the Redis key that it reads holds another type."""
+        try:
+            return self._engine.read_client.execute_command(*command)
+        except Exception as error:
+            return self._sound_reply(key, error)
+
+    def _sound_reply(self, key: str, reply: Any) -> Any:
+        """A reply, or nothing in place of the error that the Redis key holds another type."""
+        if not isinstance(reply, Exception):
+            return reply
+        if not self._engine.damage.explains(reply, key):
+            raise reply
+        return ()
+
+    def _times(self, key: str, names: Iterable[str], values: Iterable[Any]) -> dict[str, int]:
+        """Name -> milliseconds since the epoch, of those that are there."""
+        found: dict[str, int] = {}
+        add_scores(names, found, lambda name: self._engine.damage.note(key, f"the time of {name:.100}"), values)
+        return found
 
     def since(self, dimensions: Sequence[str]) -> dict[str, int]:
         """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""
@@ -47,16 +84,43 @@ class Reader:
             return {}
         names = [since_field(dimension) for dimension in dimensions]
         found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
-        return {name: int(ms) // 1000 for name, ms in zip(dimensions, found, strict=True) if ms is not None}
+        return {name: ms // 1000 for name, ms in self._times(self.schema.meta, dimensions, found).items()}
 
-    def complete_through(self, now: int) -> int | None:
-        """The time, in milliseconds since the epoch, up to which the calls of all live workers are in; None without workers."""
+    def delivered(self, now: int) -> Delivered:
+        """How far workers have delivered their calls."""
         client = self._engine.read_client
-        alive = client.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
+        with client.pipeline(transaction=False) as pipe:
+            pipe.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
+            pipe.hgetall(self.schema.owing)
+            workers, owing = pipe.execute(raise_on_error=False)
+        alive = self._sound_reply(self.schema.workers, workers)
+        owed = debts(self._sound_reply(self.schema.owing, owing) or {})
         if not alive:
-            return None
+            return Delivered(None, owed)
         with client.pipeline(transaction=False) as pipe:
             for worker in alive:
                 pipe.execute_command("HGET", self.schema.worker(text(worker)), "flushed_through_ms")
-            through = [int(found) for found in pipe.execute() if found is not None]
-        return min(through) if through else None
+            replies = pipe.execute(raise_on_error=False)
+        through = self._times(self.schema.workers, map(text, alive), map(_unless_of_another_type, replies))
+        return Delivered(min(through.values()) if through else None, owed)
+
+    def corrections(self, org: str, months: Sequence[str], most: int) -> dict[str, str] | None:
+        """Id -> record, of the corrections of an organisation's tree in these months; None if there are more than `most`."""
+        client, names = self._engine.read_client, [self.schema.corrections(org, month) for month in months]
+        with client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.execute_command("HLEN", name)
+            lengths = pipe.execute()
+        if sum(lengths) > most:
+            return None
+        found: dict[str, str] = {}
+        for name in (name for name, length in zip(names, lengths, strict=True) if length):
+            reply = client.hgetall(name)
+            found.update((text(id), text(record)) for id, record in reply.items())
+        return found
+
+
+def _unless_of_another_type(reply: Any) -> Any:
+    if isinstance(reply, Exception) and not is_wrong_type(reply):
+        raise reply
+    return None if isinstance(reply, Exception) else reply

@@ -1,15 +1,27 @@
-"""Adds up replies of Redis: fields of hashes, members with scores, histograms. The client may decode replies or not."""
+"""Adds up replies of Redis: fields of hashes, members with scores, histograms. The client may decode replies or not.
+
+Somebody may have damaged a counter. Then it counts as missing, and its name is noted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from usage_middleware.latency import LAST_BIN
 from usage_middleware.periods import Slot
 from usage_middleware.store.schema import LAST, parse_key_board_member
 
 Measures = dict[str, int]
+#: Called with the name of a field or member whose number is damaged. It counts as missing.
+Note = Callable[[str], None]
+
+#: No number that is counted is so large.
+MOST = 2**63
+_LEAST = -MOST
+#: The last millisecond of the year 9999.
+LATEST_MS = 253_402_300_799_999
 
 
 class KeyBoard(NamedTuple):
@@ -19,13 +31,20 @@ class KeyBoard(NamedTuple):
     latency: dict[int, int]
 
 
-def add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], reply: Any) -> None:
+def add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HGETALL of a block: every measure of `slots`, which are given by their names in the block."""
     for field, value in reply.items() if isinstance(reply, Mapping) else pairs(reply):
         slot_name, measure = _slot_and_measure(field)
         slot = slots.get(slot_name)
-        if slot is not None:
-            found.setdefault(slot, {})[measure] = int(value)
+        if slot is None:
+            continue
+        counted = number(value)
+        if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
+            note(measure)
+        elif slot in found:
+            found[slot][measure] = counted
+        else:
+            found[slot] = {measure: counted}
 
 
 @lru_cache(maxsize=16384)  # the blocks of a year have the same fields
@@ -34,48 +53,89 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
     return slot_name, measure
 
 
-def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], reply: Any) -> None:
+def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HMGET of a block, of these slots and measures."""
     for (slot, measure), value in zip(fields, reply, strict=True):
-        if value is not None:
-            found.setdefault(slot, {})[measure] = int(value)
+        if value is None:
+            continue
+        counted = number(value)
+        if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
+            note(measure)
+        else:
+            found.setdefault(slot, {})[measure] = counted
 
 
-def add_board(measure: str, found: dict[str, Measures], reply: Any) -> None:
+def add_board(measure: str, found: dict[str, Measures], note: Note, reply: Any) -> None:
     """Add a board of one measure."""
-    for name, score in pairs(reply):
-        measures = found.setdefault(text(name), {})
-        measures[measure] = measures.get(measure, 0) + number(score)
+    for raw, score in pairs(reply):
+        name, counted = text(raw), number(score)
+        if counted is None:
+            note(name)
+        elif name in found:
+            found[name][measure] = found[name].get(measure, 0) + counted
+        else:
+            found[name] = {measure: counted}
 
 
-def add_bins(found: dict[int, int], reply: Any) -> None:
+def add_bins(found: dict[int, int], note: Note, reply: Any) -> None:
     """Add a histogram."""
     for name, score in pairs(reply):
-        found[int(name)] = found.get(int(name), 0) + number(score)
+        _add_bin(found, text(name), score, note)
 
 
-def add_key_board(found: KeyBoard, reply: Any) -> None:
+def _add_bin(found: dict[int, int], name: str, score: Any, note: Note) -> None:
+    bin_number, calls = number(name), number(score)
+    if calls is None or bin_number is None or not 0 <= bin_number <= LAST_BIN:
+        note(name)
+    else:
+        found[bin_number] = found.get(bin_number, 0) + calls
+
+
+def add_key_board(found: KeyBoard, note: Note, reply: Any) -> None:
     """Add the board of one key."""
     for raw, score in pairs(reply):
-        measure, dimension, name = parse_key_board_member(text(raw))
+        try:
+            measure, dimension, name = parse_key_board_member(text(raw))
+        except ValueError:
+            note(text(raw))
+            continue
         if dimension == "latency":
-            found.latency[int(name)] = found.latency.get(int(name), 0) + number(score)
+            _add_bin(found.latency, name, score, note)
         else:
-            measures = found.members.setdefault(dimension, {}).setdefault(name, {})
-            measures[measure] = measures.get(measure, 0) + number(score)
+            _add_score(found.members.setdefault(dimension, {}), name, measure, score, note)
 
 
-def add_scores(members: Iterable[str], found: dict[str, int], reply: Any) -> None:
-    """Add a ZMSCORE of these members."""
-    found.update((name, number(score)) for name, score in zip(members, reply, strict=True) if score is not None)
+def _add_score(found: dict[str, Measures], name: str, measure: str, score: Any, note: Note) -> None:
+    counted = number(score)
+    if counted is None:
+        note(name)
+        return
+    measures = found.setdefault(name, {})
+    measures[measure] = measures.get(measure, 0) + counted
 
 
-def add_member_scores(measure: str, members: Iterable[str], found: dict[str, Measures], reply: Any) -> None:
+def add_seen(found: dict[str, int], note: Note, reply: Any) -> None:
+    """Add a registry: member -> when it was last active."""
+    add_scores((text(name) for name, _ in pairs(reply)), found, note, (score for _, score in pairs(reply)))
+
+
+def add_scores(members: Iterable[str], found: dict[str, int], note: Note, reply: Any) -> None:
+    """Add a ZMSCORE of these members of a registry."""
+    for name, score in zip(members, reply, strict=True):
+        if score is None:
+            continue
+        at = number(score)
+        if at is None or not 0 <= at <= LATEST_MS:
+            note(name)
+        else:
+            found[name] = at
+
+
+def add_member_scores(measure: str, members: Iterable[str], found: dict[str, Measures], note: Note, reply: Any) -> None:
     """Add a ZMSCORE of these members on a board of one measure."""
     for name, score in zip(members, reply, strict=True):
         if score is not None:
-            measures = found.setdefault(name, {})
-            measures[measure] = measures.get(measure, 0) + number(score)
+            _add_score(found, name, measure, score, note)
 
 
 def text(raw: bytes | str) -> str:
@@ -83,12 +143,20 @@ def text(raw: bytes | str) -> str:
     return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
 
 
-def number(score: bytes | str | float) -> int:
-    """A score as a whole number."""
+def number(value: bytes | str | float) -> int | None:
+    """A field or score as a whole number; None if it is none, or larger than Redis itself can count."""
     try:
-        return int(score)
-    except ValueError:  # "1e+17"
-        return int(float(score))
+        found = int(value)
+    except (ValueError, OverflowError):
+        found = _rounded(value)
+    return found if _LEAST < found < MOST else None
+
+
+def _rounded(value: bytes | str | float) -> int:
+    try:
+        return int(float(value))  # "1e+17"
+    except (ValueError, OverflowError):
+        return MOST
 
 
 def pairs(reply: Collection[Any]) -> Iterable[tuple[Any, Any]]:

@@ -17,6 +17,7 @@ from usage_middleware.store.schema import (
     BYTES,
     CALLS,
     CLASSES,
+    CORRECTED,
     DROPPED,
     LAST,
     LATENCY,
@@ -29,6 +30,9 @@ from usage_middleware.store.schema import (
 
 #: The clock was wrong if a slot begins later than this from now. Its keys don't live any longer for it.
 _AHEAD = 32 * DAY
+
+#: In place of a tag: these calls are on no board of that dimension, because they finished before it was declared.
+NO_BOARD = ""
 
 _T = TypeVar("_T")
 _Pairs: TypeAlias = list[tuple[str, _T]]
@@ -72,12 +76,22 @@ def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
     `now` is in seconds; dropped calls are counted in its slots. However wrong the clock was that a minute came from, no
     Redis key outlives its retention by more than 32 days.
     """
-    found = _Expander(schema, chunk.org, now)
+    found = _Expander(schema, chunk.org, now, corrects=chunk.corrects)
     for key, totals in yielding(chunk.cells.items()):
         found.add(key, totals)
     if chunk.dropped:
         found.drop(chunk.dropped)
-    return found.expansion()
+    return _without_zeros(found.expansion()) if chunk.corrects else found.expansion()
+
+
+def _without_zeros(found: Expansion) -> Expansion:
+    """What a correction does not change is not written: a field of 0 would look like a status that was seen."""
+    for entries in (found.series, found.boards):
+        for key, one in list(entries.items()):
+            one.sums = {name: amount for name, amount in one.sums.items() if amount}
+            if not one.sums and not one.greatest:
+                del entries[key]
+    return found
 
 
 def dimensions_of(schema: Schema, org: str) -> tuple[str, ...]:
@@ -96,6 +110,16 @@ def is_late(schema: Schema, minute: int, now: int) -> bool:
     layers = schema.layers
     day_names = slot_names(Slot(layers.day, layers.day.floor(minute)), layers.middle.seconds)
     return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
+
+
+def finest_kept(schema: Schema, minute: int, now: int) -> int:
+    """The start of the finest slot around a minute of which anything is kept; what is finer would be left out anyway."""
+    for layer in schema.layers:
+        start = layer.floor(minute)
+        longest = max(schema.settings.kept(kind, layer.rank) for kind in schema.settings.retention)
+        if slot_names(Slot(layer, start), schema.layers.middle.seconds).block_end + longest > now:
+            return start
+    return schema.layers.day.floor(minute)
 
 
 class _Sums:
@@ -137,10 +161,11 @@ class _Expander:
     A chunk holds many calls of few minutes. Call by call, the same names would be built a dozen times.
     """
 
-    def __init__(self, schema: Schema, org: str, now: int) -> None:
+    def __init__(self, schema: Schema, org: str, now: int, *, corrects: bool) -> None:
         self.schema = schema
         self.org = org
         self.now = now
+        self.corrects = corrects
         self.dimensions = dimensions_of(schema, org)
         self.counters = tuple(map(counter_field, schema.settings.counters))
         self.minutes: dict[int, _Sums] = {}
@@ -149,6 +174,8 @@ class _Expander:
     def add(self, key: CallKey, totals: CallTotals) -> None:
         sums = self._minute(key.minute)
         members = list(zip(self.dimensions, members_of(key, self.org), strict=True))
+        if NO_BOARD in key.tags:
+            members = [(dimension, member) for dimension, member in members if member != NO_BOARD]
         measures = _board_measures(key.status, totals)
         self._add_series(sums, key, totals)
         for dimension, member in members:
@@ -199,6 +226,8 @@ class _Expander:
     def _series_measures(self, status: int, totals: CallTotals) -> _Pairs[int]:
         counts = zip(self.counters, totals.counts, strict=True)
         optional = [(LATENCY, totals.latency_us), (BYTES, totals.sent), *counts]
+        if self.corrects:
+            optional.append((CORRECTED, totals.calls))
         return [
             (CALLS, totals.calls),
             (status_field(status), totals.calls),
@@ -211,6 +240,8 @@ class _Expander:
         ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
         ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
         ends["latency"] = ends["board"]
+        if max(ends.values()) <= self.now:
+            return
         for place, amounts in yielding(sums.amounts.items()):
             end = ends[place[0]]
             if end <= self.now:

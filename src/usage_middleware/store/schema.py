@@ -13,6 +13,8 @@ from usage_middleware.options import Settings
 from usage_middleware.store.members import OPERATOR
 
 CALLS, LATENCY, BYTES, LAST, DROPPED = "calls", "latency_us", "bytes", "last_ms", "dropped"
+#: Of a series: how many of its calls corrections have added, less those that they took away. They are in no histogram.
+CORRECTED = "corrected"
 #: Sparse: absent means 0. 2xx is `calls` less these.
 CLASSES = ("1xx", "3xx", "4xx", "5xx")
 BOARD_MEASURES = (CALLS, LATENCY, *CLASSES)
@@ -134,6 +136,14 @@ class Schema:
         """HASH worker -> the day of its last chunk; lives longer than any counter of the organisation."""
         return f"{self.tree(org)}:marked"
 
+    def corrections(self, org: str, month: str) -> str:
+        """HASH id -> a correction of calls of a month (`2026-11`)."""
+        return f"{self.tree(org)}:corrections:{month}"
+
+    def backfilled(self, org: str, month: str) -> str:
+        """HASH id -> a hash of what was backfilled under it into a month."""
+        return f"{self.tree(org)}:backfilled:{month}"
+
     def keys(self, org: str) -> str:
         """The key directory of an organisation (HASH key id -> JSON)."""
         return f"{self.tree(org)}:keys"
@@ -169,9 +179,18 @@ class Schema:
         return f"{self.tree(OPERATOR)}:unknown"
 
     @property
+    def unknown_orgs(self) -> str:
+        """ZSET organisation that the key directory does not know, and that has a tree -> when it was last seen, ms."""
+        return f"{self.tree(OPERATOR)}:unknown_orgs"
+
+    @property
     def pepper(self) -> str:
         """The secret that keys the hash of credentials, where none was given."""
         return f"{self.tree(OPERATOR)}:pepper"
+
+    def rotated(self, mark: str) -> str:
+        """SET of the credentials that are known to be under one pepper, while peppers are rotated."""
+        return f"{self.credentials}:{mark}"
 
     @property
     def routes(self) -> str:

@@ -8,11 +8,15 @@ from typing import Any
 
 
 class Script:
-    """A script. Redis forgets it when it restarts; then it is sent again."""
+    """A script. Redis forgets it when it restarts; then it is sent again.
+
+    Attributes:
+        sha: its hash, which names it.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, client: Any, keys: Sequence[str], arguments: Sequence[object]) -> Any:
         """What the script returns.
@@ -23,6 +27,6 @@ class Script:
         from redis.exceptions import NoScriptError
 
         try:
-            return client.execute_command("EVALSHA", self._sha, len(keys), *keys, *arguments)
+            return client.execute_command("EVALSHA", self.sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return client.execute_command("EVAL", self._text, len(keys), *keys, *arguments)

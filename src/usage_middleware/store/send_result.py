@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
-from usage_middleware.store.driver_errors import effect, effect_of_reply, reason
+from usage_middleware.store.driver_errors import effect, effect_of_reply, is_wrong_type, reason
+
+#: No mark has as many digits.
+_DIGITS = 17
 
 
 class Outcome(Enum):
@@ -28,6 +31,12 @@ class Outcome(Enum):
     """Its mark is gone, and nobody knows whether it was counted."""
     FAULT = "fault"
     """Redis refuses this very chunk."""
+    KNOWN = "known"
+    """Some of its ids were counted before: send it again without them."""
+    BEYOND = "beyond"
+    """A counter would fall below 0, or be too large to be exact."""
+    CROWDED = "crowded"
+    """There is no room for more ids."""
 
 
 class SendResult(NamedTuple):
@@ -37,6 +46,7 @@ class SendResult(NamedTuple):
         last: of COUNTED and GAP, the number of the last chunk that Redis has.
         refused: of FULL, the members over the cap by dimension.
         wrong_type: how many keys were skipped because they hold another type.
+        known: of KNOWN, what is kept under each of these ids.
         reason: of the rest, what was said.
     """
 
@@ -44,6 +54,7 @@ class SendResult(NamedTuple):
     last: int = 0
     refused: Mapping[str, Collection[str]] = {}
     wrong_type: int = 0
+    known: Mapping[str, str] = {}
     reason: str = ""
 
 
@@ -59,9 +70,17 @@ class Mark(NamedTuple):
     is_lost: bool = False
 
 
-def mark_of(number: bytes | None, noted: bytes | None) -> Mark:
-    """What a mark says, and whether the worker is known to have had one."""
-    return Mark(None if number is None else int(number), number is None and noted is not None)
+def mark_of(number: object, noted: object) -> Mark:
+    """What a mark says, and whether the worker is known to have had one. A damaged one counts as missing.
+
+    Raises:
+        redis_errors(): one of them is an error.
+    """
+    for reply in (number, noted):
+        if isinstance(reply, Exception) and not is_wrong_type(reply):
+            raise reply
+    found = int(number) if isinstance(number, bytes) and number.isdigit() and len(number) < _DIGITS else None
+    return Mark(found, found is None and isinstance(noted, bytes))
 
 
 def answer(reply: Any) -> SendResult:
@@ -85,7 +104,11 @@ def _answer(reply: Any) -> SendResult:
     if kind == b"FULL":
         refused = {dimension.decode(): {name.decode() for name in members} for dimension, *members in rest}
         return SendResult(Outcome.FULL, refused=refused)
+    if kind == b"KNOWN":
+        return SendResult(Outcome.KNOWN, known={name.decode(): record.decode(errors="replace") for name, record in rest})
     reason = rest[0].decode(errors="replace")
+    if kind in (b"BEYOND", b"CROWDED"):
+        return SendResult(Outcome(kind.decode().lower()), reason=reason)
     return SendResult(Outcome(effect_of_reply(reason)), reason=reason)
 
 

@@ -78,8 +78,8 @@ class UnknownKeys:
         try:
             reply = self._engine.client.execute_command("EVAL", _ADMIT, 1, self._key, *arguments)
         except redis_errors() as error:
-            if not is_missing_right(error):
+            if not (is_missing_right(error) or self._engine.damage.explains(error, self._key)):
                 raise
-            # Without the right to ask, each process has places of its own.
+            # Without the right to ask, or with a list that is damaged, each process has places of its own.
             return set(names[: max(0, self._most - len(self._until))])
         return {name.decode() if isinstance(name, bytes) else name for name in reply}

@@ -46,6 +46,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         spool_files: files of processes that have ended, found on this machine and not sent yet.
         spool_calls: how many calls are in them.
         spool_error: why calls can't be put on disk here; empty if they can, or if there is no spool.
+        spool_damaged: how many damaged files were put aside there.
+        damaged: what its process found damaged in Redis; empty if that is nothing.
         skew_ms: how far the worker's clock is ahead of Redis', milliseconds; None if that is not known.
         dropped_unresolved: calls that will never be counted, and whose organisation is not known, or not yet.
         conflicting: calls that showed active keys of two owners, counted for the one in the more important place.
@@ -67,6 +69,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     spool_files: int = 0
     spool_calls: int = 0
     spool_error: str = ""
+    spool_damaged: int = 0
+    damaged: str = ""
     skew_ms: int | None = None
     dropped_unresolved: int = 0
     conflicting: int = 0

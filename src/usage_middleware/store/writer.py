@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, cast
 
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
+from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, encode_chunk
-from usage_middleware.store.schema import Schema, route_member, since_field
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Once, encode_chunk, longest_kept
+from usage_middleware.store.route_registry import publish_routes
+from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.script import Script
 from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome
 from usage_middleware.store.send_result import SendResult as SendResult
@@ -26,18 +30,14 @@ FEATURES = ""
 WORKER_SECONDS = 60
 #: How long replicas may take to confirm a flush.
 WAIT_MS = 1_000
-#: A route that no worker has published for this long is gone.
-ROUTE_SECONDS = 2 * DAY
-MOST_ROUTES = 5_000
 
 #: With the names of keys around it, a part fits into any packet.
 PART_BYTES = 800
 #: How long the parts of a chunk may take.
 PARTS_SECONDS = 600
 
-_SCRIPT = files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8")
-#: The version of the script that this process runs.
-SCRIPT_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+#: The script of all writes.
+SCRIPT = Script(files("usage_middleware.store").joinpath("apply_batch.lua").read_text("utf-8"))
 
 
 class Disagreement(Exception):
@@ -45,10 +45,15 @@ class Disagreement(Exception):
 
 
 class Writer:
-    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one."""
+    """Writes to one namespace. `client` returns the client of this process; after a fork it is a new one.
 
-    def __init__(self, client: Callable[[], Any], schema: Schema) -> None:
+    Attributes:
+        damage: what was found damaged in Redis.
+    """
+
+    def __init__(self, client: Callable[[], Any], schema: Schema, damage: DamageLog | None = None) -> None:
         self._client = client
+        self.damage = damage or DamageLog()
         self.schema = schema
 
     def send(
@@ -84,19 +89,22 @@ class Writer:
             return failure(error)
         return answer(reply)
 
+    def count_once(self, chunk: Chunk, once: Once, now: float, exempt: Collection[str] = ()) -> SendResult:
+        """Count a chunk, unless one of its ids was counted before.
+
+        Raises:
+            redis_errors(): as the client does. Then nobody knows whether it was counted.
+        """
+        payload = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once)
+        first = once.kept[0].key
+        return answer(self._run((first, f"{first}:never", self.schema.marked(chunk.org), f"{first}:parts"), payload))
+
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)
         return mark, f"{mark}:never", self.schema.marked(org), self.schema.parts(org, worker)
 
     def _run(self, keys: tuple[str, ...], payload: bytes, *digest: str) -> Any:
-        client = self._client()
-        from redis.exceptions import NoScriptError  # There is a client, so redis-py is loaded.
-
-        arguments = (len(keys), *keys, payload, *digest)
-        try:
-            return client.execute_command("EVALSHA", SCRIPT_SHA, *arguments)
-        except NoScriptError:
-            return client.execute_command("EVAL", _SCRIPT, *arguments)
+        return SCRIPT.run(self._client(), keys, (payload, *digest))
 
     def _run_parts(self, keys: tuple[str, ...], payload: bytes) -> Any:
         """Put the chunk into Redis part by part, then have the script take it from there.
@@ -120,7 +128,7 @@ class Writer:
             for org in wanted:
                 pipeline.get(self.schema.applied(org, worker))
                 pipeline.hget(self.schema.marked(org), worker)
-            found = iter(pipeline.execute())
+            found = iter(pipeline.execute(raise_on_error=False))
         return {org: mark_of(next(found), next(found)) for org in wanted}
 
     def heartbeat(self, worker: str, fields: dict[str, str | int], now_ms: int, began_ms: int = 0) -> None:
@@ -238,6 +246,12 @@ class Writer:
         client = self._client()
         return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
 
+    def since(self) -> dict[str, int]:
+        """Since when each declared dimension is kept, milliseconds since 1970. Raises as the client does."""
+        names = self.schema.settings.dimensions
+        found = self._client().hmget(self.schema.meta, *map(since_field, names)) if names else []
+        return {name: int(ms) for name, ms in zip(names, found, strict=True) if ms is not None}
+
     def publish(self, routes: Mapping[str, bool], now_ms: int) -> None:
         """Publish the application's endpoints, and whether its schema lists them, and forget debts that nobody will pay.
 
@@ -245,20 +259,23 @@ class Writer:
         """
         try:
             if routes:
-                self._publish_routes(dict(list(routes.items())[:MOST_ROUTES]), now_ms)
+                publish_routes(self._client(), self.schema, routes, now_ms)
             self._forget_debts(now_ms)
         except redis_errors() as error:
             logger.debug("usage: the application's routes could not be published: %s", error)
 
-    def _publish_routes(self, routes: Mapping[str, bool], now_ms: int) -> None:
-        """Publish them for two days, to every process that serves views."""
-        key = self.schema.routes
-        with self._client().pipeline(transaction=True) as pipeline:
-            pipeline.zadd(key, {route_member(name, public): now_ms for name, public in routes.items()})
-            pipeline.zrem(key, *(route_member(name, not public) for name, public in routes.items()))
-            pipeline.zremrangebyscore(key, "-inf", f"({now_ms - ROUTE_SECONDS * 1000}")
-            pipeline.expire(key, ROUTE_SECONDS)
-            pipeline.execute()
+    def admit_orgs(self, orgs: Sequence[str], now_ms: int) -> set[str]:
+        """Note that organisations that nobody knows have a tree; those for which there is no room.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        try:
+            return admit(self._client(), self.schema, orgs, now_ms, longest_kept(self.schema.settings) * 1000)
+        except redis_errors() as error:
+            if self.damage.explains(error, self.schema.unknown_orgs):
+                return set()
+            raise
 
     @property
     def is_cluster(self) -> bool:

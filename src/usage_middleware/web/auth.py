@@ -167,12 +167,15 @@ def _headers_of(error: Any) -> Mapping[str, str]:
     found = {str(name): str(value) for name, value in given.items()} if hasattr(given, "items") else {}
     seconds = getattr(error, "retry_after", None)
     if isinstance(seconds, int):
-        found.setdefault("Retry-After", str(seconds))
-    return {name: value for name, value in found.items() if not name.lower().startswith(_OF_ITS_BODY)}
+        found["Retry-After"] = str(seconds)
+    return {name: value for name, value in found.items() if not name.lower().startswith(_OURS)}
 
 
-#: Headers that speak of the body, which is ours, or of the connection.
-_OF_ITS_BODY = ("content-", "transfer-", "connection", "etag", "last-modified")
+#: Headers that every answer has, or that speak of the body, which is ours, or of the connection.
+_OURS = (
+    "access-control-", "cache-control", "connection", "content-", "etag", "last-modified", "transfer-", "vary",
+    "x-content-type-options", "x-request-id",
+)  # fmt: skip
 
 
 def not_a_viewer(found: object) -> TypeError:

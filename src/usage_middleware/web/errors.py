@@ -67,7 +67,9 @@ def error_response(error: Exception, request_id: str, fields: Mapping[str, objec
     if error.nearest is not None:
         envelope["nearest"] = [{"start": start, "end": end} for start, end in error.nearest]
     headers = error.headers if isinstance(error, Refused) else {}
-    return json_response({**fields, **envelope}, status, {**_HEADERS.get(error.code, {}), **headers})
+    named = {name.lower() for name in headers}
+    usual = {name: value for name, value in _HEADERS.get(error.code, {}).items() if name.lower() not in named}
+    return json_response({**fields, **envelope}, status, {**usual, **headers})
 
 
 def _understood(error: Exception) -> Exception:

@@ -7,10 +7,10 @@ from typing import Any, Unpack
 import flask
 
 from usage_middleware.request_keys import USAGE_APP, leave_out
-from usage_middleware.web.app_options import AppOptions, UsageAppOptions
-from usage_middleware.web.auth import Auth, places_of, require_auth
-from usage_middleware.web.handler import Handler, HasReports
-from usage_middleware.web.wsgi import request_of
+from usage_middleware.web.app_options import UsageAppOptions
+from usage_middleware.web.auth import Auth
+from usage_middleware.web.handler import HasReports
+from usage_middleware.web.wsgi import handler_of, request_of
 
 #: Flask passes all of them on, so that the error of a method that is not possible is ours.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -31,8 +31,7 @@ def usage_blueprint(
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    authenticate = require_auth(auth, usage.credentials)
-    handler = Handler(usage.reader, authenticate, AppOptions(**options), places_of(authenticate, usage.credentials))
+    handler = handler_of(usage, auth, options)
     blueprint = flask.Blueprint(name, __name__)
 
     def answer(path: str = "", **_: Any) -> flask.Response:

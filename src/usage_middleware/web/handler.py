@@ -12,6 +12,7 @@ import msgspec
 
 from usage_middleware.credentials import Credentials
 from usage_middleware.errors import QueryError
+from usage_middleware.report import corrections
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.health import health
 from usage_middleware.report.reports import VIEWS
@@ -73,6 +74,7 @@ class Handler:
             **{view.path: Page(partial(views.answer, view), view.name, error_fields=view.error_fields) for view in VIEWS},
             "/openapi.json": Page(self._openapi, "openapi"),
             "/health": Page(self._health, "health"),
+            corrections.VIEW.path: Page(partial(self._corrections, views), corrections.VIEW.name),
             **pages,
         }
 
@@ -142,6 +144,11 @@ class Handler:
 
     def _openapi(self, visit: Visit) -> Response:
         return json_response(openapi.document(self._settings, visit.viewer, visit.request.root))
+
+    def _corrections(self, views: Views, visit: Visit) -> Response:
+        if not visit.viewer.is_operator:
+            raise Forbidden("Only operators may look at corrections.")
+        return views.answer(corrections.VIEW, visit)
 
     def _health(self, visit: Visit) -> Response:
         if not visit.viewer.is_operator:

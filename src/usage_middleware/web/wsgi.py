@@ -29,8 +29,7 @@ def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, **options: Unpack[Us
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    authenticate = require_auth(auth, usage.credentials)
-    handler = Handler(usage.reader, authenticate, AppOptions(**options), places_of(authenticate, usage.credentials))
+    handler = handler_of(usage, auth, options)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave_out(environ)
@@ -38,7 +37,19 @@ def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, **options: Unpack[Us
         start_response(response.status_line, list(response.headers.items()))
         return [response.body]
 
+    # Pyramid then doesn't list it among the application's endpoints.
+    vars(application)["include_in_schema"] = False
     return application
+
+
+def handler_of(usage: HasReports, auth: Auth | None, options: UsageAppOptions) -> Handler:
+    """The handler of a shell whose `auth` is called as it is.
+
+    Raises:
+        ConfigurationError: an argument is not possible; says which.
+    """
+    authenticate = require_auth(auth, usage.credentials)
+    return Handler(usage.reader, authenticate, AppOptions(**options), places_of(authenticate, usage.credentials))
 
 
 def request_of(environ: dict[str, Any]) -> Request:

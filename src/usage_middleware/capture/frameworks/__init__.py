@@ -10,19 +10,21 @@ from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.bottle import Bottle
 from usage_middleware.capture.frameworks.fastapi import FastAPI
 from usage_middleware.capture.frameworks.flask import Flask
-from usage_middleware.capture.frameworks.framework import Framework, Route
+from usage_middleware.capture.frameworks.framework import Framework, Route, routes_of
+from usage_middleware.capture.frameworks.hooked import Hooked
+from usage_middleware.capture.frameworks.hooks import HOOKED, hook
 from usage_middleware.capture.frameworks.litestar import Litestar
 from usage_middleware.capture.templates import template_of
 from usage_middleware.request_keys import ROUTE
 from usage_middleware.store.members import UNKNOWN, UNMATCHED
 
-#: For each protocol, in the order in which they are asked. FastAPI answers for Starlette too.
-ASGI: Sequence[type[Framework]] = (FastAPI, Litestar)
-WSGI: Sequence[type[Framework]] = (Flask, Bottle)
+#: For each protocol, in the order in which they are asked. FastAPI answers for Starlette too, `Hooked` for all in `HOOKED`.
+ASGI: Sequence[type[Framework]] = (FastAPI, Litestar, Hooked)
+WSGI: Sequence[type[Framework]] = (Flask, Bottle, Hooked)
 
 logger = logging.getLogger("usage_middleware.capture")
 
-_ALL = tuple(framework() for framework in dict.fromkeys((*ASGI, *WSGI)))
+_ALL = (*(framework() for framework in dict.fromkeys((*ASGI, *WSGI))), *HOOKED)
 
 
 def routes(app: Any) -> list[Route]:
@@ -32,6 +34,14 @@ def routes(app: Any) -> list[Route]:
     that the application serves. No request has to be made first.
     """
     return list(dict.fromkeys(Route(*route) for framework in _ALL for route in framework.routes(app)))
+
+
+def prepare(app: Any) -> bool:
+    """Give an application, and all under it, what lets their routes be seen. True if it has a hook, and so tells each route."""
+    is_hooked = hook(app) and not routes_of(app)
+    for _ in FastAPI().walk(routes_of(app)):
+        pass  # the walk prepares what is mounted
+    return is_hooked
 
 
 class TemplateFinder:
@@ -49,6 +59,11 @@ class TemplateFinder:
         self._app = app
         self._count_error = count_error
         self._warned = False
+        self._is_hooked = False
+        try:
+            self._is_hooked = prepare(app)
+        except Exception:
+            count_error("framework not hooked")
 
     def find(self, call: Call, error: BaseException | None = None) -> str | None:
         """The template under which a call was answered; None if no route is seen, `(unknown)` if the call can't be read."""
@@ -67,7 +82,11 @@ class TemplateFinder:
 
     def is_usage_redirect(self, call: Call) -> bool:
         """True for a request to the usage app's mount without the slash at its end, which the router redirected."""
-        return any(framework.is_usage_redirect(call) for framework in self._frameworks)
+        try:
+            return any(framework.is_usage_redirect(call) for framework in self._frameworks)
+        except Exception:
+            self._count_error("template unreadable")
+            return False
 
     def fallback(self, call: Call) -> str:
         """What stands for the template where none was found.
@@ -76,7 +95,7 @@ class TemplateFinder:
         adapter, or because a middleware in between works on a copy of the scope or environ.
         """
         try:
-            if any(routed_key in call.notes for routed_key, _ in self._asked):
+            if self._is_hooked or any(routed_key in call.notes for routed_key, _ in self._asked):
                 return UNMATCHED
             if any(framework.has_routes(self._app) for framework in _ALL):
                 if 300 <= call.status < 500:

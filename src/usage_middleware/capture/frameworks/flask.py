@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, Route, declared
+from usage_middleware.capture.frameworks.wsgi_mounts import WSGIMounts
 from usage_middleware.capture.identity import Notes
 from usage_middleware.capture.templates import template_of
-from usage_middleware.request_keys import USAGE_APP, wsgi_text
+from usage_middleware.request_keys import USAGE_APP
 
 
 class Flask(Framework):
@@ -20,16 +20,12 @@ class Flask(Framework):
     routed_key = "werkzeug.request"
 
     def __init__(self) -> None:
-        #: The prefix that the process was deployed under. gunicorn takes it from its own environment.
-        self._deployment = os.environ.get("SCRIPT_NAME", "").rstrip("/")
+        self._mounts = WSGIMounts()
 
     def template(self, call: Call, error: BaseException | None = None) -> str | None:
         """See `Framework.template`."""
-        notes = call.notes
-        rule = getattr(notes["werkzeug.request"], "url_rule", None)
-        if rule is None and error is not None:
-            rule = _rule_in(error.__traceback__, notes)
-        return None if rule is None else self._mounted_at(notes) + template_of(rule.rule)
+        rule = flask_rule(call.notes, error)
+        return None if rule is None else self._mounts.path(call.notes) + template_of(rule.rule)
 
     def routes(self, app: Any) -> Iterable[Route]:
         """The rules of the application, and of those mounted beside it with DispatcherMiddleware."""
@@ -47,23 +43,11 @@ class Flask(Framework):
         """See `Framework.is_debug`."""
         return any(getattr(flask, "debug", False) is True for flask, _ in _flasks(app))
 
-    def _mounted_at(self, notes: Notes) -> str:
-        """Where the application is mounted (DispatcherMiddleware): `SCRIPT_NAME` as it is now, less the deployment's prefix.
 
-        The deployment's prefix is `SCRIPT_NAME` of the process, and what `ProxyFix` took from `X-Forwarded-Prefix`. Any
-        other looks like a mount.
-        """
-        script = wsgi_text(notes.get("SCRIPT_NAME", ""))
-        if not script:
-            return ""
-        forwarded = notes.get("HTTP_X_FORWARDED_PREFIX", "") if "werkzeug.proxy_fix.orig" in notes else ""
-        for prefix in (self._deployment, *forwarded.split(",")):
-            script = _without(script, prefix.strip().rstrip("/"))
-        return script.rstrip("/")
-
-
-def _without(path: str, prefix: str) -> str:
-    return path[len(prefix) :] if prefix and (path == prefix or path.startswith(prefix + "/")) else path
+def flask_rule(notes: Notes, error: BaseException | None = None) -> Any:
+    """The rule of a request; None if no rule matched."""
+    rule = getattr(notes.get("werkzeug.request"), "url_rule", None)
+    return _rule_in(error.__traceback__, notes) if rule is None and error is not None else rule
 
 
 def _rule_in(traceback: TracebackType | None, notes: Notes) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from usage_middleware.capture.call import Call
+from usage_middleware.capture.frameworks.copied import see_through
 from usage_middleware.capture.frameworks.framework import (
     MAX_DEPTH,
     Framework,
@@ -15,8 +16,10 @@ from usage_middleware.capture.frameworks.framework import (
     routed_of,
     routes_of,
 )
+from usage_middleware.capture.frameworks.hooked import LEFT, root_left, template_left
+from usage_middleware.capture.frameworks.hooks import hook
 from usage_middleware.capture.identity import Notes
-from usage_middleware.capture.templates import best, relative_path
+from usage_middleware.capture.templates import best, relative_path, template_of
 
 #: How the template of a mount ends.
 MOUNTED = "/{path}"
@@ -36,7 +39,7 @@ class Place(NamedTuple):
     public: bool
     #: How the paths below a mount begin; None for what is not a mount.
     prefix: str | None = None
-    #: True for a mount whose application has routes of its own: they are the leaves.
+    #: True for a mount whose application has routes, or a hook, of its own: they are the leaves.
     routed: bool = False
 
 
@@ -66,6 +69,8 @@ class Starlette(Framework):
         plain = index.plain.get(id(leaf))
         if plain is not None and plain[0] is notes.get("endpoint"):
             return plain[1]
+        if LEFT in notes:
+            return _left(index, call)
         if leaf is None and notes.get("endpoint") is None:
             return self.without_route(index, call)
         return _resolve(index, call, leaf)
@@ -108,7 +113,8 @@ class Starlette(Framework):
         elif app is not None and (path is not None or hasattr(route, "host_format")):
             under = prefix + (path or "").removesuffix(MOUNTED)
             inner = routes_of(app)
-            yield Place(route, app, under + MOUNTED, None, False, under, bool(inner))
+            see_through(app)
+            yield Place(route, app, under + MOUNTED, None, False, under, hook(app) or bool(inner))
             yield from self.walk(inner, under, _has_schema(app), depth + 1)
 
     def _indexed(self, router: Any) -> RouteIndex:
@@ -186,14 +192,25 @@ def within(call: Call) -> str:
     return relative_path(call.path, notes.get("app_root_path", notes.get("root_path", "")))
 
 
+def _left(index: RouteIndex, call: Call) -> str | None:
+    """The template of another framework's application that is mounted here: the mount's, and what its hook has left."""
+    template, root, outer = template_left(call), root_left(call), mounted_at(call.notes)
+    mount = index.mount(call.notes) if outer and root.startswith(outer) else None
+    return template and (root if mount is None else mount + root[len(outer) :]) + template
+
+
 def _resolve(index: RouteIndex, call: Call, thing: Any) -> str | None:
     endpoint = call.notes.get("endpoint")
     leaf = None if thing is None else index.find(thing)
     if endpoint is not None and (leaf is None or leaf.endpoint is not endpoint):
         # The scope has no route (old Starlette, FastAPI's plain routes), or one that an outer router left there.
         leaf = index.find(endpoint) or leaf
-    if leaf is not None and leaf.routed and call.status == 404:
-        return None
+    if leaf is not None and leaf.routed:
+        inner = call.notes.get("path_template")  # Litestar's
+        if inner is not None:
+            return (index.mount(call.notes) or "") + template_of(inner)
+        if call.status in (404, 405):
+            return None
     if leaf is not None and len(leaf.templates) == 1:
         if leaf.thing is thing and leaf.endpoint is endpoint and not leaf.routed:
             index.plain[id(thing)] = endpoint, leaf.templates[0], leaf

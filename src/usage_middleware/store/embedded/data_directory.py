@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
 from usage_middleware.errors import UsageUnavailable
+from usage_middleware.store.private_files import keep_private, make_private, open_private
 
 #: A socket's path may have 103 bytes on macOS, 107 on Linux.
 _PATH_BYTES = 100
 _LOG_LINES = 8
 _LOG_BYTES = 1_000_000
+_ADVICE = "; set USAGE_DATA_DIR, or pass data_dir=, to a directory that you may write to"
+#: What the server and its users put into a data directory.
+_NAMES = frozenset(
+    {
+        "appendonlydir", "dump.rdb", "server.lock", "spool", "start.lock", "users.lock",
+        "valkey.log", "valkey.log.1", "valkey.pid", "valkey.sock",
+    }
+)  # fmt: skip
 
 
 def default_data_dir() -> Path:
@@ -45,18 +55,32 @@ class DataDirectory:
         self.pid_file = self.path / "valkey.pid"
         self._files: set[int] = set()
 
-    def open(self, name: str) -> int:
-        """Open a lock file; makes the directory if there is none.
+    def prepare(self) -> None:
+        """Make the directory and that of the socket, and all that is in them, the owner's alone.
 
         Raises:
-            UsageUnavailable: the directory can't be used.
+            UsageUnavailable: they can't be made, or somebody else has a hand in them.
         """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o600)
+            make_private(self.path, _is_ours)
+            if self.socket.parent != self.path:
+                _make_socket_folder(self.socket.parent)
+            for name in os.listdir(self.path):
+                if _is_ours(name):
+                    keep_private(self.path / name)
         except OSError as error:
-            reason = f"{error.strerror or error}; set USAGE_DATA_DIR, or pass data_dir=, to a directory that you may write to"
-            raise self.failure(reason) from None
+            raise self.failure(f"{error.strerror or error}{_ADVICE}") from None
+
+    def open(self, name: str) -> int:
+        """Open a lock file.
+
+        Raises:
+            UsageUnavailable: it can't be opened.
+        """
+        try:
+            file = open_private(self.path / name, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise self.failure(f"{error.strerror or error}{_ADVICE}") from None
         self._files.add(file)
         return file
 
@@ -80,16 +104,6 @@ class DataDirectory:
         for file in self._files:
             os.close(file)
         self._files.clear()
-
-    def prepare_socket(self) -> None:
-        """Remove a socket that is left over.
-
-        Raises:
-            OSError: the directory of the socket can't be made, or belongs to somebody else.
-        """
-        self.socket.unlink(missing_ok=True)
-        if self.socket.parent != self.path:
-            _make_private(self.socket.parent)
 
     def rotate_log(self) -> int:
         """Put a long log aside. Returns the size of the current one."""
@@ -130,8 +144,28 @@ def _socket_path(data_dir: Path) -> Path:
     return Path(f"/tmp/usage-middleware-{os.getuid()}/{name}.sock")
 
 
-def _make_private(folder: Path) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} must be a directory that is yours alone (mode 700)")
+def _make_socket_folder(folder: Path) -> None:
+    if folder.is_symlink():
+        raise PermissionError(f"{folder} is a link; remove it")
+    try:
+        make_private(folder, lambda name: name.endswith(".sock"))
+    except PermissionError as error:
+        raise PermissionError(f"{folder}: {error.strerror or error}") from None
+
+
+def _is_ours(name: str) -> bool:
+    return name in _NAMES or name.startswith("temp-")
+
+
+def require_own_peer(peer: socket.socket) -> None:
+    """Return if the process at the other end of a unix socket runs as the same user, where the system tells (Linux).
+
+    Raises:
+        PermissionError: it is somebody else's.
+    """
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    if uid != os.geteuid():
+        raise PermissionError(f"the server at its socket belongs to user {uid}; remove the socket")

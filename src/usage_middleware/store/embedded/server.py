@@ -30,7 +30,7 @@ from usage_middleware.errors import UsageUnavailable
 from usage_middleware.store import deadline
 from usage_middleware.store.address import ServerKind
 from usage_middleware.store.embedded.binary import server_binary
-from usage_middleware.store.embedded.data_directory import DataDirectory, try_lock
+from usage_middleware.store.embedded.data_directory import DataDirectory, require_own_peer, try_lock
 
 if TYPE_CHECKING:
     from multiprocessing.util import Finalize
@@ -98,6 +98,18 @@ class EmbeddedServer:
         with deadline.held(self._lock), self._alone():
             self._ensure_running()
 
+    def require_own(self, peer: socket.socket) -> None:
+        """Return if a connection leads to a server of this user.
+
+        Raises:
+            UsageUnavailable: it leads to somebody else's.
+        """
+        try:
+            require_own_peer(peer)
+        except PermissionError as error:
+            peer.close()
+            raise self._directory.failure(str(error)) from None
+
     def leave(self) -> None:
         """Give up this process's share. The last process to leave stops the server. `join` may follow."""
         with self._lock, deadline.within(LAST_SECONDS):
@@ -123,6 +135,7 @@ class EmbeddedServer:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        self._directory.prepare()
         with self._directory.opened("start.lock") as file:
             if not _eventually(lambda: try_lock(file)):
                 raise self._directory.failure("another process is starting or stopping it, and takes long")
@@ -155,11 +168,11 @@ class EmbeddedServer:
     def _start(self, server: int) -> int:
         try:
             logged = self._directory.rotate_log()
-            self._directory.prepare_socket()
+            self.socket.unlink(missing_ok=True)
             # It daemonizes itself: a session of its own that Ctrl-C does not reach, and no child of ours to be reaped.
             done = subprocess.run(
                 self._command(), cwd=self.data_dir, pass_fds=(server,), stdin=subprocess.DEVNULL,
-                capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False,
+                capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False, umask=0o077,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             raise self._directory.failure(f"it can't be started: {error}") from None
@@ -218,6 +231,7 @@ def _ask(path: Path, command: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX) as peer:
             peer.settimeout(max(0.01, deadline.left(2)))
             peer.connect(str(path))
+            require_own_peer(peer)
             peer.sendall(command + b"\r\n")
             return peer.recv(256)
     except ConnectionResetError:
