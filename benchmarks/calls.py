@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Callable, MutableMapping
 from typing import Any, NamedTuple, TypeAlias
@@ -86,7 +87,7 @@ def _environ(kind: str, number: int) -> dict[str, Any]:
         "HTTP_X_API_KEY": f"sk_live_{number:026d}",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
-        "wsgi.input": None,
+        "wsgi.input": io.BytesIO(),
         "wsgi.errors": None,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,

@@ -203,7 +203,7 @@ def sync_only(get_response: Any) -> Any:
     ("setting", "message"),
     [
         (None, "must be a dictionary"),
-        ({"rediss": "x"}, "'rediss' is no option; allowed are auth, backlog_bytes"),
+        ({"rediss": "x"}, "'rediss' is no option; allowed are "),
         ({"redis": "redis://localhost", "identify": "no.such.thing"}, "identify: No module named 'no'"),
         ({"usage": "tests.frameworks.test_django.sync_only"}, "must be a Usage"),
         ({"usage": "no.such"}, "usage: No module named 'no'"),

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 import quart
 
-from usage_middleware.request_keys import leave_out
+from usage_middleware.request_keys import USAGE_APP, leave_out
 from usage_middleware.web.app_options import UsageAppOptions
 from usage_middleware.web.auth import Auth
 from usage_middleware.web.handler import HasReports
@@ -45,7 +45,7 @@ def usage_blueprint(
         return response
 
     # The middleware then doesn't list it among the application's endpoints.
-    vars(answer)["include_in_schema"] = False
+    vars(answer)[USAGE_APP] = True
     rule: dict[str, Any] = {"methods": _METHODS, "strict_slashes": False, "provide_automatic_options": False}
     blueprint.add_url_rule("/", "usage", answer, **rule)
     blueprint.add_url_rule("/<path:path>", "usage", answer, **rule)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
-from usage_middleware.request_keys import leave_out, wsgi_text
+from usage_middleware.request_keys import USAGE_APP, leave_out, wsgi_text
 from usage_middleware.web.app_options import AppOptions, UsageAppOptions
 from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
@@ -38,7 +38,7 @@ def usage_wsgi_app(usage: HasReports, *, auth: Auth | None, **options: Unpack[Us
         return [response.body]
 
     # Pyramid then doesn't list it among the application's endpoints.
-    vars(application)["include_in_schema"] = False
+    vars(application)[USAGE_APP] = True
     return application
 
 

@@ -14,6 +14,7 @@ from usage_middleware.capture.frameworks.hooked import Hooked, leave
 from usage_middleware.capture.frameworks.under import applications
 from usage_middleware.capture.regexes import regex_template
 from usage_middleware.capture.templates import template_of
+from usage_middleware.request_keys import USAGE_APP
 
 _PARAMETER = re.compile(r"(?<!\?P)<(?:[^<>]*:)?\s*(\w+)>")
 _REGEX = re.compile(r"[\^$\\(\[]")
@@ -53,7 +54,7 @@ def django_routes() -> Iterator[Route]:
     for route, callback in _patterns(sys.modules["django.urls"].get_resolver().url_patterns):
         template = django_template(route)
         is_file = callback.__module__ == "django.views.static"
-        if not is_file and "{format}" not in template and getattr(callback, "include_in_schema", True):
+        if not is_file and "{format}" not in template and not getattr(callback, USAGE_APP, False):
             for method in _methods(callback):
                 yield Route(method, template)
 

@@ -12,6 +12,7 @@ from usage_middleware.capture.frameworks.framework import Route
 from usage_middleware.capture.frameworks.hooked import Hooked, leave
 from usage_middleware.capture.frameworks.under import applications
 from usage_middleware.capture.templates import template_of
+from usage_middleware.request_keys import USAGE_APP
 
 _OLD_PARAMETER = re.compile(r"(?<=/):(\w+)")
 _REST = re.compile(r"/?\*(\w+)$")
@@ -66,7 +67,7 @@ def _routes(introspector: Any, mapper: Any) -> Iterable[Route]:
     for route in mapper.get_routes() if mapper is not None else ():
         methods: set[str] = set()
         for view in views:
-            if view["route_name"] == route.name and getattr(view["callable"], "include_in_schema", True):
+            if view["route_name"] == route.name and not getattr(view["callable"], USAGE_APP, False):
                 found = view["request_methods"] or ("GET",)
                 methods |= {found} if isinstance(found, str) else set(found)
         for method in sorted(methods - {"HEAD"}):

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from usage_middleware.request_keys import leave_out
+from usage_middleware.request_keys import USAGE_APP, leave_out
 from usage_middleware.web.app_options import UsageAppOptions
 from usage_middleware.web.auth import Auth
 from usage_middleware.web.handler import HasReports
@@ -40,7 +40,7 @@ def usage_urls(usage: HasReports, *, auth: Auth | None, **options: Unpack[UsageA
         return response
 
     # It is then not listed among the project's endpoints.
-    vars(answer)["include_in_schema"] = False
+    vars(answer)[USAGE_APP] = True
     return [re_path(r"^(?P<path>.*)$", answer, name="usage")]
 
 
