@@ -271,6 +271,26 @@ def test_a_wsgi_application_that_answers_with_no_iterable(body: Any) -> None:
     assert usage.only.status == 200
 
 
+def test_a_wsgi_application_that_answers_with_more_than_an_iterable() -> None:
+    class Response:
+        """As Django's, which a caller in Python may ask for all of it."""
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"ok"])
+
+        def __bytes__(self) -> bytes:
+            return b"Content-Type: text/plain\r\n\r\nok"
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return Response()
+
+    wrapped: Any = WSGIUsageMiddleware(app, Usage())
+    body = wrapped(environ(), lambda *_: None)
+    assert bytes(body) == bytes(Response())
+    assert list(body) == [b"ok"]
+
+
 def test_start_response_takes_names_and_returns_what_the_server_does() -> None:
     usage, returned = Usage(), list[object]()
 

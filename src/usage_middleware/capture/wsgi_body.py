@@ -61,6 +61,10 @@ class _Body:
     def __next__(self) -> bytes:
         return next(iter(self))
 
+    def __bytes__(self) -> bytes:
+        # Some applications return an object that has more to say to a caller in Python: Django its response.
+        return bytes(cast(Any, self._body))
+
     def close(self) -> None:
         """Close the application's response, and finish the call."""
         if self._closed:
