@@ -185,8 +185,7 @@ class Usage:
         self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
         self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
-        if handles_sigterm(sigterm):
-            signals.exit_on_sigterm()
+        _handle(sigterm)
 
     def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
         return Recorder(
@@ -287,3 +286,8 @@ class Usage:
         if isinstance(self.keys, KeyDirectory):
             return {names[name] for name in self.keys.known_orgs(names)}
         return {org for name, org in names.items() if self._directory.count(name)}
+
+
+def _handle(sigterm: object) -> None:
+    if handles_sigterm(sigterm):
+        signals.exit_on_sigterm()

@@ -127,6 +127,15 @@ def test_fastapi() -> None:
     }
 
 
+def test_the_schema_is_seen_by_a_middleware_that_is_added() -> None:
+    for app, public in ((fastapi.FastAPI(), True), (fastapi.FastAPI(openapi_url=None), False)):
+        usage = Usage()
+        app.get("/top")(lambda: "ok")
+        app.add_middleware(UsageMiddleware, usage=usage)
+        app.middleware_stack = app.build_middleware_stack()
+        assert [route.public for route in usage.capture.routes() if route.template == "/top"] == [public]
+
+
 def test_a_schema_that_nobody_may_read_makes_nothing_public() -> None:
     app, closed, opened = fastapi.FastAPI(openapi_url=None), fastapi.FastAPI(openapi_url=None), fastapi.FastAPI()
     for one in (app, closed, opened):

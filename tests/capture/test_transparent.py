@@ -258,6 +258,25 @@ def test_a_malformed_message_passes_as_it_is(kind: str, message: Any) -> None:
     assert sent[0] is message
 
 
+def test_a_receive_that_fails_does_not_replace_what_the_application_raised() -> None:
+    """It is asked whether the client has left. FastAPI's tests have one that is no `Exception`."""
+
+    class Refused(BaseException):
+        """Nobody should have asked."""
+
+    async def receive() -> Any:
+        raise Refused
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    usage = Usage()
+    wrapped: Any = UsageMiddleware(app, usage)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(wrapped(http_scope(), receive, None))
+    assert [seen.status for seen in usage.recording.seen] == [500]
+
+
 @pytest.mark.parametrize("body", [None, 7, object()])
 def test_a_wsgi_application_that_answers_with_no_iterable(body: Any) -> None:
     usage = Usage()
@@ -273,7 +292,10 @@ def test_a_wsgi_application_that_answers_with_no_iterable(body: Any) -> None:
 
 def test_a_wsgi_application_that_answers_with_more_than_an_iterable() -> None:
     class Response:
-        """As Django's, which a caller in Python may ask for all of it."""
+        """As Django's, which a caller in Python may ask for more."""
+
+        status_code = 200
+        _private = 1
 
         def __iter__(self) -> Iterator[bytes]:
             return iter([b"ok"])
@@ -287,7 +309,10 @@ def test_a_wsgi_application_that_answers_with_more_than_an_iterable() -> None:
 
     wrapped: Any = WSGIUsageMiddleware(app, Usage())
     body = wrapped(environ(), lambda *_: None)
-    assert bytes(body) == bytes(Response())
+    assert (body.status_code, bytes(body)) == (200, bytes(Response()))
+    assert not hasattr(body, "nothing")
+    assert not hasattr(body, "_private")
+    assert not hasattr(body, "__len__")
     assert list(body) == [b"ok"]
 
 

@@ -292,7 +292,7 @@ def test_calls_from_before_a_dimension_was_declared(make_usage: MakeUsage, clock
     clock.advance(3600)
     usage = make_usage(dimensions=("project",))
     call = {**CALL, "tags": {}}
-    assert usage.correct("acme", **{**call, "calls": -2})
+    assert usage.correct("acme", **{**call, "calls": -2, "latency_ms": -3})
     with pytest.raises(RowRefused, match="would be -1"):
         usage.correct("acme", **{**call, "id": "tagged", "tags": {"project": "search"}})
     row = {name: value for name, value in call.items() if name != "reason"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import START, Clock, record_call
+from tests.support import START, Clock, eventually, record_call
 from usage_middleware import Usage, Viewer
 from usage_middleware.report.reports import VIEWS
 
@@ -81,7 +81,7 @@ def test_it_is_asked_before_the_counters_are_read(make_usage: MakeUsage, clock: 
         return found
 
     monkeypatch.setattr(reader, "batch", batch)
-    usage.recorder._flusher.announce()
+    eventually(lambda: usage.engine.client.exists(usage.reader.schema.owing))
     first = usage.reader.summary(org="acme", start=SLOT, end=SLOT + 1800)
     assert not first.final
     second = usage.reader.summary(org="acme", start=SLOT, end=SLOT + 1800)

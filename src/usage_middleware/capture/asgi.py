@@ -201,7 +201,9 @@ class _ScopeCall(Call):
             except StopIteration:
                 if self._left:
                     break
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # It must not take the place of what the application raised.
                 self.capture.count_error("message unreadable")
                 break
         return self._left

@@ -61,8 +61,14 @@ class _Body:
     def __next__(self) -> bytes:
         return next(iter(self))
 
+    def __getattr__(self, name: str) -> Any:
+        # Some applications return an object that has more to say to a caller in Python: Django its response. Whether there is
+        # a `__len__` is for our own class to say.
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._body, name)
+
     def __bytes__(self) -> bytes:
-        # Some applications return an object that has more to say to a caller in Python: Django its response.
         return bytes(cast(Any, self._body))
 
     def close(self) -> None:

@@ -229,8 +229,15 @@ def _unwalked(index: RouteIndex, call: Call, route: Any) -> str | None:
 
 
 def _has_schema(app: Any) -> bool:
-    """True for an application that serves a schema of its own routes, which is one of FastAPI's with an `openapi_url`."""
-    return bool(getattr(routed_of(app), "openapi_url", None))
+    """True for an application that serves a schema of its own routes, which is one of FastAPI's with an `openapi_url`.
+
+    A middleware that is added to it wraps its router alone, which has the route of the schema.
+    """
+    return bool(getattr(routed_of(app), "openapi_url", None)) or any(_serves_schema(route) for route in routes_of(app))
+
+
+def _serves_schema(route: Any) -> bool:
+    return getattr(getattr(route, "endpoint", None), "__qualname__", "") == "FastAPI.setup.<locals>.openapi"
 
 
 def in_schema(route: Any) -> bool:
