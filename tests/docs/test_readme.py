@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.serving import serving
 from tests.support import end_embedded, free_port
 from usage_middleware import Usage
 from usage_middleware.report.reports import VIEWS
-from usage_middleware.web import usage_app
+from usage_middleware.web.app_options import AppOptions
 
 PAGE = ROOT / "README.md"
 README = PAGE.read_text("utf-8")
@@ -103,15 +104,20 @@ def table(heading: str) -> dict[str, str]:
     return {name.split("`")[1]: default.strip().strip("`") for name, default, *_ in rows}
 
 
-@pytest.mark.parametrize(("heading", "function", "positional"), [("Usage", Usage.__init__, 1), ("usage_app", usage_app, 1)])
-def test_every_option_is_in_its_table(heading: str, function: Any, positional: int) -> None:
-    given = dict(inspect.signature(function).parameters)
-    options = {name: given[name].default for name in list(given)[1:]}
-    documented = table(heading)
+def options_of(heading: str) -> dict[str, Any]:
+    """The options and their defaults."""
+    if heading == "usage_app":
+        return {"auth": None, **{option.name: option.default for option in fields(AppOptions)}}
+    return {name: option.default for name, option in list(inspect.signature(Usage).parameters.items())}
+
+
+@pytest.mark.parametrize("heading", ["Usage", "usage_app"])
+def test_every_option_is_in_its_table(heading: str) -> None:
+    options, documented = options_of(heading), table(heading)
     assert list(documented) == list(options)
     for name, default in options.items():
         if isinstance(default, str | bool) or (isinstance(default, int | float) and default < 1_000_000):
-            assert documented[name] == str(default), name
+            assert documented[name].strip('"') == str(default), name
 
 
 def test_views_are_those_that_are_served() -> None:
