@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from tests.docs.pages import DOCS, Run, blocks
+from tests.docs.pages import DOCS, Run
 from tests.support import ServerProcess
-from usage_middleware import KeyInfo, Usage, UsageMiddleware, Viewer
+from usage_middleware import KeyInfo, Usage, Viewer
 from usage_middleware.credentials import credential_digest
-from usage_middleware.store.keys import Directory
-from usage_middleware.web import KeyAuth, usage_app
 
 ACME = {"X-API-Key": "sk_acme"}
 
@@ -151,39 +146,3 @@ def test_the_tests_of_the_guide_pass(run: Run) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_the_rights_of_the_guide_suffice(own_server: ServerProcess) -> None:
-    """A user of its own counts, keeps keys, answers from its cache, and tells how recording goes."""
-    lines = [line for block in blocks(guide("docker-redis"), "console") for line in block.text.splitlines()]
-    (line,) = [line for line in lines if " ACL " in line]
-    with own_server.client() as client:
-        client.execute_command(*shlex.split(line)[1:])
-    with Usage(f"redis://usage:secret@127.0.0.1:{own_server.port}/0", wait_replicas=1) as usage:
-        usage.keys.put("acme", KeyInfo("key_7", "Search backend"), secret="sk_acme")
-        app = TestClient(guarded_app(usage))
-        app.get("/nothing", headers=ACME)
-        assert usage.flush()
-        for expected in ("MISS", "HIT"):
-            answer = app.get("/usage/summary", headers=ACME)
-            assert (answer.json()["total_calls"], answer.headers["X-Cache"]) == (1, expected)
-        assert app.get("/usage/by-key", headers=ACME).json()["total_keys"] == 1
-        health = app.get("/all/health").json()
-        assert (health["status"], health["recorder"]["lost"]) == ("warning", {})
-        assert {warning["code"] for warning in health["warnings"]} == {"persistence"}
-
-
-def guarded_app(usage: Usage) -> FastAPI:
-    app = FastAPI()
-    app.mount("/usage", usage_app(usage, auth=KeyAuth(usage.keys)))
-    app.mount("/all", usage_app(usage, auth=lambda request: Viewer.operator()))
-    app.add_middleware(UsageMiddleware, usage=usage)
-    return app
-
-
-def test_protocol_is_the_one_in_the_code() -> None:
-    text = guide("own-key-store").read_text("utf-8")
-    methods = [name for name in vars(Directory) if not name.startswith("_")]
-    assert re.findall(r"^\| `(\w+)\(", text, re.MULTILINE) == methods
-    fields = re.findall(r"^\| `(\w+)` \| (?:str|float)", text, re.MULTILINE)
-    assert tuple(fields) == KeyInfo.__struct_fields__

@@ -166,7 +166,8 @@ def is_fair(question: Question, window: WindowReport, view: str) -> bool:
     if (window.requested.start, window.requested.end) != (rfc3339(start), rfc3339(end)):
         return False
     if view in CAPPED and min(end, NOW) - start > 89 * DAY and low > start:
-        return min(high, NOW) - low <= 91 * DAY
+        # 90 local days before the day of the end, and from there to the UTC day.
+        return min(high, NOW) - low <= 92 * DAY
     longer = (start - low) + (high - end)
     return low <= start and high >= min(end, NOW) and (longer <= (end - start) / 10 or longer < 2 * MINUTE)
 
