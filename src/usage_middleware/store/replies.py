@@ -5,7 +5,7 @@ Somebody may have damaged a counter. Then it counts as missing, and its name is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -33,12 +33,12 @@ class KeyBoard(NamedTuple):
 
 def add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HGETALL of a block: every measure of `slots`, which are given by their names in the block."""
-    for field, value in reply.items() if isinstance(reply, Mapping) else pairs(reply):
+    fields, values = columns(reply)
+    for field, counted in zip(fields, numbers(values), strict=True):
         slot_name, measure = _slot_and_measure(field)
         slot = slots.get(slot_name)
         if slot is None:
             continue
-        counted = number(value)
         if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
             note(measure)
         elif slot in found:
@@ -55,10 +55,8 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
 
 def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HMGET of a block, of these slots and measures."""
-    for (slot, measure), value in zip(fields, reply, strict=True):
-        if value is None:
-            continue
-        counted = number(value)
+    there = [(field, value) for field, value in zip(fields, reply, strict=True) if value is not None]
+    for ((slot, measure), _), counted in zip(there, numbers([value for _, value in there]), strict=True):
         if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
             note(measure)
         else:
@@ -67,8 +65,9 @@ def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], 
 
 def add_board(measure: str, found: dict[str, Measures], note: Note, reply: Any) -> None:
     """Add a board of one measure."""
-    for raw, score in pairs(reply):
-        name, counted = text(raw), number(score)
+    members, scores = columns(reply)
+    for raw, counted in zip(members, numbers(scores), strict=True):
+        name = text(raw)
         if counted is None:
             note(name)
         elif name in found:
@@ -79,12 +78,13 @@ def add_board(measure: str, found: dict[str, Measures], note: Note, reply: Any) 
 
 def add_bins(found: dict[int, int], note: Note, reply: Any) -> None:
     """Add a histogram."""
-    for name, score in pairs(reply):
-        _add_bin(found, text(name), score, note)
+    bins, scores = columns(reply)
+    for name, calls in zip(bins, numbers(scores), strict=True):
+        _add_bin(found, text(name), calls, note)
 
 
-def _add_bin(found: dict[int, int], name: str, score: Any, note: Note) -> None:
-    bin_number, calls = number(name), number(score)
+def _add_bin(found: dict[int, int], name: str, calls: int | None, note: Note) -> None:
+    bin_number = number(name)
     if calls is None or bin_number is None or not 0 <= bin_number <= LAST_BIN:
         note(name)
     else:
@@ -93,20 +93,20 @@ def _add_bin(found: dict[int, int], name: str, score: Any, note: Note) -> None:
 
 def add_key_board(found: KeyBoard, note: Note, reply: Any) -> None:
     """Add the board of one key."""
-    for raw, score in pairs(reply):
+    members, scores = columns(reply)
+    for raw, counted in zip(members, numbers(scores), strict=True):
         try:
             measure, dimension, name = parse_key_board_member(text(raw))
         except ValueError:
             note(text(raw))
             continue
         if dimension == "latency":
-            _add_bin(found.latency, name, score, note)
+            _add_bin(found.latency, name, counted, note)
         else:
-            _add_score(found.members.setdefault(dimension, {}), name, measure, score, note)
+            _add_score(found.members.setdefault(dimension, {}), name, measure, counted, note)
 
 
-def _add_score(found: dict[str, Measures], name: str, measure: str, score: Any, note: Note) -> None:
-    counted = number(score)
+def _add_score(found: dict[str, Measures], name: str, measure: str, counted: int | None, note: Note) -> None:
     if counted is None:
         note(name)
         return
@@ -116,7 +116,8 @@ def _add_score(found: dict[str, Measures], name: str, measure: str, score: Any, 
 
 def add_seen(found: dict[str, int], note: Note, reply: Any) -> None:
     """Add a registry: member -> when it was last active."""
-    add_scores((text(name) for name, _ in pairs(reply)), found, note, (score for _, score in pairs(reply)))
+    members, scores = columns(reply)
+    add_scores(map(text, members), found, note, scores)
 
 
 def add_scores(members: Iterable[str], found: dict[str, int], note: Note, reply: Any) -> None:
@@ -135,7 +136,7 @@ def add_member_scores(measure: str, members: Iterable[str], found: dict[str, Mea
     """Add a ZMSCORE of these members on a board of one measure."""
     for name, score in zip(members, reply, strict=True):
         if score is not None:
-            _add_score(found, name, measure, score, note)
+            _add_score(found, name, measure, number(score), note)
 
 
 def text(raw: bytes | str) -> str:
@@ -159,12 +160,23 @@ def _rounded(value: bytes | str | float) -> int:
         return MOST
 
 
-def pairs(reply: Collection[Any]) -> Iterable[tuple[Any, Any]]:
-    """(member, score) of a reply WITHSCORES, flat or already in pairs."""
+def numbers(values: Sequence[Any]) -> Iterable[int | None]:
+    """As `number`, of many: all at once, unless one of them is damaged."""
+    try:
+        found = list(map(int, values))
+    except (ValueError, OverflowError):
+        return map(number, values)
+    return found if not found or (min(found) > _LEAST and max(found) < MOST) else map(number, values)
+
+
+def columns(reply: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The fields and the values of a hash, or the members and the scores of a reply WITHSCORES, flat or already in pairs."""
+    if isinstance(reply, Mapping):
+        return list(reply), list(reply.values())
     flat = list(reply)
     if flat and isinstance(flat[0], (list, tuple)):
-        return ((pair[0], pair[1]) for pair in flat)
-    return zip(flat[::2], flat[1::2], strict=True)
+        return [pair[0] for pair in flat], [pair[1] for pair in flat]
+    return flat[::2], flat[1::2]
 
 
 def latest(many: Iterable[Measures]) -> int:
