@@ -56,7 +56,7 @@ def test_a_spool_is_owed_until_it_is_sent(
 def test_a_killed_worker_is_ignored_after_seven_days_and_removed(
     make_recorder: MakeRecorder, client: Any, namespace: str
 ) -> None:
-    recorder = make_recorder(routes=lambda: ["GET /a"])
+    recorder = make_recorder(routes=lambda: {"GET /a": True})
     client.hset(f"{namespace}:{{*}}:owing", mapping={"old": f"1 2 {NOW - 8 * DAY}", "new": f"1 2 {NOW}", "odd": "?"})
     add(recorder)
     assert recorder.flush()
