@@ -143,3 +143,19 @@ def test_hooked_once(application: Application) -> None:
     for attribute, hooks in found.items():
         if hasattr(app, attribute):
             assert len(hooks()) <= 1
+
+
+@pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi")
+def test_a_wsgi_application_inside_may_name_what_it_hands_to_its_server() -> None:
+    from starlette.applications import Starlette
+    from starlette.middleware.wsgi import WSGIMiddleware
+    from starlette.routing import Mount
+    from starlette.testclient import TestClient
+
+    def inner(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response(status="200 OK", response_headers=[], exc_info=None)
+        return [b"ok"]
+
+    usage = Usage()
+    client = TestClient(UsageMiddleware(Starlette(routes=[Mount("/old", WSGIMiddleware(inner))]), usage=usage))
+    assert client.get("/old/a").text == "ok"

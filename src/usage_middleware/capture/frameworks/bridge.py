@@ -44,9 +44,9 @@ class _Bridged:
             return self.app(environ, start_response)  # type: ignore[no-any-return]
         environ[CALL] = call
 
-        def started(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+        def started(*given: Any, **named: Any) -> Any:
             _leave(environ, call)
-            return start_response(status, headers, *error)
+            return start_response(*given, **named)
 
         try:
             return self.app(environ, started)  # type: ignore[no-any-return]
