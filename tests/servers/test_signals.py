@@ -67,7 +67,7 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     """What becomes of a container's processes when the first of them has ended."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(20)
+    process.wait(60)
 
 
 def call(port: int, place: Workplace) -> None:
@@ -86,7 +86,7 @@ def test_sigterm_as_docker_sends_it(place: Workplace, tmp_path: Path, name: str)
     with served(kind, place, tmp_path / "log") as (process, port):
         call(port, place)
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
         kill_all(process)
     log = (tmp_path / "log").read_text()
     assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_sigterm, log
@@ -102,7 +102,7 @@ def test_ctrl_c(place: Workplace, tmp_path: Path, name: str) -> None:
     with served(kind, place, tmp_path / "log") as (process, port):
         call(port, place)
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
         assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_ctrl_c, (tmp_path / "log").read_text()
 
 
@@ -146,6 +146,6 @@ def test_uwsgi_with_the_guides_hook_loses_nothing_in_the_middle_of_traffic(place
         with Callers(port, ledger=place.ledger, count=4) as callers:
             callers.go_on(400)
             process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            process.wait(60)
         kill_all(process)
     assert place.stored(OPERATOR) == len(place.ledger), (tmp_path / "log").read_text()

@@ -47,21 +47,22 @@ class Chunk(NamedTuple):
         return self._replace(cells={}, dropped=self.dropped + self.calls)
 
 
-def cut(cells: Cells, counters: int, work: int = CHUNK_WORK) -> Iterator[Cells]:
+def cut(cells: Cells, counters: int, work: int | None = None) -> Iterator[Cells]:
     """The calls of each chunk. All calls of a key are in one chunk, with everything they add to.
 
     Args:
         cells: the calls.
         counters: how many counters are declared.
-        work: how much a chunk costs Redis at most, in increments.
+        work: how much a chunk costs Redis at most, in increments; None: `CHUNK_WORK`.
     """
     part: Cells = {}
+    most = CHUNK_WORK if work is None else work
     cost = RollupCost(counters)
     for key in _in_order(cells):
         rest()
         part[key] = cells[key]
         cost.add(key, cells[key])
-        if cost.increments + KEY_WORK * cost.redis_keys >= work:
+        if cost.increments + KEY_WORK * cost.redis_keys >= most:
             yield part
             part, cost = {}, RollupCost(counters)
     if part:
