@@ -10,7 +10,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -19,6 +19,7 @@ import msgspec
 from benchmarks import apps
 from benchmarks.seeding import Past, seed
 from benchmarks.tables import table
+from benchmarks.views import ask
 from tests.support import START, Clock, ServerProcess
 from usage_middleware import Usage, Viewer
 from usage_middleware.web import usage_wsgi_app
@@ -97,19 +98,8 @@ def _peak_mb() -> float:
 
 
 def _ask(app: WSGIApplication, path: str) -> tuple[str, float, int]:
-    where, _, query = path.partition("?")
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": where, "QUERY_STRING": query, "SCRIPT_NAME": "/usage"}
-    statuses: list[str] = []
-
-    def start_response(status: str, _headers: Sequence[tuple[str, str]], _exc_info: object = None) -> Callable[[bytes], None]:
-        statuses.append(status)
-        return lambda _: None
-
-    begun = time.perf_counter()
-    body = b"".join(app(environ, start_response))
-    took = (time.perf_counter() - begun) * 1000
-    code = statuses[0][:3]
-    return code if code == "200" else f"{code} {msgspec.json.decode(body)['code']}", took, len(body)
+    status, took, body = ask(app, path)
+    return status if status == "200" else f"{status} {msgspec.json.decode(body)['code']}", took, len(body)
 
 
 if __name__ == "__main__":

@@ -113,8 +113,16 @@ def _measure(cold: WSGIApplication, cached: WSGIApplication, path: str, probe: P
     return Found(took, kept, slowest / 1000, size)
 
 
-def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
-    """The duration of an answer in milliseconds, and its size in bytes."""
+class Asked(NamedTuple):
+    """An answer, and its duration in milliseconds."""
+
+    status: str
+    took: float
+    body: bytes
+
+
+def ask(app: WSGIApplication, path: str) -> Asked:
+    """Ask the usage API."""
     where, _, query = path.partition("?")
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": where, "QUERY_STRING": query, "SCRIPT_NAME": "/usage"}
     statuses: list[str] = []
@@ -125,8 +133,13 @@ def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
 
     begun = time.perf_counter()
     body = b"".join(app(environ, start_response))
-    took = (time.perf_counter() - begun) * 1000
-    assert statuses == ["200 OK"], body
+    return Asked(statuses[0][:3], (time.perf_counter() - begun) * 1000, body)
+
+
+def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
+    """The duration of an answer in milliseconds, and its size in bytes."""
+    status, took, body = ask(app, path)
+    assert status == "200", body
     return took, len(body)
 
 

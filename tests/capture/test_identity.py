@@ -13,12 +13,13 @@ from tests.capture.shells import environ
 from tests.support import raw_call
 from usage_middleware.capture.call import NOWHERE, Call, track
 from usage_middleware.capture.capture import Capture, Exclusion
-from usage_middleware.capture.identity import Caller, EnvironHeaders
+from usage_middleware.capture.identity import Caller
 from usage_middleware.capture.wsgi import WSGIUsageMiddleware
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.headers import Headers
 from usage_middleware.options import Settings
 from usage_middleware.record.normalizer import Normalizer
+from usage_middleware.seen_request import EnvironHeaders
 
 
 def test_a_callers_secret_is_nowhere() -> None:

@@ -14,12 +14,13 @@ from usage_middleware.capture.capture import HasCapture, capture_of
 from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
 from usage_middleware.capture.files import sent_by_server
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
-from usage_middleware.capture.identity import NOBODY, Caller, Scope, ScopeRequest, require_caller
+from usage_middleware.capture.identity import NOBODY, Caller, require_caller
 from usage_middleware.capture.templates import relative_path
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.headers import RawHeaders, RereadHeaders, headers_of, is_preflight
 from usage_middleware.request_keys import CALL, EXCLUDE
+from usage_middleware.seen_request import Scope, ScopeRequest
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

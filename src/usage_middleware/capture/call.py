@@ -7,10 +7,11 @@ import weakref
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Self
 
-from usage_middleware.capture.identity import Caller, Notes
+from usage_middleware.capture.identity import Caller
 from usage_middleware.errors import ConfigurationError, UndeclaredName
 from usage_middleware.events import MAX_COUNT
 from usage_middleware.request_keys import CALL
+from usage_middleware.seen_request import Notes
 
 if TYPE_CHECKING:
     from usage_middleware.capture.capture import Capture

@@ -12,12 +12,13 @@ from weakref import WeakKeyDictionary
 from usage_middleware.capture.frameworks import routes
 from usage_middleware.capture.frameworks.framework import Route
 from usage_middleware.capture.frameworks.litestar import wrap_litestar
-from usage_middleware.capture.identity import Identify, Notes, SeenRequest
+from usage_middleware.capture.identity import Identify
 from usage_middleware.credentials import Credentials
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.options import Settings, check_plain_function
 from usage_middleware.request_keys import EXCLUDE
+from usage_middleware.seen_request import Notes, SeenRequest
 
 logger = logging.getLogger("usage_middleware.capture")
 

@@ -10,35 +10,7 @@ from typing import Any, TypeAlias
 from usage_middleware.credentials import credential_digest
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import CallerId
-from usage_middleware.headers import Headers
-from usage_middleware.seen_request import (
-    Environ,
-    EnvironHeaders,
-    EnvironRequest,
-    Notes,
-    Scope,
-    ScopeRequest,
-    SeenRequest,
-    State,
-)
 from usage_middleware.store.members import key_member, org_member
-
-__all__ = [
-    "NOBODY",
-    "Caller",
-    "Environ",
-    "EnvironHeaders",
-    "EnvironRequest",
-    "Headers",
-    "Identify",
-    "Notes",
-    "Scope",
-    "ScopeRequest",
-    "SeenRequest",
-    "State",
-    "is_async",
-    "require_caller",
-]
 
 #: Longer names are not cached: hardly anybody sends one twice, and they would fill the memory.
 _MAX_CACHED = 256

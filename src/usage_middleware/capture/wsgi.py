@@ -12,11 +12,12 @@ from wsgiref.types import StartResponse, WSGIApplication
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Capture, HasCapture, capture_of
 from usage_middleware.capture.frameworks import WSGI, TemplateFinder
-from usage_middleware.capture.identity import NOBODY, Caller, Environ, EnvironRequest, is_async, require_caller
+from usage_middleware.capture.identity import NOBODY, Caller, is_async, require_caller
 from usage_middleware.capture.wsgi_body import counted
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import CALL, EXCLUDE, wsgi_text
+from usage_middleware.seen_request import Environ, EnvironRequest
 
 
 class WSGIUsageMiddleware:

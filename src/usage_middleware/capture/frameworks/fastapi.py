@@ -7,7 +7,7 @@ from typing import Any
 
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.starlette import MOUNTED, Place, RouteIndex, Starlette, in_schema, mounted_at, within
-from usage_middleware.capture.identity import Notes
+from usage_middleware.seen_request import Notes
 
 
 class FastAPI(Starlette):

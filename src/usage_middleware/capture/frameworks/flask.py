@@ -9,9 +9,9 @@ from typing import Any
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.framework import MAX_DEPTH, Framework, Route, declared
 from usage_middleware.capture.frameworks.wsgi_mounts import WSGIMounts
-from usage_middleware.capture.identity import Notes
 from usage_middleware.capture.templates import template_of
 from usage_middleware.request_keys import USAGE_APP
+from usage_middleware.seen_request import Notes
 
 
 class Flask(Framework):

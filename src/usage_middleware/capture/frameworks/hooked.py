@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.frameworks.framework import Framework
 from usage_middleware.capture.frameworks.wsgi_mounts import WSGIMounts
-from usage_middleware.capture.identity import Notes
 from usage_middleware.request_keys import CALL, wsgi_text
+from usage_middleware.seen_request import Notes
 
 #: Under this key a hook leaves what it knows of the route.
 LEFT = "usage.left"

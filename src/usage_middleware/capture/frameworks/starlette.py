@@ -18,8 +18,8 @@ from usage_middleware.capture.frameworks.framework import (
 )
 from usage_middleware.capture.frameworks.hooked import LEFT, root_left, template_left
 from usage_middleware.capture.frameworks.hooks import hook
-from usage_middleware.capture.identity import Notes
 from usage_middleware.capture.templates import best, relative_path, template_of
+from usage_middleware.seen_request import Notes
 
 #: How the template of a mount ends.
 MOUNTED = "/{path}"

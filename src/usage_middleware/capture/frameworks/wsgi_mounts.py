@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from usage_middleware.capture.identity import Notes
 from usage_middleware.request_keys import wsgi_text
+from usage_middleware.seen_request import Notes
 
 
 class WSGIMounts:

@@ -11,10 +11,11 @@ from django.conf import settings
 from usage_middleware.capture.call import Call
 from usage_middleware.capture.capture import Capture
 from usage_middleware.capture.frameworks.django import django_template
-from usage_middleware.capture.identity import NOBODY, EnvironRequest, ScopeRequest, SeenRequest, require_caller
+from usage_middleware.capture.identity import NOBODY, require_caller
 from usage_middleware.capture.templates import template_of
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import CALL, ROUTE
+from usage_middleware.seen_request import EnvironRequest, ScopeRequest, SeenRequest
 from usage_middleware.store.members import UNMATCHED
 
 
