@@ -23,7 +23,7 @@ from tests.support import eventually
 from usage_middleware import WSGIUsageMiddleware
 
 WHO = {"x-org": "acme", "x-key": "key_1"}
-CALL = Call("acme", "key_1", "GET (unmatched)", 200)
+CALL = Call("acme", "key_1", "GET (unknown)", 200)
 
 
 class Held:

@@ -27,7 +27,7 @@ def usage(make_usage: Callable[..., Usage], clock: Clock) -> Usage:
 
 def check(usage: Usage, server: ServerProcess, namespace: str) -> None:
     ledger = Ledger()
-    ledger.add(Call("acme", "key_1", "GET (unmatched)", 200))
+    ledger.add(Call("acme", "key_1", "GET (unknown)", 200))
     assert usage.flush()
     with server.client() as client:
         assert_equal(client, namespace, ledger)
