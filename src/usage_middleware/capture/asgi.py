@@ -273,7 +273,7 @@ class _ScopeCall(Call):
     def _is_excluded(self) -> bool:
         # Headers are not read before the application has run: it may be that they can be read once.
         is_ours = self.status == 307 and self._templates.is_usage_redirect(self)
-        if is_ours or (self.method == "OPTIONS" and is_preflight(self._headers())):
+        if is_ours or (self.method == "OPTIONS" and is_preflight(self._headers(), self.capture.credentials.showing)):
             return True
         return self.capture.is_excluded(self.notes, self._request)
 
