@@ -14,7 +14,7 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, MOST_NUMBER, Doubt, Once, encode_chunk, longest_kept
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Once, encode_chunk, longest_kept
 from usage_middleware.store.route_registry import publish_routes
 from usage_middleware.store.schema import Schema, since_field
 from usage_middleware.store.script import Script
@@ -65,7 +65,7 @@ class Writer:
         exempt: Collection[str] = (),
         *,
         doubt: Doubt = Doubt.NONE,
-        sealed: int = MOST_NUMBER,
+        sealed: int | None = None,
         in_parts: bool = False,
     ) -> SendResult:
         """Send a chunk. Never raises for what Redis or the network do.
@@ -77,7 +77,7 @@ class Writer:
             now: seconds since 1970.
             exempt: keys of the directory, for which the cap does not hold.
             doubt: whether Redis may have it already.
-            sealed: the greatest number that this worker has given in this organisation.
+            sealed: the greatest number that this worker has given in this organisation; None if that is not known.
             in_parts: send it in commands that fit into a packet each.
         """
         try:
