@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.replies import Note
@@ -29,12 +30,14 @@ def send(client: Any, reads: Sequence[Read], damage: DamageLog, *, transaction: 
 
     Raises:
         redis_errors(): as the client does.
+        TimeoutError: the time of this thread's operation is over before all replies were added up.
     """
     with client.pipeline(transaction=transaction) as pipe:
         for read in reads:
             pipe.execute_command(*read.command)
         replies = pipe.execute(raise_on_error=False)
     for read, reply in zip(reads, replies, strict=True):
+        deadline.check()
         if isinstance(reply, Exception):
             _send_apart(client, read, reply, damage)
         else:
