@@ -75,7 +75,7 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     seen = batch.seen("endpoint")
     batch.read()
     candidates = [name for name, last_ms in seen.value.items() if last_ms >= window.start * 1000]
-    _check_buckets(candidates, line, settings)
+    context.charge(_check_buckets(candidates, line, settings))
     measures = [CALLS, *(counter_field(counter) for counter in settings.counters)]
     sums = PrefixSums(line, settings) if PrefixSums.can(line, settings, ["endpoint"]) else SlotSums(line, settings)
     reads = {name: batch.series(sums.slots, ("endpoint", name), measures) for name in candidates}
@@ -89,11 +89,12 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     return {name: EndpointSums(sums.buckets(read.value), last[name]) for name, read in reads.items()}
 
 
-def _check_buckets(names: Collection[str], line: Timeline, settings: Settings) -> None:
-    """Refuse what can't be answered before it is read."""
+def _check_buckets(names: Collection[str], line: Timeline, settings: Settings) -> int:
+    """Refuse what can't be answered before it is read; how many buckets there will be. Each costs as much as a command."""
     buckets = len(under_label(dict.fromkeys(names), settings)) * len(line.starts)
     check_buckets(buckets)
     check_size(buckets * (_BUCKET_BYTES + sum(len(name) + _COUNTER_BYTES for name in settings.counters)))
+    return buckets
 
 
 def check_buckets(buckets: int) -> None:
