@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.record.test_corrections import OPTIONS, agrees, stored, totals, without_last
-from tests.support import START, Clock, ClusterProcess, record_call
+from tests.support import START, Clock, ClusterProcess, examples, record_call
 from usage_middleware import Usage
 from usage_middleware.errors import RowRefused, UsageUnavailable
 from usage_middleware.latency import bin_of
@@ -322,7 +322,7 @@ one_row = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(one_row, min_size=1, max_size=12),
     st.lists(st.tuples(one_row, st.integers(-9, 9), st.booleans()), max_size=12),
