@@ -28,6 +28,8 @@ class Assigned:
         anchor: the local day on which billing periods begin.
         timezone: the IANA zone of the customer's days.
         overrides: other amounts of the plan's limits and quotas, by their names.
+        from_: since when, seconds since the epoch; None: always. Only what `Usage(plan_of=...)` returns has it: before it,
+            the default plan holds.
 
     Raises:
         ConfigurationError: naming the field and what is allowed.
@@ -37,6 +39,7 @@ class Assigned:
     anchor: date = FIRST_OF_MONTH
     timezone: str = "UTC"
     overrides: Mapping[str, int] = field(default_factory=dict)
+    from_: int | None = None
 
     def __post_init__(self) -> None:
         if type(self.anchor) is not date or not 1970 <= self.anchor.year <= 9000:
@@ -45,6 +48,8 @@ class Assigned:
             zone(self.timezone)
         except QueryError:
             raise ConfigurationError(f"timezone must be the name of an IANA zone, not {self.timezone!r}") from None
+        if self.from_ is not None and (isinstance(self.from_, bool) or not isinstance(self.from_, int)):
+            raise ConfigurationError(f"from_ must be whole seconds since the epoch, not {self.from_!r}")
         for name, amount in self.overrides.items():
             if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount < 1 << 53:
                 raise ConfigurationError(f"overrides[{name!r}] must be a whole number from 0 to 2**53 - 1, not {amount!r}")
@@ -98,8 +103,17 @@ class History:
     begins. So each instant is in exactly one period of each length, and a past period keeps its plan.
     """
 
-    def __init__(self, changes: Sequence[Change]) -> None:
-        self._changes = sorted(changes, key=lambda change: change.at)
+    def __init__(self, changes: Sequence[Change], default: str | None = None) -> None:
+        """The changes, and the plan that holds before the first of them."""
+        found = sorted(changes, key=lambda change: change.at)
+        first = found[0].assigned if found else Assigned(plan=default)
+        before = Assigned(plan=default, anchor=first.anchor, timezone=first.timezone)
+        self._changes = found if default is None else [Change(-inf, before), *found]
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """All assignments, the earliest first."""
+        return self._changes
 
     def at(self, at: float) -> Assigned | None:
         """What was assigned at an instant; None before the first assignment."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
@@ -181,10 +181,21 @@ class Plan:
         object.__setattr__(self, "currency", found)
 
     @property
+    def parts(self) -> Sequence[Limit | Quota]:
+        """Its limits and quotas."""
+        return (*self.limits, *self.quotas)
+
+    @property
     def amounts(self) -> dict[str, int]:
         """The amount of each limit and quota, by name: what an assignment may override."""
-        parts: Sequence[Limit | Quota] = (*self.limits, *self.quotas)
-        return {part.name: part.amount for part in parts}
+        return {part.name: part.amount for part in self.parts}
+
+    def with_amounts(self, amounts: Mapping[str, int]) -> Plan:
+        """The plan with other amounts of its limits and quotas, by their names."""
+        if not amounts:
+            return self
+        changed = [replace(part, amount=amounts.get(part.name, part.amount)) for part in self.parts]
+        return Plan(self.name, *changed, prices=self.prices, currency=self.currency)
 
     def check_units(self, counters: Iterable[str]) -> None:
         """Check that everything it measures is counted.

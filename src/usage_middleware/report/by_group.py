@@ -21,6 +21,7 @@ from usage_middleware.report.context import (
     report_scope,
 )
 from usage_middleware.report.metrics import Measures, Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
+from usage_middleware.report.over_quota import QuotaUsage, plans_version, quota_state
 from usage_middleware.report.parameters import LIMIT, KeyId, Parameters, described, period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
 from usage_middleware.report.view import Table, View
@@ -77,7 +78,9 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
         group: the dimension in force.
         buckets: by calls descending, then by name; as many as `limit` allows.
         other: the rest.
-        over_quota: whether the calls exceed the plan's allowance; False where there is no plan.
+        over_quota: whether a quota of the organisation is over in its running period, whatever the range; for a key viewer,
+            one of its key. False where there is no plan.
+        quota: the quota of calls, else the one that most was used of; None where there is none.
         unavailable: the fields that are None because they are not kept for this window, and why.
         previous: the window before, if it was asked for.
     """
@@ -87,6 +90,7 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
     totals: GroupTotals
     buckets: list[GroupBucket] | None
     over_quota: bool
+    quota: QuotaUsage | None
     other: OtherGroups | None
     org_id: str | None
     window: WindowReport
@@ -117,7 +121,7 @@ def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
         group=params.group,
         totals=GroupTotals(calls=total.calls, errors=total.errors, bytes=total.sent),
         buckets=None if ranked is None else [_bucket(name, tally, has_latency) for name, tally in ranked[: params.limit]],
-        over_quota=False,
+        **quota_state(context, scope)._asdict(),
         other=None if ranked is None else _other([tally for _, tally in ranked[params.limit :]], has_latency),
         org_id=scope.shown_org,
         window=window.report(),
@@ -222,6 +226,7 @@ VIEW = View(
     build=build,
     tables={"buckets": _table},
     choices={"group": _allowed_groups},
+    depends_on=plans_version,
     example="""{
   "range": "24h",
   "group": "method",
@@ -231,6 +236,11 @@ VIEW = View(
     {"bucket": "POST", "calls": 60, "errors": 0, "avg_ms": 22.75}
   ],
   "over_quota": false,
+  "quota": {
+    "name": "calls", "included": 10000, "used": 7400, "remaining": 2600, "used_ratio": 0.74,
+    "period_start": "2026-11-01T00:00:00Z", "period_end": "2026-12-01T00:00:00Z",
+    "projected": {"value": 11230, "low": 10910, "high": 11550}
+  },
   "other": {"calls": 0, "errors": 0, "avg_ms": 0.0, "members": 0},
   "window": {
     "start": "2026-11-19T13:30:00Z", "end": "2026-11-20T13:45:20Z", "label": "24h", "timezone": "UTC", "resolution": "30m"

@@ -73,10 +73,15 @@ SORT_BY = described("What the list is sorted by.")
 LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose calls, and when they finished. Times are whole seconds since the epoch."""
+class AskedOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a question is about."""
 
     org: Annotated[str | None, described("For operators: the organisation. Anybody else may name its own.", "acme")] = None
+
+
+class Asked(AskedOf, frozen=True, kw_only=True):
+    """Whose calls, and when they finished. Times are whole seconds since the epoch."""
+
     start: Annotated[
         int | None,
         described(
@@ -100,7 +105,7 @@ class Parameters(Asked, frozen=True, kw_only=True):
     timezone: Timezone = "UTC"
 
 
-def parameters_of(struct: type[Asked]) -> tuple[Parameter, ...]:
+def parameters_of(struct: type[AskedOf]) -> tuple[Parameter, ...]:
     """The parameters of a view, in the order in which its struct declares them."""
     hints = get_type_hints(struct, include_extras=True)
     return tuple(
