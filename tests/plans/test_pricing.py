@@ -87,7 +87,7 @@ def test_keys_add_up_to_lines_and_lines_to_the_total(found: list[Price], currenc
         assert sum(line.shares.values()) == line.amount
         assert line.quantity == sum(quantities.values())
         assert line.amount % smallest_unit(currency) == 0
-    assert sum(bill.by_key.values()) == bill.total
+    assert sum(bill.by_key.values()) == bill.total()
 
 
 def _fields(price: Price) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from usage_middleware.store.engine import Engine
 from usage_middleware.store.members import OPERATOR, OTHER, key_member, org_member, org_name_of
 from usage_middleware.store.plan_records import ORG, PlanRecords, key_field
 from usage_middleware.store.schema import Schema
+from usage_middleware.store.statements import Statements
 from usage_middleware.store.ttl_cache import TTLCache
 
 #: How long a process keeps what was assigned, and what `plan_of` returned, seconds; and of how many organisations.
@@ -66,6 +67,7 @@ class PlanDirectory:
     Attributes:
         declared: the plans that there are.
         used: what was read lately of billing periods; kept for some seconds.
+        statements: the final statements.
     """
 
     def __init__(self, engine: Engine, schema: Schema, declared: DeclaredPlans, clock: Callable[[], float]) -> None:
@@ -74,6 +76,7 @@ class PlanDirectory:
         self._records = PlanRecords(engine, schema)
         self._clock = clock
         self.declared = declared
+        self.statements = Statements(lambda: engine.read_client, schema)
         seconds = ASSIGNED_SECONDS if declared.plan_of is None else PLAN_OF_SECONDS
         self.used: TTLCache[Any, Any] = TTLCache(clock, seconds=USED_SECONDS, size=MOST_USED)
         self._kept: TTLCache[str, CustomerPlans] = TTLCache(clock, seconds=seconds, size=MOST_KEPT)

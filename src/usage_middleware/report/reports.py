@@ -12,7 +12,7 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, midnight, zone
-from usage_middleware.report import by_group, by_key, corrections, details, endpoints, limits, series, summary
+from usage_middleware.report import by_group, by_key, corrections, cost, details, endpoints, limits, series, summary
 from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, AskedOf, Parameter, parameters_of
 from usage_middleware.report.reconcile import Reconciliation, reconcile
@@ -32,7 +32,7 @@ VIEWS: tuple[AnyView, ...] = (
     series.VIEW,
 )
 #: What is about plans, and so about billing periods in place of windows.
-PLAN_VIEWS: tuple[AnyView, ...] = (limits.VIEW,)
+PLAN_VIEWS: tuple[AnyView, ...] = (limits.VIEW, cost.VIEW)
 
 
 class Reports(ReportSource):
@@ -77,6 +77,10 @@ class Reports(ReportSource):
     def limits(self, viewer: Viewer | None = None, **parameters: Any) -> limits.Limits:
         """What may be used, what was used of it, and what is left (`LimitsParameters`)."""
         return self.report(limits.VIEW, viewer, **parameters)
+
+    def cost(self, viewer: Viewer | None = None, **parameters: Any) -> cost.Cost:
+        """What a billing period costs, and who carries it (`CostParameters`)."""
+        return self.report(cost.VIEW, viewer, **parameters)
 
     def reconcile(
         self,

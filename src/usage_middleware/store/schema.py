@@ -164,6 +164,10 @@ class Schema:
         """The plans of an organisation over time (HASH `org`, or `key` and an API key -> JSON)."""
         return f"{self.tree(org)}:plan"
 
+    def statement(self, org: str, start: int) -> str:
+        """The final statement of the billing period of an organisation that began then, seconds since the epoch (JSON)."""
+        return f"{self.tree(org)}:statement:{start}"
+
     def cache(self, org: str, digest: str) -> str:
         """One cached answer."""
         return f"{self.tree(org)}:cache:{digest}"
