@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import rfc3339
-from usage_middleware.plans.money import rounded
-from usage_middleware.plans.statement import UNALLOCATED, Line, Statement
+from usage_middleware.plans.statement import Line, Statement
 from usage_middleware.report.billing_period import billing_period
-from usage_middleware.report.context import ReportContext, ReportScope, missing_org, report_scope
+from usage_middleware.report.context import ReportContext, missing_org, report_scope
+from usage_middleware.report.cost_rows import KEY, OWNER, CostRow, CostRows, amount_text
 from usage_middleware.report.over_quota import plans_version
 from usage_middleware.report.parameters import AskedOf, described
 from usage_middleware.report.statements import Biller, PeriodCost, State
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import WindowEdges
-from usage_middleware.store.keys import KeyInfo
-from usage_middleware.store.members import OPERATOR, key_member
+from usage_middleware.store.members import OPERATOR
 
-KEY, OWNER = "key", "owner"
 _LABEL = re.compile(r"label:([a-z][a-z0-9_.-]{0,63})")
 
 
@@ -58,24 +55,6 @@ class CostLine(msgspec.Struct, frozen=True, kw_only=True):
     carried: bool
     carried_from: str | None
     currency: str
-
-
-class CostRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What one key, owner or value of a label carries.
-
-    Attributes:
-        key_id: None where it isn't divided by keys.
-        value: the owner, or the value of the label; None where it is divided by keys.
-        name: the key's, as in the key directory.
-        quantity: how much was used of what has a price; None where several units have one.
-        amount: exact, in the currency.
-    """
-
-    key_id: str | None
-    value: str | None
-    name: str | None
-    quantity: int | None
-    amount: str
 
 
 class Corrected(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,9 +121,9 @@ def build(context: ReportContext, params: CostParameters) -> Cost:
         period=WindowEdges(start=rfc3339(found.period.start), end=rfc3339(found.period.end)),
         state=found.state,
         currency=None if bill is None else bill.currency,
-        total=None if bill is None else _text(bill.total(), bill.currency),
+        total=None if bill is None else amount_text(bill.total(), bill.currency),
         lines=[] if bill is None else [_line(line) for line in bill.lines],
-        rows=[] if bill is None else _Rows(context, scope, bill).of(params.by, label),
+        rows=[] if bill is None else CostRows(context, scope, bill).of(params.by, label),
         other_totals=[] if bill is None else _other_totals(bill),
         corrected=_corrected(found, scope.key),
         digest=found.statement.digest if found.state == "final" and found.statement is not None else None,
@@ -172,16 +151,11 @@ def _part(line: Line, key: str) -> Line:
     return line._replace(quantity=quantity, amount=share, shares={key: share}, quantities={key: quantity})
 
 
-def _text(amount: Decimal, currency: str) -> str:
-    """An amount with all the digits of its currency."""
-    return str(rounded(amount, currency))
-
-
 def _line(line: Line) -> CostLine:
     return CostLine(
         price=line.price,
         quantity=line.quantity,
-        amount=_text(line.amount, line.currency),
+        amount=amount_text(line.amount, line.currency),
         carried=line.origin is not None,
         carried_from=None if line.origin is None else rfc3339(line.origin),
         currency=line.currency,
@@ -190,79 +164,14 @@ def _line(line: Line) -> CostLine:
 
 def _other_totals(bill: Statement) -> list[OtherTotal]:
     others = sorted({line.currency for line in bill.lines} - {bill.currency})
-    return [OtherTotal(currency=currency, total=_text(bill.total(currency), currency)) for currency in others]
+    return [OtherTotal(currency=currency, total=amount_text(bill.total(currency), currency)) for currency in others]
 
 
 def _corrected(found: PeriodCost, key: str | None) -> list[Corrected]:
     lines = found.corrected if key is None else [_part(line, key) for line in found.corrected]
-    return [Corrected(price=line.price, quantity=line.quantity, amount=_text(line.amount, line.currency)) for line in lines]
-
-
-class _Rows(NamedTuple):
-    """Divides a statement."""
-
-    context: ReportContext
-    scope: ReportScope
-    bill: Statement
-
-    def of(self, by: str, label: str | None) -> list[CostRow]:
-        """Who carries how much, the greatest first."""
-        amounts, quantities = self.bill.by_key, self._quantities()
-        infos = self._infos()
-        if by == KEY:
-            rows = [self._key_row(key, infos.get(key), quantities, amounts) for key in {**amounts, **(quantities or {})}]
-        else:
-            rows = _grouped(amounts, quantities, lambda key: _value(infos.get(key), label), self.bill.currency)
-        return sorted(rows, key=lambda row: (-Decimal(row.amount), row.key_id or row.value or ""))
-
-    def _key_row(
-        self, key: str, info: KeyInfo | None, quantities: Mapping[str, int] | None, amounts: Mapping[str, Decimal]
-    ) -> CostRow:
-        return CostRow(
-            key_id=key,
-            value=None,
-            name=None if info is None else info.name,
-            quantity=None if quantities is None else quantities.get(key, 0),
-            amount=_text(amounts.get(key, Decimal(0)), self.bill.currency),
-        )
-
-    def _quantities(self) -> dict[str, int] | None:
-        """How much each key used; None where that are different things."""
-        own = self.bill.own
-        if not own or any(line.quantities != own[0].quantities for line in own):
-            return None
-        return dict(own[0].quantities)
-
-    def _infos(self) -> Mapping[str, KeyInfo]:
-        directory, scope = self.context.directory, self.scope
-        if scope.key is None:
-            return {key_member(info.id): info for info in directory.list(scope.org_name, include_revoked=True)}
-        info = directory.get(scope.org_name, scope.key_name)
-        return {} if info is None else {scope.key: info}
-
-
-def _grouped(
-    amounts: Mapping[str, Decimal], quantities: Mapping[str, int] | None, group: Callable[[str], str], currency: str
-) -> list[CostRow]:
-    keys: dict[str, list[str]] = {}
-    for key in {**amounts, **(quantities or {})}:
-        keys.setdefault(group(key), []).append(key)
     return [
-        CostRow(
-            key_id=None,
-            value=value,
-            name=None,
-            quantity=None if quantities is None else sum(quantities.get(key, 0) for key in many),
-            amount=_text(sum((amounts.get(key, Decimal(0)) for key in many), Decimal(0)), currency),
-        )
-        for value, many in keys.items()
+        Corrected(price=line.price, quantity=line.quantity, amount=amount_text(line.amount, line.currency)) for line in lines
     ]
-
-
-def _value(info: KeyInfo | None, label: str | None) -> str:
-    """Who carries what a key costs; unallocated where nobody is named."""
-    found = None if info is None else info.owner if label is None else info.labels.get(label)
-    return found or UNALLOCATED
 
 
 def _row_table(report: Cost) -> Table:
