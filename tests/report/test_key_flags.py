@@ -73,8 +73,9 @@ def test_a_key_viewer_sees_its_own_cost_and_no_share(usage: Usage, traffic: Traf
     traffic.calls("2026-11-05T00:00:00Z", times=7)
     traffic.calls("2026-11-05T00:00:00Z", times=7, key="key_2")
     traffic.reach()
-    (row,) = usage.reader.by_key(Viewer.key("acme", "key_1"), period="current").keys or [None]
-    assert row is not None
+    found = usage.reader.by_key(Viewer.key("acme", "key_1"), period="current").keys
+    assert found is not None
+    (row,) = found
     assert row.cost is not None
     assert (row.cost.amount, row.share) == ("0.70", None)
 
