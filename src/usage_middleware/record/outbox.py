@@ -216,13 +216,18 @@ class OrgQueue:
 
 
 class Outbox:
-    """The queues of one worker. Of an organisation with nothing on its way only the last number is kept."""
+    """The queues of one worker. Of an organisation with nothing on its way only the last number is kept.
+
+    Attributes:
+        is_from_file: a file has told what the worker did; it may have gone on since.
+    """
 
     def __init__(self, schema: Schema, *, replicated: bool = False) -> None:
         self._schema = schema
         self._replicated = replicated
         self._queues: dict[str, OrgQueue] = {}
         self._numbers: dict[str, int] = {}
+        self.is_from_file = False
 
     def put(self, key: CallKey, totals: CallTotals) -> None:
         """Add calls for their organisation and for the operator's tree, if there is one. `(other)` has no tree of its own."""

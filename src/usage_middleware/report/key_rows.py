@@ -57,7 +57,7 @@ class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OtherKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys that are not listed (another page, another environment, revoked), together."""
+    """The keys that are not listed (another page, another environment, revoked, not found by `q`), together."""
 
     request_count: int
     error_count: int

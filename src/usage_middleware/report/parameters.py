@@ -28,7 +28,8 @@ class Parameter(NamedTuple):
 
     Attributes:
         default: the value where it is not given; None where there is none.
-        minimum: of an integer; inclusive, as `maximum` is. `maximum` holds for query strings alone.
+        minimum: of an integer; inclusive, as `maximum` is. `maximum` of an integer holds for query strings alone; of a text it
+            is how many characters it may have, 0: any number.
         unless: the parameter that makes this one mean nothing, whatever it says.
     """
 
@@ -46,6 +47,10 @@ class Parameter(NamedTuple):
     def error(self, message: str) -> QueryError:
         """The error that says what is wrong with this parameter."""
         return QueryError(self.code, message, self.name)
+
+    def length_error(self) -> QueryError:
+        """The error of a text that is too long."""
+        return self.error(f"{self.name} must have at most {self.maximum} characters")
 
     def year_error(self) -> QueryError:
         """The error of a time outside of the years that are possible."""
@@ -71,6 +76,8 @@ Timezone = Annotated[
 KeyId = Annotated[str | None, described("Only this API key.", "key_7")]
 SORT_BY = described("What the list is sorted by.")
 LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
+#: What is searched for: longer than any name that is told apart.
+MOST_SEARCHED = 128
 
 
 class AskedOf(msgspec.Struct, frozen=True, kw_only=True):

@@ -113,6 +113,12 @@ def _boolean(parameter: Parameter, text: str, _: ZoneInfo) -> bool:
     return found
 
 
+def _text(parameter: Parameter, text: str, _: ZoneInfo) -> str:
+    if parameter.maximum and len(text) > parameter.maximum:
+        raise parameter.length_error()
+    return text
+
+
 _DATE = re.compile(r"([0-9]{4})-[0-9]{2}-[0-9]{2}")
 #: An instant: its year, date, clock and offset. A `+` that nobody percent-encoded arrives as a space.
 _INSTANT = re.compile(
@@ -173,7 +179,7 @@ _READ: Mapping[ParameterKind, Callable[[Parameter, str, ZoneInfo], object]] = {
     "choice": _choice,
     "integer": _integer,
     "boolean": _boolean,
-    "text": lambda _, text, __: text,
+    "text": _text,
     "zone": _zone_name,
     "date": _date,
     "time": _time,

@@ -183,6 +183,8 @@ def _check_range(parameter: Parameter, value: object) -> None:
         raise parameter.year_error()
     if parameter.kind == "integer" and isinstance(value, int) and value < parameter.minimum:
         raise QueryError(INVALID, f"{parameter.name} must be {parameter.minimum} at least", parameter.name)
+    if parameter.kind == "text" and isinstance(value, str) and 0 < parameter.maximum < len(value):
+        raise parameter.length_error()
 
 
 _LAST_SECOND = int(datetime(LAST_YEAR, 12, 31, tzinfo=UTC).timestamp())

@@ -21,6 +21,8 @@ APPLIED_SECONDS = 8 * DAY
 
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
+#: No chunk has a greater number.
+_MOST_NUMBER = _EXACT - 1
 #: How much longer than any counter it is known who had a mark: a month's series begins up to a month before it ends, and a
 #: worker's clock may be ahead.
 MARKED_AHEAD = 40 * DAY
@@ -95,6 +97,7 @@ def encode_chunk(
     now: float,
     exempt: Collection[str] = (),
     doubt: Doubt = Doubt.NONE,
+    sealed: int | None = None,
     once: Once | None = None,
 ) -> bytes:
     """A chunk as the script takes it.
@@ -107,6 +110,8 @@ def encode_chunk(
         now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
+        sealed: the greatest number that this worker has given in this organisation: a mark that is greater is damaged.
+            None if that is not known.
         once: in place of a number, the ids that it is counted under.
     """
     expansion = expand(schema, chunk, int(now))
@@ -125,6 +130,7 @@ def encode_chunk(
             worker,
             longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
+            _MOST_NUMBER if sealed is None else sealed,
             *(() if once is None else (once,)),
         ]
     )

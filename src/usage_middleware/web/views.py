@@ -55,6 +55,7 @@ class Views:
         Raises:
             QueryError: it can't be answered, or the viewer has asked too often.
         """
+        self._budget.require_read(visit.viewer)
         question = self._question(view, visit)
         if view.is_live:
             return Response(200, {**_shape_headers(view, question.shape), "X-Cache": "MISS"}, self._body(question))
