@@ -26,6 +26,7 @@ from usage_middleware.web.cors import Cors
 from usage_middleware.web.errors import Refused, error_response
 from usage_middleware.web.http import Request, Response, json_response
 from usage_middleware.web.limits import RefusedAddresses, named_address, over_attempts, public_address
+from usage_middleware.web.page.dashboard import Dashboard
 from usage_middleware.web.pages import PRIVATE, Page, Visit
 from usage_middleware.web.views import Views
 
@@ -46,7 +47,7 @@ class HasReports(Protocol):
 
 
 class Handler:
-    """Answers every request: the views, `/openapi.json`, `/health`, and further `pages` by their paths.
+    """Answers every request: the views, `/openapi.json`, `/health`, `/dashboard`, and further `pages` by their paths.
 
     `auth` gets the shell's own request, and says who looks; API keys are in these `places`.
     """
@@ -77,6 +78,7 @@ class Handler:
             corrections.VIEW.path: Page(partial(self._corrections, views), corrections.VIEW.name),
             **pages,
         }
+        self._pages |= Dashboard(source, options, places, self._pages).pages()
 
     def answer(self, request: Request, own: Any) -> Response:
         """The response to any request; `own` is the shell's, for `auth`. It never raises."""
@@ -90,8 +92,9 @@ class Handler:
                 found = self._visited(page, visit, own)
         except Exception as error:
             found = error_response(self._noted(error), visit.request_id, page.error_fields if page else {})
+            found = page.refused(visit, found) if page and page.refused else found
         self._audit.note(visit.authenticated, page and page.name, found.status)
-        return self._finished(visit, found, page.cache_control if page and found.status == 200 else PRIVATE)
+        return self._finished(visit, found, page.cache_control if page and (found.status == 200 or page.refused) else PRIVATE)
 
     def _visited(self, page: Page | None, visit: Visit, own: Any) -> Response:
         if page is None:
@@ -136,7 +139,7 @@ class Handler:
             "X-Request-Id": visit.request_id,
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": cache_control,
-            "Vary": self._vary,
+            "Vary": found.headers.get("Vary", self._vary),
         }
         if found.status != 204:
             headers["Content-Length"] = str(len(found.body))

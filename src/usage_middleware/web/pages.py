@@ -49,6 +49,7 @@ class Page(NamedTuple):
         is_public: everybody may look, without `auth`.
         cache_control: of an answer; errors are always private.
         error_fields: what its errors carry beside the envelope.
+        refused: makes another answer of an error, for people.
     """
 
     answer: Callable[[Visit], Response]
@@ -56,3 +57,4 @@ class Page(NamedTuple):
     is_public: bool = False
     cache_control: str = PRIVATE
     error_fields: Mapping[str, object] = MappingProxyType({})
+    refused: Callable[[Visit, Response], Response] | None = None

@@ -1,0 +1,94 @@
+"""`/dashboard`: who looks, what there is to ask, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from usage_middleware.credentials import Credentials
+from usage_middleware.options import CounterKind
+from usage_middleware.periods import rfc3339
+from usage_middleware.report.by_group import allowed_groups
+from usage_middleware.report.context import ReportSource
+from usage_middleware.report.viewer import Viewer
+from usage_middleware.web.app_options import AppOptions
+from usage_middleware.web.http import Request, Response
+from usage_middleware.web.page.document import document, policy
+from usage_middleware.web.page.files import FOREVER, static_files
+from usage_middleware.web.page.words import LANGUAGES, language_of, words
+from usage_middleware.web.pages import Page, Visit
+
+PATH = "/dashboard"
+THEMES = ("light", "dark")
+#: The counters that percentiles are read from; within other days than those of UTC as long as half-hours are kept of them.
+_HISTOGRAMS: tuple[CounterKind, ...] = ("board", "key_board")
+#: Views of plans: the page asks for them where they are.
+_PLANS = "/limits"
+
+
+class Dashboard:
+    """The page of one usage app. `others` are the paths of the views beside it."""
+
+    def __init__(self, source: ReportSource, options: AppOptions, places: Credentials, others: Collection[str]) -> None:
+        self._source = source
+        self._options = options
+        self._header = places.headers[0] if places.headers else ""
+        self._has_plans = _PLANS in others
+
+    def pages(self) -> Mapping[str, Page]:
+        """The page and its files, by their paths."""
+        static = static_files()
+        files = {
+            f"/{static.path(one.name)}": Page(one.answer, "static", is_public=True, cache_control=FOREVER)
+            for one in static.files
+        }
+        return {PATH: Page(self._answer, "dashboard", cache_control="no-store", refused=self._refused), **files}
+
+    def _answer(self, visit: Visit) -> Response:
+        if visit.request.path.endswith("/"):
+            # The addresses in the page are relative to its own.
+            query = visit.request.query.decode("ascii", "replace")
+            return Response(308, {"Location": f"../{PATH[1:]}{query and '?'}{query}"}, b"")
+        return self._html(visit.request, 200, self._start(visit.viewer))
+
+    def _refused(self, visit: Visit, error: Response) -> Response:
+        """The page that says why there is none."""
+        found = self._html(visit.request, error.status, {"error": msgspec.json.decode(error.body)})
+        return found._replace(headers={**error.headers, **found.headers})
+
+    def _html(self, request: Request, status: int, start: Mapping[str, object]) -> Response:
+        asked = _asked(request)
+        language = language_of(asked.get("lang", ""), request.header("accept-language"))
+        theme = asked.get("theme", "")
+        known = {"languages": LANGUAGES, "now": rfc3339(self._source.clock()), "header": self._header}
+        body = document({**known, **start}, words(language), language, theme if theme in THEMES else "")
+        return Response(status, _HEADERS, body)
+
+    def _start(self, viewer: Viewer) -> dict[str, object]:
+        settings = self._source.schema.settings
+        return {
+            "viewer": {"org": viewer.org, "key": viewer.key_id, "operator": viewer.is_operator},
+            "groups": allowed_groups(settings, viewer),
+            "counters": settings.counters,
+            "together": settings.operator_tree,
+            "plans": self._has_plans,
+            "kept": {kind: settings.kept(kind, settings.layers.middle.rank) for kind in _HISTOGRAMS},
+            "keeps": self._options.cache_seconds,
+        }
+
+
+def _asked(request: Request) -> dict[str, str]:
+    """The parameters of the page's address; none of one that has too many."""
+    try:
+        return dict(parse_qsl(request.query.decode("ascii", "replace"), max_num_fields=100))
+    except ValueError:
+        return {}
+
+
+_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": policy(),
+    "Referrer-Policy": "same-origin",
+}

@@ -1,0 +1,62 @@
+"""The application that the page's tests look at: `app` for uvicorn, `wsgi` for gunicorn. Who looks is in a cookie."""
+
+from __future__ import annotations
+
+import os
+from http.cookies import SimpleCookie
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
+
+from usage_middleware import Usage, UsageMiddleware, Viewer, WSGIUsageMiddleware
+from usage_middleware.web import mount_usage, usage_wsgi_app
+
+usage = Usage(
+    os.environ["USAGE_REDIS_URL"],
+    namespace=os.environ["USAGE_NAMESPACE"],
+    credentials=("x-api-key",),
+    dimensions=("project",),
+    flush_interval=0.2,
+)
+
+
+def viewer_of(cookies: str) -> Viewer | None:
+    """Who a cookie names: `operator`, an organisation, or `organisation:key`."""
+    found = SimpleCookie(cookies).get("who")
+    if found is None:
+        return None
+    org, _, key = found.value.partition(":")
+    if org == "operator":
+        return Viewer.operator()
+    return Viewer.key(org, key) if key else Viewer.organization(org)
+
+
+def auth(request: Any) -> Viewer | None:
+    """The viewer of a Starlette request."""
+    return viewer_of(request.headers.get("cookie", ""))
+
+
+app = FastAPI()
+app.add_middleware(UsageMiddleware, usage=usage)
+mount_usage(app, "/usage", usage, auth=auth, cache_seconds=0, limit=None)
+
+
+@app.get("/v1/items/{item}")
+def item(item: int, status: int = 200) -> PlainTextResponse:
+    """Answers with the status that is asked for."""
+    return PlainTextResponse(str(item), status)
+
+
+views = usage_wsgi_app(usage, auth=lambda environ: viewer_of(environ.get("HTTP_COOKIE", "")), cache_seconds=0, limit=None)
+
+
+def _wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+    if environ["PATH_INFO"].startswith("/my/usage"):
+        rest = environ["PATH_INFO"].removeprefix("/my/usage")
+        return views({**environ, "SCRIPT_NAME": "/my/usage", "PATH_INFO": rest}, start_response)
+    start_response("404 Not Found", [])
+    return [b""]
+
+
+wsgi = WSGIUsageMiddleware(_wsgi, usage)
