@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from usage_middleware.latency import bin_of
 
 DAYS = 90
-#: Each of these hours of a day is one row of each kind and status.
-HOURS = range(0, 24, 3)
+#: Each of these hours of a day is one row of each kind and status, on the last days and on those before.
+HOURS, HOURS_BEFORE = range(0, 24, 3), range(0, 24, 8)
+DAYS_IN_DETAIL = 14
 
 
 class Habit(NamedTuple):
@@ -35,38 +36,45 @@ HABITS = (
     Habit("acme", "key_storefront", "GET /v1/places/{place_id}", "checkout", 96, 0.006, 6, {404: 0.012}),
     Habit("acme", "key_storefront", "GET /v1/places/{place_id}", "store-finder", 58, 0.002, 6, {404: 0.02}),
     Habit("acme", "key_warehouse", "POST /v1/geocode/batch", "routing", 44, 0.001, 38, {422: 0.01}, works_at_night=True),
-    Habit("acme", "key_warehouse", "GET /v1/distance/{start}/{finish}", "routing", 30, 0.0, 262, {503: 0.03}, works_at_night=True),
+    Habit(
+        "acme", "key_warehouse", "GET /v1/distance/{start}/{finish}", "routing", 30, 0.0, 262, {503: 0.03}, works_at_night=True
+    ),
     Habit("acme", "key_staging", "GET /v1/places/{place_id}", "default", 9, 0.0, 7, {404: 0.3, 422: 0.1}),
     Habit("globex", "key_maps", "GET /v1/geocode", "tiles", 120, 0.003, 10, {}),
     Habit("globex", "key_maps", "GET /v1/distance/{start}/{finish}", "tiles", 22, 0.004, 255, {503: 0.02}),
     Habit("globex", "key_sandbox", "GET /v1/places/{place_id}", "default", 6, 0.0, 6, {404: 0.15}),
 )
-#: Days before now on which the routing provider was down, and share of its calls that failed.
-OUTAGES = {9: 0.55, 41: 0.35}
+#: Once in so many days the routing provider is down, and this share of its calls fails.
+OUTAGE_EVERY, OUTAGE = 32, 0.5
 
 
-def rows(now: datetime, seed: int = 7) -> Iterator[dict[str, Any]]:
-    """Rows for `usage.backfill`, the same for the same day: from ninety days ago up to an hour before now."""
-    drawn = random.Random(seed)
-    first = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS)
-    for day in range(DAYS + 1):
-        for hour in HOURS:
-            at = first + timedelta(days=day, hours=hour, minutes=drawn.randrange(60))
-            if at > now - timedelta(hours=1):
-                return
-            for number, habit in enumerate(HABITS):
-                yield from _hour(habit, at, day, number, drawn)
+def rows(now: datetime) -> Iterator[dict[str, Any]]:
+    """Rows for `usage.backfill`, from ninety days ago up to an hour before now: of each day always the same."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    for ago in range(DAYS, -1, -1):
+        hours = HOURS if ago <= DAYS_IN_DETAIL else HOURS_BEFORE
+        for hour in hours:
+            yield from _together(today - timedelta(days=ago), hour, hours.step, now - timedelta(hours=1))
 
 
-def _hour(habit: Habit, at: datetime, day: int, number: int, drawn: random.Random) -> Iterator[dict[str, Any]]:
-    busy = _busy(habit, at) * (1 + habit.growth) ** day * drawn.lognormvariate(0, 0.12)
-    calls = round(habit.hourly * HOURS.step * busy)
-    outage = OUTAGES.get(DAYS - day, 0.0) if "distance" in habit.endpoint else 0.0
-    shares = {**habit.failures, **({503: outage} if outage else {})}
+def _together(day: datetime, hour: int, hours: int, until: datetime) -> Iterator[dict[str, Any]]:
+    """What all keys do in so many hours."""
+    for number, habit in enumerate(HABITS):
+        drawn = random.Random(f"{day:%Y-%m-%d} {hour} {number}")
+        at = day + timedelta(hours=hour, minutes=drawn.randrange(60))
+        if at <= until:
+            yield from _of_a_habit(habit, at, hours, f"demo {at:%Y-%m-%d %H} {number}", drawn)
+
+
+def _of_a_habit(habit: Habit, at: datetime, hours: int, name: str, drawn: random.Random) -> Iterator[dict[str, Any]]:
+    grown = (1 + habit.growth) ** (at.toordinal() % 365 / 2)
+    calls = round(habit.hourly * hours * _busy(habit, at) * grown * drawn.lognormvariate(0, 0.12))
+    is_down = "distance" in habit.endpoint and at.toordinal() % OUTAGE_EVERY == 0
+    shares = {**habit.failures, 503: OUTAGE} if is_down else habit.failures
     failed = {status: round(calls * share * drawn.uniform(0.6, 1.4)) for status, share in shares.items()}
     for status, some in {200: max(calls - sum(failed.values()), 0), **failed}.items():
         if some:
-            yield _row(habit, at, f"demo {at:%Y-%m-%d %H} {number} {status}", status, some, drawn)
+            yield _row(habit, at, f"{name} {status}", status, some, drawn)
 
 
 def _busy(habit: Habit, at: datetime) -> float:

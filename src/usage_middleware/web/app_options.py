@@ -25,8 +25,8 @@ _RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(second|minute|hour|day)")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
-class UsageAppOptions(TypedDict, total=False):
-    """What every way to mount the usage API takes beside `auth`.
+class ViewOptions(TypedDict, total=False):
+    """What every way to mount the usage API takes beside `auth` and `name`.
 
     Attributes:
         cache_seconds: seconds that Redis keeps an answer; 0: none is kept.
@@ -48,9 +48,19 @@ class UsageAppOptions(TypedDict, total=False):
     on_access: OnAccess | None
 
 
+class UsageAppOptions(ViewOptions, total=False):
+    """As `ViewOptions`, and the name of the usage app, which `BrowserAuth` needs: different for each mount.
+
+    Attributes:
+        name: two usage apps of one name take each other's cookies.
+    """
+
+    name: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class AppOptions:
-    """The options of a usage app, checked. `UsageAppOptions` describes each.
+    """The options of a usage app, checked. `UsageAppOptions` and `ViewOptions` describe each.
 
     Raises:
         ConfigurationError: naming the option and what is allowed.
@@ -62,8 +72,11 @@ class AppOptions:
     allow_origins: Sequence[str] = ()
     allow_credentials: bool = False
     on_access: OnAccess | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigurationError(f'name must be a text such as "customers", not {self.name!r}')
         seconds: object = self.cache_seconds
         if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 0:
             raise ConfigurationError(f"cache_seconds must be a whole number, 0 for no cache, not {seconds!r}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -18,14 +19,16 @@ from usage_middleware.report.health import health
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
+from usage_middleware.store.tickets import Tickets
 from usage_middleware.web import openapi
 from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.attempts import Audit, attempts_of
 from usage_middleware.web.auth import Auth, Forbidden, not_a_viewer, refusal, unauthenticated
+from usage_middleware.web.browser_auth import BrowserAuth, SignIn
 from usage_middleware.web.cors import Cors
 from usage_middleware.web.errors import Refused, error_response
 from usage_middleware.web.http import Request, Response, json_response
-from usage_middleware.web.limits import RefusedAddresses, named_address, over_attempts, public_address
+from usage_middleware.web.limits import REFUSED_SIGN_INS, RefusedAddresses, named_address, over_attempts, public_address
 from usage_middleware.web.page.dashboard import Dashboard
 from usage_middleware.web.pages import PRIVATE, Page, Visit
 from usage_middleware.web.views import Views
@@ -59,6 +62,8 @@ class Handler:
         options: AppOptions,
         places: Credentials,
         pages: Mapping[str, Page] = MappingProxyType({}),
+        *,
+        sign_in: SignIn | None = None,
     ) -> None:
         self._source = source
         self._settings = source.schema.settings
@@ -67,6 +72,7 @@ class Handler:
         self._options = options
         self._cors = Cors(options.allow_origins, options.allow_credentials)
         self._addresses = RefusedAddresses()
+        self._sign_ins = RefusedAddresses(rate=REFUSED_SIGN_INS)
         self._attempts = attempts_of(source)
         self._audit = Audit(options.on_access)
         self._vary = ", ".join(("Accept", "Origin", "Cookie", *places.headers))
@@ -78,7 +84,7 @@ class Handler:
             corrections.VIEW.path: Page(partial(self._corrections, views), corrections.VIEW.name),
             **pages,
         }
-        self._pages |= Dashboard(source, options, places, self._pages).pages()
+        self._pages |= Dashboard(source, places, self._pages, sign_in).pages()
 
     def answer(self, request: Request, own: Any) -> Response:
         """The response to any request; `own` is the shell's, for `auth`. It never raises."""
@@ -99,25 +105,31 @@ class Handler:
     def _visited(self, page: Page | None, visit: Visit, own: Any) -> Response:
         if page is None:
             raise QueryError("not_found", "There is nothing under this path.")
-        if visit.request.method not in ("GET", "HEAD"):
-            allowed = {"Allow": self._cors.methods}
-            raise Refused("method_not_allowed", f"Only {self._cors.methods} are possible.", allowed)
+        if visit.request.method not in (page.methods or ("GET", "HEAD")):
+            possible = self._cors.methods if page.methods is None else ", ".join(page.methods)
+            raise Refused("method_not_allowed", f"Only {possible} are possible.", {"Allow": possible})
+        if page.is_attempt:
+            with self._attempting(self._sign_ins, visit.request, own):
+                return page.answer(visit)
         if not page.is_public:
-            visit.authenticated = self._viewer(visit.request, own)
+            with self._attempting(self._addresses, visit.request, own):
+                visit.authenticated = viewer_from(self._auth, own)
         return page.answer(visit)
 
-    def _viewer(self, request: Request, own: Any) -> Viewer:
+    @contextmanager
+    def _attempting(self, refused: RefusedAddresses, request: Request, own: Any) -> Iterator[None]:
+        """Counts a refusal inside of it against the address, and refuses in other words what came too often."""
         try:
-            return viewer_from(self._auth, own)
+            yield
         except QueryError as error:
             if error.code != "unauthenticated":
                 raise
-            seconds = self._refused_for(request, own)
+            seconds = self._refused_for(refused, request, own)
             if seconds:
                 raise over_attempts(seconds) from error
             raise
 
-    def _refused_for(self, request: Request, own: Any) -> int:
+    def _refused_for(self, refused: RefusedAddresses, request: Request, own: Any) -> int:
         """How many seconds the address has to wait whose credential was refused just now; 0: it may try again."""
         locate = self._options.client_address
         if locate is None:
@@ -125,7 +137,7 @@ class Handler:
         else:
             given = locate(own)
             address = named_address(str(given)) if given else None
-        return 0 if address is None else self._addresses.note(address)
+        return 0 if address is None else refused.note(address)
 
     def _noted(self, error: Exception) -> Exception:
         self._attempts.note(error)
@@ -158,6 +170,23 @@ class Handler:
             raise Forbidden("Only operators may look at the recorder's state.")
         refused = dict(sorted(self._attempts.refused.items()))
         return json_response({**msgspec.structs.asdict(health(self._source)), "refused_attempts": refused})
+
+
+def bound(auth: Auth, usage: HasReports, options: AppOptions) -> Auth:
+    """An `auth` for one usage app: a `BrowserAuth` gets what it signs in with.
+
+    Raises:
+        ConfigurationError: a `BrowserAuth`, and the usage app has no name.
+    """
+    if not isinstance(auth, BrowserAuth):
+        return auth
+    source = usage.reader
+    return auth.signing_in(Tickets(lambda: source.engine.read_client, source.schema), options.name, usage.credentials)
+
+
+def sign_in_of(auth: Auth) -> SignIn | None:
+    """Where people sign in, if they do."""
+    return auth if isinstance(auth, SignIn) else None
 
 
 def viewer_from(auth: Auth, own: Any) -> Viewer:

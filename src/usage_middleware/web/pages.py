@@ -47,6 +47,8 @@ class Page(NamedTuple):
     Attributes:
         name: what `on_access` is told.
         is_public: everybody may look, without `auth`.
+        methods: what it answers; None: GET and HEAD.
+        is_attempt: what it refuses as unauthenticated counts as an attempt to sign in.
         cache_control: of an answer; errors are always private.
         error_fields: what its errors carry beside the envelope.
         refused: makes another answer of an error, for people.
@@ -57,4 +59,6 @@ class Page(NamedTuple):
     is_public: bool = False
     cache_control: str = PRIVATE
     error_fields: Mapping[str, object] = MappingProxyType({})
+    methods: tuple[str, ...] | None = None
+    is_attempt: bool = False
     refused: Callable[[Visit, Response], Response] | None = None

@@ -142,9 +142,9 @@ def test_the_keyboard_alone(look: OpenLook) -> None:
     page.keyboard.press("End")
     for _ in range(3):
         page.keyboard.press("Shift+ArrowLeft")
-    assert "–" in spoken.inner_text()
+    assert "\u2013" in spoken.inner_text()
     page.keyboard.press("Escape")
-    assert "–" not in spoken.inner_text()
+    assert "\u2013" not in spoken.inner_text()
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("start=.*end="))
     seen.wait()

@@ -13,7 +13,7 @@ from usage_middleware.periods import rfc3339
 from usage_middleware.report.by_group import allowed_groups
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.web.app_options import AppOptions
+from usage_middleware.web.browser_auth import SignIn
 from usage_middleware.web.http import Request, Response
 from usage_middleware.web.page.document import document, policy
 from usage_middleware.web.page.files import FOREVER, static_files
@@ -31,9 +31,11 @@ _PLANS = "/limits"
 class Dashboard:
     """The page of one usage app. `others` are the paths of the views beside it."""
 
-    def __init__(self, source: ReportSource, options: AppOptions, places: Credentials, others: Collection[str]) -> None:
+    def __init__(
+        self, source: ReportSource, places: Credentials, others: Collection[str], sign_in: SignIn | None = None
+    ) -> None:
         self._source = source
-        self._options = options
+        self._sign_in = sign_in
         self._header = places.headers[0] if places.headers else ""
         self._has_plans = _PLANS in others
 
@@ -44,7 +46,20 @@ class Dashboard:
             f"/{static.path(one.name)}": Page(one.answer, "static", is_public=True, cache_control=FOREVER)
             for one in static.files
         }
-        return {PATH: Page(self._answer, "dashboard", cache_control="no-store", refused=self._refused), **files}
+        page = Page(self._answer, "dashboard", cache_control="no-store", refused=self._refused)
+        return {PATH: page, **files, **self._doors()}
+
+    def _doors(self) -> dict[str, Page]:
+        """Where people sign in and out."""
+        sign_in = self._sign_in
+        if sign_in is None:
+            return {}
+        return {
+            "/sign-in": Page(
+                lambda visit: sign_in.enter(visit.request), "sign-in", is_public=True, methods=("POST",), is_attempt=True
+            ),
+            "/sign-out": Page(lambda visit: sign_in.leave(visit.request), "sign-out", is_public=True, methods=("POST",)),
+        }
 
     def _answer(self, visit: Visit) -> Response:
         if visit.request.path.endswith("/"):
@@ -62,7 +77,12 @@ class Dashboard:
         asked = _asked(request)
         language = language_of(asked.get("lang", ""), request.header("accept-language"))
         theme = asked.get("theme", "")
-        known = {"languages": LANGUAGES, "now": rfc3339(self._source.clock()), "header": self._header}
+        known = {
+            "languages": LANGUAGES,
+            "now": rfc3339(self._source.clock()),
+            "header": self._header,
+            "signs_in": self._sign_in is not None,
+        }
         body = document({**known, **start}, words(language), language, theme if theme in THEMES else "")
         return Response(status, _HEADERS, body)
 
@@ -75,7 +95,6 @@ class Dashboard:
             "together": settings.operator_tree,
             "plans": self._has_plans,
             "kept": {kind: settings.kept(kind, settings.layers.middle.rank) for kind in _HISTOGRAMS},
-            "keeps": self._options.cache_seconds,
         }
 
 
