@@ -1,7 +1,7 @@
 // The page: reads the state from its address, asks, shows, and asks again every minute.
 
 import { now } from "./api.js";
-import { h, replaceChildren } from "./dom.js";
+import { h, named, replaceChildren } from "./dom.js";
 import { start, t, time, zones } from "./format.js";
 import { footer } from "./panels.js";
 import { screenOf } from "./screens.js";
@@ -97,7 +97,7 @@ function header({ screen, found }) {
   if (start.viewer.operator && state.org) crumbs.unshift([changed(state, { org: null, key: null, endpoint: null, group: null }), t("all_organizations")]);
   const last = crumbs.length - 1;
   const trail = crumbs.map(([target, name], index) => h("li", {}, index === last
-    ? h("h1", {}, h("bdi", {}, name)) : h("a", { href: address(target), "data-state": "" }, h("bdi", {}, name))));
+    ? h("h1", {}, named(name)) : h("a", { href: address(target), "data-state": "" }, named(name))));
   document.title = `${crumbs[last][1]} · ${t("title")}`;
   return h("header", { class: "top" }, h("nav", { "aria-label": t("where") }, h("ol", { class: "crumbs" }, trail)),
     h("div", { class: "choices" }, periodChoice(), compareChoice(), zoneChoice(), signOutButton(act)));

@@ -1,7 +1,7 @@
 // <usage-chart>: stacked bars or lines over time, as SVG. One tab stop: arrows move, Shift and arrows mark, Enter opens, Escape
 // leaves. It sends `zoom` {first, last} and `open` {index}.
 
-import { h, s } from "./dom.js";
+import { h, named, s } from "./dom.js";
 import { bucketAt, labelStep, stacked, ticks } from "./scales.js";
 import { t } from "./format.js";
 
@@ -173,7 +173,7 @@ class UsageChart extends HTMLElement {
     this.tip.replaceChildren(
       h("strong", {}, label, partial && ` (${partial})`),
       ...[...lines].reverse().map(({ row, value }) => h("span", { class: "entry" },
-        h("i", { class: `swatch ${row.color}` }), h("span", {}, h("bdi", {}, row.name)), h("b", {}, format(value)))),
+        h("i", { class: `swatch ${row.color}` }), h("span", {}, named(row.name)), h("b", {}, format(value)))),
       ...(total === null || lines.length < 2 ? [] : [h("span", { class: "entry sum" }, h("i"), h("span", {}, t("total")), h("b", {}, format(total)))]),
       ...(before ? [h("span", { class: "before" }, before)] : []));
     this.tip.hidden = false;

@@ -22,6 +22,11 @@ function filled(element, attributes, children) {
   return element;
 }
 
+/** A name as it was given; a long one may go over to the next line after a slash. */
+export function named(name) {
+  return h("bdi", {}, name.slice(0, 500).split(/(?<=\/)/).flatMap((part) => [part, h("wbr")]), name.length > 500 ? "…" : null);
+}
+
 /** Puts new children into an element; what has the focus keeps it, found again by its id, and nothing scrolls. */
 export function replaceChildren(element, children) {
   const focused = document.activeElement?.id;

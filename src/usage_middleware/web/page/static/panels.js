@@ -2,7 +2,7 @@
 
 import "./chart.js";
 import { curl, path } from "./api.js";
-import { h } from "./dom.js";
+import { h, named } from "./dom.js";
 import { ago, compact, grown, milliseconds, number, t, time } from "./format.js";
 import { address } from "./state.js";
 import { chartTable } from "./tables.js";
@@ -99,7 +99,7 @@ export function chart(id, data, { asTable, onZoom, onOpen }) {
 /** The names under a chart, with their totals; each opens what it names. */
 export function legend(data, opens) {
   return h("ul", { class: "legend" }, data.rows.map((row) => {
-    const content = [h("i", { class: `swatch ${row.color}` }), h("bdi", {}, row.name), h("b", {}, data.format(row.total))];
+    const content = [h("i", { class: `swatch ${row.color}` }), named(row.name), h("b", {}, data.format(row.total))];
     const target = row.key !== null && opens?.(row.key);
     return h("li", {}, target ? link(target, content) : h("span", {}, content));
   }));

@@ -1,7 +1,7 @@
 // The screens: which questions each asks, and what it makes of the answers.
 
 import { all, ask, granularity, now, series, windowOf } from "./api.js";
-import { h } from "./dom.js";
+import { h, named } from "./dom.js";
 import { ago, grown, milliseconds, number, percent, percentPoints, start, t, time } from "./format.js";
 import { plans, planCard } from "./plans.js";
 import { barsOf, card, changeOf, chart, legend, linesOf, link, missing, panel, tools } from "./panels.js";
@@ -202,7 +202,7 @@ function keysPanel(state, found) {
   return panel("keys", t("keys"), answer, () => {
     if (!answer.keys) return missing(answer, "keys");
     const columns = [
-      { name: "name", label: t("key"), text: (row) => [link(changed(state, { key: row.key_id, group: null, q: null }), h("bdi", {}, row.name ?? row.key_id)), row.environment && row.environment !== "live" ? h("span", { class: "badge" }, row.environment) : null] },
+      { name: "name", label: t("key"), text: (row) => [link(changed(state, { key: row.key_id, group: null, q: null }), named(row.name ?? row.key_id)), row.environment && row.environment !== "live" ? h("span", { class: "badge" }, row.environment) : null] },
       { name: "calls", label: t("calls"), numeric: true, text: (row) => number(row.request_count) },
       { name: "share", label: t("share"), numeric: true, minor: true, text: (row) => bar(row.request_count, answer.totals.request_count) },
       { name: "errors", label: t("errors_short"), numeric: true, text: (row) => number(row.error_count) },
@@ -224,7 +224,7 @@ function endpointsPanel(state, found) {
 
 function groupTable(caption, label, answer, opens, more = []) {
   const columns = [
-    { name: "name", label, text: (row) => named(row.bucket, opens(row.bucket)) },
+    { name: "name", label, text: (row) => opening(row.bucket, opens(row.bucket)) },
     { name: "calls", label: t("calls"), numeric: true, text: (row) => number(row.calls) },
     { name: "share", label: t("share"), numeric: true, minor: true, text: (row) => bar(row.calls, answer.totals.calls) },
     { name: "errors", label: t("errors_short"), numeric: true, text: (row) => number(row.errors) },
@@ -235,14 +235,14 @@ function groupTable(caption, label, answer, opens, more = []) {
   return table(caption, columns, answer.buckets, [...other, { name: t("total"), calls: number(answer.totals.calls), errors: number(answer.totals.errors) }]);
 }
 
-const named = (name, target) => (target ? link(target, h("bdi", {}, name)) : h("bdi", {}, name));
+const opening = (name, target) => (target ? link(target, named(name)) : named(name));
 
 function busiest(state, found) {
   const answer = found.keys;
   return panel("keys", t("busiest_keys"), answer, () => {
     if (!answer.series) return missing(answer, "series");
     const columns = [
-      { name: "name", label: t("key"), text: (row) => named(row.name, opened(state, "key", row.name)) },
+      { name: "name", label: t("key"), text: (row) => opening(row.name, opened(state, "key", row.name)) },
       { name: "calls", label: t("calls"), numeric: true, text: (row) => number(row.total) },
       { name: "share", label: t("share"), numeric: true, minor: true, text: (row) => bar(row.total, answer.totals.calls) },
     ];
@@ -287,7 +287,7 @@ function health(state, found) {
 
 function about(row) {
   if (!row) return null;
-  return h("p", { class: "about" }, h("code", {}, h("bdi", {}, row.key_id)), h("span", { class: "badge" }, row.environment ?? "–"),
+  return h("p", { class: "about" }, h("code", {}, named(row.key_id)), h("span", { class: "badge" }, row.environment ?? "–"),
     row.revoked_at ? h("span", { class: "badge alarm" }, t("revoked", { time: time(row.revoked_at, "tick") })) : null,
     h("span", {}, row.last_activity ? t("last_used_ago", { ago: ago(row.last_activity, now()) }) : t("never_used")));
 }

@@ -1,6 +1,6 @@
 // Tables, and the numbers of a chart as one.
 
-import { h } from "./dom.js";
+import { h, named } from "./dom.js";
 import { percent, t } from "./format.js";
 
 /**
@@ -31,7 +31,7 @@ export function bar(value, whole) {
 
 /** The numbers of a chart, with their sums: what it draws, no less. */
 export function chartTable(data) {
-  const names = data.rows.map((row, index) => ({ name: `r${index}`, label: h("bdi", {}, row.name), numeric: true }));
+  const names = data.rows.map((row, index) => ({ name: `r${index}`, label: named(row.name), numeric: true }));
   const adds = data.kind !== "lines";
   const columns = [
     { name: "label", label: t("time"), text: (row) => row.label },
