@@ -102,8 +102,9 @@ class ChunkSender:
             chunk = self._overflow.apply(self._writer.schema, queue.pending[0], exempt)
             queue.change(chunk)
             now = self._now()
+            worker, doubt = self._status.worker, queue.doubt(now)
             answer = self._writer.send(
-                self._status.worker, chunk, queue.acked, now.wall, exempt, doubt=queue.doubt(now), in_parts=in_parts
+                worker, chunk, queue.acked, now.wall, exempt, doubt=doubt, sealed=queue.sealed, in_parts=in_parts
             )
             if answer.outcome is Outcome.COUNTED:
                 self._acknowledge(queue, answer)

@@ -68,6 +68,7 @@ class Recorder:
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
         finish_abandoned: takes the calls that nobody finishes any more; asked at the end of the process.
+        finish_answered: takes the calls that were answered, and that an event loop in which the process ends will not finish.
         await_calls: waits at most so many seconds for the calls that threads are answering; how many have not ended.
     """
 
@@ -97,6 +98,7 @@ class Recorder:
         )
         self.take = self._aggregate.take
         self.finish_abandoned: Callable[[], object] = lambda: None
+        self.finish_answered: Callable[[], object] = lambda: None
         self.await_calls: Callable[[float], int] = lambda seconds: 0
         admission = Admission(writer, known_orgs, options.clock, options.monotonic, self.count_error)
         callers = Callers(resolve, known_keys, self.count_error, known, admission, admit)
@@ -180,6 +182,10 @@ class Recorder:
     @property
     def _again_seconds(self) -> float:
         return min(AGAIN_SECONDS, self._options.shutdown_timeout)
+
+    def cut_off(self) -> None:
+        """Take the calls that were answered: the process ends in the midst of its event loop."""
+        self.finish_answered()
 
     def end(self) -> None:
         """Close at the end of the process, when other threads may still finish calls.

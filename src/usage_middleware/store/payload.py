@@ -21,6 +21,8 @@ APPLIED_SECONDS = 8 * DAY
 
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
+#: No chunk has a greater number.
+MOST_NUMBER = _EXACT - 1
 #: How much longer than any counter it is known who had a mark: a month's series begins up to a month before it ends, and a
 #: worker's clock may be ahead.
 MARKED_AHEAD = 40 * DAY
@@ -95,6 +97,7 @@ def encode_chunk(
     now: float,
     exempt: Collection[str] = (),
     doubt: Doubt = Doubt.NONE,
+    sealed: int = MOST_NUMBER,
     once: Once | None = None,
 ) -> bytes:
     """A chunk as the script takes it.
@@ -107,6 +110,7 @@ def encode_chunk(
         now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
+        sealed: the greatest number that this worker has given in this organisation. A mark that is greater is damaged.
         once: in place of a number, the ids that it is counted under.
     """
     expansion = expand(schema, chunk, int(now))
@@ -125,6 +129,7 @@ def encode_chunk(
             worker,
             longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
+            sealed,
             *(() if once is None else (once,)),
         ]
     )

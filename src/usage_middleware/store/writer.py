@@ -14,7 +14,7 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Once, encode_chunk, longest_kept
+from usage_middleware.store.payload import APPLIED_SECONDS, MOST_NUMBER, Doubt, Once, encode_chunk, longest_kept
 from usage_middleware.store.route_registry import publish_routes
 from usage_middleware.store.schema import Schema, since_field
 from usage_middleware.store.script import Script
@@ -65,6 +65,7 @@ class Writer:
         exempt: Collection[str] = (),
         *,
         doubt: Doubt = Doubt.NONE,
+        sealed: int = MOST_NUMBER,
         in_parts: bool = False,
     ) -> SendResult:
         """Send a chunk. Never raises for what Redis or the network do.
@@ -76,10 +77,11 @@ class Writer:
             now: seconds since 1970.
             exempt: keys of the directory, for which the cap does not hold.
             doubt: whether Redis may have it already.
+            sealed: the greatest number that this worker has given in this organisation.
             in_parts: send it in commands that fit into a packet each.
         """
         try:
-            payload = encode_chunk(self.schema, worker, chunk, previous, now, exempt, doubt)
+            payload = encode_chunk(self.schema, worker, chunk, previous, now, exempt, doubt, sealed)
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         keys = self._keys(chunk.org, worker)

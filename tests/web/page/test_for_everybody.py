@@ -1,4 +1,4 @@
-"""The page for everybody: axe, keyboards, small screens, both themes and languages, print; and names that nobody should have."""
+"""The page for everybody: axe, keyboards, small screens, both themes and languages, print; and hostile names."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_nothing_scrolls_sideways(look: OpenLook, width: int, size: str) -> None
 
 def test_targets_are_large_enough(look: OpenLook) -> None:
     page = look().open()
-    small = "all => all.map(one => [one.outerHTML.slice(0, 80), one.getBoundingClientRect().height]).filter(([, high]) => high && high < 24)"
-    assert page.locator("button, select, input, .tool, .legend a, tbody a").evaluate_all(small) == []
+    heights = "all => all.map(one => one.getBoundingClientRect().height)"
+    assert min(page.locator("button, select, input, .tool, .legend a, tbody a").evaluate_all(heights)) >= 24
 
 
 def test_german(look: OpenLook) -> None:
