@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypedDict
 
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import check_plain_function
+from usage_middleware.report.embed import is_origin
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.admission import Rate
 
@@ -22,7 +23,6 @@ DEFAULT_LIMIT = "300/minute"
 MOST_A_SECOND = 1_000_000
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(second|minute|hour|day)")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class ViewOptions(TypedDict, total=False):
@@ -38,6 +38,8 @@ class ViewOptions(TypedDict, total=False):
         allow_credentials: whether those pages may send cookies.
         on_access: callable(viewer, view, status), after every request; None for a viewer that is not known, and for a path
             that is none.
+        embed_origins: the origins whose pages may show `/dashboard?embed=1` in a frame, with a token of
+            `usage.reader.embed_token`.
     """
 
     cache_seconds: int
@@ -46,13 +48,14 @@ class ViewOptions(TypedDict, total=False):
     allow_origins: Sequence[str]
     allow_credentials: bool
     on_access: OnAccess | None
+    embed_origins: Sequence[str]
 
 
 class UsageAppOptions(ViewOptions, total=False):
-    """As `ViewOptions`, and the name of the usage app, which `BrowserAuth` needs: different for each mount.
+    """As `ViewOptions`, and the name of the usage app: `BrowserAuth` and embed tokens need one, different for each mount.
 
     Attributes:
-        name: two usage apps of one name take each other's cookies.
+        name: two usage apps of one name take each other's cookies and tokens.
     """
 
     name: str
@@ -72,6 +75,7 @@ class AppOptions:
     allow_origins: Sequence[str] = ()
     allow_credentials: bool = False
     on_access: OnAccess | None = None
+    embed_origins: Sequence[str] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -86,7 +90,11 @@ class AppOptions:
             check_plain_function("limit", self.limit)
         else:
             rates_of(self.limit)
-        _check_origins(self.allow_origins, self.allow_credentials)
+        _check_origins("allow_origins", self.allow_origins)
+        _check_credentials(self.allow_origins, self.allow_credentials)
+        _check_origins("embed_origins", self.embed_origins)
+        if self.embed_origins and not self.name:
+            raise ConfigurationError('embed_origins needs a name of the usage app, such as name="customers"')
 
     def rates(self, viewer: Viewer) -> tuple[Rate, ...]:
         """The limits of a viewer."""
@@ -118,15 +126,18 @@ def _rates(limit: str) -> tuple[Rate, ...]:
     return tuple(rates) if possible else ()
 
 
-def _check_origins(origins: object, allow_credentials: object) -> None:
+def _check_origins(option: str, origins: object) -> None:
     if isinstance(origins, str) or not isinstance(origins, Sequence):
-        raise ConfigurationError(f'allow_origins must be a list such as ["https://console.example.com"], not {origins!r}')
+        raise ConfigurationError(f'{option} must be a list such as ["https://console.example.com"], not {origins!r}')
     for origin in origins:
-        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+        if not is_origin(origin):
             raise ConfigurationError(
-                "allow_origins must hold exact origins as browsers send them, in lower case, without a path or `*`, such as "
+                f"{option} must hold exact origins as browsers send them, in lower case, without a path or `*`, such as "
                 f'"https://console.example.com", not {origin!r}'
             )
+
+
+def _check_credentials(origins: Sequence[str], allow_credentials: object) -> None:
     if not isinstance(allow_credentials, bool):
         raise ConfigurationError(f"allow_credentials must be True or False, not {allow_credentials!r}")
     if allow_credentials and not origins:

@@ -97,8 +97,7 @@ class SignIn:
             QueryError: `forbidden` from another site, `unauthenticated` without a valid key.
         """
         check_same_origin(request)
-        given = request.header("authorization")
-        secret = given[len(_SCHEME) :].strip() if given.lower().startswith(_SCHEME) else ""
+        secret = bearer(request)
         info = self._by_key.key_of(secret) if secret else None
         if info is None or info.org is None or self._by_key.viewer(info) is None:
             raise unauthenticated()
@@ -140,6 +139,12 @@ def check_same_origin(request: Request) -> None:
         is_own = bool(origin) and urlsplit(origin).netloc.lower() == request.header("host").lower()
     if not is_own:
         raise Forbidden("Sign in from the page itself.")
+
+
+def bearer(request: Request) -> str:
+    """What `Authorization: Bearer` shows; empty for nothing."""
+    given = request.header("authorization")
+    return given[len(_SCHEME) :].strip() if given.lower().startswith(_SCHEME) else ""
 
 
 def _host(request: Request) -> str:

@@ -15,16 +15,16 @@ from usage_middleware.credentials import Credentials
 from usage_middleware.errors import QueryError
 from usage_middleware.report import corrections
 from usage_middleware.report.context import ReportSource
+from usage_middleware.report.embed import PREFIX, embedded_viewer, tickets_of
 from usage_middleware.report.health import health
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
-from usage_middleware.store.tickets import Tickets
 from usage_middleware.web import openapi
 from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.attempts import Audit, attempts_of
 from usage_middleware.web.auth import Auth, Forbidden, not_a_viewer, refusal, unauthenticated
-from usage_middleware.web.browser_auth import BrowserAuth, SignIn
+from usage_middleware.web.browser_auth import BrowserAuth, SignIn, bearer
 from usage_middleware.web.budget import budget_of
 from usage_middleware.web.cors import Cors
 from usage_middleware.web.errors import Refused, error_response
@@ -85,7 +85,7 @@ class Handler:
             corrections.VIEW.path: Page(partial(self._corrections, views), corrections.VIEW.name),
             **pages,
         }
-        self._pages |= Dashboard(source, places, self._pages, sign_in).pages()
+        self._pages |= Dashboard(source, options, places, self._pages, sign_in).pages()
 
     def answer(self, request: Request, own: Any) -> Response:
         """The response to any request; `own` is the shell's, for `auth`. It never raises."""
@@ -112,10 +112,20 @@ class Handler:
         if page.is_attempt:
             with self._attempting(self._sign_ins, visit.request, own):
                 return page.answer(visit)
-        if not page.is_public:
+        if not (page.is_public or page.is_open(visit.request)):
             with self._attempting(self._addresses, visit.request, own):
-                visit.authenticated = viewer_from(self._auth, own)
+                visit.authenticated = self._viewer(visit, own)
         return page.answer(visit)
+
+    def _viewer(self, visit: Visit, own: Any) -> Viewer:
+        token = bearer(visit.request)
+        if not (self._options.embed_origins and token.startswith(PREFIX)):
+            return viewer_from(self._auth, own)
+        found = embedded_viewer(self._source, token, self._options.name)
+        if found is None or found[1] not in self._options.embed_origins:
+            raise QueryError("unauthenticated", "This page was shown for too long: load the page around it again.")
+        viewer, visit.framed_by = found
+        return viewer
 
     @contextmanager
     def _attempting(self, refused: RefusedAddresses, request: Request, own: Any) -> Iterator[None]:
@@ -186,8 +196,7 @@ def bound(auth: Auth, usage: HasReports, options: AppOptions) -> Auth:
     """
     if not isinstance(auth, BrowserAuth):
         return auth
-    source = usage.reader
-    return auth.signing_in(Tickets(lambda: source.engine.read_client, source.schema), options.name, usage.credentials)
+    return auth.signing_in(tickets_of(usage.reader), options.name, usage.credentials)
 
 
 def sign_in_of(auth: Auth) -> SignIn | None:

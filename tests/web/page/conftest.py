@@ -68,9 +68,9 @@ class Counted:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests."""
+    """One Chromium for the tests of a file. While it is open an event loop runs, in which others can't run theirs."""
     if CHROMIUM is None:
         pytest.skip(NEEDED)
     from playwright.sync_api import sync_playwright
@@ -81,14 +81,14 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page_server() -> Iterator[ServerProcess]:
     """A Valkey of the page's tests alone: one of them pauses it."""
     with ServerProcess() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site_usage(page_server: ServerProcess) -> Iterator[Usage]:
     """The counters behind the site; what is put here is seen there."""
     usage = Usage(page_server.url, namespace="page", credentials=("x-api-key",), dimensions=("project",))
@@ -116,7 +116,7 @@ def gunicorn(port: int) -> list[str]:
     return [*command, "--no-control-socket", "--threads", "8"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser: Browser, site_usage: Usage, page_server: ServerProcess) -> Iterator[Serving]:
     """The application under uvicorn; only started where there is a browser."""
     with site_of(uvicorn, page_server.url) as running:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from usage_middleware import Usage, UsageMiddleware, Viewer, WSGIUsageMiddleware
-from usage_middleware.web import mount_usage, usage_wsgi_app
+from usage_middleware.web import BrowserAuth, KeyAuth, mount_usage, usage_wsgi_app
 
 usage = Usage(
     os.environ["USAGE_REDIS_URL"],
@@ -39,7 +39,9 @@ def auth(request: Any) -> Viewer | None:
 
 app = FastAPI()
 app.add_middleware(UsageMiddleware, usage=usage)
-mount_usage(app, "/usage", usage, auth=auth, cache_seconds=0, limit=None)
+options: Any = {"cache_seconds": 0, "limit": None}
+mount_usage(app, "/usage", usage, auth=auth, name="site", embed_origins=["http://portal.test"], **options)
+mount_usage(app, "/people", usage, auth=BrowserAuth(KeyAuth(usage.keys)), name="people", **options)
 
 
 @app.get("/v1/items/{item}")

@@ -12,9 +12,9 @@ from usage_middleware.options import CounterKind
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.by_group import allowed_groups
 from usage_middleware.report.context import ReportSource
-from usage_middleware.report.viewer import Viewer
+from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.browser_auth import SignIn
-from usage_middleware.web.http import Request, Response
+from usage_middleware.web.http import Request, Response, json_response
 from usage_middleware.web.page.document import document, policy
 from usage_middleware.web.page.files import FOREVER, static_files
 from usage_middleware.web.page.words import LANGUAGES, language_of, words
@@ -32,10 +32,16 @@ class Dashboard:
     """The page of one usage app. `others` are the paths of the views beside it."""
 
     def __init__(
-        self, source: ReportSource, places: Credentials, others: Collection[str], sign_in: SignIn | None = None
+        self,
+        source: ReportSource,
+        options: AppOptions,
+        places: Credentials,
+        others: Collection[str],
+        sign_in: SignIn | None = None,
     ) -> None:
         self._source = source
         self._sign_in = sign_in
+        self._embed_origins = options.embed_origins
         self._header = places.headers[0] if places.headers else ""
         self._has_plans = _PLANS in others
 
@@ -46,8 +52,13 @@ class Dashboard:
             f"/{static.path(one.name)}": Page(one.answer, "static", is_public=True, cache_control=FOREVER)
             for one in static.files
         }
+        begin = Page(lambda visit: json_response(self._start(visit)), "dashboard", cache_control="no-store")
         page = Page(self._answer, "dashboard", cache_control="no-store", refused=self._refused)
-        return {PATH: page, **files, **self._doors()}
+        return {PATH: page._replace(is_open=self._is_embedded), f"{PATH}/start": begin, **files, **self._doors()}
+
+    def _is_embedded(self, request: Request) -> bool:
+        """Whether a frame asks for the page: it gets the token from the page around it, and shows it with its questions."""
+        return bool(self._embed_origins) and _asked(request).get("embed") == "1"
 
     def _doors(self) -> dict[str, Page]:
         """Where people sign in and out."""
@@ -65,8 +76,12 @@ class Dashboard:
         if visit.request.path.endswith("/"):
             # The addresses in the page are relative to its own.
             query = visit.request.query.decode("ascii", "replace")
-            return Response(308, {"Location": f"../{PATH[1:]}{query and '?'}{query}"}, b"")
-        return self._html(visit.request, 200, self._start(visit.viewer))
+            return Response(
+                308, {"Content-Type": "text/plain; charset=utf-8", "Location": f"../{PATH[1:]}{query and '?'}{query}"}, b""
+            )
+        if self._is_embedded(visit.request):
+            return self._html(visit.request, 200, {"embedded": True})
+        return self._html(visit.request, 200, self._start(visit))
 
     def _refused(self, visit: Visit, error: Response) -> Response:
         """The page that says why there is none."""
@@ -84,15 +99,17 @@ class Dashboard:
             "signs_in": self._sign_in is not None,
         }
         body = document({**known, **start}, words(language), language, theme if theme in THEMES else "")
-        return Response(status, _HEADERS, body)
+        frames = self._embed_origins if self._is_embedded(request) else ()
+        return Response(status, {**_HEADERS, "Content-Security-Policy": policy(frames)}, body)
 
-    def _start(self, viewer: Viewer) -> dict[str, object]:
-        settings = self._source.schema.settings
+    def _start(self, visit: Visit) -> dict[str, object]:
+        settings, viewer = self._source.schema.settings, visit.viewer
         return {
             "viewer": {"org": viewer.org, "key": viewer.key_id, "operator": viewer.is_operator},
             "groups": allowed_groups(settings, viewer),
             "counters": settings.counters,
             "together": settings.operator_tree,
+            "framed_by": visit.framed_by,
             "plans": self._has_plans,
             "kept": {kind: settings.kept(kind, settings.layers.middle.rank) for kind in _HISTOGRAMS},
         }
@@ -108,6 +125,5 @@ def _asked(request: Request) -> dict[str, str]:
 
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": policy(),
     "Referrer-Policy": "same-origin",
 }

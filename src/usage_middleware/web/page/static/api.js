@@ -1,5 +1,6 @@
 // Questions to the usage API, which lies beside the page.
 
+import { authorized } from "./frame.js";
 import { instant, start } from "./format.js";
 import { periodOf, zoneOf } from "./state.js";
 import { granularityOf, wider } from "./scales.js";
@@ -30,7 +31,7 @@ export function path(view, parameters, more = {}) {
 export async function ask(view, parameters) {
   let reply;
   try {
-    reply = await fetch(path(view, parameters), { headers: { Accept: "application/json" }, cache: "no-cache" });
+    reply = await authorized(path(view, parameters));
   } catch {
     throw new Refused(0, { code: "unreachable", message: start.words.unreachable });
   }

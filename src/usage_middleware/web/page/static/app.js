@@ -3,6 +3,7 @@
 import { now } from "./api.js";
 import { h, named, replaceChildren } from "./dom.js";
 import { start, t, time, zones } from "./format.js";
+import { begin, isFramed } from "./frame.js";
 import { footer } from "./panels.js";
 import { screenOf } from "./screens.js";
 import { signIn, signOutButton } from "./sign_in.js";
@@ -162,5 +163,6 @@ window.addEventListener("popstate", () => {
   refresh();
 });
 
+if (isFramed) await begin();
 if (start.error) settle("signed-out", signIn(start.error));
 else refresh();

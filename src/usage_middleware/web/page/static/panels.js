@@ -3,6 +3,7 @@
 import "./chart.js";
 import { curl, path } from "./api.js";
 import { h, named } from "./dom.js";
+import { isFramed } from "./frame.js";
 import { ago, compact, grown, milliseconds, number, t, time } from "./format.js";
 import { address } from "./state.js";
 import { chartTable } from "./tables.js";
@@ -114,7 +115,7 @@ export function tools(state, view, parameters, announce) {
   };
   return [
     link({ ...state, table: state.table ? null : "1" }, state.table ? t("as_chart") : t("as_table"), { id: "as-table", class: "tool" }),
-    h("a", { href: path(view, parameters, { format: "csv" }), download: "", class: "tool" }, "CSV"),
+    isFramed ? null : h("a", { href: path(view, parameters, { format: "csv" }), download: "", class: "tool" }, "CSV"),
     h("button", { type: "button", id: "curl", class: "tool", click: copy, title: t("curl_help") }, "curl"),
   ];
 }

@@ -2,10 +2,11 @@
 
 import { h } from "./dom.js";
 import { start, t } from "./format.js";
+import { isFramed } from "./frame.js";
 
 /** What somebody sees who is nobody: the form, or what the API says. */
 export function signIn(error) {
-  if (!start.signs_in) return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, error.message), h("p", {}, t("signed_out")))];
+  if (!start.signs_in || isFramed) return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, error.message), h("p", {}, t("signed_out")))];
   const field = h("input", { type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "sign-in-says" });
   const says = h("p", { id: "sign-in-says", role: "alert" }, start.viewer ? t("session_over") : null);
   const submit = async (event) => {
@@ -41,5 +42,5 @@ export function signOutButton() {
     await fetch("sign-out", { method: "POST" });
     location.assign(location.pathname);
   };
-  return start.signs_in ? h("button", { type: "button", id: "sign-out", click: leave }, t("sign_out")) : null;
+  return start.signs_in && !isFramed ? h("button", { type: "button", id: "sign-out", click: leave }, t("sign_out")) : null;
 }
