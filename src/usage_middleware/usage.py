@@ -183,8 +183,7 @@ class Usage:
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
-        self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
-        self.recorder.finish_answered = self.capture.finish_answered
+        self.recorder.open_calls = self.capture
         self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
         _handle(sigterm)

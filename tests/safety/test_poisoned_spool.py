@@ -232,12 +232,13 @@ def test_what_is_no_file_stops_nothing(
     other = spool / f"{namespace}.{'0' * 32}.calls"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("nobody's")
-    {
+    make: dict[str, Callable[[], object]] = {
         "link": lambda: other.symlink_to(elsewhere),
         "dangling link": lambda: other.symlink_to(tmp_path / "nothing"),
         "directory": other.mkdir,
         "pipe": lambda: os.mkfifo(other),
-    }[kind]()
+    }
+    make[kind]()
     usage = make_usage(spool=spool)
     recover(usage)
     assert calls(client, namespace, "globex") == 5

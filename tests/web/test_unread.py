@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +58,10 @@ class SlowClient:
     """A server whose client takes one piece of an answer at a time."""
 
     def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
+        self.messages: list[MutableMapping[str, Any]] = []
         self.asked, self.taken = asyncio.Event(), asyncio.Event()
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: MutableMapping[str, Any]) -> None:
         self.messages.append(message)
         if message["type"] == "http.response.body":
             self.asked.set()
@@ -87,7 +88,7 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_answer_is_unread_until_its_last_piece_is_taken(usage: Usage) -> None:
     app, budget = usage_app(usage, auth=OperatorOrKey(usage.keys)), budget_of(usage.reader)
 
-    async def ask() -> list[dict[str, Any]]:
+    async def ask() -> list[MutableMapping[str, Any]]:
         client = SlowClient()
         task = asyncio.create_task(app(scope(ACME), client.receive, client.send))
         await client.asked.wait()

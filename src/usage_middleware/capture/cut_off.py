@@ -15,7 +15,7 @@ class Asking(Protocol):
     capture: object
     done: bool
 
-    async def _ask(self) -> None: ...
+    def _ask(self) -> Coroutine[Any, Any, None]: ...
 
 
 def finish_answered(capture: object, sending: Callable[..., Any], asking: Callable[..., Any]) -> None:

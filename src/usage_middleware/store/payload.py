@@ -22,7 +22,7 @@ APPLIED_SECONDS = 8 * DAY
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
 #: No chunk has a greater number.
-MOST_NUMBER = _EXACT - 1
+_MOST_NUMBER = _EXACT - 1
 #: How much longer than any counter it is known who had a mark: a month's series begins up to a month before it ends, and a
 #: worker's clock may be ahead.
 MARKED_AHEAD = 40 * DAY
@@ -53,6 +53,18 @@ class Doubt(IntEnum):
     """It was sent, and no answer came."""
     OLD = 2
     """That was so long ago that its mark may have expired."""
+
+
+class EncodedChunk(NamedTuple):
+    """A chunk as the script takes it.
+
+    Attributes:
+        data: MessagePack.
+        most_names: how many fields or members it adds to one Redis key, at most.
+    """
+
+    data: bytes
+    most_names: int
 
 
 class KeptIds(NamedTuple):
@@ -97,9 +109,9 @@ def encode_chunk(
     now: float,
     exempt: Collection[str] = (),
     doubt: Doubt = Doubt.NONE,
-    sealed: int = MOST_NUMBER,
+    sealed: int | None = None,
     once: Once | None = None,
-) -> bytes:
+) -> EncodedChunk:
     """A chunk as the script takes it.
 
     Args:
@@ -110,13 +122,16 @@ def encode_chunk(
         now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
-        sealed: the greatest number that this worker has given in this organisation. A mark that is greater is damaged.
+        sealed: the greatest number that this worker has given in this organisation: a mark that is greater is damaged.
+            None if that is not known.
         once: in place of a number, the ids that it is counted under.
     """
     expansion = expand(schema, chunk, int(now))
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
     rest()
-    return msgspec.msgpack.encode(
+    series = [_entry(key, one) for key, one in expansion.series.items()]
+    boards = [_entry(key, one) for key, one in expansion.boards.items()]
+    data = msgspec.msgpack.encode(
         [
             3,
             chunk.number,
@@ -124,15 +139,16 @@ def encode_chunk(
             int(now * 1000),
             APPLIED_SECONDS,
             registry,
-            [_entry(key, one) for key, one in expansion.series.items()],
-            [_entry(key, one) for key, one in expansion.boards.items()],
+            series,
+            boards,
             worker,
             longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
-            sealed,
+            _MOST_NUMBER if sealed is None else sealed,
             *(() if once is None else (once,)),
         ]
     )
+    return EncodedChunk(data, 0 if once is None else max((len(one.names) for one in (*series, *boards)), default=0))
 
 
 def longest_kept(settings: Settings) -> int:

@@ -118,6 +118,7 @@ class ReadBatch:
         #: What the reads that are not sent yet may cost.
         self._cost = 0
         self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
+        self._last_named: tuple[Sequence[Slot], _Named] = ((), ([], []))
 
     def series(
         self, slots: Iterable[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
@@ -219,11 +220,13 @@ class ReadBatch:
         self._charge(self._cost)
         pending, self._pending, self._cost = self._pending, _Pending(), 0
         closed = [read for read in pending if not read.is_open]
-        for begin in range(0, len(closed), _BATCH):
-            send(self._client, closed[begin : begin + _BATCH], self._damage, transaction=False)
-        changing = [read for read in pending if read.is_open]
-        if changing:
-            send(self._client, changing, self._damage, transaction=True)
+        # Those of open slots go with the last of the others.
+        last = (len(closed) - 1) // _BATCH * _BATCH if closed else 0
+        for begin in range(0, last, _BATCH):
+            send(self._client, closed[begin : begin + _BATCH], self._damage)
+        rest = [*closed[last:], *(read for read in pending if read.is_open)]
+        if rest:
+            send(self._client, rest, self._damage)
         pending.done = True
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
@@ -232,7 +235,12 @@ class ReadBatch:
         self._pending.append(Read(command, is_open, add))
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
-        """The names of the slots that are closed, and of those that are open."""
+        """The names of the slots that are closed, and of those that are open. The last result is remembered."""
+        if self._last_named[0] is not slots:
+            self._last_named = slots, self._name(slots)
+        return self._last_named[1]
+
+    def _name(self, slots: Sequence[Slot]) -> _Named:
         closed: list[tuple[str, SlotNames]] = []
         opened: list[tuple[str, SlotNames]] = []
         for slot in slots:
