@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from usage_middleware.latency import bin_of
 
 DAYS = 90
-#: Each of these hours of a day is one row of each kind and status, on the last days and on those before.
-HOURS, HOURS_BEFORE = range(0, 24, 3), range(0, 24, 8)
-DAYS_IN_DETAIL = 14
+#: So many hours are one row of each kind and status, on days that are at most so long ago.
+HOURS = {1: 1, 14: 3, DAYS: 8}
 
 
 class Habit(NamedTuple):
@@ -52,9 +51,9 @@ def rows(now: datetime) -> Iterator[dict[str, Any]]:
     """Rows for `usage.backfill`, from ninety days ago up to an hour before now: of each day always the same."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     for ago in range(DAYS, -1, -1):
-        hours = HOURS if ago <= DAYS_IN_DETAIL else HOURS_BEFORE
-        for hour in hours:
-            yield from _together(today - timedelta(days=ago), hour, hours.step, now - timedelta(hours=1))
+        hours = next(found for days, found in HOURS.items() if ago <= days)
+        for hour in range(0, 24, hours):
+            yield from _together(today - timedelta(days=ago), hour, hours, now - timedelta(hours=1))
 
 
 def _together(day: datetime, hour: int, hours: int, until: datetime) -> Iterator[dict[str, Any]]:

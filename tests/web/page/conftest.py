@@ -18,6 +18,8 @@ from usage_middleware import KeyInfo, Usage
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
+#: The application is for a server of its own.
+collect_ignore = ["served.py"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NEEDED = "no Chromium: the page is NOT tested. Install it (apt-get install chromium), or run these tests where it is"
 READY = "main[data-state=ready]"
@@ -101,7 +103,8 @@ def site_usage(page_server: ServerProcess) -> Iterator[Usage]:
 def site_of(command: Callable[[int], list[str]], redis_url: str, **variables: str) -> Iterator[Serving]:
     """The application on a server."""
     port = free_port()
-    with serving(command(port), port, USAGE_REDIS_URL=redis_url, USAGE_NAMESPACE="page", **variables) as running:
+    known = {"USAGE_REDIS_URL": redis_url, "USAGE_NAMESPACE": "page", "PORTAL": f"http://localhost:{port}"}
+    with serving(command(port), port, **known, **variables) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse
 
 from usage_middleware import Usage, UsageMiddleware, Viewer, WSGIUsageMiddleware
 from usage_middleware.web import BrowserAuth, KeyAuth, mount_usage, usage_wsgi_app
@@ -40,7 +40,7 @@ def auth(request: Any) -> Viewer | None:
 app = FastAPI()
 app.add_middleware(UsageMiddleware, usage=usage)
 options: Any = {"cache_seconds": 0, "limit": None}
-mount_usage(app, "/usage", usage, auth=auth, name="site", embed_origins=["http://portal.test"], **options)
+mount_usage(app, "/usage", usage, auth=auth, name="site", embed_origins=[os.environ["PORTAL"]], **options)
 mount_usage(app, "/people", usage, auth=BrowserAuth(KeyAuth(usage.keys)), name="people", **options)
 
 
@@ -48,6 +48,22 @@ mount_usage(app, "/people", usage, auth=BrowserAuth(KeyAuth(usage.keys)), name="
 def item(item: int, status: int = 200) -> PlainTextResponse:
     """Answers with the status that is asked for."""
     return PlainTextResponse(str(item), status)
+
+
+#: A page of somebody else, which shows ours in a frame and has a new token for it.
+AROUND = """<!doctype html><body><iframe id="usage" width="900" height="700" src="{src}"></iframe><script>
+addEventListener("message", (event) => {{
+  if (event.data.type !== "usage:renew") return;
+  document.body.dataset.asked = event.origin;
+  event.source.postMessage({{type: "usage:token", token: "{token}"}}, event.origin);
+}});
+</script>"""
+
+
+@app.get("/around")
+def around(src: str, token: str) -> HTMLResponse:
+    """A page around ours."""
+    return HTMLResponse(AROUND.format(src=src, token=token))
 
 
 views = usage_wsgi_app(usage, auth=lambda environ: viewer_of(environ.get("HTTP_COOKIE", "")), cache_seconds=0, limit=None)

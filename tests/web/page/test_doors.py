@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
 
 from tests.serving import Serving
-from tests.web.page.conftest import Counted, OpenLook
+from tests.web.page.conftest import Counted, Look, OpenLook
 from usage_middleware import KeyInfo, Usage, Viewer
 
 pytestmark = pytest.mark.slow
 
 COUNTED = Counted()
-PORTAL = "http://portal.test"
-HOST_PAGE = """<!doctype html><body><iframe id="usage" width="900" height="700" src="{src}"></iframe><script>
-addEventListener("message", (event) => {{
-  if (event.data.type !== "usage:renew") return;
-  document.body.dataset.asked = event.origin;
-  event.source.postMessage({{type: "usage:token", token: {token!r}}}, event.origin);
-}});
-</script>"""
 
 
 def test_in_and_out_with_a_key(look: OpenLook, site: Serving) -> None:
@@ -57,18 +51,16 @@ def test_a_key_that_is_revoked_meanwhile(look: OpenLook, site: Serving, site_usa
 
 
 def test_inside_of_another_page(look: OpenLook, site: Serving, site_usage: Usage) -> None:
-    viewer = Viewer.organization("acme")
-    first, second = (site_usage.reader.embed_token(viewer, 60, audience="site", origin=PORTAL) for _ in "ab")
+    viewer, portal = Viewer.organization("acme"), f"http://localhost:{site.port}"
+    first, second = (site_usage.reader.embed_token(viewer, 60, audience="site", origin=portal) for _ in "ab")
     seen = look(None)
-    address = f"{seen.base}/dashboard?embed=1&period=7d#token={first}"
-    html = HOST_PAGE.format(src=address, token=second)
-    seen.context.route(f"{PORTAL}/*", lambda route: route.fulfill(body=html, content_type="text/html"))
-    seen.page.goto(f"{PORTAL}/")
+    show(seen, portal, f"{seen.base}/dashboard?embed=1&period=7d#token={first}", second)
     inside = seen.page.frame_locator("#usage")
     inside.locator("main[data-state=ready]").wait_for()
     total = COUNTED.calls(org="acme", within=7)
     assert inside.locator("#total").get_attribute("data-value") == str(total)
-    assert first not in "".join(url.partition("#")[0] for url in seen.asked)
+    ours = [url for url in seen.asked if url.startswith(seen.base)]
+    assert first not in "".join(url.partition("#")[0] for url in ours)
     assert first not in (seen.page.frames[1].url)
     end(site_usage, first)
     inside.locator("#period").select_option("30d")
@@ -80,6 +72,11 @@ def test_inside_of_another_page(look: OpenLook, site: Serving, site_usage: Usage
     seen.said.clear()
 
 
+def show(seen: Look, origin: str, framed: str, token: str) -> None:
+    """A page of another origin, with ours in a frame, and with a token for the time after."""
+    seen.page.goto(f"{origin}/around?{urlencode({'src': framed, 'token': token})}")
+
+
 def end(usage: Usage, token: str) -> None:
     """As if its time was over."""
     from usage_middleware.report.embed import PREFIX, tickets_of
@@ -87,13 +84,12 @@ def end(usage: Usage, token: str) -> None:
     tickets_of(usage.reader).end("embed", token.removeprefix(PREFIX))
 
 
-def test_strangers_may_not_frame_it(look: OpenLook, site_usage: Usage) -> None:
-    token = site_usage.reader.embed_token(Viewer.organization("acme"), audience="site", origin=PORTAL)
-    for query, parent in (("?embed=1", "http://evil.test"), ("", PORTAL)):
+def test_strangers_may_not_frame_it(look: OpenLook, site: Serving, site_usage: Usage) -> None:
+    portal = f"http://localhost:{site.port}"
+    token = site_usage.reader.embed_token(Viewer.organization("acme"), audience="site", origin=portal)
+    for query, parent in (("?embed=1", f"http://evil.localhost:{site.port}"), ("", portal)):
         seen = look("acme")
-        html = HOST_PAGE.format(src=f"{seen.base}/dashboard{query}#token={token}", token=token)
-        seen.context.route(f"{parent}/*", lambda route, html=html: route.fulfill(body=html, content_type="text/html"))
-        seen.page.goto(f"{parent}/")
+        show(seen, parent, f"{seen.base}/dashboard{query}#token={token}", token)
         seen.page.wait_for_load_state("networkidle")
         assert seen.page.frame_locator("#usage").locator("#total").count() == 0
         assert any("frame-ancestors" in message for message in seen.said)

@@ -5,7 +5,9 @@ import { h, named, s } from "./dom.js";
 import { bucketAt, labelStep, stacked, ticks } from "./scales.js";
 import { t } from "./format.js";
 
-const MARGIN = { top: 10, right: 6, bottom: 24, left: 52 };
+/** Around the plot, in widths of a letter. */
+const MARGIN = { top: 0.7, right: 0.4, bottom: 1.6, left: 3.5 };
+const LABEL = 4.3;
 
 class UsageChart extends HTMLElement {
   #data = null;
@@ -13,6 +15,7 @@ class UsageChart extends HTMLElement {
   #mark = null;
   #dragged = null;
   #width = 0;
+  #letter = 15;
 
   constructor() {
     super();
@@ -55,6 +58,7 @@ class UsageChart extends HTMLElement {
 
   #resize() {
     const width = Math.floor(this.clientWidth);
+    this.#letter = Number.parseFloat(getComputedStyle(this).fontSize) || 15;
     if (width && width !== this.#width) {
       this.#width = width;
       this.#draw();
@@ -62,11 +66,16 @@ class UsageChart extends HTMLElement {
   }
 
   get #inner() {
-    return { width: this.#width - MARGIN.left - MARGIN.right, height: this.#height - MARGIN.top - MARGIN.bottom };
+    const em = this.#letter;
+    return { width: this.#width - (MARGIN.left + MARGIN.right) * em, height: this.#height - (MARGIN.top + MARGIN.bottom) * em };
+  }
+
+  get #left() {
+    return MARGIN.left * this.#letter;
   }
 
   get #height() {
-    return this.#data?.low ? 150 : this.#width < 480 ? 200 : 260;
+    return (this.#data?.low ? 10 : this.#width < 480 ? 13.3 : 17.3) * this.#letter;
   }
 
   #draw() {
@@ -86,7 +95,7 @@ class UsageChart extends HTMLElement {
     content.push(this.cursor);
     const svg = s("svg", { width: this.#width, height: this.#height, "aria-hidden": "true", focusable: "false" },
       s("defs", {}, hatch(`${this.id}-hatch`)),
-      s("g", { transform: `translate(${MARGIN.left} ${MARGIN.top})` }, content));
+      s("g", { transform: `translate(${this.#left} ${MARGIN.top * this.#letter})` }, content));
     this.plot.replaceChildren(svg);
     this.#show(this.#cursor, false);
   }
@@ -98,11 +107,11 @@ class UsageChart extends HTMLElement {
   }
 
   #dates(band, height, width) {
-    const step = labelStep(this.#data.labels.length, width);
+    const step = labelStep(this.#data.labels.length, width, LABEL * this.#letter);
     const shown = this.#data.ticks.map((text, index) => ({ text, index })).filter(({ index }) => index % step === 0);
     return shown.map(({ text, index }) => {
-      const x = Math.min(Math.max((index + 0.5) * band, 24), width - 24);
-      return s("text", { class: "date", x, y: height + 17, "text-anchor": "middle" }, text);
+      const x = Math.min(Math.max((index + 0.5) * band, 1.6 * this.#letter), width - 1.6 * this.#letter);
+      return s("text", { class: "date", x, y: height + 1.15 * this.#letter, "text-anchor": "middle" }, text);
     });
   }
 
@@ -177,7 +186,7 @@ class UsageChart extends HTMLElement {
       ...(total === null || lines.length < 2 ? [] : [h("span", { class: "entry sum" }, h("i"), h("span", {}, t("total")), h("b", {}, format(total)))]),
       ...(before ? [h("span", { class: "before" }, before)] : []));
     this.tip.hidden = false;
-    const middle = MARGIN.left + ((first + last + 1) / 2) * band;
+    const middle = this.#left + ((first + last + 1) / 2) * band;
     const width = this.tip.offsetWidth;
     const left = middle + 14 + width < this.#width ? middle + 14 : middle - 14 - width;
     this.tip.style.setProperty("left", `${Math.max(0, Math.min(left, this.#width - width))}px`);
@@ -214,7 +223,7 @@ class UsageChart extends HTMLElement {
 
   #pointer(event) {
     if (!this.#data?.labels.length) return;
-    const x = event.clientX - this.plot.getBoundingClientRect().left - MARGIN.left;
+    const x = event.clientX - this.plot.getBoundingClientRect().left - this.#left;
     const index = bucketAt(x, this.#inner.width, this.#data.labels.length);
     if (event.type === "pointerdown" && event.button === 0) {
       this.#dragged = index;
