@@ -168,6 +168,7 @@ def test_search_keeps_the_focus_and_the_totals(look: OpenLook) -> None:
 def test_other_zones_and_periods_are_in_the_address(look: OpenLook) -> None:
     seen = look()
     page = seen.open()
+    page.focus("#zone")
     page.select_option("#zone", "America/New_York")
     page.wait_for_url(re.compile("timezone=America"))
     seen.wait()

@@ -12,7 +12,6 @@ import pytest
 
 from tests.serving import Serving
 from tests.web.page.conftest import Look
-from usage_middleware.web.page.files import static_files
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +25,8 @@ def call(browser: Any, site: Serving) -> Iterator[Call]:
     context = browser.new_context()
     seen = Look(context, f"http://127.0.0.1:{site.port}/usage")
     page = seen.open(state="signed-out")
-    folder = f"{seen.base}/dashboard/{static_files().folder}"
+    style = page.locator("link[rel=stylesheet]").get_attribute("href") or ""
+    folder = f"{seen.base}/{style.rpartition('/')[0]}"
     yield lambda file, name, *given: page.evaluate(SCRIPT, [f"{folder}/{file}", name, list(given)])
     context.close()
 

@@ -121,8 +121,12 @@ function compareChoice() {
 
 function zoneChoice() {
   const zone = zoneOf(state);
-  const names = [...new Set([zone, ...zones()])];
-  return select("zone", t("time_zone"), names.map((name) => option(name, name, name === zone)), (value) => act.go(changed(state, { timezone: value })));
+  const some = [...new Set([zone, ...zones().slice(0, 2)])];
+  const label = select("zone", t("time_zone"), some.map((name) => option(name, name, name === zone)), (value) => act.go(changed(state, { timezone: value })));
+  // Hundreds of zones are only there for somebody who wants another.
+  const others = () => label.lastChild.append(...zones().filter((name) => !some.includes(name)).map((name) => option(name, name, false)));
+  for (const event of ["focusin", "pointerdown"]) label.addEventListener(event, () => label.lastChild.length === some.length && others());
+  return label;
 }
 
 function askDates() {
