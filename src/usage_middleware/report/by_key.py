@@ -181,10 +181,10 @@ class _Listing(NamedTuple):
         context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
         seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
         everything = [KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
+        context.charge(len(everything) // 100)
         search = Search.of(params.q)
         wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
-        rows = _sorted(wanted, params, seen)
-        listed, pagination = _page(context, scope, params, rows)
+        listed, pagination = _page(context, scope, params, _sorted(wanted, params, seen))
         more = More(
             key_costs(context, scope, self.window, self.parts),
             key_flags(context, scope, listed) if params.include_flags else None,
