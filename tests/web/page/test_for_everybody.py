@@ -131,7 +131,7 @@ def test_hostile_names_stay_text(look: OpenLook, site_usage: Usage) -> None:
     assert seen.total == sum(range(1, len(HOSTILE) + 1))
 
 
-def test_ten_thousand_keys_come_in_pages(look: OpenLook, site_usage: Usage) -> None:
+def test_many_keys_come_in_pages(look: OpenLook, site_usage: Usage) -> None:
     for number in range(120):
         site_usage.keys.put("many", KeyInfo(id=f"key_{number:03}", name=f"Key {number:03}"))
     seen = look("many")

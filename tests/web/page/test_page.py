@@ -188,6 +188,14 @@ def test_other_zones_and_periods_are_in_the_address(look: OpenLook) -> None:
     assert again.total == seen.total
 
 
+def test_a_zone_that_cannot_be_told_apart_becomes_utc(look: OpenLook) -> None:
+    seen = look(timezone_id="Asia/Kathmandu")
+    page = seen.open()
+    assert "timezone=UTC" in page.url
+    assert seen.total == COUNTED.calls(org="acme")
+    seen.said.clear()
+
+
 def test_csv_and_curl_ask_the_same_question(look: OpenLook, site: Serving) -> None:
     seen = look(permissions=["clipboard-read", "clipboard-write"])
     page = seen.open()

@@ -47,6 +47,8 @@ async function refresh() {
   } catch (error) {
     if (mine !== turn) return;
     if (error.status === undefined) throw error;
+    // The browser's own zone may be one that the counters can't represent: nobody has asked for it.
+    if (error.param === "timezone" && !asked.timezone) return act.go(changed(asked, { timezone: "UTC" }), { replace: true });
     show(error);
   } finally {
     if (mine === turn) wait(page.dataset.state === "error" ? RETRY : REFRESH);

@@ -78,5 +78,11 @@ export function ago(at, now) {
 }
 
 /** The zones that a browser knows; first the viewer's own, then UTC. */
-export const ownZone = new Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
-export const zones = () => [...new Set([ownZone, "UTC", ...Intl.supportedValuesOf("timeZone")])];
+export const ownZone = renamed(new Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
+export const zones = () => [...new Set([ownZone, "UTC", ...Intl.supportedValuesOf("timeZone").map(renamed)])];
+
+/** Some browsers know a zone by a name that servers have given up. */
+function renamed(zone) {
+  const now = { "Asia/Calcutta": "Asia/Kolkata", "Asia/Saigon": "Asia/Ho_Chi_Minh", "America/Buenos_Aires": "America/Argentina/Buenos_Aires" };
+  return now[zone] ?? zone;
+}
