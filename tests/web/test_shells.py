@@ -77,7 +77,7 @@ def test_other_methods_are_refused(api: Api, method: str, path: str) -> None:
     assert reply.json["error"] == "Method Not Allowed"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/summary/more", "/dashboard", "/%00", "/..", "/%FF", "/by-key/key_1"])
+@pytest.mark.parametrize("path", ["/nothing", "/summary/more", "/dashboards", "/%00", "/..", "/%FF", "/by-key/key_1"])
 def test_other_paths_are_not_found(api: Api, path: str) -> None:
     reply = api.get(path)
     assert (reply.status, reply.code) == (404, "not_found")

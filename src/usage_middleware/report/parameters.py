@@ -80,18 +80,23 @@ LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
 MOST_SEARCHED = 128
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose calls, and when they finished. Times are whole seconds since the epoch."""
+class AskedOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a question is about."""
 
     org: Annotated[str | None, described("For operators: the organisation. Anybody else may name its own.", "acme")] = None
+
+
+class Asked(AskedOf, frozen=True, kw_only=True):
+    """Whose calls, and when they finished. Times are seconds since the epoch."""
+
     start: Annotated[
-        int | None,
+        float | None,
         described(
             "Start of a custom window, inclusive: RFC 3339, or a date.", "2026-11-01T00:00:00Z", code=WINDOW, kind="time"
         ),
     ] = None
     end: Annotated[
-        int | None,
+        float | None,
         described("End of a custom window, exclusive. Default: now.", "2026-11-20T00:00:00Z", code=WINDOW, kind="time"),
     ] = None
 
@@ -107,7 +112,7 @@ class Parameters(Asked, frozen=True, kw_only=True):
     timezone: Timezone = "UTC"
 
 
-def parameters_of(struct: type[Asked]) -> tuple[Parameter, ...]:
+def parameters_of(struct: type[AskedOf]) -> tuple[Parameter, ...]:
     """The parameters of a view, in the order in which its struct declares them."""
     hints = get_type_hints(struct, include_extras=True)
     return tuple(
@@ -132,4 +137,4 @@ def _kind(hint: object) -> tuple[ParameterKind, tuple[str, ...]]:
     raise TypeError(f"a parameter can't be {hint!r}")
 
 
-_KINDS: Mapping[type, ParameterKind] = {bool: "boolean", int: "integer", date: "date", str: "text"}
+_KINDS: Mapping[type, ParameterKind] = {bool: "boolean", int: "integer", float: "time", date: "date", str: "text"}

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from usage_middleware import periods
 from usage_middleware.errors import QueryError
-from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, Asked, Parameter, ParameterKind
+from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, AskedOf, Parameter, ParameterKind
 from usage_middleware.report.view import AnyView
 
 MAX_PARAMETERS = 100
@@ -24,7 +24,7 @@ _UTC = periods.zone("UTC")
 class Query(NamedTuple):
     """A parsed query string. `format` is None where it does not say; `table` is the one that CSV shows."""
 
-    params: Asked
+    params: AskedOf
     format: str | None
     table: str
 
@@ -147,16 +147,15 @@ def _check_year(parameter: Parameter, year: str) -> None:
         raise parameter.year_error()
 
 
-def _time(parameter: Parameter, text: str, zone: ZoneInfo) -> int:
+def _time(parameter: Parameter, text: str, zone: ZoneInfo) -> float:
     try:
         found = _midnight(parameter, text, zone) if _DATE.fullmatch(text) else _instant(parameter, text)
     except ValueError:
         raise parameter.error(f"{parameter.name} must be a time like 2026-11-20T13:45:00Z, or a date") from None
-    seconds = int(found.replace(microsecond=0).timestamp())
+    seconds = found.timestamp()
     if seconds < 0:
         raise parameter.year_error()
-    # The end is exclusive: a part of a second more is a call more.
-    return seconds + 1 if found.microsecond and parameter.name == "end" else seconds
+    return seconds
 
 
 def _midnight(parameter: Parameter, text: str, zone: ZoneInfo) -> datetime:
