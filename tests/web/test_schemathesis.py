@@ -88,7 +88,7 @@ def asked(counted: Usage, shell: Shell, request: pytest.FixtureRequest) -> tuple
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
-@pytest.mark.parametrize("view", (*VIEWS, *PLAN_VIEWS), ids=lambda view: view.name)
+@pytest.mark.parametrize("view", [*VIEWS, *PLAN_VIEWS], ids=lambda view: view.name)
 def test_a_view(asked: tuple[Any, str], view: AnyView, mode: schemathesis.GenerationMode) -> None:
     schema, key = asked
 
