@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self, cast
 
@@ -14,13 +14,16 @@ from usage_middleware.arguments import is_strict, settings_of
 from usage_middleware.capture.capture import Capture
 from usage_middleware.credentials import Credentials
 from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
+from usage_middleware.plans.declared import declared_plans
 from usage_middleware.record.corrections import Corrections
 from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
+from usage_middleware.report.plan_directory import PlanDirectory
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
-from usage_middleware.store.members import endpoint_member, key_member, name_of, org_name_of
+from usage_middleware.store.known_owners import KnownOwners
+from usage_middleware.store.members import endpoint_member
 from usage_middleware.store.own_keys import OwnKeys, require_directory
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.unknown_keys import UnknownKeys
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
     from usage_middleware.capture.capture import Exclude
     from usage_middleware.capture.identity import Identify
     from usage_middleware.credentials import Place
+    from usage_middleware.plans.declared import PlanOf
+    from usage_middleware.plans.plan import Plan
     from usage_middleware.report.context import VisibleEndpoints
-    from usage_middleware.report.reconcile import Reconciliation
     from usage_middleware.store.keys import Directory
     from usage_middleware.store.pepper import PepperOption
 
@@ -62,6 +66,10 @@ class Usage:
         endpoint_label: callable(method, template) -> label, applied when reading.
         visible_endpoints: callable(viewer, labels) -> labels: which unused endpoints a viewer is shown.
         exclude: paths that are not counted (`/internal/*` for all below), or callable(request) -> bool.
+        plans: what customers may use, and what it costs. `usage.plans.assign` says who has which.
+        default_plan: the plan of organisations that have no other.
+        plan_of: callable(organisation) -> `Assigned` or None, in place of `usage.plans.assign`. It is asked when somebody
+            looks, never by a request, and its answer is kept for 60 s.
         flush_interval: how old an unsent call may get, seconds.
         retention: how long counters are kept, where it differs from the default:
             {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
@@ -96,10 +104,12 @@ class Usage:
         settings: the options on which all processes must agree, checked.
         credentials: where requests show their API keys.
         keys: the key directory.
+        plans: which plan who has.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
         correct: changes what was counted, see `record.corrections.Corrections.correct`.
         backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
+        reconcile: compares the counters with each other, see `report.reports.Reports.reconcile`.
         engine: the connection.
     """
 
@@ -120,6 +130,9 @@ class Usage:
         endpoint_label: Callable[[str, str], str] | None = None,
         visible_endpoints: VisibleEndpoints | None = None,
         exclude: Exclude = None,
+        plans: Iterable[Plan] = (),
+        default_plan: str | None = None,
+        plan_of: PlanOf | None = None,
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
         slot_minutes: int = 30,
@@ -163,6 +176,8 @@ class Usage:
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
+        self._known = KnownOwners(self._directory, own if keys is None else None)
+        self.plans = PlanDirectory(self.engine, schema, declared_plans(plans, default_plan, plan_of, self.settings), clock)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,
@@ -173,7 +188,15 @@ class Usage:
             clock=clock,
         )
         self.recorder = self._recorder(schema, delivery)
-        self.capture = Capture(
+        self.capture = self._capture(identify, exclude, strict)
+        self.recorder.open_calls = self.capture
+        self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
+        self.reader = self._reports(schema, visible_endpoints)
+        self.reconcile = self.reader.reconcile
+        _handle(sigterm)
+
+    def _capture(self, identify: Identify | None, exclude: Exclude, strict: bool | None) -> Capture:
+        return Capture(
             self.recorder,
             self.settings,
             identify=identify,
@@ -183,18 +206,14 @@ class Usage:
             # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
-        self.recorder.open_calls = self.capture
-        self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
-        self.reader = self._reports(schema, visible_endpoints)
-        _handle(sigterm)
 
     def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
         return Recorder(
             Writer(lambda: self.engine.client, schema, self.engine.damage),
             options,
             resolve=self._directory.resolve,
-            known_keys=self._known_keys,
-            known_orgs=self._known_orgs,
+            known_keys=self._known.keys,
+            known_orgs=self._known.orgs,
             admit=UnknownKeys(self.engine, schema, self.clock).admit,
             credentials=self.credentials,
             routes=self.routes,
@@ -203,7 +222,7 @@ class Usage:
     @cached_property
     def _corrections(self) -> Corrections:
         writer = Writer(lambda: self.engine.client, Schema(self.settings))
-        return Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, self.clock), self.clock)
+        return Corrections(OnceWriter(writer, self._known.keys, self.engine.guard, self.clock), self.clock)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
         check_plain_function("visible_endpoints", visible_endpoints)
@@ -212,6 +231,7 @@ class Usage:
             schema,
             self._directory,
             self.clock,
+            plans=self.plans,
             own_routes=self.routes,
             visible_endpoints=visible_endpoints,
             recorder_stats=self.recorder.stats,
@@ -230,38 +250,6 @@ class Usage:
         self.capture.finish_abandoned()
         return self.recorder.flush()
 
-    def reconcile(
-        self,
-        org: str | None = None,
-        *,
-        start: datetime | date | int | None = None,
-        end: datetime | date | int | None = None,
-        members: int = 100,
-    ) -> Reconciliation:
-        """Compare the counters with each other, and name those that disagree.
-
-        Each call is counted in series, boards and histograms, of the organisation, its endpoint, its key and its dimensions,
-        at three resolutions, and again for the operator. This adds all of them up and compares them. It only reads. Calls may
-        come in meanwhile; but those that Redis gets in this moment may be in the organisation's counters and not yet in the
-        operator's: ask again.
-
-        Args:
-            org: an organisation; None: all of them together, each compared with its own counters.
-            start: where to begin, aware datetime, date or seconds since the epoch; None: a day before the end. Whole UTC days
-                are compared.
-            end: where to stop; None: now.
-            members: how many endpoints, keys and organisations are looked at one by one, the busiest first, at most 1,000.
-                The sums are of all of them.
-
-        Returns:
-            What was compared, and the differences. It reads some 20 Redis keys a slot of each day, and 10 for each member.
-
-        Raises:
-            QueryError: more than 31 days (`window_too_wide`), or an argument that makes no sense.
-            UsageUnavailable: Redis does not answer.
-        """
-        return self.reader.reconcile(org, start=start, end=end, members=members)
-
     def close(self) -> None:
         """Deliver what is left, within `shutdown_timeout`, and close the connections to Redis. Closing twice is fine."""
         self.capture.finish_abandoned()
@@ -277,16 +265,6 @@ class Usage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
-        found = self._directory.get_many(org_name_of(org), [name_of(one) for one in ids])
-        return {key_member(key_id) for key_id in found} & set(ids)
-
-    def _known_orgs(self, orgs: Collection[str]) -> set[str]:
-        names = {org_name_of(org): org for org in orgs}
-        if isinstance(self.keys, KeyDirectory):
-            return {names[name] for name in self.keys.known_orgs(names)}
-        return {org for name, org in names.items() if self._directory.count(name)}
 
 
 def _handle(sigterm: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Collection, Mapping
+from sys import intern
 from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -13,7 +14,7 @@ from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import DEFAULT_ORG
 
 
-class KeyInfo(msgspec.Struct, frozen=True):
+class KeyInfo(msgspec.Struct, frozen=True, gc=False):
     """One API key. Its secret is stored nowhere, only a keyed hash of it.
 
     Attributes:
@@ -23,6 +24,8 @@ class KeyInfo(msgspec.Struct, frozen=True):
         org: its organisation; filled in by the directory.
         revoked_at: when it was revoked, in seconds since the epoch; None for an active key.
         created_at: when it was first put, in seconds since the epoch; filled in by the directory.
+        owner: who answers for it: a person, a team.
+        labels: what costs are divided by, for instance {"team": "search"}.
     """
 
     id: str
@@ -31,6 +34,8 @@ class KeyInfo(msgspec.Struct, frozen=True):
     org: str | None = None
     revoked_at: float | None = None
     created_at: float | None = None
+    owner: str | None = None
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 KeyInfos: TypeAlias = "list[KeyInfo]"
@@ -97,13 +102,16 @@ class _Stored(KeyInfo, frozen=True, kw_only=True):
 
 
 _decode = msgspec.json.Decoder(_Stored).decode
+#: Not in the record, see `store/key_labels.py`.
+_KEPT_APART = ("owner", "labels")
 #: The year 10,000, seconds since the epoch: no time is later.
 _LATEST = 253_402_300_800
 
 
 def encode_record(record: Record) -> str:
     """A record as JSON. In ASCII, which also keeps text that is no valid UTF-8."""
-    return json.dumps({**msgspec.structs.asdict(record.key), "secrets": record.secrets})
+    fields = {name: value for name, value in msgspec.structs.asdict(record.key).items() if name not in _KEPT_APART}
+    return json.dumps({**fields, "secrets": record.secrets})
 
 
 def decode_record(raw: bytes) -> Record | None:
@@ -114,7 +122,9 @@ def decode_record(raw: bytes) -> Record | None:
         return None
     if not found.id or not 0 <= (found.created_at or 0) < _LATEST or not 0 <= (found.revoked_at or 0) < _LATEST:
         return None
-    key = KeyInfo(found.id, found.name, found.environment, found.org, found.revoked_at, found.created_at)
+    # Of 100,000 keys of an organisation, each would have its own copy of these words.
+    environment, org = intern(found.environment), None if found.org is None else intern(found.org)
+    key = KeyInfo(found.id, found.name, environment, org, found.revoked_at, found.created_at)
     return Record(key, found.secrets)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import is_cluster
@@ -30,10 +31,12 @@ def send(client: Any, reads: Sequence[Read], damage: DamageLog) -> None:
 
     Raises:
         redis_errors(): as the client does.
+        TimeoutError: the time of this thread's operation is over before all replies were added up.
     """
     closed, changing = [read for read in reads if not read.is_open], [read for read in reads if read.is_open]
     fetch = _in_two_trips if is_cluster(client) else _in_one_trip
     for read, reply in zip((*closed, *changing), fetch(client, closed, changing), strict=True):
+        deadline.check()
         if isinstance(reply, Exception):
             _send_apart(client, read, reply, damage)
         else:
