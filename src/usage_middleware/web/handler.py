@@ -122,8 +122,8 @@ class Handler:
         return page.answer(visit)
 
     def _viewer(self, visit: Visit, own: Any) -> Viewer:
-        token = bearer(visit.request)
-        if not (self._options.embed_origins and token.startswith(PREFIX)):
+        token = bearer(visit.request) if self._options.embed_origins else ""
+        if not token.startswith(PREFIX):
             return viewer_from(self._auth, own)
         found = embedded_viewer(self._source, token, self._options.name)
         if found is None or found[1] not in self._options.embed_origins:
