@@ -21,6 +21,7 @@ SHARED = {
     "request_keys",
     "gil",
     "options",
+    "option_names",
     "periods",
     "latency",
     "credentials",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self, cast
@@ -15,12 +15,14 @@ from usage_middleware.capture.capture import Capture
 from usage_middleware.credentials import Credentials
 from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
 from usage_middleware.record.corrections import Corrections
+from usage_middleware.record.history import History
 from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
-from usage_middleware.store.members import endpoint_member, key_member, name_of, org_name_of
+from usage_middleware.store.known_owners import KnownOwners
+from usage_middleware.store.members import endpoint_member
 from usage_middleware.store.own_keys import OwnKeys, require_directory
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.unknown_keys import UnknownKeys
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from usage_middleware.credentials import Place
     from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.report.reconcile import Reconciliation
+    from usage_middleware.store.history.rounds import Rounds
     from usage_middleware.store.keys import Directory
     from usage_middleware.store.pepper import PepperOption
 
@@ -67,6 +70,9 @@ class Usage:
             {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
             middle, day.
         slot_minutes: 30, or 15 for zones such as Nepal's.
+        history: True packs half-hours and days into few bytes, so that they are kept for 800 days (`retention`, kind
+            `history`). All processes must agree.
+        history_after: after how long days are packed; half-hours are packed 2 days after their day's end.
         max_unknown_keys: how many API keys that no directory knows are counted apart; the rest is `(unknown)`.
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
@@ -99,6 +105,8 @@ class Usage:
         recorder: what the middlewares record with.
         correct: changes what was counted, see `record.corrections.Corrections.correct`.
         backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
+        pack_history: packs what is due, see `record.history.History.pack`.
+        unpack_history: writes packed time back, see `record.history.History.unpack`.
         engine: the connection.
     """
 
@@ -122,6 +130,8 @@ class Usage:
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
         slot_minutes: int = 30,
+        history: bool = False,
+        history_after: timedelta = timedelta(days=35),
         max_unknown_keys: int = 100,
         max_members: int | Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
@@ -148,6 +158,8 @@ class Usage:
             endpoint_label=endpoint_label,
             retention_changes=retention,
             slot_minutes=slot_minutes,
+            history=history,
+            history_after=history_after,
             max_unknown_keys=max_unknown_keys,
             max_members=max_members,
             shards=shards,
@@ -162,6 +174,7 @@ class Usage:
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
+        self._known = KnownOwners(self._directory, self.keys)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,
@@ -171,7 +184,9 @@ class Usage:
             wait_replicas=wait_replicas,
             clock=clock,
         )
-        self.recorder = self._recorder(schema, delivery)
+        history_of = History(lambda: self.engine.client, schema, clock, self.engine.damage, self.engine.guard)
+        self.pack_history, self.unpack_history = history_of.pack, history_of.unpack
+        self.recorder = self._recorder(schema, delivery, history_of.rounds)
         self.capture = Capture(
             self.recorder,
             self.settings,
@@ -187,22 +202,23 @@ class Usage:
         self.reader = self._reports(schema, visible_endpoints)
         _handle(sigterm)
 
-    def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
+    def _recorder(self, schema: Schema, options: DeliveryOptions, rounds: Rounds | None) -> Recorder:
         return Recorder(
             Writer(lambda: self.engine.client, schema, self.engine.damage),
             options,
             resolve=self._directory.resolve,
-            known_keys=self._known_keys,
-            known_orgs=self._known_orgs,
+            known_keys=self._known.keys,
+            known_orgs=self._known.orgs,
             admit=UnknownKeys(self.engine, schema, self.clock).admit,
             credentials=self.credentials,
             routes=self.routes,
+            rounds=rounds,
         )
 
     @cached_property
     def _corrections(self) -> Corrections:
         writer = Writer(lambda: self.engine.client, Schema(self.settings))
-        return Corrections(OnceWriter(writer, self._known_keys, self.engine.guard, self.clock), self.clock)
+        return Corrections(OnceWriter(writer, self._known.keys, self.engine.guard, self.clock), self.clock)
 
     def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
         check_plain_function("visible_endpoints", visible_endpoints)
@@ -276,16 +292,6 @@ class Usage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _known_keys(self, org: str, ids: Collection[str]) -> set[str]:
-        found = self._directory.get_many(org_name_of(org), [name_of(one) for one in ids])
-        return {key_member(key_id) for key_id in found} & set(ids)
-
-    def _known_orgs(self, orgs: Collection[str]) -> set[str]:
-        names = {org_name_of(org): org for org in orgs}
-        if isinstance(self.keys, KeyDirectory):
-            return {names[name] for name in self.keys.known_orgs(names)}
-        return {org for name, org in names.items() if self._directory.count(name)}
 
 
 def _handle(sigterm: object) -> None:

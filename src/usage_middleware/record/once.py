@@ -123,7 +123,7 @@ class OnceWriter:
                 rows = _unknown(rows, answer)
             elif answer.outcome is Outcome.FULL:
                 exempt |= self._refuse(tree, answer, refused)
-            elif answer.outcome is not Outcome.COUNTED:
+            elif answer.outcome not in (Outcome.COUNTED, Outcome.AGAIN):
                 raise _error(answer, rows)
             if not rows or answer.outcome is Outcome.COUNTED:
                 return wanted - len(rows)

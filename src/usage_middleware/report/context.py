@@ -135,10 +135,10 @@ class ReportContext:
     page_order: PageOrder | None = None
     charge: Callable[[int], object] = free_of_charge
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """What the counters were declared with."""
-        return self.reader.settings
+        """What the counters were declared with, and how long they are kept."""
+        return self.reader.settings_at(self.now)
 
     @property
     def generated_at(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from usage_middleware.gil import rest
 from usage_middleware.options import NONE, Settings
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.history.base import NOTHING_PACKED, Base
 from usage_middleware.store.members import ANONYMOUS, METHODS, OTHER, OTHER_METHOD, UNKNOWN, UNMATCHED, is_reserved
 from usage_middleware.store.rollup import Increments, expand
 from usage_middleware.store.schema import Schema
@@ -32,6 +33,8 @@ _RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
 class _Entry(msgspec.Struct, array_like=True, gc=False):
     """What the script adds to one Redis key; from place `greatest` on (counted from 1) the greater value stays.
 
+    `packed` is what history has of each, where a correction may take from that.
+
     A flush makes some 10,000 of them, none of which the garbage collector tracks for long.
     """
 
@@ -40,6 +43,7 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
     names: tuple[str, ...]
     amounts: tuple[int | str, ...]
     greatest: int
+    packed: tuple[int, ...] = ()
 
 
 class Doubt(IntEnum):
@@ -79,12 +83,14 @@ class Once(NamedTuple):
         kept: where they are to be kept, in Redis keys of the chunk's organisation.
         trying: only find out whether it can be counted.
         may_shrink: some of its amounts may be below 0.
+        months: months of the history that must still have these versions, by their Redis keys.
     """
 
     places: list[str]
     kept: list[KeptIds]
     trying: bool = False
     may_shrink: bool = False
+    months: Sequence[tuple[str, int]] = ()
 
 
 def encode_chunk(
@@ -96,6 +102,7 @@ def encode_chunk(
     exempt: Collection[str] = (),
     doubt: Doubt = Doubt.NONE,
     once: Once | None = None,
+    base: Base = NOTHING_PACKED,
 ) -> bytes:
     """A chunk as the script takes it.
 
@@ -108,8 +115,10 @@ def encode_chunk(
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
         once: in place of a number, the ids that it is counted under.
+        base: what history has of the counters.
     """
-    expansion = expand(schema, chunk, int(now))
+    expansion = expand(schema, chunk, int(now), base.since)
+    once = once and once._replace(months=base.months)
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
     rest()
     return msgspec.msgpack.encode(
@@ -120,8 +129,8 @@ def encode_chunk(
             int(now * 1000),
             APPLIED_SECONDS,
             registry,
-            [_entry(key, one) for key, one in expansion.series.items()],
-            [_entry(key, one) for key, one in expansion.boards.items()],
+            [_entry(key, one, base.values.get(key)) for key, one in expansion.series.items()],
+            [_entry(key, one, base.values.get(key)) for key, one in expansion.boards.items()],
             worker,
             longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
@@ -132,7 +141,7 @@ def encode_chunk(
 
 def longest_kept(settings: Settings) -> int:
     """How long the longest-lived counters are kept after their slot, seconds."""
-    return max(kept["day"] for kept in settings.retention.values())
+    return settings.longest_kept
 
 
 def _registry(schema: Schema, org: str, dimension: str, seen: dict[str, int], now: int, exempt: Collection[str]) -> list[Any]:
@@ -153,10 +162,11 @@ def _registry(schema: Schema, org: str, dimension: str, seen: dict[str, int], no
     ]
 
 
-def _entry(key: str, one: Increments) -> _Entry:
+def _entry(key: str, one: Increments, packed: Mapping[str, int] | None) -> _Entry:
     amounts = (*one.sums.values(), *one.greatest.values())
     exact = amounts if max(amounts, default=0) < _EXACT else map(_exact, amounts)
-    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1)
+    base = () if packed is None else tuple(packed.get(name, 0) for name in one.sums)
+    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1, base)
 
 
 def _exact(amount: int) -> int | str:

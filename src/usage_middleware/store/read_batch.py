@@ -12,7 +12,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.reads import Read, send
+from usage_middleware.store.history import adding
+from usage_middleware.store.history import names as history
+from usage_middleware.store.history.fetching import fetch_with
+from usage_middleware.store.history.packed_reads import PackedReads
+from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
@@ -33,7 +37,7 @@ U = TypeVar("U")
 
 #: How long after its end a slot may still change, in seconds: workers flush every few seconds.
 STILL_OPEN = 120
-#: How many commands go in one pipeline, and how many members in one command.
+#: How many members are asked for in one command.
 _BATCH = 500
 #: How many members one ZUNION may read, if all of them are in every slot: it keeps other clients waiting.
 _MOST_UNITED = 300_000
@@ -112,6 +116,7 @@ class ReadBatch:
         self._org = org
         self._now = now
         self._pending = _Pending()
+        self._packed = PackedReads(schema, org, now, self._damage)
         self._charge = charge
         #: How many Redis keys have been asked for.
         self.keys = 0
@@ -133,6 +138,8 @@ class ReadBatch:
                 self._add(("HMGET", key, *block.names), block.is_open, partial(add_fields, block.fields, found))
             else:
                 self._add(("HGETALL", key), block.is_open, partial(add_block, block.slots, found))
+        what, name = of or (history.SERIES, history.WHOLE)
+        self._packed.ask(slots, what, adding.series(found, measures), (name,), name if what == history.KEY else None)
         return self._deferred(found)
 
     def board(
@@ -149,6 +156,8 @@ class ReadBatch:
             for shard in shards:
                 for measure in measures:
                     self._add_union(some, self._board_key(shard, measure), partial(add_board, measure, found))
+        for shard in shards:
+            self._packed.ask(slots, f"{history.BOARD} {shard}", adding.board(found, measures))
         return self._deferred(found)
 
     def members(
@@ -159,7 +168,10 @@ class ReadBatch:
         shards: dict[str, list[str]] = {}
         for name in names:
             shards.setdefault(self._schema.sharded(dimension, name), []).append(name)
-        for slot in slots:
+        wanted = list(slots)
+        for shard, some in shards.items():
+            self._packed.ask(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some)
+        for slot in wanted:
             for shard, some in shards.items():
                 for measure in measures:
                     key = self._board_key(shard, measure)(slot.resolution.name, self._names(slot))
@@ -175,6 +187,8 @@ class ReadBatch:
             lambda res, at: self._schema.latency_board(self._org, res, at.slot, endpoint),
             partial(add_bins, found),
         )
+        what, name = (history.LATENCY, history.WHOLE) if endpoint is None else (history.ENDPOINT_LATENCY, endpoint)
+        self._packed.ask(slots, what, adding.bins(found, self._note_bin), (name,))
         return self._deferred(found)
 
     def key_board(self, slots: Sequence[Slot], key: str) -> Deferred[KeyBoard]:
@@ -185,6 +199,7 @@ class ReadBatch:
             lambda res, at: self._schema.key_board(self._org, res, at.slot, key),
             partial(add_key_board, found),
         )
+        self._packed.ask(slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), key)
         return self._deferred(found)
 
     def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:
@@ -216,14 +231,11 @@ class ReadBatch:
 
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
-        self._charge(self._cost)
+        self._charge(self._cost + self._packed.cost)
         pending, self._pending, self._cost = self._pending, _Pending(), 0
-        closed = [read for read in pending if not read.is_open]
-        for begin in range(0, len(closed), _BATCH):
-            send(self._client, closed[begin : begin + _BATCH], self._damage, transaction=False)
-        changing = [read for read in pending if read.is_open]
-        if changing:
-            send(self._client, changing, self._damage, transaction=True)
+        packed, self._packed = self._packed, self._packed.renewed()
+        hand_out(fetch_with(packed, self._client, pending, self._damage), self._damage)
+        packed.hand_out()
         pending.done = True
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
@@ -246,6 +258,9 @@ class ReadBatch:
                 self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), bool(is_open), add)
                 self.keys += len(keys) - 1
                 self._cost += len(keys) // _KEYS_A_COMMAND
+
+    def _note_bin(self, name: str) -> None:
+        self._damage.note(f"the history of {self._org}", f"the number of {name:.100}")
 
     def _deferred(self, found: T) -> Deferred[T]:
         return Deferred(self._pending, lambda: found)

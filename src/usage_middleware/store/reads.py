@@ -24,8 +24,15 @@ class Read(NamedTuple):
         return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 
-def send(client: Any, reads: Sequence[Read], damage: DamageLog, *, transaction: bool) -> None:
-    """Send reads, and hand out the replies.
+class Answer(NamedTuple):
+    """A read, and what Redis answered."""
+
+    read: Read
+    reply: Any
+
+
+def fetch(client: Any, reads: Sequence[Read], damage: DamageLog, *, transaction: bool) -> list[Answer]:
+    """Send reads; what Redis answered to each.
 
     Raises:
         redis_errors(): as the client does.
@@ -34,22 +41,28 @@ def send(client: Any, reads: Sequence[Read], damage: DamageLog, *, transaction: 
         for read in reads:
             pipe.execute_command(*read.command)
         replies = pipe.execute(raise_on_error=False)
+    found: list[Answer] = []
     for read, reply in zip(reads, replies, strict=True):
-        if isinstance(reply, Exception):
-            _send_apart(client, read, reply, damage)
-        else:
-            read.add(partial(_note, damage, read.keys), reply)
+        found += _fetched_apart(client, read, reply, damage) if isinstance(reply, Exception) else [Answer(read, reply)]
+    return found
 
 
-def _send_apart(client: Any, read: Read, error: Exception, damage: DamageLog) -> None:
+def hand_out(answers: Sequence[Answer], damage: DamageLog) -> None:
+    """Add every reply to what was read."""
+    for read, reply in answers:
+        read.add(partial(_note, damage, read.keys), reply)
+
+
+def _fetched_apart(client: Any, read: Read, error: Exception, damage: DamageLog) -> list[Answer]:
     """Leave out a Redis key that holds another type, and read those that were to be read with it."""
     if len(read.keys) == 1:
         if not damage.explains(error, str(read.keys[0])):
             raise error
-        return
+        return []
     if not is_wrong_type(error):
         raise error
-    send(client, [read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys], damage, transaction=False)
+    apart = [read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys]
+    return fetch(client, apart, damage, transaction=False)
 
 
 def _note(damage: DamageLog, keys: tuple[object, ...], name: str) -> None:

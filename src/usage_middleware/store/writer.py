@@ -12,6 +12,9 @@ from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
+from usage_middleware.store.history.base import packed_base
+from usage_middleware.store.history.schedule import Schedule
+from usage_middleware.store.meta import write_meta
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Once, encode_chunk, longest_kept
@@ -25,8 +28,6 @@ from usage_middleware.store.send_result import SendResult as SendResult
 logger = logging.getLogger("usage_middleware")
 
 SCHEMA_VERSION = 1
-#: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
-FEATURES = ""
 WORKER_SECONDS = 60
 #: How long replicas may take to confirm a flush.
 WAIT_MS = 1_000
@@ -55,6 +56,7 @@ class Writer:
         self._client = client
         self.damage = damage or DamageLog()
         self.schema = schema
+        self._schedule = Schedule(client, schema, self.damage)
 
     def send(
         self,
@@ -83,6 +85,7 @@ class Writer:
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         keys = self._keys(chunk.org, worker)
+        self._schedule.note(chunk.org, chunk.minutes, now)
         try:
             reply = self._run_parts(keys, payload) if in_parts else self._run(keys, payload)
         except redis_errors() as error:
@@ -95,7 +98,9 @@ class Writer:
         Raises:
             redis_errors(): as the client does. Then nobody knows whether it was counted.
         """
-        payload = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once)
+        base = packed_base(self._client(), self.schema, chunk, int(now), self.damage)
+        payload = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once, base=base)
+        self._schedule.note(chunk.org, chunk.minutes, now)
         first = once.kept[0].key
         return answer(self._run((first, f"{first}:never", self.schema.marked(chunk.org), f"{first}:parts"), payload))
 
@@ -191,7 +196,7 @@ class Writer:
         ours = {"schema": SCHEMA_VERSION, "slot_minutes": self.schema.settings.slot_minutes}
         missing = None
         try:
-            found = self._write_schema(ours, now_ms)
+            found = write_meta(self._client(), self.schema, ours, now_ms)
         except redis_errors() as error:
             if not is_missing_right(error):
                 raise
@@ -205,16 +210,6 @@ class Writer:
                     "use another namespace, or the same settings everywhere"
                 )
         return missing
-
-    def _write_schema(self, ours: dict[str, int], now_ms: int) -> list[bytes]:
-        """Write what is not there yet, and read it."""
-        since = {since_field(dimension): now_ms for dimension in ("endpoint", "key", *self.schema.settings.dimensions)}
-        with self._client().pipeline(transaction=True) as pipeline:
-            for name, value in {**ours, **since, "features": FEATURES}.items():
-                pipeline.hsetnx(self.schema.meta, name, value)
-            pipeline.hmget(self.schema.meta, *ours)
-            found: list[bytes] = pipeline.execute()[-1]
-            return found
 
     def replicated(self, worker: str, org: str, replicas: int) -> bool:
         """Whether enough replicas of an organisation's node have all that was written to that node. Waits up to a second.

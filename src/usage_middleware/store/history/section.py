@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from sys import byteorder
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from usage_middleware.errors import UsageError
+from usage_middleware.gil import rest
 
 #: measure -> slot -> number. A slot is a place in the section's span, from 0; a number is never 0.
 Columns = Mapping[str, Mapping[int, int]]
 #: entity (an endpoint, a key, a member of a dimension) -> its columns.
 Entities = Mapping[str, Columns]
+#: The same, as it is decoded: entity -> measure -> slot -> number.
+Numbers: TypeAlias = dict[str, dict[str, dict[int, int]]]
 
 #: The version of the layout: the first byte.
 LAYOUT = 1
@@ -65,6 +69,11 @@ def encode(entities: Entities) -> bytes:
     Raises:
         UsageError: a slot or a number does not fit.
     """
+    return compressed(encode_raw(entities))
+
+
+def encode_raw(entities: Entities) -> bytes:
+    """As `encode`, not compressed yet: small sections are compressed together."""
     names = sorted(entities)
     places = {name: place for place, name in enumerate(names)}
     measures = sorted({measure for columns in entities.values() for measure in columns})
@@ -73,21 +82,44 @@ def encode(entities: Entities) -> bytes:
     packed = msgspec.msgpack.encode(head)
     parts = [len(packed).to_bytes(4, "little"), packed]
     for column in columns:
+        rest()
         if column.like < 0:
             parts += [_planes(_differences(column.entities)), _bitmap_planes(column.bitmaps)]
         parts.append(_planes(_zigzag(column.numbers)))
-    return bytes([LAYOUT]) + zlib.compress(b"".join(parts), _LEVEL)
+    return b"".join(parts)
 
 
-def decode(section: bytes) -> dict[str, dict[str, dict[int, int]]]:
-    """The numbers of a section.
+def compressed(raw: bytes) -> bytes:
+    """Bytes behind the number of the layout, compressed."""
+    return bytes([LAYOUT]) + zlib.compress(raw, _LEVEL)
+
+
+def inflated(section: bytes) -> bytes:
+    """What was compressed.
+
+    Raises:
+        DamagedSection: the bytes are not what `compressed` made.
+    """
+    try:
+        return _inflated(section)
+    except (zlib.error, ValueError) as damaged:
+        raise DamagedSection(f"a section of the history can't be read: {damaged}") from damaged
+
+
+def decode(section: bytes, only: Container[str] | None = None) -> Numbers:
+    """The numbers of a section; with `only`, of these entities.
 
     Raises:
         DamagedSection: the bytes are not what `encode` made.
     """
+    return decode_raw(inflated(section), only)
+
+
+def decode_raw(raw: bytes, only: Container[str] | None = None) -> Numbers:
+    """As `decode`, of what is not compressed."""
     try:
-        return _decoded(_Source(_inflated(section)))
-    except (zlib.error, msgspec.MsgspecError, ValueError, IndexError, OverflowError) as damaged:
+        return _decoded(_Source(raw), only)
+    except (msgspec.MsgspecError, ValueError, IndexError, OverflowError) as damaged:
         raise DamagedSection(f"a section of the history can't be read: {damaged}") from damaged
 
 
@@ -102,19 +134,22 @@ def _columns(entities: Entities, names: Sequence[str], measures: Sequence[str], 
         seen.setdefault(shape, number)
 
 
-def _decoded(source: _Source) -> dict[str, dict[str, dict[int, int]]]:
+def _decoded(source: _Source, only: Container[str] | None) -> Numbers:
     head = msgspec.msgpack.decode(source.take(int.from_bytes(source.take(4), "little")), type=_Head)
-    found: dict[str, dict[str, dict[int, int]]] = {name: {} for name in head.entities}
-    shapes: list[tuple[Sequence[int], Sequence[Sequence[int]]]] = []
+    found: Numbers = {name: {} for name in head.entities if only is None or name in only}
+    shapes: list[tuple[Sequence[int], Sequence[int]]] = []
     for measure, (like, owners, count) in zip(head.measures, head.columns, strict=True):
-        shape = (
-            shapes[like] if like >= 0 else (_sums(source.numbers(owners)), [_slots(each) for each in source.bitmaps(owners)])
-        )
+        rest()
+        shape = shapes[like] if like >= 0 else (_sums(source.numbers(owners)), source.bitmaps(owners))
         shapes.append(shape)
-        numbers = iter(_unzigzag(source.numbers(count)))
-        for owner, slots in zip(*shape, strict=True):
-            found[head.entities[owner]][measure] = dict(zip(slots, numbers, strict=False))
-        if sum(map(len, shape[1])) != count:
+        numbers, at = source.numbers(count), 0
+        for owner, bitmap in zip(*shape, strict=True):
+            end = at + bitmap.bit_count()
+            columns = found.get(head.entities[owner])
+            if columns is not None:
+                columns[measure] = dict(zip(_slots(bitmap), _unzigzag(numbers[at:end]), strict=True))
+            at = end
+        if at != count:
             raise DamagedSection("a section of the history can't be read: numbers and slots don't match")
     return found
 
@@ -189,7 +224,8 @@ def _bitmap(slots: Iterable[int]) -> int:
     return found
 
 
-def _slots(bitmap: int) -> list[int]:
+@lru_cache(maxsize=4096)  # neighbours are active at the same times
+def _slots(bitmap: int) -> Sequence[int]:
     return [slot for slot in range(bitmap.bit_length()) if bitmap >> slot & 1]
 
 
