@@ -51,15 +51,15 @@ def pack(world: World, orgs: Iterable[str] = ORGS) -> int:
     return packer.days
 
 
-def everything(world: World, org: str, days: int, now: int = NOW) -> dict[str, Any]:
-    """All that readers see of an organisation's half-hours and days, in the days before now."""
+def everything(world: World, org: str, days: int, until: int = -1, now: int = NOW) -> dict[str, Any]:
+    """All that readers see of an organisation's half-hours and days, from so many days ago until so many ago."""
     usage = world.usage
     schema = Schema(usage.settings)
     batch = ReadBatch(usage.engine.read_client, schema, org, now, damage=usage.engine.damage)
     today = now - now % DAY
     asked: dict[str, Any] = {}
     for layer in usage.settings.layers[1:]:
-        slots = [Slot(layer, at) for at in range(today - days * DAY, today + DAY, layer.seconds)]
+        slots = [Slot(layer, at) for at in range(today - days * DAY, today - until * DAY, layer.seconds)]
         for name, found in reads(batch, slots, org).items():
             asked[f"{layer.name} {name}"] = found
     batch.read()

@@ -11,13 +11,13 @@ from tests.report.world import World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys, pack
 from usage_middleware.periods import DAY
 
-DAYS = 60
+DAYS = 45
 
 
 @pytest.fixture
 def lived(redis_url: str) -> Iterator[World]:
-    """Sixty days of calls, nothing packed."""
-    some = calls(random.Random(3), 600, DAYS * DAY)
+    """Some weeks of calls, nothing packed."""
+    some = calls(random.Random(3), 250, DAYS * DAY)
     with world(redis_url, min(call.at for call in some), history=True) as found:
         found.happen(some)
         found.clock.set(NOW)
