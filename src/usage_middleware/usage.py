@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from usage_middleware.credentials import Place
     from usage_middleware.report.context import VisibleEndpoints
     from usage_middleware.report.reconcile import Reconciliation
-    from usage_middleware.store.history.rounds import Rounds
     from usage_middleware.store.keys import Directory
     from usage_middleware.store.pepper import PepperOption
 
@@ -70,9 +69,8 @@ class Usage:
             {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
             middle, day.
         slot_minutes: 30, or 15 for zones such as Nepal's.
-        history: True packs half-hours and days into few bytes, so that they are kept for 800 days (`retention`, kind
-            `history`). All processes must agree.
-        history_after: after how long days are packed; half-hours are packed 2 days after their day's end.
+        history: True packs half-hours and days, and keeps them for 800 days (`retention`, kind `history`).
+        history_after: after how long days are packed.
         max_unknown_keys: how many API keys that no directory knows are counted apart; the rest is `(unknown)`.
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
@@ -105,8 +103,7 @@ class Usage:
         recorder: what the middlewares record with.
         correct: changes what was counted, see `record.corrections.Corrections.correct`.
         backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
-        pack_history: packs what is due, see `record.history.History.pack`.
-        unpack_history: writes packed time back, see `record.history.History.unpack`.
+        pack_history, unpack_history: pack what is due, and write it back, see `record.history.History`.
         engine: the connection.
     """
 
@@ -167,14 +164,11 @@ class Usage:
             max_unknown_orgs=max_unknown_orgs,
         )
         self.credentials = Credentials(credentials)
-        schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
-        own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
-        #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
+        own = KeyDirectory(self.engine, Schema(self.settings), pepper=pepper, clock=clock)
+        #: Typed as our own; another one may lack what `Directory` does not have. `_directory` names that one's failures.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
-        #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
-        self._known = KnownOwners(self._directory, self.keys)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,
@@ -184,9 +178,7 @@ class Usage:
             wait_replicas=wait_replicas,
             clock=clock,
         )
-        history_of = History(lambda: self.engine.client, schema, clock, self.engine.damage, self.engine.guard)
-        self.pack_history, self.unpack_history = history_of.pack, history_of.unpack
-        self.recorder = self._recorder(schema, delivery, history_of.rounds)
+        self.recorder = self._recorder(delivery)
         self.capture = Capture(
             self.recorder,
             self.settings,
@@ -194,37 +186,45 @@ class Usage:
             exclude=exclude,
             credentials=self.credentials,
             strict=is_strict(strict),
-            # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
         self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
         self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
-        self.reader = self._reports(schema, visible_endpoints)
+        self.pack_history, self.unpack_history = self._history.pack, self._history.unpack
+        self.reader = self._reports(visible_endpoints)
         _handle(sigterm)
 
-    def _recorder(self, schema: Schema, options: DeliveryOptions, rounds: Rounds | None) -> Recorder:
+    def _recorder(self, options: DeliveryOptions) -> Recorder:
         return Recorder(
-            Writer(lambda: self.engine.client, schema, self.engine.damage),
+            Writer(lambda: self.engine.client, Schema(self.settings), self.engine.damage),
             options,
             resolve=self._directory.resolve,
             known_keys=self._known.keys,
             known_orgs=self._known.orgs,
-            admit=UnknownKeys(self.engine, schema, self.clock).admit,
+            admit=UnknownKeys(self.engine, Schema(self.settings), self.clock).admit,
             credentials=self.credentials,
             routes=self.routes,
-            rounds=rounds,
+            rounds=self._history.rounds,
         )
+
+    @cached_property
+    def _known(self) -> KnownOwners:
+        return KnownOwners(self._directory, self.keys)
+
+    @cached_property
+    def _history(self) -> History:
+        return History(lambda: self.engine.client, Schema(self.settings), self.clock, self.engine.damage, self.engine.guard)
 
     @cached_property
     def _corrections(self) -> Corrections:
         writer = Writer(lambda: self.engine.client, Schema(self.settings))
         return Corrections(OnceWriter(writer, self._known.keys, self.engine.guard, self.clock), self.clock)
 
-    def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
+    def _reports(self, visible_endpoints: VisibleEndpoints | None) -> Reports:
         check_plain_function("visible_endpoints", visible_endpoints)
         return Reports(
             self.engine,
-            schema,
+            Schema(self.settings),
             self._directory,
             self.clock,
             own_routes=self.routes,
@@ -279,6 +279,7 @@ class Usage:
 
     def close(self) -> None:
         """Deliver what is left, within `shutdown_timeout`, and close the connections to Redis. Closing twice is fine."""
+        # Also called at shutdown: uvicorn ends by the signal that it caught, and runs nothing that is registered with atexit.
         self.capture.finish_abandoned()
         self.recorder.close()
         self.engine.close()

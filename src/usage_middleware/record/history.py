@@ -11,6 +11,7 @@ from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.periods import DAY, month_end, month_start
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.names import month_of
+from usage_middleware.store.history.packer import Steps
 from usage_middleware.store.history.rounds import Rounds
 from usage_middleware.store.history.schedule import Schedule
 from usage_middleware.store.history.unpacker import Unpacker
@@ -68,12 +69,15 @@ class History:
             raise ConfigurationError("there is nothing to pack: history is off (Usage(history=True))")
         before = self._rounds.packer.days
         with self._guard():
-            for _ in self._rounds.round() if org is None else self._rounds.organisation(org_member(org)):
+            for _ in self._rounds.round() if org is None else self._organisation(org_member(org)):
                 pass
         if self._rounds.waiting_for:
             other = self._rounds.waiting_for
             raise UsageUnavailable(f"Nothing is packed while {other} runs without history: update it, or set history=True.")
         return self._rounds.packer.days - before
+
+    def _organisation(self, org: str) -> Steps:
+        return self._rounds.organisation(org) if self._rounds.begin() else iter(())
 
     def unpack(self, org: str | None = None, month: str | None = None) -> int:
         """Write packed time back as live counters, as before an older version of this package takes over.

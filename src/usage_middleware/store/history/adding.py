@@ -68,7 +68,10 @@ def key_board(found: KeyBoard, damaged: Callable[[str], object]) -> Take:
             if dimension == "latency":
                 _add_bin(found.latency, member, counted, damaged)
             elif counted:
-                _add_to(found.members.setdefault(dimension, {}), member, measure, counted)
+                members = found.members.setdefault(dimension, {})
+                _add_to(members, member, measure, counted)
+                if not members:
+                    del found.members[dimension]
 
     return take
 

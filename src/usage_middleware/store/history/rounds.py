@@ -35,6 +35,15 @@ class Rounds:
         self.schedule = Schedule(client, schema, damage)
         self.waiting_for = ""
 
+    def begin(self) -> bool:
+        """Whether packing may begin: no worker runs that knows of no history.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        self.waiting_for = self.schedule.agree(self._clock())
+        return not self.waiting_for
+
     def round(self) -> Steps:
         """Pack all organisations that are due now.
 
@@ -42,8 +51,7 @@ class Rounds:
             redis_errors(): as the client does, if it can't be told which are due.
         """
         now = self._clock()
-        self.waiting_for = self.schedule.agree(now)
-        while not self.waiting_for:
+        while self.begin():
             yield
             orgs = self.schedule.due(now, _AT_ONCE)
             if not orgs:
@@ -52,7 +60,7 @@ class Rounds:
                 yield from self.organisation(org)
 
     def organisation(self, org: str) -> Steps:
-        """Pack what is due of an organisation, unless somebody else does.
+        """Pack what is due of an organisation, unless somebody else does. `begin` must have said that it may.
 
         Raises:
             redis_errors(): as the client does.
