@@ -28,6 +28,11 @@ T = TypeVar("T")
 START = 1_795_182_320.0
 
 
+def examples(usually: int) -> int:
+    """How many examples a property test tries; `USAGE_EXAMPLES` says otherwise."""
+    return int(os.environ.get("USAGE_EXAMPLES", usually))
+
+
 class Clock:
     """Seconds since the epoch; only a test moves it."""
 

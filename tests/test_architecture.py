@@ -16,6 +16,7 @@ PACKAGE = "usage_middleware"
 
 #: What every room may know.
 SHARED = {
+    "authorization",
     "errors",
     "events",
     "request_keys",

@@ -232,6 +232,49 @@ def test_a_pool_is_terminated_as_ever(tmp_path: Path) -> None:
     assert (status, printed) == (0, "[1, 2]\nTrue\n"), errors
 
 
+IN_A_LOOP = """
+    import asyncio
+
+    async def answer():
+        try:
+            await asyncio.sleep(20)
+        finally:
+            print("cancelled", flush=True)
+
+    async def serve(then=lambda: None):
+        record()
+        asyncio.get_running_loop().call_later(0.1, lambda: (os.kill(os.getpid(), signal.SIGTERM), then()))
+        await asyncio.gather(answer(), answer())
+"""
+
+
+@pytest.mark.slow
+def test_in_an_event_loop_nothing_is_interrupted_or_cancelled(tmp_path: Path) -> None:
+    """A server whose request is interrupted by an exception, or cancelled, would answer it with 500."""
+    status, printed, errors = ended(textwrap.dedent(IN_A_LOOP) + "asyncio.run(serve())", tmp_path)
+    assert (status, printed, errors.count("Traceback")) == (-signal.SIGTERM, "", 0), errors
+    assert len(list(tmp_path.glob("*.calls"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("then", ["lambda: time.sleep(20)", "lambda: loop.stop()"])
+def test_an_event_loop_that_does_not_come_to_its_end_is_interrupted(tmp_path: Path, then: str) -> None:
+    """Blocked, or over before it has looked."""
+    script = f"""
+        from usage_middleware import signals
+        signals.LOOP_SECONDS = 0.1
+        usage = Usage("redis://127.0.0.1:1/0", spool=sys.argv[1], shutdown_timeout=0.2, flush_interval=0.1)
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(serve({then}))
+        except RuntimeError:
+            time.sleep(20)
+    """
+    status, _, errors = ended(textwrap.dedent(IN_A_LOOP) + textwrap.dedent(script), tmp_path)
+    assert status == signals.TERMINATED, errors
+    assert len(list(tmp_path.glob("*.calls"))) == 1
+
+
 @pytest.mark.slow
 def test_uwsgi_closes_recorders_by_a_function_of_its_own(tmp_path: Path) -> None:
     script = """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeAlias
 from urllib.parse import unquote_plus
 
+from usage_middleware.authorization import Words, basic_user, bearer
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.headers import RawHeaders
 from usage_middleware.options import check_plain_function
@@ -51,7 +51,7 @@ def digests_in(caller: bytes) -> Sequence[bytes]:
 
 
 #: The order of a place, from 0 for the most important, and how its value becomes a key.
-_Reader: TypeAlias = tuple[int, Callable[[str], str | None]]
+_Reader: TypeAlias = tuple[int, Callable[[str], str | Words | None]]
 
 
 class Credentials:
@@ -60,11 +60,16 @@ class Credentials:
     A place is `bearer` (`Authorization: Bearer KEY`), `basic-user` (the user name of `Authorization: Basic`), `query:NAME` (a
     parameter of the query), the name of a header, or a function that gets the small request and returns a key or None.
 
+    `bearer` is read as loosely as applications do it, so that no spelling is overlooked: also without a scheme, under one that
+    is not known, and of several words the first and the last.
+
     Args:
         places: one to eight of them; None: `x-api-key`, `apikey` and `bearer`.
 
     Attributes:
         headers: the names of the headers that it reads, in lower case.
+        showing: the names of the headers that may show who asks: these, and those of sessions. No browser sends one of them in
+            a preflight.
         only_headers: False if requests have to be asked for more than their headers.
 
     Raises:
@@ -87,6 +92,7 @@ class Credentials:
                 header, read = _WORDS.get(place, (place, str.strip))
                 headers.setdefault(header, []).append((order, read))
         self.headers = tuple(headers)
+        self.showing = frozenset({*headers, "authorization", "cookie"})
         self._by_name = {name.encode(): readers for name, readers in headers.items()}
         self._names = tuple(self._by_name)
         #: Reads the headers by the `get` of an environ.
@@ -190,16 +196,16 @@ def _of_one(text: str, readers: Sequence[_Reader]) -> Sequence[str]:
     if len(readers) > 1:
         return _in_order([(order, read(text)) for order, read in readers])
     secret = readers[0][1](text)
-    return (secret,) if secret else ()
+    if not secret:
+        return ()
+    return (secret,) if type(secret) is str else secret
 
 
-def _in_order(found: list[tuple[int, str | None]]) -> Sequence[str]:
+def _in_order(found: list[tuple[int, str | Words | None]]) -> Sequence[str]:
     shown = [(order, secret) for order, secret in found if secret]
-    if len(shown) > 1:
-        # Sorted by the order alone: of a repeated header, the first comes first.
-        shown.sort(key=lambda one: one[0])
-        return list(dict.fromkeys(secret for _, secret in shown))
-    return [secret for _, secret in shown]
+    # Sorted by the order alone: of a repeated header, the first comes first.
+    shown.sort(key=lambda one: one[0])
+    return list(dict.fromkeys(one for _, secret in shown for one in ((secret,) if isinstance(secret, str) else secret)))
 
 
 def _result(
@@ -213,21 +219,6 @@ def _result(
         failed()
         return None
     return found
-
-
-def _bearer(text: str) -> str | None:
-    scheme, _, token = text.strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
-def _basic_user(text: str) -> str | None:
-    scheme, _, encoded = text.strip().partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        return b64decode(encoded.strip()).decode("utf-8", "replace").partition(":")[0]
-    except ValueError:
-        return None
 
 
 def _parameter(name: str, last: bool, query: str) -> str | None:
@@ -245,9 +236,9 @@ def _name_of(part: str) -> str:
 
 
 #: Words for places in headers: the header, and how its value is read.
-_WORDS: Mapping[str, tuple[str, Callable[[str], str | None]]] = {
-    "bearer": ("authorization", _bearer),
-    "basic-user": ("authorization", _basic_user),
+_WORDS: Mapping[str, tuple[str, Callable[[str], str | Words | None]]] = {
+    "bearer": ("authorization", bearer),
+    "basic-user": ("authorization", basic_user),
 }
 
 

@@ -14,7 +14,7 @@ After it, in the child, where everything belongs to the parent
     7. Engines put the parent's connections aside.
     8. Recorders start again as new workers, with nothing recorded. SIGTERM has its default action until one records.
 
-At the end of the process
+At the end of the process, and when SIGTERM ends it in an event loop
     9. Recorders deliver what is left. A signal that would end the process waits for them (`signals.held`).
    10. Embedded servers are left. The last process to leave stops the server.
 """
@@ -44,6 +44,13 @@ class Inherited(Protocol):
         """Start again with nothing: connections, files and locks are the parent's."""
 
 
+class Shared(Inherited, Protocol):
+    """What processes use together."""
+
+    def leave(self) -> None:
+        """Give up this process's share."""
+
+
 class Recording(Inherited, Protocol):
     """What also runs in a thread, and has something to deliver."""
 
@@ -53,12 +60,15 @@ class Recording(Inherited, Protocol):
     def after_fork_in_parent(self) -> None:
         """Resume."""
 
+    def cut_off(self) -> object:
+        """Take what was answered, and what an event loop will not finish any more."""
+
     def end(self) -> object:
         """Deliver what is left, and what other threads finish meanwhile. What they finish later is counted as lost."""
 
 
 #: None of these keeps a part alive.
-servers: WeakSet[Inherited] = WeakSet()
+servers: WeakSet[Shared] = WeakSet()
 engines: WeakSet[Inherited] = WeakSet()
 recorders: WeakSet[Recording] = WeakSet()
 
@@ -141,6 +151,14 @@ def _close_recorders() -> None:
             recorder.end()
 
 
+def _end_in_loop() -> None:
+    for recorder in list(recorders):
+        recorder.cut_off()
+    _close_recorders()
+    for server in list(servers):
+        server.leave()
+
+
 def _close_with_uwsgi() -> None:
     """Close recorders also where uWSGI ends a worker without Python's own `atexit` (`skip-atexit-teardown`)."""
     uwsgi = sys.modules.get("uwsgi")
@@ -155,6 +173,7 @@ def _close_with_uwsgi() -> None:
         uwsgi.atexit = leave  # type: ignore[attr-defined]
 
 
+signals.delivering.append(_end_in_loop)
 atexit.register(_close_recorders)
 _close_with_uwsgi()
 if hasattr(os, "register_at_fork"):

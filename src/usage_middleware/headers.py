@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 #: The headers of an ASGI scope, names in lower case.
@@ -76,7 +76,12 @@ def headers_of(scope: Mapping[str, Any]) -> RawHeaders:
     return headers
 
 
-def is_preflight(headers: RawHeaders) -> bool:
-    """True for the request that a browser sends before one to another origin."""
-    names = {name for name, _ in headers}
-    return b"origin" in names and b"access-control-request-method" in names
+def is_preflight(headers: RawHeaders, showing: Collection[str]) -> bool:
+    """True for the request that a browser sends before one to another origin: it never shows who asks.
+
+    Args:
+        headers: those of a request with the method OPTIONS.
+        showing: the names of headers that show who asks, in lower case.
+    """
+    names = {name.decode("latin-1") for name, _ in headers}
+    return "origin" in names and "access-control-request-method" in names and names.isdisjoint(showing)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
@@ -13,6 +14,14 @@ from typing import Any, NoReturn
 #: How a process ends that SIGTERM ended, as a shell sees it.
 TERMINATED = 128 + signal.SIGTERM
 
+#: So long an event loop has to come to an end that SIGTERM asked for, seconds. Then SIGTERM raises in the midst of it.
+LOOP_SECONDS = 3.0
+
+#: What delivers all that is left, in the main thread. `fork` adds it.
+delivering: list[Callable[[], object]] = []
+
+#: When SIGTERM asked an event loop to end, on `time.monotonic`; None if it has not, or the end has begun.
+_asked: float | None = None
 #: In a child: whether SIGTERM raised in its parent.
 _raised_before_fork = False
 #: The handlers that `held` has replaced.
@@ -23,6 +32,9 @@ _masks: list[Any] = []
 
 def exit_on_sigterm() -> bool:
     """Have SIGTERM raise `SystemExit(143)` in the main thread, where it would end the process without running `atexit`.
+
+    Where an event loop runs, everything is delivered between two of its callbacks, and the default action ends the process: an
+    exception would cancel the requests that are being answered, and their clients would get a 500.
 
     Only the default action is replaced, and only from the main thread. uWSGI has handlers of its own, which Python does not
     see. True if SIGTERM raises now.
@@ -50,9 +62,48 @@ def leave_to_the_main_thread() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _leave(number: int, frame: FrameType | None) -> None:
     # No lock is taken: the code that is interrupted may hold it.
+    global _asked
+    if not _is_overdue() and _soon(_end):
+        _asked = _asked or time.monotonic()
+        return
+    _asked = None
     raise SystemExit(TERMINATED)
+
+
+def _soon(act: Callable[[], object]) -> bool:
+    """Have the event loop of this thread call something between two callbacks. False if none runs."""
+    asyncio: Any = sys.modules.get("asyncio")
+    loop = asyncio and asyncio._get_running_loop()
+    if loop is None:
+        return False
+    loop.call_soon_threadsafe(act)
+    return True
+
+
+def _end() -> NoReturn:
+    global _asked
+    _asked = None
+    try:
+        for deliver in delivering:
+            deliver()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+    # The first process of a container has no default actions.
+    raise SystemExit(TERMINATED)
+
+
+def _is_overdue() -> bool:
+    return _asked is not None and time.monotonic() - _asked > LOOP_SECONDS
+
+
+def insist() -> None:
+    """In another thread: have SIGTERM raise in the main thread, if its loop was asked to end and does not come to it."""
+    main = threading.main_thread().ident
+    if _is_overdue() and main is not None:
+        signal.pthread_kill(main, signal.SIGTERM)
 
 
 def before_fork() -> None:
@@ -70,7 +121,8 @@ def after_fork_in_parent() -> None:
 
 def after_fork_in_child() -> None:
     """End at once, as a child of a pool has to, until something is recorded here."""
-    global _raised_before_fork
+    global _asked, _raised_before_fork
+    _asked = None
     for handlers in (*_replaced,):
         _restore(handlers)
     if signal.getsignal(signal.SIGTERM) is _leave:

@@ -86,7 +86,8 @@ class Usage:
             than one flush interval. An fsync each flush.
         wait_replicas: how many replicas have to confirm a flush before its calls leave the memory. 0: none.
         sigterm: "auto" has SIGTERM raise `SystemExit(143)` in the main thread where it would end the process at once, so that
-            what is left is delivered. Only the default action is replaced. False: SIGTERM is left alone.
+            what is left is delivered. Where an event loop runs, that is done before the process ends, and nothing is raised.
+            Only the default action is replaced. False: SIGTERM is left alone.
         data_dir: where the embedded server has its data; None: `$USAGE_DATA_DIR`, else the user's own data directory.
         strict: True makes an undeclared dimension or counter an error; None: if `$USAGE_STRICT` is set or Python runs in
             development mode (`-X dev`). Else it is logged once and dropped.
@@ -101,8 +102,7 @@ class Usage:
         keys: the key directory.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
-        correct: changes what was counted, see `record.corrections.Corrections.correct`.
-        backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
+        correct, backfill: change what was counted, and count calls of the past, see `record.corrections.Corrections`.
         pack_history, unpack_history: pack what is due, and write it back, see `record.history.History`.
         engine: the connection.
     """
@@ -188,7 +188,7 @@ class Usage:
             strict=is_strict(strict),
             at_shutdown=self.close,
         )
-        self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
+        self.recorder.open_calls = self.capture
         self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
         self.pack_history, self.unpack_history = self._history.pack, self._history.unpack
         self.reader = self._reports(visible_endpoints)

@@ -316,6 +316,13 @@ def test_a_preflight_is_not_counted(ask: Ask, usage: Usage) -> None:
     assert usage.labels == ["OPTIONS (unmatched)", "GET /items/{id}"]
 
 
+@pytest.mark.parametrize(("shown", "value"), [("authorization", "Bearer sk_1"), ("x-api-key", "sk_1"), ("cookie", "a=1")])
+def test_a_preflight_that_shows_who_asks_is_counted(ask: Ask, usage: Usage, shown: str, value: str) -> None:
+    """No browser sends one: it is a client of an application that answers OPTIONS like GET, and would not be billed."""
+    ask("OPTIONS", "/items/5", {"origin": "https://a.org", "access-control-request-method": "GET", shown: value})
+    assert usage.only.caller == (NOBODY if shown == "cookie" else credential_digest("sk_1"))
+
+
 def test_a_request_that_is_marked_at_its_end_is_not_counted(shell: Any, usage: Usage) -> None:
     def act(request: Any) -> None:
         notes = request if isinstance(request, dict) else getattr(request, "scope", None) or request.environ

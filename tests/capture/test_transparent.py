@@ -24,7 +24,7 @@ from usage_middleware.credentials import credential_digest
 
 SECRET = credential_digest("sk_1")
 RAW = [(b"host", b"test"), (b"x-api-key", b"sk_1")]
-PREFLIGHT = [*RAW, (b"origin", b"https://example.org"), (b"access-control-request-method", b"POST")]
+PREFLIGHT = [(b"host", b"test"), (b"origin", b"https://example.org"), (b"access-control-request-method", b"POST")]
 
 
 async def answer(send: Any) -> None:
@@ -56,7 +56,7 @@ def not_reading(scope: Any) -> None:
 
 
 def reading(scope: Any) -> None:
-    assert list(scope["headers"])[:2] == RAW
+    assert list(scope["headers"]) in (RAW, PREFLIGHT)
 
 
 def reading_one(scope: Any) -> None:

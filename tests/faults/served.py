@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -46,7 +47,13 @@ def stats(_: Request) -> Response:
     return Response(msgspec.json.encode(usage.recorder.stats()))
 
 
-starlette = application(Route("/control/flush", flush), Route("/control/stats", stats))
+async def late(request: Request) -> Response:
+    """An answer that begins so many milliseconds after the request."""
+    await asyncio.sleep(request.path_params["ms"] / 1000)
+    return Response("begunended")
+
+
+starlette = application(Route("/slow/{ms:int}", late), Route("/control/flush", flush), Route("/control/stats", stats))
 app = UsageMiddleware(starlette, usage)
 
 flask = Flask(__name__)

@@ -143,8 +143,9 @@ def test_what_is_not_counted(protocol: str) -> None:
     with project(usage):
         ask(protocol, path="/status/200")
         ask(protocol, "OPTIONS", origin="https://a.example", access_control_request_method="POST")
+        ask(protocol, "OPTIONS", origin="https://a.example", access_control_request_method="POST", x_api_key="sk_1")
         assert ask(protocol, path="/items/5").status == 200
-    assert [seen.endpoint for seen in usage.recording.seen] == ["GET /items/{id}"]
+    assert [seen.endpoint for seen in usage.recording.seen] == ["OPTIONS /items/{id}", "GET /items/{id}"]
 
 
 def test_identify(protocol: str) -> None:

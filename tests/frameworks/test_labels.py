@@ -58,7 +58,7 @@ def test_mounted_in_starlette(application: Application) -> None:
     assert found == ["GET /t/{who}/items/{id}", "GET /t/{who}/nested/{tenant}/items/{id}", "GET (unmatched)"]
 
 
-@pytest.mark.parametrize("adapter", ["a2wsgi", "starlette", "asgiref"])
+@pytest.mark.parametrize("adapter", ["a2wsgi", "starlette", "asgiref", "of its own"])
 @pytest.mark.parametrize("application", WSGI, ids=str)
 def test_a_wsgi_application_in_fastapi(application: Application, adapter: str) -> None:
     from fastapi import FastAPI
@@ -78,13 +78,25 @@ def bridged(app: Any, adapter: str) -> Any:
     import a2wsgi
     from asgiref.wsgi import WsgiToAsgi
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from starlette.middleware.wsgi import WSGIMiddleware, WSGIResponder
     if adapter == "starlette":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from starlette.middleware.wsgi import WSGIMiddleware
-
-            return WSGIMiddleware(app)
+        return WSGIMiddleware(app)
+    if adapter == "of its own":
+        return OwnAdapter(app, WSGIResponder)
     return a2wsgi.WSGIMiddleware(app) if adapter == "a2wsgi" else WsgiToAsgi(app)  # type: ignore[no-untyped-call]
+
+
+class OwnAdapter:
+    """As MLflow's server has one: a class without a base, around Starlette's responder."""
+
+    def __init__(self, app: Any, responder: Any) -> None:
+        self.app = app
+        self.responder = responder
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.responder(self.app, scope)(receive, send)
 
 
 @pytest.mark.parametrize("application", WSGI, ids=str)

@@ -102,6 +102,27 @@ def test_what_could_not_be_delivered_is_sent_by_the_next_process(
     assert (two.stats().spool_files, two.stats().spool_calls) == (0, 0)
 
 
+def test_a_worker_that_went_on_after_it_wrote_the_file_was_counted(
+    make_recorder: MakeRecorder, spool: Path, counted: Counted, client: Any, namespace: str
+) -> None:
+    """It is killed as it ends: Redis has what the file holds, and a chunk after it."""
+    one = make_recorder(spool=spool, shutdown_timeout=AT_ONCE)
+    add(one, n=3)
+    assert one.flush()
+    add(one, n=2)
+    writer_of(one).faults = [("before", ConnectionError("reset"))] * 8
+    (path,) = end(one)
+    content, worker = path.read_bytes(), left_in(path, one).worker
+    two = make_recorder(spool=spool)
+    recover(two)
+    for org in ("acme", "*"):
+        assert client.incr(f"{namespace}:{{{org}}}:applied:{worker}") == 3
+    path.write_bytes(content)
+    recover(two)
+    assert (counted("acme"), counted("*")) == (5, 5)
+    assert two.stats().dropped == {}
+
+
 def test_nobody_else_may_read_it(make_away: MakeRecorder, spool: Path) -> None:
     one = make_away()
     add(one, DIGEST)

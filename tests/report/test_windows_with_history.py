@@ -114,12 +114,12 @@ def test_what_is_answered_is_what_was_asked(lived: World, question: Question, vi
             continue
         if isinstance(report, QueryError):
             assert report.code in REFUSALS
-            check_nearest(lived, view, viewer, report, question.timezone)
+            check_nearest(lived, view, viewer, report, asked)
             continue
         org = "acme" if viewer.is_operator and name == "by-key" else None
         window, total = window_of(report), total_of(report)
         assert total == happened(lived, viewer, window, org)
-        assert question.period or is_fair(question, window, name)
+        assert question.period or is_fair(question, window, name, "outward")
         assert set(sums_of(report).values()) <= {total}
         if report.previous is not None:
             assert next(iter(report.previous.totals.values())) == happened(lived, viewer, report.previous.window, org)

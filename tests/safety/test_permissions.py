@@ -202,4 +202,5 @@ def test_a_spool_file_of_somebody_else_is_not_counted(data_dir: Path, redis_url:
         usage.recorder._flusher.recover(lambda: True, now=True)
         assert usage.recorder.stats().lost == {"spool": 1}
         assert not usage.engine.client.keys(f"{namespace}:{{acme}}:*")
+        assert usage.recorder.stats().spool_damaged == 1
     assert theirs.exists()

@@ -286,6 +286,20 @@ def test_a_damaged_mark_of_a_worker_costs_no_call(usage: Usage, client: Any, nam
     assert usage.recorder.stats().dropped == {}
 
 
+@pytest.mark.parametrize("value", ["2", "3", "9999", "999999999999999"])
+def test_a_mark_that_became_a_greater_number_costs_no_call(usage: Usage, client: Any, namespace: str, value: str) -> None:
+    """No worker can have a mark beyond the numbers that it gave: its calls would read as counted, for as long."""
+    worker = usage.recorder.stats().worker
+    for number in range(2, 5):
+        mark = max(int(value), number)
+        client.set(f"{namespace}:{{acme}}:applied:{worker}", mark + (mark == number))
+        record_call(usage.recorder, ("acme", "key_1"), "GET /items", ("search",), counts=(3,))
+        assert usage.flush()
+        assert calls(client, namespace, "acme") == number
+    assert client.get(f"{namespace}:{{acme}}:applied:{worker}") == b"4"
+    assert usage.recorder.stats().dropped == {}
+
+
 def test_a_pepper_of_another_type_is_named(usage: Usage, client: Any, namespace: str, clock: Clock) -> None:
     client.delete(f"{namespace}:{{*}}:pepper")
     client.hset(f"{namespace}:{{*}}:pepper", "x", "y")

@@ -222,3 +222,29 @@ def test_only_so_many_damaged_files_are_kept(make_usage: MakeUsage, spool: Path,
     recover(usage)
     recover(usage)
     assert len(list(spool.glob("*.damaged"))) == MOST_DAMAGED == usage.recorder.stats().spool_damaged
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "directory", "pipe"])
+def test_what_is_no_file_stops_nothing(
+    make_usage: MakeUsage, client: Any, namespace: str, spool: Path, leave: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    leave("globex", 5)
+    other = spool / f"{namespace}.{'0' * 32}.calls"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("nobody's")
+    make: dict[str, Callable[[], object]] = {
+        "link": lambda: other.symlink_to(elsewhere),
+        "dangling link": lambda: other.symlink_to(tmp_path / "nothing"),
+        "directory": other.mkdir,
+        "pipe": lambda: os.mkfifo(other),
+    }
+    make[kind]()
+    usage = make_usage(spool=spool)
+    recover(usage)
+    assert calls(client, namespace, "globex") == 5
+    assert usage.recorder.stats().spool_damaged == 1
+    assert "spool_damaged" in codes(usage)
+    other.rmdir() if kind == "directory" else other.unlink()
+    recover(usage)
+    assert usage.recorder.stats().spool_damaged == 0
+    assert elsewhere.read_text() == "nobody's"

@@ -11,7 +11,7 @@ from tests.faults.workplace import Workplace
 from tests.support import ServerProcess
 
 #: Programs, which set a process up.
-collect_ignore = ["manage.py", "plain.py"]
+collect_ignore = ["lingering.py", "manage.py", "plain.py"]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,10 @@ from pathlib import Path
 
 ASGI = "tests.faults.served:app"
 WSGI = "tests.faults.served:wsgi"
+#: The same, whose worker has something to do after an answer.
+LINGERING = "tests.servers.lingering:wsgi"
+#: As in docs/guides/several-workers.md: a worker that is at work ends after its request, and so with `atexit`.
+GRACEFUL_UWSGI = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -50,7 +54,7 @@ def _gunicorn(target: str, *options: str, package: str = "gunicorn") -> Kind:
 
 def _uwsgi(*options: str) -> Kind:
     words = ("--http-socket", "127.0.0.1:{port}", "--wsgi", WSGI, "--master", "--die-on-term", "--need-app")
-    return Kind((*words, "--enable-threads", "--py-call-osafterfork", *options), "pyuwsgi")
+    return Kind((*words, "--enable-threads", "--py-call-osafterfork", *GRACEFUL_UWSGI, *options), "pyuwsgi")
 
 
 def _uvicorn(*options: str, **environment: str) -> Kind:

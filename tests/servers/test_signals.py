@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +19,12 @@ from tests.faults.calling import Callers, is_listening
 from tests.faults.ledger import OPERATOR
 from tests.faults.webserver import environment
 from tests.faults.workplace import Workplace
-from tests.servers.kinds import KINDS, ROOT, Kind
+from tests.servers.kinds import KINDS, LINGERING, ROOT, WSGI, Kind
 from tests.support import eventually, free_port
 
 pytestmark = pytest.mark.slow
 
 REQUESTS = 1500
-#: As in docs/guides/several-workers.md.
-GRACEFUL_UWSGI = ("--hook-master-start", "unix_signal:15 gracefully_kill_them_all")
 
 
 @contextmanager
@@ -70,6 +71,24 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     process.wait(60)
 
 
+@contextmanager
+def resting(kind: Kind) -> Iterator[tuple[Kind, Callable[[], bool]]]:
+    """How a server is started that can be asked whether it has nothing to do; and the question. Only uWSGI has to be asked.
+
+    Its workers are at work for a moment after an answer was sent. One that Ctrl-C meets then ends without `atexit`.
+    """
+    if kind.package != "pyuwsgi":
+        yield kind, lambda: True
+        return
+    port = free_port()
+
+    def rests() -> bool:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile() as told:
+            return all(worker["status"] == "idle" for worker in json.load(told)["workers"])
+
+    yield replace(kind, words=(*kind.words, "--stats", f"127.0.0.1:{port}")), rests
+
+
 def call(port: int, place: Workplace) -> None:
     """Make all the requests."""
     with Callers(port, ledger=place.ledger, count=4, most=REQUESTS) as callers:
@@ -99,8 +118,9 @@ def test_ctrl_c(place: Workplace, tmp_path: Path, name: str) -> None:
     kind = KINDS[name]
     if not kind.is_installed:
         pytest.skip(f"{kind.package} is not installed")
-    with served(kind, place, tmp_path / "log") as (process, port):
+    with resting(kind) as (kind, rests), served(kind, place, tmp_path / "log") as (process, port):
         call(port, place)
+        eventually(rests, 60)
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
         assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_ctrl_c, (tmp_path / "log").read_text()
@@ -141,11 +161,35 @@ def test_uwsgi_with_the_guides_hook_loses_nothing_in_the_middle_of_traffic(place
     kind = KINDS["uwsgi"]
     if not kind.is_installed:
         pytest.skip(f"{kind.package} is not installed")
-    graceful = replace(kind, words=(*kind.words, *GRACEFUL_UWSGI))
-    with served(graceful, place, tmp_path / "log") as (process, port):
+    with served(kind, place, tmp_path / "log") as (process, port):
         with Callers(port, ledger=place.ledger, count=4) as callers:
             callers.go_on(400)
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         kill_all(process)
     assert place.stored(OPERATOR) == len(place.ledger), (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("name", ["uwsgi", "uwsgi, lazy-apps", "uwsgi, threads"])
+def test_uwsgi_with_the_guides_hook_loses_nothing_while_it_tidies_up(place: Workplace, tmp_path: Path, name: str) -> None:
+    """A worker of uWSGI is at work until its response is closed, which is after its client has all of it."""
+    kind = KINDS[name]
+    if not kind.is_installed:
+        pytest.skip(f"{kind.package} is not installed")
+    words = tuple(LINGERING if word == WSGI else word for word in kind.words)
+    with served(replace(kind, words=words), place, tmp_path / "log") as (process, port):
+        with Callers(port, ledger=place.ledger, count=4, most=100) as callers:
+            eventually(lambda: not callers.at_work, 60)
+        assert is_answered(port, "/linger")
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        kill_all(process)
+    assert place.stored(OPERATOR) == 101, (tmp_path / "log").read_text()
+
+
+def is_answered(port: int, path: str) -> bool:
+    """Whether one more request is answered."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return bool(answer.read()) and answer.status == 404

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.docs.pages import DOCS, section
-from tests.servers.kinds import KINDS
-from tests.servers.test_signals import GRACEFUL_UWSGI
+from tests.servers.kinds import GRACEFUL_UWSGI, KINDS
 
 GUIDE = DOCS / "guides" / "several-workers.md"
 

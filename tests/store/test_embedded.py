@@ -385,6 +385,32 @@ def test_what_is_left_at_the_end_of_a_process_is_delivered_before_the_server_sto
     engine.close()
 
 
+def test_a_process_that_sigterm_ends_in_an_event_loop_leaves_no_server_behind(data_dir: Path) -> None:
+    worker = Worker(
+        data_dir,
+        """
+        import asyncio, os, signal, sys
+        from tests.support import record_call
+        from usage_middleware import Usage
+        usage = Usage(data_dir=sys.argv[1], flush_interval=3600)
+        async def end():
+            record_call(usage.recorder, ("acme", "key_7"), "GET /", (), 200, 1000, 10, ())
+            usage.engine.client.ping()
+            print(1, flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(20)
+        asyncio.run(end())
+        """,
+    )
+    assert worker.says() == [1]
+    worker.process.communicate(timeout=20)
+    assert worker.process.returncode == -signal.SIGTERM
+    assert server_pid(data_dir) is None
+    engine = Engine(data_dir=data_dir)
+    assert list(engine.client.scan_iter("usage:{acme}:series:1d:*"))
+    engine.close()
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_uvicorn_leaves_no_server_behind(data_dir: Path, sent: signal.Signals) -> None:
     """It ends by the signal that it caught, so nothing that is registered with atexit runs."""

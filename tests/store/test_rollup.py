@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.store.cells import MINUTE, Cell, cell, cells, lists_of_cells
 from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.rollup import Expansion, Increments, expand, is_late
+from usage_middleware.store.retention import is_late
+from usage_middleware.store.rollup import Expansion, Increments, expand
 from usage_middleware.store.schema import Schema
 
 HOUR, DAY = 3600, 86400

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias, cast
 
 from usage_middleware import signals
 from usage_middleware.capture.call import Call
-from usage_middleware.capture.capture import HasCapture, capture_of
+from usage_middleware.capture.capture import Capture, HasCapture, capture_of
 from usage_middleware.capture.client_left import CLIENT_LEFT, status_of_failure
+from usage_middleware.capture.cut_off import finish_answered
 from usage_middleware.capture.files import sent_by_server
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, require_caller
@@ -49,6 +50,7 @@ class UsageMiddleware:
         self.templates = TemplateFinder(ASGI, app, self.capture.count_error)
         self._excludes_paths = self.capture.exclusion.has_paths
         self.capture.wraps(self)
+        self.capture.answered = _finish_answered
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """Answer a request with the wrapped application; returns what that returns."""
@@ -273,12 +275,16 @@ class _ScopeCall(Call):
     def _is_excluded(self) -> bool:
         # Headers are not read before the application has run: it may be that they can be read once.
         is_ours = self.status == 307 and self._templates.is_usage_redirect(self)
-        if is_ours or (self.method == "OPTIONS" and is_preflight(self._headers())):
+        if is_ours or (self.method == "OPTIONS" and is_preflight(self._headers(), self.capture.credentials.showing)):
             return True
         return self.capture.is_excluded(self.notes, self._request)
 
     def _request(self) -> ScopeRequest:
         return ScopeRequest(self.notes, self.method, relative_path(self.path, self.root))
+
+
+def _finish_answered(capture: Capture) -> None:
+    finish_answered(capture, _ScopeCall._send_last, _ScopeCall._ask)
 
 
 # `send` is not `async`, to save a coroutine for each message. Marked for adapters that look, such as asgiref's.

@@ -125,6 +125,8 @@ class Capture:
         self.abandoned: deque[Callable[[], None]] = deque()
         #: Finds the calls that are being answered on threads now. A middleware for WSGI sets it.
         self.under_way: Callable[[], list[Any]] = list
+        #: Records the calls that were answered, and that an event loop will not finish. A middleware for ASGI sets it.
+        self.answered: Callable[[Capture], object] = lambda _: None
 
     def wraps(self, middleware: Wrapping) -> None:
         """Remember a middleware, for `routes()`. That keeps neither it nor its application alive."""
@@ -169,6 +171,13 @@ class Capture:
                 self.abandoned.popleft()()
             except IndexError:
                 return
+
+    def finish_answered(self) -> None:
+        """Record the calls that were answered, and that an event loop will not finish."""
+        try:
+            self.answered(self)
+        except Exception:
+            self.count_error("call not recorded")
 
     def await_calls(self, seconds: float) -> int:
         """Wait until the calls that threads are answering have ended, at most so many seconds; how many have not."""

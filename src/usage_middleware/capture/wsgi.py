@@ -17,7 +17,7 @@ from usage_middleware.capture.wsgi_body import counted
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.request_keys import CALL, EXCLUDE, wsgi_text
-from usage_middleware.seen_request import Environ, EnvironRequest
+from usage_middleware.seen_request import Environ, EnvironRequest, environ_key
 
 
 class WSGIUsageMiddleware:
@@ -71,7 +71,9 @@ class WSGIUsageMiddleware:
         if exclusion.has_paths and exclusion.covers(wsgi_text(environ.get("PATH_INFO", ""))):
             return True
         preflight = "HTTP_ORIGIN" in environ and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
-        return preflight and environ["REQUEST_METHOD"] == "OPTIONS"
+        if not preflight or environ["REQUEST_METHOD"] != "OPTIONS":
+            return False
+        return not any(environ_key(name) in environ for name in self.capture.credentials.showing)
 
 
 def under_way(capture: Capture) -> list[EnvironCall]:

@@ -102,9 +102,9 @@ class ChunkSender:
             chunk = self._overflow.apply(self._writer.schema, queue.pending[0], exempt)
             queue.change(chunk)
             now = self._now()
-            answer = self._writer.send(
-                self._status.worker, chunk, queue.acked, now.wall, exempt, doubt=queue.doubt(now), in_parts=in_parts
-            )
+            worker, acked, doubt = self._status.worker, queue.acked, queue.doubt(now)
+            sealed = None if self._outbox.is_from_file else queue.sealed
+            answer = self._writer.send(worker, chunk, acked, now.wall, exempt, doubt=doubt, sealed=sealed, in_parts=in_parts)
             if answer.outcome is Outcome.COUNTED:
                 self._acknowledge(queue, answer)
             elif answer.outcome is Outcome.GAP:

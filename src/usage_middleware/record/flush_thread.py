@@ -119,6 +119,7 @@ class FlushThread(threading.Thread):
             if self._deadline is None:
                 failures = 0 if self._safely(self._flusher.flush) else failures + 1
                 self._safely(self._recover)
+            signals.insist()
 
     def _wait(self, seconds: float) -> None:
         """Add up what comes in, until the time is over, or `hurry` or `end`."""

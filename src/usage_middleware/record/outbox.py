@@ -15,7 +15,7 @@ from usage_middleware.record.aggregate import size_of
 from usage_middleware.store.chunk import Chunk, cut
 from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.payload import Doubt
-from usage_middleware.store.rollup import is_late
+from usage_middleware.store.retention import is_late
 from usage_middleware.store.schema import Schema
 
 #: For how long an acknowledged chunk is kept, to send it again to a Redis that lost it.
@@ -216,13 +216,18 @@ class OrgQueue:
 
 
 class Outbox:
-    """The queues of one worker. Of an organisation with nothing on its way only the last number is kept."""
+    """The queues of one worker. Of an organisation with nothing on its way only the last number is kept.
+
+    Attributes:
+        is_from_file: a file has told what the worker did; it may have gone on since.
+    """
 
     def __init__(self, schema: Schema, *, replicated: bool = False) -> None:
         self._schema = schema
         self._replicated = replicated
         self._queues: dict[str, OrgQueue] = {}
         self._numbers: dict[str, int] = {}
+        self.is_from_file = False
 
     def put(self, key: CallKey, totals: CallTotals) -> None:
         """Add calls for their organisation and for the operator's tree, if there is one. `(other)` has no tree of its own."""

@@ -30,7 +30,7 @@ class Recovery:
         self._count_error = count_error
         self._left: dict[Path, int] = {}
         self._put_aside = 0
-        #: Files of another version.
+        #: Files of another version, or of somebody else, and what is no file.
         self._unreadable: set[Path] = set()
 
     @property
@@ -62,13 +62,27 @@ class Recovery:
         if not sending and path in self._left:
             return True
         try:
-            file = self._spool.claim(path)
+            file = self._claim(path)
             if file is not None:
                 return self._recover(file, into, sending=sending)
             self._left.pop(path, None)
         except Exception:  # Whatever is in a file, the others are sent.
             self._count_error("spool")
         return True
+
+    def _claim(self, path: Path) -> LockedFile | None:
+        """Take over a file; None if another process has it.
+
+        Raises:
+            OSError: it belongs to somebody else, or is no file. Then it counts as unreadable until that changes.
+        """
+        try:
+            file = self._spool.claim(path)
+        except OSError:
+            self._unreadable.add(path)
+            raise
+        self._unreadable.discard(path)
+        return file
 
     def _recover(self, file: LockedFile, into: OwnStatus, *, sending: bool) -> bool:
         try:

@@ -175,6 +175,7 @@ class SpoolState:
     def outbox(self, outbox: Outbox, now: int) -> dict[str, int]:
         """Fill an outbox with it; how many calls were too old and are dropped, by organisation."""
         lost: dict[str, int] = {}
+        outbox.is_from_file = True
         for org, sealed in self._sealed.items():
             outbox.know(org, sealed)
         for org in self._chunks:

@@ -82,5 +82,6 @@ def of_damage(workers: list[SeenStatus], found_here: str) -> Iterator[Warned]:
             yield Warned("damaged", f"{name} found damaged, and leaves out: {what}. Delete it, or write it anew.")
     for one in workers:
         if one.spool_damaged:
-            sentence = f"On {one.host}, {one.spool_damaged} files in the spool are damaged. What could be read is sent, and "
-            yield Warned("spool_damaged", sentence + "they are kept as *.damaged: look at them, and delete them.")
+            sentence = f"On {one.host}, {one.spool_damaged} files in the spool are damaged, or belong to somebody else. What "
+            sentence += "could be read is sent, and damaged ones are kept as *.damaged: look at them, and delete them."
+            yield Warned("spool_damaged", sentence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -21,13 +21,15 @@ from usage_middleware.report.context import (
     report_scope,
 )
 from usage_middleware.report.metrics import Measures, Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
-from usage_middleware.report.parameters import LIMIT, KeyId, Parameters, described, period
+from usage_middleware.report.paging import Pages, Pagination
+from usage_middleware.report.parameters import LIMIT, MAX_OFFSET, MOST_SEARCHED, KeyId, Parameters, described, period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
+from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.report.window import Window, WindowReport
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.members import OPERATOR, method_of
-from usage_middleware.store.read_batch import Deferred
 
 #: Groups that every application has, besides the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
@@ -39,7 +41,11 @@ class ByGroupParameters(Parameters, frozen=True, kw_only=True):
 
     range: Annotated[Literal["1h", "24h", "7d", "30d", "month_to_date", "last_month"], period("invalid_range")] = "24h"
     group: Annotated[str, described("The dimension to break down by.", "endpoint", code="invalid_group")] = METHOD
+    q: Annotated[
+        str | None, described("Only values with this text in them, whatever its case.", "search", maximum=MOST_SEARCHED)
+    ] = None
     limit: Annotated[int, LIMIT] = 20
+    offset: Annotated[int | None, described("Ask for pages, and how many rows are skipped.", "0", maximum=MAX_OFFSET)] = None
     key_id: KeyId = None
 
 
@@ -76,7 +82,8 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
         range: the range in force; `custom` where start or end was given.
         group: the dimension in force.
         buckets: by calls descending, then by name; as many as `limit` allows.
-        other: the rest.
+        other: the rest, also what `q` does not find.
+        pagination: None where no page was asked for.
         over_quota: whether the calls exceed the plan's allowance; False where there is no plan.
         unavailable: the fields that are None because they are not kept for this window, and why.
         previous: the window before, if it was asked for.
@@ -88,6 +95,7 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
     buckets: list[GroupBucket] | None
     over_quota: bool
     other: OtherGroups | None
+    pagination: Pagination | None
     org_id: str | None
     window: WindowReport
     dropped_calls: int | None
@@ -110,15 +118,15 @@ def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
     rows = _Rows(source, window, parts).of(params.group, series)
     source.read()
     total = series_tally(series.value.values())
-    ranked = None if rows is None else sorted(rows.value.items(), key=lambda row: (-row[1].calls, row[0]))
-    has_latency = params.group != STATUS
+    listed = _listed(context, scope, params, None if rows is None else rows.value)
     return ByGroup(
         range=window.label,
         group=params.group,
         totals=GroupTotals(calls=total.calls, errors=total.errors, bytes=total.sent),
-        buckets=None if ranked is None else [_bucket(name, tally, has_latency) for name, tally in ranked[: params.limit]],
+        buckets=listed.buckets,
         over_quota=False,
-        other=None if ranked is None else _other([tally for _, tally in ranked[params.limit :]], has_latency),
+        other=listed.other,
+        pagination=listed.pagination,
         org_id=scope.shown_org,
         window=window.report(),
         dropped_calls=dropped_calls(scope, series.value),
@@ -197,6 +205,38 @@ def _by_method(members: Members) -> dict[str, Tally]:
     return found
 
 
+class _Listed(NamedTuple):
+    """The values that are shown, and the rest."""
+
+    buckets: list[GroupBucket] | None = None
+    other: OtherGroups | None = None
+    pagination: Pagination | None = None
+
+
+def _listed(
+    context: ReportContext, scope: ReportScope, params: ByGroupParameters, tallies: Mapping[str, Tally] | None
+) -> _Listed:
+    """The values that were asked for."""
+    if tallies is None:
+        return _Listed()
+    has_latency, search = params.group != STATUS, Search.of(params.q)
+    ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
+    shown, pagination = _page(context, scope, params, [name for name in ranked if search.finds(name)])
+    hidden = [tallies[name] for name in tallies.keys() - set(shown)]
+    buckets = [_bucket(name, tallies.get(name, Tally()), has_latency) for name in shown]
+    return _Listed(buckets, _other(hidden, has_latency), pagination)
+
+
+def _page(
+    context: ReportContext, scope: ReportScope, params: ByGroupParameters, found: list[str]
+) -> tuple[list[str], Pagination | None]:
+    if params.offset is None:
+        return found[: params.limit], None
+    pages = Pages(context, scope, "by-group", params, params.limit, params.offset)
+    ordered = pages.order({name: name for name in found}, lambda name: name)
+    return pages.cut(ordered), pages.pagination(len(ordered))
+
+
 def _bucket(name: str, tally: Tally, has_latency: bool) -> GroupBucket:
     return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=tally.avg_ms if has_latency else None)
 
@@ -232,6 +272,7 @@ VIEW = View(
   ],
   "over_quota": false,
   "other": {"calls": 0, "errors": 0, "avg_ms": 0.0, "members": 0},
+  "pagination": null,
   "window": {
     "start": "2026-11-19T13:30:00Z", "end": "2026-11-20T13:45:20Z", "label": "24h", "timezone": "UTC", "resolution": "30m"
   },

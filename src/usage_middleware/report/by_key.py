@@ -21,13 +21,14 @@ from usage_middleware.report.context import (
 from usage_middleware.report.key_rows import KeyRow, KeyUsage, key_usages
 from usage_middleware.report.metrics import Measures, Tally, board_tally, series_tally, tally_sum
 from usage_middleware.report.paging import Pages, Pagination
-from usage_middleware.report.parameters import LIMIT, SORT_BY, Offset, Parameters, Period, SortOrder, described
+from usage_middleware.report.parameters import LIMIT, MOST_SEARCHED, SORT_BY, Offset, Parameters, Period, SortOrder, described
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
+from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import CAP, Window, WindowReport
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.members import OPERATOR, is_reserved, key_member
-from usage_middleware.store.read_batch import Deferred
 from usage_middleware.store.schema import CALLS
 
 #: How many keys are listed where nobody asked for a page.
@@ -42,6 +43,10 @@ class ByKeyParameters(Parameters, frozen=True, kw_only=True):
     period: Period = "30d"
     environment: Annotated[str | None, described("Only keys of this environment.", "live")] = None
     include_revoked: Annotated[bool, described("List revoked keys too.", "true")] = False
+    q: Annotated[
+        str | None,
+        described("Only keys with this text in their name or id, whatever its case.", "search", maximum=MOST_SEARCHED),
+    ] = None
     sort_by: Annotated[Literal["request_count", "error_count", "last_activity", "name"], SORT_BY] = "request_count"
     sort_order: SortOrder = "desc"
     limit: Annotated[int | None, LIMIT] = None
@@ -65,7 +70,7 @@ class KeyTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OtherKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys that are not listed (another page, another environment, revoked), together."""
+    """The keys that are not listed (another page, another environment, revoked, not found by `q`), together."""
 
     request_count: int
     error_count: int
@@ -171,7 +176,9 @@ class _Listing(NamedTuple):
         context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
         seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
         everything = [KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
-        rows = _sorted((row for row in everything if _is_listed(row, params)), params, seen)
+        search = Search.of(params.q)
+        wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
+        rows = _sorted(wanted, params, seen)
         listed, pagination = _page(context, scope, params, rows)
         return _Listed(
             key_usages(self.source, self.parts, listed, params.endpoints_per_key), _other(everything, listed), pagination
@@ -230,7 +237,7 @@ def _page(
 
 def _check_unpaged(context: ReportContext, scope: ReportScope, params: ByKeyParameters) -> None:
     """Refuse to list too many keys before any is read; keys that the directory does not know are found only later."""
-    if scope.key is None and params.limit is None and params.environment is None:
+    if scope.key is None and params.limit is None and params.environment is None and not params.q:
         keys = context.directory.count(scope.org_name)
         if keys > UNPAGED:
             raise _unpaged(keys)

@@ -13,11 +13,12 @@ from usage_middleware.options import DEFAULT_ORG, CounterKind, Settings
 from usage_middleware.periods import Slot, rfc3339
 from usage_middleware.report.metrics import with_rest
 from usage_middleware.report.viewer import Names, Viewer
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
 from usage_middleware.store.owing import is_final
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.reader import Delivered, Reader
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema

@@ -28,7 +28,8 @@ class Parameter(NamedTuple):
 
     Attributes:
         default: the value where it is not given; None where there is none.
-        minimum: of an integer; inclusive, as `maximum` is. `maximum` holds for query strings alone.
+        minimum: of an integer; inclusive, as `maximum` is. `maximum` of an integer holds for query strings alone; of a text it
+            is how many characters it may have, 0: any number.
         unless: the parameter that makes this one mean nothing, whatever it says.
     """
 
@@ -46,6 +47,10 @@ class Parameter(NamedTuple):
     def error(self, message: str) -> QueryError:
         """The error that says what is wrong with this parameter."""
         return QueryError(self.code, message, self.name)
+
+    def length_error(self) -> QueryError:
+        """The error of a text that is too long."""
+        return self.error(f"{self.name} must have at most {self.maximum} characters")
 
     def year_error(self) -> QueryError:
         """The error of a time outside of the years that are possible."""
@@ -71,20 +76,22 @@ Timezone = Annotated[
 KeyId = Annotated[str | None, described("Only this API key.", "key_7")]
 SORT_BY = described("What the list is sorted by.")
 LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
+#: What is searched for: longer than any name that is told apart.
+MOST_SEARCHED = 128
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose calls, and when they finished. Times are whole seconds since the epoch."""
+    """Whose calls, and when they finished. Times are seconds since the epoch."""
 
     org: Annotated[str | None, described("For operators: the organisation. Anybody else may name its own.", "acme")] = None
     start: Annotated[
-        int | None,
+        float | None,
         described(
             "Start of a custom window, inclusive: RFC 3339, or a date.", "2026-11-01T00:00:00Z", code=WINDOW, kind="time"
         ),
     ] = None
     end: Annotated[
-        int | None,
+        float | None,
         described("End of a custom window, exclusive. Default: now.", "2026-11-20T00:00:00Z", code=WINDOW, kind="time"),
     ] = None
 
@@ -125,4 +132,4 @@ def _kind(hint: object) -> tuple[ParameterKind, tuple[str, ...]]:
     raise TypeError(f"a parameter can't be {hint!r}")
 
 
-_KINDS: Mapping[type, ParameterKind] = {bool: "boolean", int: "integer", date: "date", str: "text"}
+_KINDS: Mapping[type, ParameterKind] = {bool: "boolean", int: "integer", float: "time", date: "date", str: "text"}

@@ -113,6 +113,12 @@ def _boolean(parameter: Parameter, text: str, _: ZoneInfo) -> bool:
     return found
 
 
+def _text(parameter: Parameter, text: str, _: ZoneInfo) -> str:
+    if parameter.maximum and len(text) > parameter.maximum:
+        raise parameter.length_error()
+    return text
+
+
 _DATE = re.compile(r"([0-9]{4})-[0-9]{2}-[0-9]{2}")
 #: An instant: its year, date, clock and offset. A `+` that nobody percent-encoded arrives as a space.
 _INSTANT = re.compile(
@@ -141,16 +147,15 @@ def _check_year(parameter: Parameter, year: str) -> None:
         raise parameter.year_error()
 
 
-def _time(parameter: Parameter, text: str, zone: ZoneInfo) -> int:
+def _time(parameter: Parameter, text: str, zone: ZoneInfo) -> float:
     try:
         found = _midnight(parameter, text, zone) if _DATE.fullmatch(text) else _instant(parameter, text)
     except ValueError:
         raise parameter.error(f"{parameter.name} must be a time like 2026-11-20T13:45:00Z, or a date") from None
-    seconds = int(found.replace(microsecond=0).timestamp())
+    seconds = found.timestamp()
     if seconds < 0:
         raise parameter.year_error()
-    # The end is exclusive: a part of a second more is a call more.
-    return seconds + 1 if found.microsecond and parameter.name == "end" else seconds
+    return seconds
 
 
 def _midnight(parameter: Parameter, text: str, zone: ZoneInfo) -> datetime:
@@ -173,7 +178,7 @@ _READ: Mapping[ParameterKind, Callable[[Parameter, str, ZoneInfo], object]] = {
     "choice": _choice,
     "integer": _integer,
     "boolean": _boolean,
-    "text": lambda _, text, __: text,
+    "text": _text,
     "zone": _zone_name,
     "date": _date,
     "time": _time,

@@ -83,8 +83,8 @@ class Reports(ReportSource):
         """As `Usage.reconcile`."""
         context = self.context(Viewer.operator())
         together = self.schema.settings.operator_tree
-        until = context.now if end is None else _seconds("end", end, "UTC")
-        since = until - DAY if start is None else _seconds("start", start, "UTC")
+        until = context.now if end is None else _whole("end", end)
+        since = until - DAY if start is None else _whole("start", start)
         with guard():
             return reconcile(context, report_scope(context.viewer, org, together=together).org, since, until, members)
 
@@ -132,14 +132,21 @@ def _wrong(parameter: Parameter, value: object, error: str) -> str:
     return f"{parameter.name}: {error.partition(' - at ')[0]}"
 
 
+def _whole(name: str, value: Any) -> int:
+    """Whole seconds of a time, upward."""
+    found = _seconds(name, value, "UTC")
+    if not isinstance(found, int | float) or not 0 <= found <= _LAST_SECOND:
+        raise QueryError(WINDOW, f"{name} must be an aware datetime, a date, or seconds since 1970, not {value!r}", name)
+    return math.ceil(found)
+
+
 def _seconds(name: str, value: Any, tz: str) -> Any:
     """A datetime, or a date as its midnight in a zone, as seconds since the epoch."""
     if not isinstance(value, datetime):
         return midnight(value, zone(tz)) if isinstance(value, date) else value
     if value.tzinfo is None:
         raise QueryError(WINDOW, f"{name}={value} has no time zone: give an aware datetime, for instance in UTC.", name)
-    # The end is exclusive: a part of a second more is a call more.
-    return math.ceil(value.timestamp()) if name == "end" else math.floor(value.timestamp())
+    return value.timestamp()
 
 
 def _check_range(parameter: Parameter, value: object) -> None:
@@ -147,11 +154,13 @@ def _check_range(parameter: Parameter, value: object) -> None:
     if isinstance(value, date):
         is_within = FIRST_YEAR <= value.year <= LAST_YEAR
     else:
-        is_within = parameter.kind != "time" or not isinstance(value, int) or 0 <= value <= _LAST_SECOND
+        is_within = parameter.kind != "time" or not isinstance(value, int | float) or 0 <= value <= _LAST_SECOND
     if not is_within:
         raise parameter.year_error()
     if parameter.kind == "integer" and isinstance(value, int) and value < parameter.minimum:
         raise QueryError(INVALID, f"{parameter.name} must be {parameter.minimum} at least", parameter.name)
+    if parameter.kind == "text" and isinstance(value, str) and 0 < parameter.maximum < len(value):
+        raise parameter.length_error()
 
 
 _LAST_SECOND = int(datetime(LAST_YEAR, 12, 31, tzinfo=UTC).timestamp())

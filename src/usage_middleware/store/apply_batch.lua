@@ -7,9 +7,10 @@
 --          that has no mark, the mark was lost alone.
 -- KEYS[4]  `applied:<worker>:parts`: a chunk that came in parts, see ARGV[2].
 -- ARGV[1]  MessagePack, see `payload.encode_chunk`:
---          {3, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt, once}
+--          {3, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt, sealed, once}
 --          doubt: 0 if this number was never sent; 1 if it was, without an answer; 2 if that was so long ago that the mark
 --          may have expired since.
+--          sealed: the greatest number that this worker has given here: a mark that is greater is damaged.
 --          once: of a correction or of backfilled rows, in place of a number: {keys that may have one of their ids,
 --          {{key that keeps them, expire_at, limit, ids, records}, ...}, only try, may take away,
 --          {{month of the history, its version}, ...}}. KEYS[1] is then such a key.
@@ -35,9 +36,10 @@ if payload == '' then
   payload = redis.call('GET', KEYS[4]) or ''
   if redis.sha1hex(payload) ~= ARGV[2] then return {'RETRY', 'parts of the chunk are missing'} end
 end
-local layout, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt, once =
+local layout, number, previous, now_ms, applied_seconds, registry, series, boards, worker, marked_seconds, doubt, sealed, once =
   unpack(cmsgpack.unpack(payload))
-if layout ~= 3 or type(number) ~= 'number' or number < 1 or type(previous) ~= 'number' or type(doubt) ~= 'number' then
+if layout ~= 3 or type(number) ~= 'number' or number < 1 or type(previous) ~= 'number' or type(doubt) ~= 'number'
+  or type(sealed) ~= 'number' then
   return redis.error_reply('ERR this is not a chunk of usage')
 end
 
@@ -221,7 +223,7 @@ local function not_the_next()
     mark = nil -- Damaged, as one that is no number: it counts as missing, and is written anew.
   end
   local last = tonumber(mark or nil)
-  if last and not (last >= 0 and last < EXACT) then last = nil end
+  if last and not (last >= 0 and last <= sealed) then last = nil end
   if not last then
     -- The worker was counted, and knows of no chunk that was: it was this one.
     if noted and doubt > 0 and previous == 0 then return {'DONE', number} end

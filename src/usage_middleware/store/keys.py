@@ -112,10 +112,10 @@ def decode_record(raw: bytes) -> Record | None:
         found = _decoded(raw)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return None
-    times = [time for time in (found.created_at, found.revoked_at) if time is not None]
-    if not found.id or not all(0 <= time < _LATEST for time in times):
+    if not found.id or not 0 <= (found.created_at or 0) < _LATEST or not 0 <= (found.revoked_at or 0) < _LATEST:
         return None
-    return Record(KeyInfo(*(getattr(found, name) for name in KeyInfo.__struct_fields__)), found.secrets)
+    key = KeyInfo(found.id, found.name, found.environment, found.org, found.revoked_at, found.created_at)
+    return Record(key, found.secrets)
 
 
 def _decoded(raw: bytes) -> _Stored:

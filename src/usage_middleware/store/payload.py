@@ -22,6 +22,8 @@ APPLIED_SECONDS = 8 * DAY
 
 #: Up to here a number survives the script's own arithmetic; larger ones travel as text.
 _EXACT = 2**53
+#: No chunk has a greater number.
+_MOST_NUMBER = _EXACT - 1
 #: How much longer than any counter it is known who had a mark: a month's series begins up to a month before it ends, and a
 #: worker's clock may be ahead.
 MARKED_AHEAD = 40 * DAY
@@ -55,6 +57,18 @@ class Doubt(IntEnum):
     """It was sent, and no answer came."""
     OLD = 2
     """That was so long ago that its mark may have expired."""
+
+
+class EncodedChunk(NamedTuple):
+    """A chunk as the script takes it.
+
+    Attributes:
+        data: MessagePack.
+        most_names: how many fields or members it adds to one Redis key, at most.
+    """
+
+    data: bytes
+    most_names: int
 
 
 class KeptIds(NamedTuple):
@@ -101,9 +115,10 @@ def encode_chunk(
     now: float,
     exempt: Collection[str] = (),
     doubt: Doubt = Doubt.NONE,
+    sealed: int | None = None,
     once: Once | None = None,
     base: Base = NOTHING_PACKED,
-) -> bytes:
+) -> EncodedChunk:
     """A chunk as the script takes it.
 
     Args:
@@ -114,6 +129,8 @@ def encode_chunk(
         now: seconds since 1970.
         exempt: keys of the directory, for which the cap does not hold.
         doubt: whether Redis may have it already.
+        sealed: the greatest number that this worker has given in this organisation: a mark that is greater is damaged.
+            None if that is not known.
         once: in place of a number, the ids that it is counted under.
         base: what history has of the counters.
     """
@@ -121,7 +138,9 @@ def encode_chunk(
     once = once and once._replace(months=base.months)
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
     rest()
-    return msgspec.msgpack.encode(
+    series = [_entry(key, one, base.values.get(key)) for key, one in expansion.series.items()]
+    boards = [_entry(key, one, base.values.get(key)) for key, one in expansion.boards.items()]
+    data = msgspec.msgpack.encode(
         [
             3,
             chunk.number,
@@ -129,14 +148,16 @@ def encode_chunk(
             int(now * 1000),
             APPLIED_SECONDS,
             registry,
-            [_entry(key, one, base.values.get(key)) for key, one in expansion.series.items()],
-            [_entry(key, one, base.values.get(key)) for key, one in expansion.boards.items()],
+            series,
+            boards,
             worker,
             longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
+            _MOST_NUMBER if sealed is None else sealed,
             *(() if once is None else (once,)),
         ]
     )
+    return EncodedChunk(data, 0 if once is None else max((len(one.names) for one in (*series, *boards)), default=0))
 
 
 def longest_kept(settings: Settings) -> int:

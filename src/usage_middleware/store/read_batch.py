@@ -6,12 +6,12 @@ Slots that may still change are read in one MULTI, so that the parts of an answe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
-from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.deferred import Deferred, Pending
 from usage_middleware.store.history import adding
 from usage_middleware.store.history import names as history
 from usage_middleware.store.history.fetching import fetch_with
@@ -45,39 +45,6 @@ _MOST_UNITED = 300_000
 _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
-
-
-class _Pending(list[Read]):
-    """Reads that are sent together, and whether they were."""
-
-    done = False
-
-
-class Deferred(Generic[T]):
-    """The result of a read, which is there after `ReadBatch.read`."""
-
-    def __init__(self, pending: _Pending, get: Callable[[], T]) -> None:
-        self._pending = pending
-        self._get = get
-
-    @property
-    def value(self) -> T:
-        """The result.
-
-        Raises:
-            UsageError: the batch was not read yet.
-        """
-        if not self._pending.done:
-            raise UsageError("the batch was not read yet")
-        return self._get()
-
-    def map(self, make: Callable[[T], U]) -> Deferred[U]:
-        """The result of `make` with this result."""
-        return Deferred(self._pending, lambda: make(self._get()))
-
-    def kept(self) -> Deferred[T]:
-        """The same result, which is worked out once, however often it is asked for."""
-        return Deferred(self._pending, cache(self._get))
 
 
 #: Slots by resolution and names: those that are closed, those that are open.
@@ -115,7 +82,7 @@ class ReadBatch:
         self._schema = schema
         self._org = org
         self._now = now
-        self._pending = _Pending()
+        self._pending = Pending()
         self._packed = PackedReads(schema, org, now, self._damage)
         self._charge = charge
         #: How many Redis keys have been asked for.
@@ -123,6 +90,7 @@ class ReadBatch:
         #: What the reads that are not sent yet may cost.
         self._cost = 0
         self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
+        self._last_named: tuple[Sequence[Slot], _Named] = ((), ([], []))
 
     def series(
         self, slots: Iterable[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
@@ -232,7 +200,7 @@ class ReadBatch:
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
         self._charge(self._cost + self._packed.cost)
-        pending, self._pending, self._cost = self._pending, _Pending(), 0
+        pending, self._pending, self._cost = self._pending, Pending(), 0
         packed, self._packed = self._packed, self._packed.renewed()
         hand_out(fetch_with(packed, self._client, pending, self._damage), self._damage)
         packed.hand_out()
@@ -244,7 +212,12 @@ class ReadBatch:
         self._pending.append(Read(command, is_open, add))
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
-        """The names of the slots that are closed, and of those that are open."""
+        """The names of the slots that are closed, and of those that are open. The last result is remembered."""
+        if self._last_named[0] is not slots:
+            self._last_named = slots, self._name(slots)
+        return self._last_named[1]
+
+    def _name(self, slots: Sequence[Slot]) -> _Named:
         closed: list[tuple[str, SlotNames]] = []
         opened: list[tuple[str, SlotNames]] = []
         for slot in slots:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_wrong_type
+from usage_middleware.store.engine import is_cluster
 from usage_middleware.store.replies import Note
 
 
@@ -31,18 +32,16 @@ class Answer(NamedTuple):
     reply: Any
 
 
-def fetch(client: Any, reads: Sequence[Read], damage: DamageLog, *, transaction: bool) -> list[Answer]:
-    """Send reads; what Redis answered to each.
+def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]:
+    """Send reads, those of slots that may change in one MULTI; what Redis answered. One trip, in a cluster two.
 
     Raises:
         redis_errors(): as the client does.
     """
-    with client.pipeline(transaction=transaction) as pipe:
-        for read in reads:
-            pipe.execute_command(*read.command)
-        replies = pipe.execute(raise_on_error=False)
+    closed, changing = [read for read in reads if not read.is_open], [read for read in reads if read.is_open]
+    trip = _in_two_trips if is_cluster(client) else _in_one_trip
     found: list[Answer] = []
-    for read, reply in zip(reads, replies, strict=True):
+    for read, reply in zip((*closed, *changing), trip(client, closed, changing), strict=True):
         found += _fetched_apart(client, read, reply, damage) if isinstance(reply, Exception) else [Answer(read, reply)]
     return found
 
@@ -50,7 +49,37 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog, *, transaction:
 def hand_out(answers: Sequence[Answer], damage: DamageLog) -> None:
     """Add every reply to what was read."""
     for read, reply in answers:
-        read.add(partial(_note, damage, read.keys), reply)
+        read.add(partial(_note, damage, read), reply)
+
+
+def _in_one_trip(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:
+    """The driver's own transactions are trips of their own, so MULTI is sent as any other command."""
+    with client.pipeline(transaction=False) as pipe:
+        _put(pipe, closed)
+        if changing:
+            pipe.execute_command("MULTI")
+            _put(pipe, changing)
+            pipe.execute_command("EXEC")
+        replies = pipe.execute(raise_on_error=False)
+    if not changing:
+        return cast(Iterable[Any], replies)
+    done = replies[-1]
+    if isinstance(done, Exception):
+        # What was wrong with a command is said where it was queued.
+        raise next(reply for reply in replies[len(closed) :] if isinstance(reply, Exception))
+    return (*replies[: len(closed)], *done)
+
+
+def _in_two_trips(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:
+    for reads in filter(None, (closed, changing)):
+        with client.pipeline(transaction=reads is changing) as pipe:
+            _put(pipe, reads)
+            yield from pipe.execute(raise_on_error=False)
+
+
+def _put(pipe: Any, reads: Sequence[Read]) -> None:
+    for read in reads:
+        pipe.execute_command(*read.command)
 
 
 def _fetched_apart(client: Any, read: Read, error: Exception, damage: DamageLog) -> list[Answer]:
@@ -61,10 +90,10 @@ def _fetched_apart(client: Any, read: Read, error: Exception, damage: DamageLog)
         return []
     if not is_wrong_type(error):
         raise error
-    apart = [read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys]
-    return fetch(client, apart, damage, transaction=False)
+    return fetch(client, [Read(("ZUNION", 1, key, "WITHSCORES"), False, read.add) for key in read.keys], damage)
 
 
-def _note(damage: DamageLog, keys: tuple[object, ...], name: str) -> None:
+def _note(damage: DamageLog, read: Read, name: str) -> None:
+    keys = read.keys
     where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
     damage.note(where, f"the number of {name:.100}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -10,9 +11,10 @@ import msgspec
 from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.gil import yielding
 from usage_middleware.options import CounterKind
-from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, day_name, slot_names
+from usage_middleware.periods import Resolution, Slot, SlotNames, day_name, slot_names
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.retention import AHEAD, end_of
 from usage_middleware.store.schema import (
     BYTES,
     CALLS,
@@ -28,9 +30,6 @@ from usage_middleware.store.schema import (
     status_field,
     todo_member,
 )
-
-#: The clock was wrong if a slot begins later than this from now. Its keys don't live any longer for it.
-_AHEAD = 32 * DAY
 
 #: In place of a tag: these calls are on no board of that dimension, because they finished before it was declared.
 NO_BOARD = ""
@@ -107,23 +106,6 @@ def members_of(key: CallKey, org: str) -> tuple[str, ...]:
     return (key.endpoint, own_org if org == OPERATOR else own_key, *key.tags)
 
 
-def is_late(schema: Schema, minute: int, now: int) -> bool:
-    """True when nothing is kept any more for calls of this minute, not even the days of the organisation."""
-    layers = schema.layers
-    day_names = slot_names(Slot(layers.day, layers.day.floor(minute)), layers.middle.seconds)
-    return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
-
-
-def finest_kept(schema: Schema, minute: int, now: int) -> int:
-    """The start of the finest slot around a minute of which anything is kept; what is finer would be left out anyway."""
-    for layer in schema.layers:
-        start = layer.floor(minute)
-        longest = max(schema.settings.kept(kind, layer.rank) for kind in schema.settings.retention)
-        if slot_names(Slot(layer, start), schema.layers.middle.seconds).block_end + longest > now:
-            return start
-    return schema.layers.day.floor(minute)
-
-
 class _Sums:
     """What calls add up to in one slot of time: for each place name -> sum, and the latest call."""
 
@@ -139,6 +121,12 @@ class _Sums:
             mine = self.amounts[place] = {}
         for name, amount in amounts:
             mine[name] = mine.get(name, 0) + amount
+
+    def add_one(self, place: _Place, name: str, amount: int) -> None:
+        mine = self.amounts.get(place)
+        if mine is None:
+            mine = self.amounts[place] = {}
+        mine[name] = mine.get(name, 0) + amount
 
     def saw(self, place: _Place, last_ms: int) -> None:
         if last_ms > self.last_ms.get(place, 0):
@@ -167,15 +155,16 @@ class _Expander:
         self.schema = schema
         self.org = org
         self.now = now
-        self.since = since
         self.corrects = corrects
         self.dimensions = dimensions_of(schema, org)
         self.counters = tuple(map(counter_field, schema.settings.counters))
+        self.end_of = partial(end_of, schema, now, since)
         self.minutes: dict[int, _Sums] = {}
+        self.boards: dict[int, _Sums] = {}
         self.seen: dict[str, dict[str, int]] = {dimension: {} for dimension in self.dimensions}
 
     def add(self, key: CallKey, totals: CallTotals) -> None:
-        sums = self._minute(key.minute)
+        sums, boards = self._minute(key.minute), self._boards(key.minute)
         members = list(zip(self.dimensions, members_of(key, self.org), strict=True))
         if NO_BOARD in key.tags:
             members = [(dimension, member) for dimension, member in members if member != NO_BOARD]
@@ -184,13 +173,13 @@ class _Expander:
         for dimension, member in members:
             where = self.schema.sharded(dimension, member)
             for measure, amount in measures:
-                sums.add(("board", where, measure), ((member, amount),))
+                boards.add_one(("board", where, measure), member, amount)
         bins = [(str(number), calls) for number, calls in totals.bins.items()]
-        sums.add(("latency",), bins)
-        sums.add(("latency", key.endpoint), bins)
+        boards.add(("latency",), bins)
+        boards.add(("latency", key.endpoint), bins)
         if self.org != OPERATOR:
-            sums.add(("key_board", key.owner[1]), _key_board_scores(members, measures, bins))
-        last_ms = min(totals.last_ms, (self.now + _AHEAD) * 1000)
+            boards.add(("key_board", key.owner[1]), _key_board_scores(members, measures, bins))
+        last_ms = min(totals.last_ms, (self.now + AHEAD) * 1000)
         for dimension, member in members:
             seen = self.seen[dimension]
             seen[member] = max(seen.get(member, 0), last_ms)
@@ -217,6 +206,18 @@ class _Expander:
             sums = self.minutes[at] = _Sums()
         return sums
 
+    def _boards(self, minute: int) -> _Sums:
+        """The sums of the finest slot around a minute that has boards: those of old times are added up there at once."""
+        found = self.boards.get(minute)
+        if found is None:
+            layers = self.schema.layers
+            fine = (layer.floor(minute) for layer in layers[:2] if self._has_boards(layer, layer.ceil(minute + 1)))
+            found = self.boards[minute] = self._minute(next(fine, layers.day.floor(minute)))
+        return found
+
+    def _has_boards(self, layer: Resolution, slot_end: int) -> bool:
+        return any(self.end_of(kind, Slot(layer, slot_end - layer.seconds), slot_end) > self.now for kind in _BOARDS)
+
     def _add_series(self, sums: _Sums, key: CallKey, totals: CallTotals) -> None:
         measures = self._series_measures(key.status, totals)
         places: list[_Place] = [("series",), ("endpoint", key.endpoint)]
@@ -239,11 +240,10 @@ class _Expander:
 
     def _name(self, found: Expansion, layer: Resolution, start: int, sums: _Sums) -> None:
         """Write the sums of one slot under their Redis keys, without those that are past their retention."""
-        at = slot_names(Slot(layer, start), self.schema.layers.middle.seconds)
-        soon = self.now + _AHEAD
-        kept = self.schema.settings.kept_without_history if start < self.since else self.schema.settings.kept
-        ends: dict[str, int] = {kind: min(at.block_end, soon) + kept(kind, layer.rank) for kind in _SERIES}
-        ends |= {kind: min(at.slot_end, soon) + kept(kind, layer.rank) for kind in _BOARDS}
+        slot = Slot(layer, start)
+        at = slot_names(slot, self.schema.layers.middle.seconds)
+        ends: dict[str, int] = {kind: self.end_of(kind, slot, at.block_end) for kind in _SERIES}
+        ends |= {kind: self.end_of(kind, slot, at.slot_end) for kind in _BOARDS}
         ends["latency"] = ends["board"]
         if max(ends.values()) <= self.now:
             return
@@ -263,9 +263,9 @@ class _Expander:
                 series.greatest[f"{at.field} {LAST}"] = sums.last_ms[place]
 
     def _mark(self, found: Expansion, layer: Resolution, start: int) -> None:
-        """Note with the calls that this day is to be packed; the packer sees by it that something has come meanwhile."""
-        end = self.now + self.schema.settings.history_kept
-        todo = found.boards.setdefault(self.schema.history_todo(self.org), Increments(end, {}))
+        """Note with the calls that this day is to be packed."""
+        new = Increments(self.now + self.schema.settings.history_kept, {})
+        todo = found.boards.setdefault(self.schema.history_todo(self.org), new)
         todo.sums[todo_member(layer.name, day_name(start))] = 1
 
     def _key(self, layer: Resolution, at: SlotNames, place: _Place) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import getpid
@@ -20,6 +21,8 @@ MOST_OF_A_VIEWER, MOST_IN_ALL = 40_000, 80_000
 MOST_SECONDS = 1.0
 #: How many questions of one viewer wait.
 MOST_WAITING = 8
+#: How much of its answers a viewer may leave unread, bytes: four of the largest.
+MOST_UNREAD = 32_000_000
 
 
 class Question:
@@ -51,13 +54,18 @@ class Budget:
         self._changed = Condition()
         #: In the order in which they began.
         self._running: list[Question] = []
+        #: Bytes of answers on their way.
+        self._unread: Counter[Viewer] = Counter()
+
+    def _begin(self) -> None:
+        if self._pid != getpid():
+            # In the child of a fork: another thread of the parent may have held the lock.
+            self._reset()
 
     @contextmanager
     def question(self, viewer: Viewer) -> Iterator[Question]:
         """A question of a viewer, while it runs."""
-        if self._pid != getpid():
-            # In the child of a fork: another thread of the parent may have held the lock.
-            self._reset()
+        self._begin()
         question = Question(self, viewer)
         self._running.append(question)
         try:
@@ -66,6 +74,34 @@ class Budget:
             with self._changed:
                 self._running.remove(question)
                 self._changed.notify_all()
+
+    def require_read(self, viewer: Viewer) -> None:
+        """Return unless the viewer's client does not read its answers.
+
+        Raises:
+            Refused: `rate_limited`: until it has.
+        """
+        if self._unread[viewer] > MOST_UNREAD:
+            raise Refused("rate_limited", "Read the answers that you were given, then ask again.", {"Retry-After": "1"})
+
+    @contextmanager
+    def sending(self, viewer: Viewer | None, size: int) -> Iterator[None]:
+        """An answer, while its client takes it."""
+        if viewer is None:
+            yield
+            return
+        self._begin()
+        self._note_unread(viewer, size)
+        try:
+            yield
+        finally:
+            self._note_unread(viewer, -size)
+
+    def _note_unread(self, viewer: Viewer, size: int) -> None:
+        with self._changed:
+            self._unread[viewer] += size
+            if self._unread[viewer] <= 0:
+                del self._unread[viewer]
 
     def charge(self, question: Question, cost: int) -> None:
         """See `Question.charge`."""

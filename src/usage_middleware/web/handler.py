@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from usage_middleware.web import openapi
 from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.attempts import Audit, attempts_of
 from usage_middleware.web.auth import Auth, Forbidden, not_a_viewer, refusal, unauthenticated
+from usage_middleware.web.budget import budget_of
 from usage_middleware.web.cors import Cors
 from usage_middleware.web.errors import Refused, error_response
 from usage_middleware.web.http import Request, Response, json_response
@@ -140,7 +142,12 @@ class Handler:
         }
         if found.status != 204:
             headers["Content-Length"] = str(len(found.body))
-        return Response(found.status, headers, b"" if visit.request.method == "HEAD" else found.body)
+        body = b"" if visit.request.method == "HEAD" else found.body
+        return Response(found.status, headers, body, visit.authenticated)
+
+    def sending(self, response: Response) -> AbstractContextManager[None]:
+        """Around what sends a response piece by piece, as its client takes it: until then it is in memory."""
+        return budget_of(self._source).sending(response.viewer, len(response.body))
 
     def _openapi(self, visit: Visit) -> Response:
         return json_response(openapi.document(self._settings, visit.viewer, visit.request.root))

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from usage_middleware.report.viewer import Viewer
+
 
 def _no_header(_: str) -> str:
     return ""
@@ -34,11 +36,16 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """The answer that a shell sends."""
+    """The answer that a shell sends.
+
+    Attributes:
+        viewer: whom it is for, where that is known.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    viewer: Viewer | None = None
 
     @property
     def status_line(self) -> str:

@@ -105,7 +105,7 @@ _SCHEMAS: Mapping[ParameterKind, Callable[[Parameter], JSONSchema]] = {
     "choice": lambda parameter: {"type": "string", "enum": list(parameter.choices)},
     "integer": lambda parameter: {"type": "integer", "minimum": parameter.minimum, "maximum": parameter.maximum},
     "boolean": lambda _: {"type": "boolean"},
-    "text": lambda _: {"type": "string"},
+    "text": lambda parameter: {"type": "string", **({"maxLength": parameter.maximum} if parameter.maximum else {})},
     "zone": lambda _: {"type": "string"},
     "date": lambda _: {"type": "string", "format": "date"},
     "time": lambda _: {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]},

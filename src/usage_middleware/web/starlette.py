@@ -10,7 +10,6 @@ from anyio import CapacityLimiter, from_thread, to_thread
 from anyio.lowlevel import RunVar
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
-from starlette.responses import Response as StarletteResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
@@ -20,11 +19,13 @@ from usage_middleware.request_keys import USAGE_APP, leave_out
 from usage_middleware.web.app_options import AppOptions, UsageAppOptions
 from usage_middleware.web.auth import Auth, places_of, require_auth
 from usage_middleware.web.handler import Handler, HasReports
-from usage_middleware.web.http import Request
+from usage_middleware.web.http import Request, Response
 
 #: How many requests to the usage API are answered at once in an event loop. They have threads of their own: views that wait
 #: for Redis must not take those of the application.
 MOST_THREADS = 12
+#: How much of an answer is handed to the server at once, bytes.
+PIECE = 65_536
 _threads: RunVar[CapacityLimiter] = RunVar("usage_middleware_threads")
 
 
@@ -95,9 +96,20 @@ def _shell(handler: Handler) -> ASGIApp:
         leave_out(scope)
         request = StarletteRequest(scope, receive)
         found = await to_thread.run_sync(handler.answer, _request(request), request, limiter=_limiter())
-        await StarletteResponse(found.body, found.status, dict(found.headers))(scope, receive, send)
+        await _send(handler, found, send)
 
     return shell
+
+
+async def _send(handler: Handler, found: Response, send: Send) -> None:
+    """Send an answer in pieces. The server waits with each until the client has taken enough of those before."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in found.headers.items()]
+    await send({"type": "http.response.start", "status": found.status, "headers": headers})
+    pieces = range(0, len(found.body), PIECE)
+    with handler.sending(found):
+        for begin in pieces[:-1]:
+            await send({"type": "http.response.body", "body": found.body[begin : begin + PIECE], "more_body": True})
+        await send({"type": "http.response.body", "body": found.body[pieces[-1] if pieces else 0 :]})
 
 
 def _limiter() -> CapacityLimiter:

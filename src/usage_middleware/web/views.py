@@ -54,6 +54,7 @@ class Views:
         Raises:
             QueryError: it can't be answered, or the viewer has asked too often.
         """
+        self._budget.require_read(visit.viewer)
         question = self._question(view, visit)
         found = self._cached(question, visit)
         body, is_cached = self._cache.answer_with(question.entry, found, partial(self._body, question))

@@ -11,7 +11,6 @@ from tests.report.world import Call, World, world
 from tests.store.history.packing import NOW, ORGS, everything, live_keys, pack
 from usage_middleware.errors import RowRefused
 from usage_middleware.periods import DAY
-from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.history.base import packed_base
 from usage_middleware.store.writer import Writer
 
@@ -122,9 +121,9 @@ def test_a_correction_is_tried_again_when_packers_come_in_between(lived: World, 
     sent: list[str] = []
     count_once = Writer.count_once
 
-    def counting(writer: Writer, chunk: Chunk, *rest: Any) -> Any:
-        sent.append(chunk.org)
-        return count_once(writer, chunk, *rest)
+    def counting(writer: Writer, org: str, *rest: Any) -> Any:
+        sent.append(org)
+        return count_once(writer, org, *rest)
 
     monkeypatch.setattr(Writer, "count_once", counting)
     assert lived.usage.correct("acme", id="c1", calls=-2, **CALL)

@@ -1,9 +1,9 @@
-"""A WSGI application within an ASGI one, by the adapters of Starlette, a2wsgi and asgiref: what it knows of its route."""
+"""A WSGI application within an ASGI one, by the adapters of Starlette, a2wsgi, asgiref or a host's own: its route."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from inspect import iscoroutinefunction
+from inspect import Parameter, iscoroutinefunction, signature
 from typing import Any
 
 from usage_middleware.capture.call import Call
@@ -13,8 +13,8 @@ from usage_middleware.capture.frameworks.hooked import LEFT, Hooked, leave
 from usage_middleware.capture.templates import template_of
 from usage_middleware.request_keys import CALL
 
-#: The adapters by name, and where each keeps its application.
-_ADAPTERS = {"WSGIMiddleware": "app", "WsgiToAsgi": "wsgi_application"}
+#: Where adapters keep their application.
+_PLACES = ("wsgi_application", "app")
 
 
 class Bridge(Hooked):
@@ -22,8 +22,8 @@ class Bridge(Hooked):
 
     def hook(self, app: Any) -> bool:
         """See `Hooked.hook`."""
-        place = next((_ADAPTERS[kind.__name__] for kind in type(app).__mro__ if kind.__name__ in _ADAPTERS), None)
-        if place is None or not iscoroutinefunction(type(app).__call__):
+        place = _place(app) if iscoroutinefunction(type(app).__call__) else None
+        if place is None:
             return False
         inner = getattr(app, place)
         if not isinstance(inner, _Bridged):
@@ -31,11 +31,36 @@ class Bridge(Hooked):
         return True
 
 
+def _place(app: Any) -> str | None:
+    """Where an ASGI application keeps a WSGI one that it passes requests on to; None if it has none."""
+    return next((place for place in _PLACES if _is_wsgi(getattr(app, place, None))), None)
+
+
+def _is_wsgi(app: Any) -> bool:
+    """True for what is called with an environ and `start_response`, and doesn't have to be awaited."""
+    if isinstance(app, _Bridged):
+        return True
+    if not callable(app) or isinstance(app, type) or iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
+        return False
+    try:
+        given = signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    return len(given) == 2 and all(one.kind in kinds and one.default is Parameter.empty for one in given)
+
+
 class _Bridged:
     """Takes the call of the scope over into the environ, and a route of Flask or Bottle back."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
+
+    def __getattr__(self, name: str) -> Any:
+        # A host may ask its application for more than to be called. A copy in the making has no application yet.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.app, name)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         scope = environ.get("asgi.scope") or getattr(getattr(start_response, "__self__", None), "scope", None)

@@ -147,7 +147,8 @@ def begin(capture: Capture, request: Any) -> DjangoCall | None:
     if exclusion.has_paths and exclusion.covers(request.path_info):
         return None
     headers = request.headers
-    if request.method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers:
+    preflight = request.method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
+    if preflight and not any(name in headers for name in capture.credentials.showing):
         return None
     call = notes[CALL] = DjangoCall(capture, request, notes)
     return call

@@ -30,20 +30,19 @@ def fetch_with(packed: PackedReads, client: Any, reads: Sequence[Read], damage: 
 
 
 def _fetch_live(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]:
-    """Slots that may still change in one transaction, closed ones before them without."""
-    found: list[Answer] = []
     closed = [read for read in reads if not read.is_open]
-    for begin in range(0, len(closed), BATCH):
-        found += fetch(client, closed[begin : begin + BATCH], damage, transaction=False)
-    changing = [read for read in reads if read.is_open]
-    return found + (fetch(client, changing, damage, transaction=True) if changing else [])
+    # Those of open slots go with the last of the others.
+    last = (len(closed) - 1) // BATCH * BATCH if closed else 0
+    parts = [closed[begin : begin + BATCH] for begin in range(0, last, BATCH)]
+    parts.append([*closed[last:], *(read for read in reads if read.is_open)])
+    return [answer for part in parts if part for answer in fetch(client, part, damage)]
 
 
 def _fetch_at_once(packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]:
     """Everything in one transaction. It keeps other clients waiting, and no packer comes in between."""
     while True:
         months = [Read(command, True, _ignore) for command in packed.commands()]
-        answers = fetch(client, [*months, *reads], damage, transaction=True)
+        answers = fetch(client, [*months, *(read._replace(is_open=True) for read in reads)], damage)
         replies = {answer.read.command: answer.reply for answer in answers if answer.read.add is _ignore}
         if packed.accept([replies.get(month.command, ()) for month in months]):
             return [answer for answer in answers if answer.read.add is not _ignore]
