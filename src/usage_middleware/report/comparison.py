@@ -30,7 +30,6 @@ from usage_middleware.store.schema import (
 
 #: Counters that end within so many seconds are left alone: clocks differ a little.
 _ENDING = 120
-
 _Amounts: TypeAlias = Mapping[str, int]
 
 

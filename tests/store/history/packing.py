@@ -55,7 +55,7 @@ def everything(world: World, org: str, days: int, until: int = -1, now: int = NO
     """All that readers see of an organisation's half-hours and days, from so many days ago until so many ago."""
     usage = world.usage
     schema = Schema(usage.settings)
-    batch = ReadBatch(usage.engine.read_client, schema, org, now, damage=usage.engine.damage)
+    batch = ReadBatch(usage.engine.client, schema, org, now, damage=usage.engine.damage)
     today = now - now % DAY
     asked: dict[str, Any] = {}
     for layer in usage.settings.layers[1:]:

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from tests.report.world import World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys, pack, packer_of
+from tests.support import ServerProcess
 from usage_middleware.periods import DAY, day_name
 
 
@@ -103,19 +105,19 @@ def totals(found: dict[str, Any]) -> int:
 
 
 def test_a_packer_in_a_loop_under_readers(lived: World) -> None:
-    before, wrong = seen(lived)["acme"], list[str]()
+    before, wrong = everything(lived, "acme", 38, 37), list[str]()
     over = threading.Event()
 
     def read() -> None:
         while not over.is_set():
-            found = everything(lived, "acme", 40, 35)
+            found = everything(lived, "acme", 38, 37)
             wrong.extend(name for name in before if found[name] != before[name])
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
     for _ in range(4):
-        pack(lived)
+        pack(lived, ["acme"])
         lived.usage.unpack_history("acme")
         remark(lived)
     over.set()
@@ -169,3 +171,21 @@ def test_a_month_of_another_type_stops_nothing_else(lived: World) -> None:
     assert lived.usage.pack_history() > 0
     assert everything(lived, "globex", 40, 35) == before
     assert everything(lived, "acme", 40, 35)["1d series"]
+
+
+@pytest.mark.slow
+def test_a_full_memory() -> None:
+    """Redis refuses to count more. Packing makes room."""
+    some = calls(random.Random(6), 30, 3 * DAY, NOW - 36 * DAY)
+    with ServerProcess() as server, world(server.url, min(call.at for call in some), history=True) as found:
+        found.happen(some)
+        found.clock.set(NOW)
+        before = seen(found)
+        with server.client() as admin:
+            full = int(admin.info("memory")["used_memory"])
+            admin.config_set("maxmemory", full)
+            with pytest.raises(redis.ResponseError, match="OOM"):
+                admin.set("x", "x" * 10_000)
+            assert found.usage.pack_history() > 0
+            assert int(admin.info("memory")["used_memory"]) < full
+        assert seen(found) == before

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.report.world import OPTIONS, Call, World, world
-from tests.store.history.packing import NOW, calls, everything, live_keys
+from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys
+from tests.support import ClusterProcess
 from usage_middleware import Usage, Viewer
 from usage_middleware.errors import ConfigurationError, QueryError, UsageUnavailable
 from usage_middleware.periods import DAY, HOUR
@@ -199,3 +200,15 @@ def test_a_round_equals_brute_force(redis_url: str) -> None:
         before = everything(found, "acme", 21)
         assert found.usage.pack_history() > 0
         assert everything(found, "acme", 21) == before
+
+
+def test_a_cluster(cluster: ClusterProcess) -> None:
+    some = calls(random.Random(4), 30, 3 * DAY, NOW - 36 * DAY)
+    with world(cluster.url, min(call.at for call in some), history=True) as found:
+        found.happen(some)
+        found.clock.set(NOW)
+        before = {org: everything(found, org, 40, 35) for org in ORGS}
+        assert found.usage.pack_history() > 0
+        assert {org: everything(found, org, 40, 35) for org in ORGS} == before
+        assert found.usage.unpack_history() > 0
+        assert {org: everything(found, org, 40, 35) for org in ORGS} == before

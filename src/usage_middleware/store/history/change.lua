@@ -61,7 +61,7 @@ for _, one in ipairs(added) do
       redis.call('HSET', key, name, numbers[i])
     end
   end
-  if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, milliseconds(left)) end
+  if redis.call('TTL', key) < 0 then redis.call('PEXPIRE', key, milliseconds(left)) end
 end
 
 if done then redis.call('ZREM', KEYS[2], member) end

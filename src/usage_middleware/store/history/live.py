@@ -6,7 +6,7 @@ packer that was stopped in between finds the rest again.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from usage_middleware.options import Settings
@@ -25,23 +25,13 @@ from usage_middleware.store.history.names import (
     bucketed,
 )
 from usage_middleware.store.members import OPERATOR
-from usage_middleware.store.replies import columns, number, text
-from usage_middleware.store.schema import BOARD_MEASURES, LAST, Schema
+from usage_middleware.store.replies import columns, numbers, text
+from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
 T = TypeVar("T")
 
 #: How many Redis keys are read at once: a pause follows.
 AT_ONCE = 50
-
-
-class Count(NamedTuple):
-    """A number that is counted: of an entity, by a measure, in a slot, in the sections about `what`."""
-
-    what: str
-    entity: str
-    measure: str
-    slot: Slot
-    number: int
 
 
 class LiveKey(NamedTuple):
@@ -63,11 +53,22 @@ class LiveKey(NamedTuple):
 
 
 class LiveCounts(NamedTuple):
-    """The numbers of a Redis key; `fields`: those that belong to the day, where others are in it too."""
+    """The numbers of a Redis key.
+
+    Attributes:
+        key: the Redis key.
+        slots: slot -> (entity, measure, number) of everything that was counted in it.
+        fields: those that belong to the day, where the key has fields of other days too; None: all of it.
+    """
 
     key: LiveKey
-    counts: list[Count]
+    slots: Mapping[Slot, list[tuple[str, str, int]]]
     fields: list[str] | None
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return sum(map(len, self.slots.values()))
 
 
 def _command(key: LiveKey) -> tuple[object, ...]:
@@ -134,7 +135,7 @@ class LiveDay:
 
     def _active(self, found: Iterable[LiveCounts]) -> set[Slot]:
         days = self._layer == self._settings.layers.day
-        return set(self._slots.values()) if days else {count.slot for one in found for count in one.counts}
+        return set(self._slots.values()) if days else {slot for one in found for slot in one.slots}
 
     def _slots_of_boards(self) -> Generator[list[LiveCounts], None, set[Slot]]:
         """The slots in which a declared dimension was counted."""
@@ -229,30 +230,27 @@ class LiveDay:
         names, values = columns(reply)
         if key.slot is None:
             return self._of_series(key, names, values)
-        found: list[Count] = []
-        for name, value in zip(names, values, strict=True):
-            counted = self._number(key, name, value)
-            if counted is not None:
-                own = (text(name), key.measure) if key.entity is None else (key.entity, text(name))
-                found.append(Count(key.what, *own, key.slot, counted))
-        return LiveCounts(key, found, None)
+        found: list[tuple[str, str, int]] = []
+        for name, counted in self._numbers(key, names, values):
+            found.append((name, key.measure, counted) if key.entity is None else (key.entity, name, counted))
+        return LiveCounts(key, {key.slot: found}, None)
 
     def _of_series(self, key: LiveKey, names: Sequence[Any], values: Sequence[Any]) -> LiveCounts:
-        found: list[Count] = []
-        fields: list[str] = []
-        for name, value in zip(names, values, strict=True):
-            field, _, measure = text(name).partition(" ")
+        entity, fields = key.entity or WHOLE, list[str]()
+        found: dict[Slot, list[tuple[str, str, int]]] = {}
+        for name, counted in self._numbers(key, names, values):
+            field, _, measure = name.partition(" ")
             slot = self._slots.get(field)
-            if slot is None:
-                continue
-            fields.append(text(name))
-            counted = self._number(key, name, value)
-            if counted is not None and not (measure == LAST and counted <= 0):
-                found.append(Count(key.what, key.entity or WHOLE, measure, slot, counted))
+            if slot is not None:
+                fields.append(name)
+                found.setdefault(slot, []).append((entity, measure, counted))
         return LiveCounts(key, found, fields if self._layer == self._settings.layers.day else None)
 
-    def _number(self, key: LiveKey, name: Any, value: Any) -> int | None:
-        counted = number(value)
-        if counted is None:
-            self._damage.note(key.name, f"the number of {text(name):.100}")
-        return counted
+    def _numbers(self, key: LiveKey, names: Sequence[Any], values: Sequence[Any]) -> Iterator[tuple[str, int]]:
+        """What is counted under each name. A damaged number counts as missing, and is noted."""
+        for raw, counted in zip(names, numbers(values), strict=True):
+            name = text(raw)
+            if counted is None:
+                self._damage.note(key.name, f"the number of {name:.100}")
+            elif counted:
+                yield name, counted

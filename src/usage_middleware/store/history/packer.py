@@ -23,7 +23,7 @@ from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
 #: So many live keys are taken away at once, and so many numbers moved.
-MOST_KEYS, MOST_NUMBERS = 1_000, 100_000
+MOST_KEYS, MOST_NUMBERS = 2_500, 100_000
 #: Packing is a generator: after each `yield` it may rest as long as it likes.
 Steps = Iterator[None]
 
@@ -121,13 +121,13 @@ class Move:
 
     def is_full_with(self, more: Sequence[LiveCounts]) -> bool:
         """Whether these are too many for one script."""
-        numbers = self._numbers + sum(len(one.counts) for one in more)
+        numbers = self._numbers + sum(one.size for one in more)
         return bool(self._found) and (len(self._found) + len(more) > MOST_KEYS or numbers > MOST_NUMBERS)
 
     def add(self, more: Sequence[LiveCounts]) -> None:
         """Move these, too."""
         self._found += more
-        self._numbers += sum(len(one.counts) for one in more)
+        self._numbers += sum(one.size for one in more)
 
     def commit(self, *, done: bool) -> Generator[None, None, bool]:
         """Move what there is; returns whether it was moved."""
@@ -135,9 +135,10 @@ class Move:
         yield
         was = self._month.read(list(sections))
         for name, numbers in sections.items():
-            merged = was.numbers(name)
-            merge(merged, numbers)
-            sections[name] = without_zeros(merged)
+            before = was.numbers(name)
+            if before:
+                merge(before, numbers)
+                sections[name] = without_zeros(before)
             yield
         if was.is_damaged(sections):
             return False
@@ -160,8 +161,9 @@ class Move:
         found: dict[str, Numbers] = {}
         for live in self._found:
             rest()
-            for count in live.counts:
-                name, index = place(count.slot, count.what)
-                number = stored(count.measure, count.number, count.slot)
-                add(found.setdefault(name, {}), count.entity, count.measure, index, number)
+            for slot, counts in live.slots.items():
+                name, at = place(slot, live.key.what)
+                numbers = found.setdefault(name, {})
+                for entity, measure, number in counts:
+                    add(numbers, entity, measure, at, stored(measure, number, slot))
         return found
