@@ -109,6 +109,12 @@ def test_the_store_knows_no_other_room(name: str) -> None:
     assert imports(name, own=True) <= SHARED | set(in_rooms("store"))
 
 
+@pytest.mark.parametrize("name", in_rooms("plans"))
+def test_plans_are_pure(name: str) -> None:
+    assert imports(name, own=True) <= SHARED | set(in_rooms("plans"))
+    assert not imports(name, own=False) & {"time", "threading", "socket"}
+
+
 @pytest.mark.parametrize("name", in_rooms("report"))
 def test_reports_know_no_http(name: str) -> None:
     assert not {one for one in imports(name, own=True) if room(one) == "web"}

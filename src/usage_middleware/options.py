@@ -30,7 +30,7 @@ DEFAULT_RETENTION: Mapping[CounterKind, Mapping[Layer, int]] = MappingProxyType(
     {
         "series": {"minute": 48 * _HOURS, "middle": 100 * _DAYS, "day": 800 * _DAYS},
         "endpoint": {"minute": 3 * _HOURS, "middle": 100 * _DAYS, "day": 400 * _DAYS},
-        "key": {"minute": 3 * _HOURS, "middle": 35 * _DAYS, "day": 400 * _DAYS},
+        "key": {"minute": 3 * _HOURS, "middle": 41 * _DAYS, "day": 400 * _DAYS},
         "board": {"minute": 3 * _HOURS, "middle": 9 * _DAYS, "day": 400 * _DAYS},
         "key_board": {"minute": 75 * 60, "middle": 49 * _HOURS, "day": 100 * _DAYS},
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self, cast
 
@@ -14,10 +14,12 @@ from usage_middleware.arguments import is_strict, settings_of
 from usage_middleware.capture.capture import Capture
 from usage_middleware.credentials import Credentials
 from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
+from usage_middleware.plans.declared import declared_plans
 from usage_middleware.record.corrections import Corrections
 from usage_middleware.record.history import History
 from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
+from usage_middleware.report.plan_directory import PlanDirectory
 from usage_middleware.report.reports import Reports
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from usage_middleware.capture.capture import Exclude
     from usage_middleware.capture.identity import Identify
     from usage_middleware.credentials import Place
+    from usage_middleware.plans.declared import PlanOf
+    from usage_middleware.plans.plan import Plan
     from usage_middleware.report.context import VisibleEndpoints
-    from usage_middleware.report.reconcile import Reconciliation
     from usage_middleware.store.keys import Directory
     from usage_middleware.store.pepper import PepperOption
 
@@ -64,6 +67,10 @@ class Usage:
         endpoint_label: callable(method, template) -> label, applied when reading.
         visible_endpoints: callable(viewer, labels) -> labels: which unused endpoints a viewer is shown.
         exclude: paths that are not counted (`/internal/*` for all below), or callable(request) -> bool.
+        plans: what customers may use, and what it costs. `usage.plans.assign` says who has which.
+        default_plan: the plan of organisations that have no other.
+        plan_of: callable(organisation) -> `Assigned` or None, in place of `usage.plans.assign`. It is asked when somebody
+            looks, never by a request, and its answer is kept for 60 s.
         flush_interval: how old an unsent call may get, seconds.
         retention: how long counters are kept, where it differs from the default:
             {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
@@ -100,10 +107,12 @@ class Usage:
         settings: the options on which all processes must agree, checked.
         credentials: where requests show their API keys.
         keys: the key directory.
+        plans: which plan who has.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
         correct, backfill: change what was counted, and count calls of the past, see `record.corrections.Corrections`.
         pack_history, unpack_history: pack what is due, and write it back, see `record.history.History`.
+        reconcile: compares the counters with each other, see `report.reports.Reports.reconcile`.
         engine: the connection.
     """
 
@@ -124,6 +133,9 @@ class Usage:
         endpoint_label: Callable[[str, str], str] | None = None,
         visible_endpoints: VisibleEndpoints | None = None,
         exclude: Exclude = None,
+        plans: Iterable[Plan] = (),
+        default_plan: str | None = None,
+        plan_of: PlanOf | None = None,
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
         slot_minutes: int = 30,
@@ -166,9 +178,14 @@ class Usage:
         self.credentials = Credentials(credentials)
         self.engine = Engine(redis, data_dir=data_dir)
         own = KeyDirectory(self.engine, Schema(self.settings), pepper=pepper, clock=clock)
-        #: Typed as our own; another one may lack what `Directory` does not have. `_directory` names that one's failures.
+        #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
+        #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
+        self._known = KnownOwners(self._directory, own if keys is None else None)
+        self.plans = PlanDirectory(
+            self.engine, Schema(self.settings), declared_plans(plans, default_plan, plan_of, self.settings), clock
+        )
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,
@@ -179,20 +196,25 @@ class Usage:
             clock=clock,
         )
         self.recorder = self._recorder(delivery)
-        self.capture = Capture(
+        self.capture = self._capture(identify, exclude, strict)
+        self.recorder.open_calls = self.capture
+        self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
+        self.pack_history, self.unpack_history = self._history.pack, self._history.unpack
+        self.reader = self._reports(visible_endpoints)
+        self.reconcile = self.reader.reconcile
+        _handle(sigterm)
+
+    def _capture(self, identify: Identify | None, exclude: Exclude, strict: bool | None) -> Capture:
+        return Capture(
             self.recorder,
             self.settings,
             identify=identify,
             exclude=exclude,
             credentials=self.credentials,
             strict=is_strict(strict),
+            # uvicorn ends by the signal that it caught: what is registered with atexit would never run.
             at_shutdown=self.close,
         )
-        self.recorder.open_calls = self.capture
-        self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
-        self.pack_history, self.unpack_history = self._history.pack, self._history.unpack
-        self.reader = self._reports(visible_endpoints)
-        _handle(sigterm)
 
     def _recorder(self, options: DeliveryOptions) -> Recorder:
         return Recorder(
@@ -208,12 +230,9 @@ class Usage:
         )
 
     @cached_property
-    def _known(self) -> KnownOwners:
-        return KnownOwners(self._directory, self.keys)
-
-    @cached_property
     def _history(self) -> History:
-        return History(lambda: self.engine.client, Schema(self.settings), self.clock, self.engine.damage, self.engine.guard)
+        schema = Schema(self.settings)
+        return History(lambda: self.engine.client, schema, self.clock, self.engine.damage, self.engine.guard)
 
     @cached_property
     def _corrections(self) -> Corrections:
@@ -227,6 +246,7 @@ class Usage:
             Schema(self.settings),
             self._directory,
             self.clock,
+            plans=self.plans,
             own_routes=self.routes,
             visible_endpoints=visible_endpoints,
             recorder_stats=self.recorder.stats,
@@ -245,41 +265,8 @@ class Usage:
         self.capture.finish_abandoned()
         return self.recorder.flush()
 
-    def reconcile(
-        self,
-        org: str | None = None,
-        *,
-        start: datetime | date | int | None = None,
-        end: datetime | date | int | None = None,
-        members: int = 100,
-    ) -> Reconciliation:
-        """Compare the counters with each other, and name those that disagree.
-
-        Each call is counted in series, boards and histograms, of the organisation, its endpoint, its key and its dimensions,
-        at three resolutions, and again for the operator. This adds all of them up and compares them. It only reads. Calls may
-        come in meanwhile; but those that Redis gets in this moment may be in the organisation's counters and not yet in the
-        operator's: ask again.
-
-        Args:
-            org: an organisation; None: all of them together, each compared with its own counters.
-            start: where to begin, aware datetime, date or seconds since the epoch; None: a day before the end. Whole UTC days
-                are compared.
-            end: where to stop; None: now.
-            members: how many endpoints, keys and organisations are looked at one by one, the busiest first, at most 1,000.
-                The sums are of all of them.
-
-        Returns:
-            What was compared, and the differences. It reads some 20 Redis keys a slot of each day, and 10 for each member.
-
-        Raises:
-            QueryError: more than 31 days (`window_too_wide`), or an argument that makes no sense.
-            UsageUnavailable: Redis does not answer.
-        """
-        return self.reader.reconcile(org, start=start, end=end, members=members)
-
     def close(self) -> None:
         """Deliver what is left, within `shutdown_timeout`, and close the connections to Redis. Closing twice is fine."""
-        # Also called at shutdown: uvicorn ends by the signal that it caught, and runs nothing that is registered with atexit.
         self.capture.finish_abandoned()
         self.recorder.close()
         self.engine.close()

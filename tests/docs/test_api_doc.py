@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from usage_middleware.report.parameters import Parameter
-from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.report.view import AnyView
 from usage_middleware.web.errors import STATUS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "usage-api.md").read_text("utf-8")
+
+
+EVERY = (*VIEWS, *PLAN_VIEWS)
 
 
 def section(view: AnyView) -> str:
@@ -37,7 +40,7 @@ def allowed(parameter: Parameter) -> str:
 SHARED = ("org", "start", "end", "align", "compare", "timezone", "format")
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
+@pytest.mark.parametrize("view", EVERY, ids=[view.name for view in EVERY])
 def test_parameters(view: AnyView) -> None:
     listed = [line for line in section(view).splitlines() if line.startswith("| `")]
     assert listed == [row(parameter) for parameter in view.parameters if parameter.name not in SHARED]
@@ -50,7 +53,7 @@ def test_shared_parameters(name: str) -> None:
     assert row(parameter) in DOCUMENT.split("\n## Errors", 1)[0]
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
+@pytest.mark.parametrize("view", EVERY, ids=[view.name for view in EVERY])
 def test_examples(view: AnyView) -> None:
     shown = re.search(r"```json\n(.*?)```", section(view), re.DOTALL)
     assert shown

@@ -20,7 +20,7 @@ from tests.docs.pages import DOCS, ROOT, blocks, name_of, pages, section
 from tests.serving import serving
 from tests.support import end_embedded, free_port
 from usage_middleware import Usage
-from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.web.app_options import AppOptions
 
 PAGE = ROOT / "README.md"
@@ -122,7 +122,7 @@ def test_every_option_is_in_its_table(heading: str) -> None:
 
 def test_views_are_those_that_are_served() -> None:
     documented = set(re.findall(r"^\| `(/[a-z-]*)` \|", section(PAGE, "Mounting"), re.MULTILINE))
-    assert documented == {view.path for view in VIEWS}
+    assert documented == {view.path for view in (*VIEWS, *PLAN_VIEWS)}
 
 
 def test_links_lead_somewhere() -> None:

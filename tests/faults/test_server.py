@@ -152,7 +152,7 @@ def test_a_server_that_is_loading(make_world: MakeWorld) -> None:
     start_without_waiting(world.server)
     refuses(world, "oading")
     world.traffic.go_on()
-    eventually(world.server.answers, 30)
+    eventually(world.server.answers, 60)
     world.check()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from usage_middleware.errors import QueryError
-from usage_middleware.report.reports import VIEWS, Reports
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS, Reports
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -99,5 +99,5 @@ def test_an_organisation_is_no_viewer(usage: Usage) -> None:
 
 
 def test_every_view_has_a_method_for_programs() -> None:
-    names = {view.name.replace("-", "_") for view in VIEWS}
+    names = {view.name.replace("-", "_") for view in (*VIEWS, *PLAN_VIEWS)}
     assert names <= set(dir(Reports))

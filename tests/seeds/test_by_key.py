@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.seeds.traffic import Traffic, column
+from tests.seeds.traffic import NOW, Traffic, column
 from tests.support import Clock
 from usage_middleware import KeyInfo
 from usage_middleware.report import by_key
@@ -67,6 +67,11 @@ def test_the_documents_own_request(traffic: Traffic) -> None:
         "error_count": 2,
         "last_activity": "2026-11-19T10:00:00Z",
         "revoked_at": None,
+        "created_at": NOW,
+        "owner": None,
+        "labels": {},
+        "cost": None,
+        "share": None,
     }
     assert found["total_keys"] == 4
 
@@ -188,8 +193,8 @@ def test_too_many_keys_are_to_be_paged(traffic: Traffic, monkeypatch: pytest.Mon
 
 def test_csv_is_the_keys(traffic: Traffic) -> None:
     lines = traffic.api("sk_k_web").get("/by-key?format=csv").body.split(b"\r\n")
-    assert lines[0] == b"key_id,name,environment,request_count,error_count,last_activity"
-    assert lines[1] == b"k_web,Web,live,6,2,2026-11-19T10:00:00Z"
+    assert lines[0] == b"key_id,name,environment,request_count,error_count,last_activity,owner,cost,currency"
+    assert lines[1] == b"k_web,Web,live,6,2,2026-11-19T10:00:00Z,,,"
     assert len(lines) == 6
 
 

@@ -21,6 +21,7 @@ from usage_middleware.report.context import (
     report_scope,
 )
 from usage_middleware.report.metrics import Measures, Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
+from usage_middleware.report.over_quota import QuotaUsage, plans_version, quota_state
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, MAX_OFFSET, MOST_SEARCHED, KeyId, Parameters, described, period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
@@ -84,7 +85,9 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
         buckets: by calls descending, then by name; as many as `limit` allows.
         other: the rest, also what `q` does not find.
         pagination: None where no page was asked for.
-        over_quota: whether the calls exceed the plan's allowance; False where there is no plan.
+        over_quota: whether a quota of the organisation is over in its running period, whatever the range; for a key viewer,
+            one of its key. False where there is no plan.
+        quota: the quota of calls, else the one that most was used of; None where there is none.
         unavailable: the fields that are None because they are not kept for this window, and why.
         previous: the window before, if it was asked for.
     """
@@ -94,6 +97,7 @@ class ByGroup(msgspec.Struct, frozen=True, kw_only=True):
     totals: GroupTotals
     buckets: list[GroupBucket] | None
     over_quota: bool
+    quota: QuotaUsage | None
     other: OtherGroups | None
     pagination: Pagination | None
     org_id: str | None
@@ -124,7 +128,7 @@ def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
         group=params.group,
         totals=GroupTotals(calls=total.calls, errors=total.errors, bytes=total.sent),
         buckets=listed.buckets,
-        over_quota=False,
+        **quota_state(context, scope)._asdict(),
         other=listed.other,
         pagination=listed.pagination,
         org_id=scope.shown_org,
@@ -262,6 +266,7 @@ VIEW = View(
     build=build,
     tables={"buckets": _table},
     choices={"group": _allowed_groups},
+    depends_on=plans_version,
     example="""{
   "range": "24h",
   "group": "method",
@@ -271,6 +276,11 @@ VIEW = View(
     {"bucket": "POST", "calls": 60, "errors": 0, "avg_ms": 22.75}
   ],
   "over_quota": false,
+  "quota": {
+    "name": "calls", "included": 10000, "used": 7400, "remaining": 2600, "used_ratio": 0.74,
+    "period_start": "2026-11-01T00:00:00Z", "period_end": "2026-12-01T00:00:00Z",
+    "projected": {"value": 11230, "low": 10910, "high": 11550}
+  },
   "other": {"calls": 0, "errors": 0, "avg_ms": 0.0, "members": 0},
   "pagination": null,
   "window": {

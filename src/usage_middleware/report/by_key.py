@@ -9,6 +9,7 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.report import breakdown, distributions
+from usage_middleware.report.billing_period import CURRENT, PREVIOUS
 from usage_middleware.report.context import (
     ReportContext,
     ReportScope,
@@ -18,10 +19,13 @@ from usage_middleware.report.context import (
     missing_org,
     report_scope,
 )
-from usage_middleware.report.key_rows import KeyRow, KeyUsage, key_usages
-from usage_middleware.report.metrics import Measures, Tally, board_tally, series_tally, tally_sum
+from usage_middleware.report.key_costs import in_billing_period, key_costs
+from usage_middleware.report.key_findings import key_flags
+from usage_middleware.report.key_rows import KeyRow, KeyUsage, More, OtherKeys, key_usages, other_keys
+from usage_middleware.report.metrics import Measures, Tally, board_tally, series_tally
+from usage_middleware.report.over_quota import plans_version
 from usage_middleware.report.paging import Pages, Pagination
-from usage_middleware.report.parameters import LIMIT, MOST_SEARCHED, SORT_BY, Offset, Parameters, Period, SortOrder, described
+from usage_middleware.report.parameters import LIMIT, MOST_SEARCHED, SORT_BY, Offset, Parameters, SortOrder, described, period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
 from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
@@ -40,7 +44,9 @@ MEASURES = (CALLS, "4xx", "5xx")
 class ByKeyParameters(Parameters, frozen=True, kw_only=True):
     """What the by-key view may be asked. Without `limit` every key is listed, up to 10,000."""
 
-    period: Period = "30d"
+    period: Annotated[
+        Literal["24h", "7d", "30d", "90d", "month_to_date", "last_month", "current", "previous"], period("invalid_period")
+    ] = "30d"
     environment: Annotated[str | None, described("Only keys of this environment.", "live")] = None
     include_revoked: Annotated[bool, described("List revoked keys too.", "true")] = False
     q: Annotated[
@@ -51,6 +57,7 @@ class ByKeyParameters(Parameters, frozen=True, kw_only=True):
     sort_order: SortOrder = "desc"
     limit: Annotated[int | None, LIMIT] = None
     offset: Offset = 0
+    include_flags: Annotated[bool, described("Add what is odd about each key; of 1,000 keys at most.", "true")] = False
     endpoints_per_key: Annotated[
         int | None,
         described(
@@ -67,14 +74,6 @@ class KeyTotals(msgspec.Struct, frozen=True, kw_only=True):
 
     request_count: int
     error_count: int
-
-
-class OtherKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys that are not listed (another page, another environment, revoked, not found by `q`), together."""
-
-    request_count: int
-    error_count: int
-    keys: int
 
 
 class ByKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,14 +110,14 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
         raise missing_org()
     distributions.check(params.endpoints_per_key, params.limit)
     _check_unpaged(context, scope, params)
-    window = asked_window(context, scope, params, params.period, CAP)
+    window = _window(context, scope, params)
     parts = Parts(window, context.settings)
     source = ScopedReader(context, scope, window.slots(context.settings.layers))
     series = source.series()
     used = _used(source, window, parts, series)
     source.read()
     known = _known(context.directory, scope)
-    listed = _Listing(source, parts, params, known).of(None if used is None else used.value)
+    listed = _Listing(source, window, parts, params, known).of(None if used is None else used.value)
     return ByKey(
         keys=listed.keys,
         total_keys=sum(1 for info in known.values() if info.revoked_at is None),
@@ -134,6 +133,11 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
         previous=compared(source, params, window, parts, series.value.values, _totals),
         unavailable=parts.unavailable,
     )
+
+
+def _window(context: ReportContext, scope: ReportScope, params: ByKeyParameters) -> Window:
+    found = asked_window(context, scope, in_billing_period(context, scope, params, params.period), params.period, CAP)
+    return found._replace(label=params.period) if params.start is None and params.period in (CURRENT, PREVIOUS) else found
 
 
 def _totals(many: Iterable[Measures]) -> dict[str, int]:
@@ -165,6 +169,7 @@ class _Listing(NamedTuple):
     """Chooses and orders the keys that were asked for."""
 
     source: ScopedReader
+    window: Window
     parts: Parts
     params: ByKeyParameters
     known: Mapping[str, KeyInfo]
@@ -180,9 +185,12 @@ class _Listing(NamedTuple):
         wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
         rows = _sorted(wanted, params, seen)
         listed, pagination = _page(context, scope, params, rows)
-        return _Listed(
-            key_usages(self.source, self.parts, listed, params.endpoints_per_key), _other(everything, listed), pagination
+        more = More(
+            key_costs(context, scope, self.window, self.parts),
+            key_flags(context, scope, listed) if params.include_flags else None,
         )
+        usages = key_usages(self.source, self.parts, listed, params.endpoints_per_key, more)
+        return _Listed(usages, other_keys(everything, listed), pagination)
 
 
 def _known(directory: Directory, scope: ReportScope) -> dict[str, KeyInfo]:
@@ -247,17 +255,16 @@ def _unpaged(keys: int) -> QueryError:
     return QueryError("window_too_wide", f"There are {keys} keys: ask for pages with limit= and offset=.", "limit")
 
 
-def _other(everything: Sequence[KeyRow], listed: Sequence[KeyRow]) -> OtherKeys:
-    shown = {row.key for row in listed}
-    hidden = [row.tally for row in everything if row.key not in shown]
-    rest = tally_sum(hidden)
-    return OtherKeys(request_count=rest.calls, error_count=rest.errors, keys=len(hidden))
-
-
 def _table(report: ByKey) -> Table:
     """The keys, without their endpoint distributions."""
     header = ["key_id", "name", "environment", "request_count", "error_count", "last_activity"]
-    return header, (tuple(getattr(row, name) for name in header) for row in present(report.keys, "keys", report.unavailable))
+    rows = present(report.keys, "keys", report.unavailable)
+    return [*header, "owner", "cost", "currency"], ((*(getattr(row, name) for name in header), *_paid(row)) for row in rows)
+
+
+def _paid(row: KeyUsage) -> tuple[str | None, ...]:
+    cost = row.cost
+    return row.owner, None if cost is None else cost.amount, None if cost is None else cost.currency
 
 
 VIEW = View(
@@ -269,12 +276,14 @@ VIEW = View(
     build=build,
     tables={"keys": _table},
     more_codes=("window_too_wide",),
+    depends_on=plans_version,
     example="""{
   "keys": [
     {
       "key_id": "key_7", "name": "Search backend", "environment": "live",
       "request_count": 1260, "endpoint_distribution": {"GET /v1/items": 1200, "POST /v1/items": 60}, "error_count": 12,
-      "last_activity": "2026-11-20T13:44:58.120Z", "revoked_at": null
+      "last_activity": "2026-11-20T13:44:58.120Z", "revoked_at": null,
+      "created_at": "2026-02-01T09:00:00Z", "owner": "ada", "labels": {"team": "search"}, "cost": null, "share": null
     }
   ],
   "total_keys": 1,

@@ -11,7 +11,9 @@ from typing import NamedTuple, TypeAlias
 from usage_middleware.errors import QueryError
 from usage_middleware.options import DEFAULT_ORG, CounterKind, Settings
 from usage_middleware.periods import Slot, rfc3339
+from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.report.metrics import with_rest
+from usage_middleware.report.plan_directory import PlanDirectory
 from usage_middleware.report.viewer import Names, Viewer
 from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.engine import Engine
@@ -120,6 +122,7 @@ class ReportContext:
     Attributes:
         reader: the counters in Redis.
         directory: who the API keys belong to, for names and for keys without calls.
+        plans: which plan an organisation has.
         now: seconds since the epoch, rounded up: calls of the running second count.
         moment: now in milliseconds, as answers echo it.
         visible_endpoints: None shows every viewer the unused endpoints that the application's schema lists.
@@ -129,6 +132,7 @@ class ReportContext:
 
     reader: Reader
     directory: Directory
+    plans: PlanDirectory
     viewer: Viewer
     now: int
     moment: float
@@ -176,6 +180,7 @@ class ReportSource:
         engine: the connection to Redis.
         clock: seconds since the epoch.
         directory: the key directory.
+        plans: which plan an organisation has.
         recorder_stats: what the recorder of this process says of itself; None where it has none.
     """
 
@@ -186,6 +191,7 @@ class ReportSource:
         directory: Directory,
         clock: Callable[[], float],
         *,
+        plans: PlanDirectory | None = None,
         own_routes: Callable[[], Mapping[str, bool]] = dict,
         visible_endpoints: VisibleEndpoints | None = None,
         recorder_stats: Callable[[], object] | None = None,
@@ -196,6 +202,7 @@ class ReportSource:
         self.recorder_stats = recorder_stats
         self._reader = Reader(engine, schema, own_routes=own_routes)
         self.directory = directory
+        self.plans = PlanDirectory(engine, schema, DeclaredPlans(), clock) if plans is None else plans
         self._visible_endpoints = visible_endpoints
 
     @property
@@ -216,6 +223,7 @@ class ReportSource:
         return ReportContext(
             reader=self._reader,
             directory=self.directory,
+            plans=self.plans,
             viewer=viewer,
             now=math.ceil(moment),
             moment=moment,

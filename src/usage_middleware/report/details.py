@@ -18,6 +18,8 @@ from usage_middleware.report.details_endpoints import (
     check_sort,
     endpoint_table,
 )
+from usage_middleware.report.limit_rows import LimitRow
+from usage_middleware.report.limits import has_plan, limit_rows
 from usage_middleware.report.metrics import (
     LatencyReport,
     Measures,
@@ -29,6 +31,7 @@ from usage_middleware.report.metrics import (
     percentiles_of,
     series_tally,
 )
+from usage_middleware.report.over_quota import plans_version
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, SORT_BY, KeyId, Offset, Parameters, SortOrder, described, period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
@@ -115,6 +118,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one key or all. A part that was not asked for is None.
 
     Attributes:
+        rate_limits: as in the limits view; None where there is no plan.
         unavailable: what else is None, because it is not kept for this window, and why.
         previous: the window before, if it was asked for.
     """
@@ -124,7 +128,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     time_series: list[Point] | None
     endpoints: list[EndpointDetails] | None
     errors: Errors | None
-    rate_limits: None
+    rate_limits: list[LimitRow] | None
     alerts: list[str]
     recommendations: list[str]
     pagination: Pagination
@@ -167,7 +171,7 @@ def build(context: ReportContext, params: DetailsParameters) -> Details:
         time_series=None if line is None else _points(line, series.value, with_latency=params.include_latency),
         endpoints=None if members is None else listed.reports(pages.cut(rows)),
         errors=_errors(series.value) if params.include_errors else None,
-        rate_limits=None,
+        rate_limits=limit_rows(context, scope) if has_plan(context, scope) else None,
         alerts=[],
         recommendations=[],
         pagination=pages.pagination(len(rows)),
@@ -261,6 +265,7 @@ VIEW = View(
     build=build,
     tables={"series": _series_table, "endpoints": _endpoint_table},
     more_codes=("unsupported_timezone", "window_too_wide"),
+    depends_on=plans_version,
     error_fields={"success": False},
     example="""{
   "success": true,

@@ -80,10 +80,15 @@ LIMIT = described("How many rows are listed.", "50", minimum=1, maximum=1000)
 MOST_SEARCHED = 128
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose calls, and when they finished. Times are seconds since the epoch."""
+class AskedOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a question is about."""
 
     org: Annotated[str | None, described("For operators: the organisation. Anybody else may name its own.", "acme")] = None
+
+
+class Asked(AskedOf, frozen=True, kw_only=True):
+    """Whose calls, and when they finished. Times are seconds since the epoch."""
+
     start: Annotated[
         float | None,
         described(
@@ -107,7 +112,7 @@ class Parameters(Asked, frozen=True, kw_only=True):
     timezone: Timezone = "UTC"
 
 
-def parameters_of(struct: type[Asked]) -> tuple[Parameter, ...]:
+def parameters_of(struct: type[AskedOf]) -> tuple[Parameter, ...]:
     """The parameters of a view, in the order in which its struct declares them."""
     hints = get_type_hints(struct, include_extras=True)
     return tuple(

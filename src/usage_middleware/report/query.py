@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from usage_middleware import periods
 from usage_middleware.errors import QueryError
-from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, Asked, Parameter, ParameterKind
+from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, AskedOf, Parameter, ParameterKind
 from usage_middleware.report.view import AnyView
 
 MAX_PARAMETERS = 100
@@ -24,7 +24,7 @@ _UTC = periods.zone("UTC")
 class Query(NamedTuple):
     """A parsed query string. `format` is None where it does not say; `table` is the one that CSV shows."""
 
-    params: Asked
+    params: AskedOf
     format: str | None
     table: str
 

@@ -1,4 +1,4 @@
-"""The list of views, and their reports for programs: typed objects, with no HTTP, for jobs and notebooks."""
+"""The lists of views, and their reports for programs: typed objects, with no HTTP, for jobs and notebooks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, midnight, zone
-from usage_middleware.report import by_group, by_key, corrections, details, endpoints, series, summary
+from usage_middleware.report import by_group, by_key, corrections, cost, details, endpoints, limits, series, summary
 from usage_middleware.report.context import ReportSource, report_scope
-from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, Asked, Parameter, parameters_of
+from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, AskedOf, Parameter, parameters_of
 from usage_middleware.report.reconcile import Reconciliation, reconcile
 from usage_middleware.report.view import AnyView, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.driver_errors import guard
 
-P = TypeVar("P", bound=Asked)
+P = TypeVar("P", bound=AskedOf)
 R = TypeVar("R", bound=msgspec.Struct)
 
 VIEWS: tuple[AnyView, ...] = (
@@ -31,6 +31,8 @@ VIEWS: tuple[AnyView, ...] = (
     by_key.VIEW,
     series.VIEW,
 )
+#: What is about plans, and so about billing periods in place of windows.
+PLAN_VIEWS: tuple[AnyView, ...] = (limits.VIEW, cost.VIEW)
 
 
 class Reports(ReportSource):
@@ -72,6 +74,14 @@ class Reports(ReportSource):
         """Any measure over time, by any group (`SeriesParameters`)."""
         return self.report(series.VIEW, viewer, **parameters)
 
+    def limits(self, viewer: Viewer | None = None, **parameters: Any) -> limits.Limits:
+        """What may be used, what was used of it, and what is left (`LimitsParameters`)."""
+        return self.report(limits.VIEW, viewer, **parameters)
+
+    def cost(self, viewer: Viewer | None = None, **parameters: Any) -> cost.Cost:
+        """What a billing period costs, and who carries it (`CostParameters`)."""
+        return self.report(cost.VIEW, viewer, **parameters)
+
     def reconcile(
         self,
         org: str | None = None,
@@ -80,7 +90,28 @@ class Reports(ReportSource):
         end: datetime | date | int | None = None,
         members: int = 100,
     ) -> Reconciliation:
-        """As `Usage.reconcile`."""
+        """Compare the counters with each other, and name those that disagree.
+
+        Each call is counted in series, boards and histograms, of the organisation, its endpoint, its key and its dimensions,
+        at three resolutions, and again for the operator. This adds all of them up and compares them. It only reads. Calls may
+        come in meanwhile; but those that Redis gets in this moment may be in the organisation's counters and not yet in the
+        operator's: ask again.
+
+        Args:
+            org: an organisation; None: all of them together, each compared with its own counters.
+            start: where to begin, aware datetime, date or seconds since the epoch; None: a day before the end. Whole UTC days
+                are compared.
+            end: where to stop; None: now.
+            members: how many endpoints, keys and organisations are looked at one by one, the busiest first, at most 1,000.
+                The sums are of all of them.
+
+        Returns:
+            What was compared, and the differences. It reads some 20 Redis keys a slot of each day, and 10 for each member.
+
+        Raises:
+            QueryError: more than 31 days (`window_too_wide`), or an argument that makes no sense.
+            UsageUnavailable: Redis does not answer.
+        """
         context = self.context(Viewer.operator())
         together = self.schema.settings.operator_tree
         until = context.now if end is None else _whole("end", end)

@@ -10,10 +10,10 @@ import msgspec
 
 from usage_middleware.options import Settings
 from usage_middleware.report.context import ReportContext
-from usage_middleware.report.parameters import Asked, Parameter, parameters_of
+from usage_middleware.report.parameters import AskedOf, Parameter, parameters_of
 from usage_middleware.report.viewer import Viewer
 
-P = TypeVar("P", bound=Asked)
+P = TypeVar("P", bound=AskedOf)
 R = TypeVar("R", bound=msgspec.Struct)
 
 JSON, CSV = "json", "csv"
@@ -50,6 +50,7 @@ class View(Generic[P, R]):
         choices: what a parameter may be that depends on the settings and the viewer.
         more_codes: error codes beside those of its parameters and those that every view has.
         is_signed: the answer carries `api_request_id` and `request_completed_at`.
+        is_live: it is neither limited nor cached: what is asked is how much is left.
         error_fields: what its errors carry beside the envelope.
         parameters: all that its query string may hold.
     """
@@ -68,6 +69,7 @@ class View(Generic[P, R]):
     choices: Mapping[str, Callable[[Settings, Viewer], Sequence[str]]] = field(default_factory=dict)
     more_codes: tuple[str, ...] = ()
     is_signed: bool = False
+    is_live: bool = False
     error_fields: Mapping[str, object] = field(default_factory=dict)
     parameters: tuple[Parameter, ...] = field(init=False)
 

@@ -14,6 +14,7 @@ from usage_middleware.store import keys
 from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_changes import KeyChanges
+from usage_middleware.store.key_labels import KeyLabels, require_labels
 from usage_middleware.store.key_records import PAGE, KeyRecords
 from usage_middleware.store.keys import KeyInfo, KeyInfos, Owner, Record, Resolved
 from usage_middleware.store.members import key_member, org_member
@@ -40,6 +41,7 @@ class KeyDirectory:
         self._schema = schema
         self._clock = clock
         self._records = KeyRecords(engine, schema)
+        self._labels = KeyLabels(engine, schema)
         self._pepper = Pepper(engine, schema.pepper, pepper, clock)
         self._changes = KeyChanges(engine, schema, self._records, self._pepper)
         self._cache: TTLCache[bytes, Owner] = TTLCache(clock, seconds=CACHED_SECONDS, size=CACHED_CREDENTIALS)
@@ -52,7 +54,8 @@ class KeyDirectory:
     def put(self, org: str, key: KeyInfo, secret: str | None = None, *, reactivate: bool = False) -> KeyInfo:
         """Add a key, or change its name and environment, and give it one more secret. Returns the key as it is now.
 
-        An existing key keeps its secrets and `created_at`. With `reactivate`, a revoked one is active again.
+        An existing key keeps its secrets and `created_at`, and its owner and labels where none are given; what is given as an
+        empty text goes. With `reactivate`, a revoked one is active again.
 
         Raises:
             ConfigurationError: the key is revoked and `reactivate` is False; the organisation is `default`; the id or the
@@ -60,6 +63,7 @@ class KeyDirectory:
                 string.
         """
         keys.require_key(org, key, secret)
+        require_labels(key)
         with self._engine.guard():
             # Refused before the secret is claimed.
             keys.merge(self._changes.record(org, key.id), org, key, (), self._clock(), reactivate=reactivate)
@@ -67,9 +71,10 @@ class KeyDirectory:
             _, new = self._changes.change(
                 org, key.id, lambda old: keys.merge(old, org, key, hidden, self._clock(), reactivate=reactivate)
             )
+            assert new is not None
+            found = self._labels.put(org, key, new.key)
         self._cache.clear()
-        assert new is not None
-        return new.key
+        return found
 
     def revoke(self, org: str, key_id: str) -> bool:
         """Make a key invalid. Its calls, name and secrets stay, so that refused calls still count as its own.
@@ -91,6 +96,7 @@ class KeyDirectory:
             old, _ = self._changes.change(org, key_id, lambda old: None, also_damaged=True)
             if old is not None:
                 self._changes.release(old, old.secrets)
+            self._labels.remove(org, [key_id])
         self._cache.clear()
         return old is not None
 
@@ -112,7 +118,7 @@ class KeyDirectory:
         with self._engine.guard():
             sort_keys = merge(*(self._records.sort_keys(name, after, limit) for name in self._orders(org, include_revoked)))
             members = [keys.member_of(found) for found in islice(sort_keys, limit)]
-            found = self._records.keys(org, members).values()
+            found = self._labels.add_to(org, self._records.keys(org, members)).values()
             return [key for key in found if include_revoked or key.revoked_at is None]
 
     def get(self, org: str, key_id: str) -> KeyInfo | None:
@@ -122,7 +128,8 @@ class KeyDirectory:
     def get_many(self, org: str, key_ids: Collection[str]) -> dict[str, KeyInfo]:
         """Id -> key, of those that exist."""
         with self._engine.guard():
-            found = self._records.keys(org, [key_member(key_id).encode() for key_id in key_ids])
+            records = self._records.keys(org, [key_member(key_id).encode() for key_id in key_ids])
+            found = self._labels.add_to(org, records)
         by_member = {key_id: found.get(key_member(key_id).encode()) for key_id in key_ids}
         return {key_id: key for key_id, key in by_member.items() if key is not None}
 
@@ -142,7 +149,10 @@ class KeyDirectory:
         with self._engine.guard():
             digest = self.digest(secret)
             found = self._found(self._engine.read_client, [digest]).get(digest)
-        return found[1].key if found else None
+            if found is None:
+                return None
+            key = found[1].key
+            return self._labels.add_to(key.org or DEFAULT_ORG, {key_member(key.id).encode(): key}).popitem()[1]
 
     def resolve(self, digests: Collection[bytes]) -> Resolved:
         """The keys of credentials: digest -> (organisation, key, known, revoked_at), the first two as members.

@@ -23,6 +23,8 @@ class KeyInfo(msgspec.Struct, frozen=True):
         org: its organisation; filled in by the directory.
         revoked_at: when it was revoked, in seconds since the epoch; None for an active key.
         created_at: when it was first put, in seconds since the epoch; filled in by the directory.
+        owner: who answers for it: a person, a team.
+        labels: what costs are divided by, for instance {"team": "search"}.
     """
 
     id: str
@@ -31,6 +33,8 @@ class KeyInfo(msgspec.Struct, frozen=True):
     org: str | None = None
     revoked_at: float | None = None
     created_at: float | None = None
+    owner: str | None = None
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 KeyInfos: TypeAlias = "list[KeyInfo]"
@@ -97,13 +101,16 @@ class _Stored(KeyInfo, frozen=True, kw_only=True):
 
 
 _decode = msgspec.json.Decoder(_Stored).decode
+#: Not in the record, see `store/key_labels.py`.
+_KEPT_APART = ("owner", "labels")
 #: The year 10,000, seconds since the epoch: no time is later.
 _LATEST = 253_402_300_800
 
 
 def encode_record(record: Record) -> str:
     """A record as JSON. In ASCII, which also keeps text that is no valid UTF-8."""
-    return json.dumps({**msgspec.structs.asdict(record.key), "secrets": record.secrets})
+    fields = {name: value for name, value in msgspec.structs.asdict(record.key).items() if name not in _KEPT_APART}
+    return json.dumps({**fields, "secrets": record.secrets})
 
 
 def decode_record(raw: bytes) -> Record | None:

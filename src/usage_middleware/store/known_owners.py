@@ -1,4 +1,4 @@
-"""Which keys and organisations the key directory knows, asked with the members that counters have."""
+"""Which API keys and organisations a key directory knows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from usage_middleware.store.members import key_member, name_of, org_name_of
 
 
 class KnownOwners:
-    """Asks the key directory. `own` is it as it was given, if it can list organisations by itself."""
+    """Asks a key directory by members. `own` is the same one, if it is ours: it answers for many organisations at once."""
 
-    def __init__(self, directory: Directory, own: object) -> None:
+    def __init__(self, directory: Directory, own: KeyDirectory | None) -> None:
         self._directory = directory
-        self._own = own if isinstance(own, KeyDirectory) else None
+        self._own = own
 
     def keys(self, org: str, ids: Collection[str]) -> set[str]:
-        """Which of these are keys of the organisation."""
+        """Those of the keys that are an organisation's."""
         found = self._directory.get_many(org_name_of(org), [name_of(one) for one in ids])
         return {key_member(key_id) for key_id in found} & set(ids)
 
     def orgs(self, orgs: Collection[str]) -> set[str]:
-        """Which of these organisations have keys."""
+        """Those of the organisations that have a key."""
         names = {org_name_of(org): org for org in orgs}
         if self._own is not None:
             return {names[name] for name in self._own.known_orgs(names)}

@@ -43,6 +43,8 @@ _BATCH = 500
 _MOST_UNITED = 300_000
 #: How many members of a reply, and how many keys of a union, cost as much as a command.
 _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
+#: What a slot has in a block beside its counters: calls, latency, bytes, the last call, and a few statuses.
+_FIELDS = 7
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
 
@@ -85,6 +87,8 @@ class ReadBatch:
         self._pending = Pending()
         self._packed = PackedReads(schema, org, now, self._damage)
         self._charge = charge
+        #: About how many fields a slot has in a block.
+        self._fields = _FIELDS + len(schema.settings.counters)
         #: How many Redis keys have been asked for.
         self.keys = 0
         #: What the reads that are not sent yet may cost.
@@ -104,8 +108,10 @@ class ReadBatch:
             key = self._series_key(block.res, block.block, of)
             if block.names:
                 self._add(("HMGET", key, *block.names), block.is_open, partial(add_fields, block.fields, found))
+                self._cost += len(block.names) // _MEMBERS_A_COMMAND
             else:
                 self._add(("HGETALL", key), block.is_open, partial(add_block, block.slots, found))
+                self._cost += len(block.slots) * self._fields // _MEMBERS_A_COMMAND
         what, name = of or (history.SERIES, history.WHOLE)
         self._packed.ask(slots, what, adding.series(found, measures), (name,), name if what == history.KEY else None)
         return self._deferred(found)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
+from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import is_cluster
@@ -37,6 +38,7 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
 
     Raises:
         redis_errors(): as the client does.
+        TimeoutError: the time of this thread's operation is over before all replies were added up.
     """
     closed, changing = [read for read in reads if not read.is_open], [read for read in reads if read.is_open]
     trip = _in_two_trips if is_cluster(client) else _in_one_trip
@@ -49,6 +51,7 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
 def hand_out(answers: Sequence[Answer], damage: DamageLog) -> None:
     """Add every reply to what was read."""
     for read, reply in answers:
+        deadline.check()
         read.add(partial(_note, damage, read), reply)
 
 

@@ -182,6 +182,18 @@ class Schema:
         """As `keys_by_name`, of the revoked ones."""
         return f"{self.tree(org)}:keys:revoked"
 
+    def key_labels(self, org: str) -> str:
+        """Owners and labels of the keys of an organisation (HASH key id -> JSON)."""
+        return f"{self.tree(org)}:keys:labels"
+
+    def plan(self, org: str) -> str:
+        """The plans of an organisation over time (HASH `org`, or `key` and an API key -> JSON)."""
+        return f"{self.tree(org)}:plan"
+
+    def statement(self, org: str, start: int) -> str:
+        """The final statement of the billing period of an organisation that began then, seconds since the epoch (JSON)."""
+        return f"{self.tree(org)}:statement:{start}"
+
     def cache(self, org: str, digest: str) -> str:
         """One cached answer."""
         return f"{self.tree(org)}:cache:{digest}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias, TypedDict
 
@@ -32,6 +32,8 @@ class UsageAppOptions(TypedDict, total=False):
         cache_seconds: seconds that Redis keeps an answer; 0: none is kept.
         limit: how often one viewer may ask, for instance `"300/minute"`; a callable(viewer) that returns that; None: as often
             as it likes.
+        limit_by_plan: the limit of viewers by the plan of their organisation: `{"free": "60/minute", "enterprise": None}`; of
+            other plans, and without one, `limit`.
         client_address: callable(request) -> the address of the client, for the limit on refused credentials; None: that of
             the connection.
         allow_origins: the origins whose pages may ask from a browser (CORS), for instance `["https://console.example.com"]`.
@@ -42,6 +44,7 @@ class UsageAppOptions(TypedDict, total=False):
 
     cache_seconds: int
     limit: Limit | Callable[[Viewer], Limit]
+    limit_by_plan: Mapping[str, Limit]
     client_address: Callable[[Any], str | None] | None
     allow_origins: Sequence[str]
     allow_credentials: bool
@@ -58,6 +61,7 @@ class AppOptions:
 
     cache_seconds: int = 60
     limit: Limit | Callable[[Viewer], Limit] = DEFAULT_LIMIT
+    limit_by_plan: Mapping[str, Limit] = field(default_factory=dict)
     client_address: Callable[[Any], str | None] | None = None
     allow_origins: Sequence[str] = ()
     allow_credentials: bool = False
@@ -73,11 +77,22 @@ class AppOptions:
             check_plain_function("limit", self.limit)
         else:
             rates_of(self.limit)
+        _check_limits(self.limit_by_plan)
         _check_origins(self.allow_origins, self.allow_credentials)
 
-    def rates(self, viewer: Viewer) -> tuple[Rate, ...]:
-        """The limits of a viewer."""
+    def rates(self, viewer: Viewer, plan: Callable[[str], str | None] = lambda _: None) -> tuple[Rate, ...]:
+        """The limits of a viewer. `plan` tells which plan an organisation has."""
+        name = plan(viewer.org) if self.limit_by_plan and viewer.org is not None else None
+        if name is not None and name in self.limit_by_plan:
+            return rates_of(self.limit_by_plan[name])
         return rates_of(self.limit(viewer) if callable(self.limit) else self.limit)
+
+
+def _check_limits(limits: object) -> None:
+    if not isinstance(limits, Mapping):
+        raise ConfigurationError(f'limit_by_plan must be a dict such as {{"free": "60/minute"}}, not {limits!r}')
+    for limit in limits.values():
+        rates_of(limit)
 
 
 def rates_of(limit: Limit) -> tuple[Rate, ...]:

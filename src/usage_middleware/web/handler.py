@@ -16,7 +16,8 @@ from usage_middleware.errors import QueryError
 from usage_middleware.report import corrections
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.health import health
-from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
+from usage_middleware.report.view import AnyView
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
 from usage_middleware.web import openapi
@@ -73,7 +74,10 @@ class Handler:
         self._vary = ", ".join(("Accept", "Origin", "Cookie", *places.headers))
         views = Views(source, options)
         self._pages = {
-            **{view.path: Page(partial(views.answer, view), view.name, error_fields=view.error_fields) for view in VIEWS},
+            **{
+                view.path: Page(partial(views.answer, view), view.name, error_fields=view.error_fields)
+                for view in (*VIEWS, *PLAN_VIEWS)
+            },
             "/openapi.json": Page(self._openapi, "openapi"),
             "/health": Page(self._health, "health"),
             corrections.VIEW.path: Page(partial(self._corrections, views), corrections.VIEW.name),
@@ -162,6 +166,10 @@ class Handler:
             raise Forbidden("Only operators may look at the recorder's state.")
         refused = dict(sorted(self._attempts.refused.items()))
         return json_response({**msgspec.structs.asdict(health(self._source)), "refused_attempts": refused})
+
+
+def _page(views: Views, view: AnyView) -> Page:
+    return Page(partial(views.answer, view), view.name, error_fields=view.error_fields)
 
 
 def viewer_from(auth: Auth, own: Any) -> Viewer:

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from usage_middleware.errors import ConfigurationError
+from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.store.admission import Admission, Rate, RateState
 from usage_middleware.web.errors import Refused
 
@@ -17,6 +19,18 @@ REFUSED = Rate(30, 60)
 MOST_ADDRESSES = 10_000
 #: Whoever has one IPv6 address has all that begin alike.
 _IPV6_NETWORK = 64
+
+
+def check_plans(limits: Mapping[str, object], declared: DeclaredPlans) -> None:
+    """Check that the plans of `limit_by_plan` are declared.
+
+    Raises:
+        ConfigurationError: naming one that is not.
+    """
+    for name in limits:
+        if name not in declared.by_name:
+            names = ", ".join(declared.by_name) or "(none is declared)"
+            raise ConfigurationError(f"limit_by_plan: the plans are {names}; there is no {name!r}")
 
 
 def limit_headers(admission: Admission) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from usage_middleware.options import Settings
 from usage_middleware.report.parameters import Parameter, ParameterKind
-from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.report.view import AnyView
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.report.window import WindowEdges
@@ -42,8 +42,9 @@ _METHODS = {"get": True, "head": False}
 
 def document(settings: Settings, viewer: Viewer, root: str = "") -> JSONSchema:
     """The whole document, as this viewer may use it; `root` is where the usage app is mounted."""
-    _, components = msgspec.json.schema_components([view.report for view in VIEWS], ref_template=_COMPONENTS)
-    for view in VIEWS:
+    views = (*VIEWS, *PLAN_VIEWS)
+    _, components = msgspec.json.schema_components([view.report for view in views], ref_template=_COMPONENTS)
+    for view in views:
         for report, fields in view.wire_fields(settings).items():
             _change_fields(components[report.__name__], fields)
         if view.is_signed:
@@ -56,7 +57,7 @@ def document(settings: Settings, viewer: Viewer, root: str = "") -> JSONSchema:
         "info": {"title": "Usage", "version": API_VERSION, "description": DESCRIPTION},
         "servers": [{"url": root or "/"}],
         "security": [{"x-api-key": []}, {"apikey": []}, {"bearer": []}],
-        "paths": {view.path: _operations(view, settings, viewer) for view in VIEWS},
+        "paths": {view.path: _operations(view, settings, viewer) for view in views},
         "components": {"schemas": components, "securitySchemes": _SECURITY},
     }
 

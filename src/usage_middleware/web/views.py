@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from usage_middleware.gil import short_turns
 from usage_middleware.report import csv
 from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.query import Query, parse
@@ -22,7 +23,7 @@ from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.budget import budget_of
 from usage_middleware.web.fingerprint import fingerprint
 from usage_middleware.web.http import Response
-from usage_middleware.web.limits import limit_headers, over_limit
+from usage_middleware.web.limits import check_plans, limit_headers, over_limit
 from usage_middleware.web.pages import Visit
 
 
@@ -40,6 +41,7 @@ class Views:
     """Answers the views of one usage app."""
 
     def __init__(self, source: ReportSource, options: AppOptions) -> None:
+        check_plans(options.limit_by_plan, source.plans.declared)
         self._source = source
         self._options = options
         self._budget = budget_of(source)
@@ -56,6 +58,8 @@ class Views:
         """
         self._budget.require_read(visit.viewer)
         question = self._question(view, visit)
+        if view.is_live:
+            return Response(200, {**_shape_headers(view, question.shape), "X-Cache": "MISS"}, self._body(question))
         found = self._cached(question, visit)
         body, is_cached = self._cache.answer_with(question.entry, found, partial(self._body, question))
         if view.is_signed and question.shape == JSON:
@@ -75,7 +79,7 @@ class Views:
     def _cached(self, question: _Question, visit: Visit) -> object:
         """What is stored of the answer. Counts the question against the viewer's limits."""
         org, _, name = question.entry
-        rates = self._options.rates(question.viewer)
+        rates = self._options.rates(question.viewer, self._source.plans.name)
         admission = self._admissions.ask(org, " ".join(_who(question.viewer)), rates, name if self._cache.is_on else None)
         if admission.wait_us:
             raise over_limit(admission)
@@ -86,7 +90,7 @@ class Views:
         view, viewer, query, shape, entry = question
         order = partial(self._page_order, entry.viewer)
         # What it costs is held until the answer is encoded: until then it takes memory.
-        with self._budget.question(viewer) as running:
+        with self._budget.question(viewer) as running, short_turns:
             report = view.build(self._source.context(viewer, page_order=order, charge=running.charge), query.params)
             body = csv.encode(*view.tables[query.table](report)) if shape == CSV else msgspec.json.encode(view.wire(report))
         check_size(len(body))

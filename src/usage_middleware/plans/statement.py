@@ -1,0 +1,131 @@
+"""What a billing period costs: a line for each price, a total, and each key's share, to the cent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from usage_middleware.plans.money import divided, rounded
+from usage_middleware.plans.plan import Plan, Price
+from usage_middleware.plans.pricing import amount
+
+#: What no key carries: calls of nobody, and what is flat in a period without usage.
+UNALLOCATED = "(unallocated)"
+#: Members of the views that are no key.
+_NOBODY = frozenset({"(anonymous)", "(other)", "(none)", "(unknown)"})
+
+#: The quantity of a price: by key.
+Quantities = Callable[[Price], Mapping[str, int]]
+
+
+class Line(NamedTuple):
+    """What one price costs.
+
+    Attributes:
+        amount: rounded to what the currency can pay.
+        shares: what of it each key carries; they add up to it.
+        quantities: how much of its unit each key used; they add up to `quantity`.
+        origin: when the period began that left it over, seconds since the epoch; None of the period's own lines.
+    """
+
+    price: str
+    quantity: int
+    amount: Decimal
+    shares: Mapping[str, Decimal]
+    quantities: Mapping[str, int]
+    currency: str
+    origin: int | None = None
+
+
+class Statement(NamedTuple):
+    """What a billing period costs."""
+
+    currency: str
+    lines: Sequence[Line]
+
+    @property
+    def own(self) -> list[Line]:
+        """The lines of the period itself."""
+        return [line for line in self.lines if line.origin is None]
+
+    def total(self, currency: str | None = None) -> Decimal:
+        """The sum of the lines of a currency; None: of the statement's own."""
+        wanted = currency or self.currency
+        return sum((line.amount for line in self.lines if line.currency == wanted), Decimal(0))
+
+    @property
+    def by_key(self) -> dict[str, Decimal]:
+        """What each key carries in the statement's currency; the sum is the total."""
+        found: dict[str, Decimal] = {}
+        for line in self.lines:
+            for key, part in line.shares.items() if line.currency == self.currency else ():
+                found[key] = found.get(key, Decimal(0)) + part
+        return found
+
+    @property
+    def digest(self) -> str:
+        """A hash of all lines: SHA-256, hexadecimal."""
+        rows = [f"{line.price}\t{line.quantity}\t{line.amount}\t{line.currency}\t{line.origin}" for line in self.lines]
+        rows += [f"{line.price}\t{key}\t{part}" for line in self.lines for key, part in sorted(line.shares.items())]
+        return hashlib.sha256("\n".join([self.currency, *rows]).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def statement(plan: Plan, quantities: Quantities, carried: Sequence[Line] = ()) -> Statement | None:
+    """The statement of a plan with prices; None if it has none.
+
+    Args:
+        quantities: how much of a price's unit each key used.
+        carried: lines that earlier periods left over.
+    """
+    if plan.currency is None:
+        return Statement(carried[0].currency, carried) if carried else None
+    return Statement(
+        plan.currency, [*(priced_line(price, quantities(price), plan.currency) for price in plan.prices), *carried]
+    )
+
+
+def priced_line(price: Price, quantities: Mapping[str, int], currency: str) -> Line:
+    """The line of one price. Keys share it by quantity."""
+    by_key: dict[str, int] = {}
+    for key, quantity in quantities.items():
+        name = UNALLOCATED if key in _NOBODY else key
+        by_key[name] = by_key.get(name, 0) + quantity
+    total = sum(by_key.values())
+    cost = rounded(amount(price, total), currency)
+    shares = divided(cost, currency, by_key) or ({UNALLOCATED: cost} if cost else {})
+    return Line(price.name, total, cost, shares, by_key, currency)
+
+
+def left_over(before: Line, now: Line, carried: Sequence[Line], origin: int) -> Line | None:
+    """What a line came to since it was final, less what other periods have carried of it; None if that is nothing.
+
+    Args:
+        before: the line as it was final.
+        now: the same line by what is counted now.
+        carried: the lines of later periods that carried some of it.
+        origin: when its period began.
+    """
+    done = [before, *carried]
+    shares = {key: _part(now, key) - _sum(_part(line, key) for line in done) for key in _keys(now, done)}
+    quantities = {
+        key: now.quantities.get(key, 0) - sum(line.quantities.get(key, 0) for line in done) for key in _keys(now, done)
+    }
+    shares = {key: part for key, part in shares.items() if part}
+    quantities = {key: count for key, count in quantities.items() if count}
+    if not shares and not quantities:
+        return None
+    return Line(now.price, sum(quantities.values()), _sum(shares.values()), shares, quantities, now.currency, origin)
+
+
+def _keys(now: Line, done: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(key for line in (now, *done) for key in (*line.shares, *line.quantities)))
+
+
+def _part(line: Line, key: str) -> Decimal:
+    return line.shares.get(key, Decimal(0))
+
+
+def _sum(amounts: Iterable[Decimal]) -> Decimal:
+    return sum(amounts, Decimal(0))

@@ -1,0 +1,233 @@
+"""A plan's limits and quotas beside what was used of them: a row for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from usage_middleware.periods import MINUTE, rfc3339
+from usage_middleware.plans import units
+from usage_middleware.plans.billing import Period
+from usage_middleware.plans.plan import Limit, Plan, Quota
+from usage_middleware.plans.projection import projected
+from usage_middleware.report.context import ReportContext
+from usage_middleware.report.minutes import MinuteReads, Minutes
+from usage_middleware.report.period_sums import PeriodReads, PeriodSums
+from usage_middleware.report.plan_directory import CustomerPlans
+
+Part: TypeAlias = Limit | Quota
+
+
+class Projected(msgspec.Struct, frozen=True, kw_only=True):
+    """How much will have been used when the period ends, if the latest days go on, and between what it may be."""
+
+    value: int
+    low: int
+    high: int
+
+
+class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit or a quota, and what was used of it.
+
+    Attributes:
+        kind: `rate` of a limit a minute, `quota` of an amount a period.
+        scope: `org` if it is the whole organisation's, `key` if it is one API key's.
+        key_id: whose it is; None of the organisation's.
+        unit: what is counted: `calls`, `bytes`, or a counter.
+        period_start: RFC 3339; of a rate the running minute.
+        period_end: RFC 3339.
+        limit: how much is allowed.
+        used: how much was used since `period_start`.
+        refused: of a rate, calls answered 429 since `peak_since`; None of a quota.
+        remaining: how much is left; never below 0.
+        over: whether more was used than is allowed.
+        used_ratio: `used` a `limit`; None where nothing is allowed.
+        projected: None of a rate, before the first whole day, of a period of a day, and where days aren't kept.
+        reset: when the next period begins, seconds since the epoch.
+        peak: of a rate, the most that was used in a minute.
+        peak_at: when that minute began, RFC 3339; None without usage.
+        peak_since: since when minutes are known, RFC 3339.
+        would_refuse: of a rate, how much was used beyond it, minute by minute, since `peak_since`.
+    """
+
+    name: str
+    kind: Literal["rate", "quota"]
+    scope: Literal["org", "key"]
+    key_id: str | None
+    unit: str
+    period_start: str
+    period_end: str
+    limit: int
+    used: int
+    refused: int | None
+    remaining: int
+    over: bool
+    used_ratio: float | None
+    projected: Projected | None
+    reset: int
+    peak: int | None
+    peak_at: str | None
+    peak_since: str | None
+    would_refuse: int | None
+
+
+class Meter(NamedTuple):
+    """A limit or a quota, and whose it is: a key's, or the organisation's (None)."""
+
+    part: Part
+    key: str | None
+
+
+class Meters:
+    """Measures the limits and quotas of a customer."""
+
+    def __init__(self, context: ReportContext, org: str) -> None:
+        self._context = context
+        self._org = org
+        self.plans: CustomerPlans = context.plans.of(org)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The organisation's plan now."""
+        return self.plans.plan(self._context.now)
+
+    def period(self, part: Part) -> Period:
+        """The running period of a limit or a quota."""
+        now = self._context.now
+        if isinstance(part, Limit):
+            # `now` is rounded up: what is counted by then may be of the minute before.
+            start = int(self._context.moment) // MINUTE * MINUTE
+            return Period(start, start + MINUTE)
+        return self.plans.history.period(now, part.per)
+
+    def of_org(self) -> list[Meter]:
+        """Those of the whole organisation."""
+        plan = self.plan
+        return [] if plan is None else [Meter(part, None) for part in plan.parts if part.by == "org"]
+
+    def of_key(self, key: str) -> list[Meter]:
+        """Those of one key."""
+        plan = self.plans.plan(self._context.now, key)
+        return [] if plan is None else [Meter(part, key) for part in plan.parts if part.by == "key"]
+
+    def rows(self, meters: Sequence[Meter]) -> list[LimitRow]:
+        """A row for each, as far as it can be exact."""
+        found = (row for _, row in self._read(meters))
+        return [row for row in found if row is not None]
+
+    def quotas(self, meters: Sequence[Meter]) -> list[tuple[Quota, LimitRow]]:
+        """Those that are quotas, each with its row."""
+        asked = [meter for meter in meters if isinstance(meter.part, Quota)]
+        found = self._read(asked)
+        return [(meter.part, row) for meter, row in found if row is not None and isinstance(meter.part, Quota)]
+
+    def _read(self, meters: Sequence[Meter]) -> list[tuple[Meter, LimitRow | None]]:
+        reads, minutes = PeriodReads(self._context, self._org), MinuteReads(self._context, self._org)
+        later = [(meter, self._ask(meter, reads, minutes)) for meter in meters]
+        reads.read()
+        minutes.read()
+        return [(meter, row()) for meter, row in later]
+
+    def _ask(self, meter: Meter, reads: PeriodReads, minutes: MinuteReads) -> Callable[[], LimitRow | None]:
+        part, period = meter.part, self.period(meter.part)
+        if isinstance(part, Limit):
+            found = minutes.ask(meter.key, part.of)
+            return lambda: _rate_row(part, meter.key, period, found())
+        sums = reads.ask(meter.key, period, self._timezone)
+        return lambda: _quota_row(part, meter.key, period, sums(), self._context.now)
+
+    @property
+    def _timezone(self) -> str:
+        assigned = self.plans.assigned(self._context.now)
+        return "UTC" if assigned is None else assigned.timezone
+
+    def used(self, meters: Sequence[Meter]) -> Mapping[Meter, int]:
+        """How much was used of each, and no more than that: to find the greatest among many."""
+        reads, minutes = PeriodReads(self._context, self._org), MinuteReads(self._context, self._org)
+        later: dict[Meter, Callable[[], int]] = {}
+        for meter in meters:
+            part = meter.part
+            if isinstance(part, Limit):
+                later[meter] = minutes.ask_now(meter.key, part.of, self.period(part))
+            else:
+                fields = units.fields(part.of, part.billable)
+                later[meter] = _used(reads.ask(meter.key, self.period(part), self._timezone, fields, days=False), part)
+        reads.read()
+        minutes.read()
+        return {meter: read() for meter, read in later.items()}
+
+
+def _used(sums: Callable[[], PeriodSums | None], quota: Quota) -> Callable[[], int]:
+    def read() -> int:
+        found = sums()
+        return 0 if found is None else units.quantity(found.total, quota.of, quota.billable)
+
+    return read
+
+
+def _quota_row(quota: Quota, key: str | None, period: Period, sums: PeriodSums | None, now: int) -> LimitRow | None:
+    if sums is None:
+        return None
+    used = units.quantity(sums.total, quota.of, quota.billable)
+    days = [units.quantity(day, quota.of, quota.billable) for day in sums.days]
+    found = projected(used, days, period, now)
+    return _row(
+        quota,
+        key,
+        period,
+        used,
+        projected=None if found is None else Projected(value=found.value, low=found.low, high=found.high),
+    )
+
+
+def _rate_row(limit: Limit, key: str | None, period: Period, minutes: Minutes) -> LimitRow:
+    peak_at, peak = minutes.peak
+    return _row(
+        limit,
+        key,
+        period,
+        minutes.used.get(period.start, 0),
+        refused=minutes.refused,
+        peak=peak,
+        peak_at=None if peak_at is None else rfc3339(peak_at),
+        peak_since=rfc3339(minutes.since),
+        would_refuse=sum(max(0, used - limit.amount) for used in minutes.used.values()),
+    )
+
+
+def _row(
+    part: Part,
+    key: str | None,
+    period: Period,
+    used: int,
+    *,
+    projected: Projected | None = None,
+    refused: int | None = None,
+    peak: int | None = None,
+    peak_at: str | None = None,
+    peak_since: str | None = None,
+    would_refuse: int | None = None,
+) -> LimitRow:
+    return LimitRow(
+        name=part.name,
+        kind="rate" if isinstance(part, Limit) else "quota",
+        scope=part.by,
+        key_id=key,
+        unit=part.of,
+        period_start=rfc3339(period.start),
+        period_end=rfc3339(period.end),
+        limit=part.amount,
+        used=used,
+        refused=refused,
+        remaining=max(0, part.amount - used),
+        over=used > part.amount,
+        used_ratio=used / part.amount if part.amount else None,
+        projected=projected,
+        reset=period.end,
+        peak=peak,
+        peak_at=peak_at,
+        peak_since=peak_since,
+        would_refuse=would_refuse,
+    )

@@ -1,0 +1,254 @@
+"""`usage.plans`: which plan an organisation has, and had. Plans are declared in code, and assigned in Redis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from usage_middleware.errors import ConfigurationError, UsageUnavailable
+from usage_middleware.options import DEFAULT_ORG, Settings
+from usage_middleware.periods import midnight, zone
+from usage_middleware.plans.assignment import FIRST_OF_MONTH, Assigned, Change, History
+from usage_middleware.plans.declared import DeclaredPlans
+from usage_middleware.plans.plan import Plan
+from usage_middleware.plans.reach import LATE_DAYS, check_reach
+from usage_middleware.plans.records import decode, encode, with_change
+from usage_middleware.store.engine import Engine
+from usage_middleware.store.members import OPERATOR, OTHER, key_member, org_member, org_name_of
+from usage_middleware.store.plan_records import ORG, PlanRecords, key_field
+from usage_middleware.store.schema import Schema
+from usage_middleware.store.statements import Statements
+from usage_middleware.store.ttl_cache import TTLCache
+
+#: How long a process keeps what was assigned, and what `plan_of` returned, seconds; and of how many organisations.
+ASSIGNED_SECONDS, PLAN_OF_SECONDS = 5.0, 60.0
+MOST_KEPT = 10_000
+#: How long a process keeps what was used in a period, seconds; and how many of them.
+USED_SECONDS, MOST_USED = 5.0, 1_000
+#: Nobody pays for the calls of nobody.
+_NOBODY = (DEFAULT_ORG, OPERATOR, OTHER)
+
+
+class CustomerPlans(NamedTuple):
+    """The plans of one customer over time.
+
+    Attributes:
+        declared: the plans that there are.
+        history: the organisation's.
+        keys: those of the API keys that have a plan of their own, by member.
+    """
+
+    declared: DeclaredPlans
+    history: History
+    keys: Mapping[str, History] = {}
+
+    def assigned(self, at: float) -> Assigned | None:
+        """What the organisation was assigned at an instant."""
+        return self.history.at(at)
+
+    def plan(self, at: float, key: str | None = None) -> Plan | None:
+        """The plan in force at an instant, with its overrides: the organisation's, or the one that holds for a key."""
+        history = self.keys.get(key) if key is not None else None
+        own = None if history is None else history.at(at)
+        return self.declared.plan(self.history.at(at) if own is None else own)
+
+    @property
+    def version(self) -> object:
+        """Changes whenever the plans do."""
+        return self.history.changes, {key: history.changes for key, history in self.keys.items()}
+
+
+class PlanDirectory:
+    """Which plan an organisation has, and had.
+
+    Attributes:
+        declared: the plans that there are.
+        used: what was read lately of billing periods; kept for some seconds.
+        statements: the final statements.
+    """
+
+    def __init__(self, engine: Engine, schema: Schema, declared: DeclaredPlans, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._settings: Settings = schema.settings
+        self._records = PlanRecords(engine, schema)
+        self._clock = clock
+        self.declared = declared
+        self.statements = Statements(lambda: engine.read_client, schema)
+        seconds = ASSIGNED_SECONDS if declared.plan_of is None else PLAN_OF_SECONDS
+        self.used: TTLCache[Any, Any] = TTLCache(clock, seconds=USED_SECONDS, size=MOST_USED)
+        self._kept: TTLCache[str, CustomerPlans] = TTLCache(clock, seconds=seconds, size=MOST_KEPT)
+
+    def assign(
+        self,
+        org: str,
+        plan: str | None,
+        *,
+        anchor: date | None = None,
+        timezone: str | None = None,
+        from_: datetime | date | None = None,
+        overrides: Mapping[str, int] | None = None,
+        key: str | None = None,
+        now: bool = False,
+    ) -> Assigned:
+        """Give an organisation a plan. Its earlier plans are remembered, so that past periods keep theirs.
+
+        Limits and quotas change at once. Prices, `anchor` and `timezone` change when the next billing period begins; with
+        `now` the running one ends, at the begin of the half-hour. A first plan, where there is no default plan, holds from the
+        begin of the running period.
+
+        Args:
+            plan: the name of a declared plan; None: none, not even the default one.
+            anchor: the local day on which billing periods begin; None: as it was, at first the first of the month.
+            timezone: the IANA zone of the customer's days; None: as it was, at first UTC.
+            from_: since when; None: now. A date begins in `timezone`. An aware datetime.
+            overrides: other amounts of the plan's limits and quotas, by name.
+            key: an API key; then the plan's limits and quotas of keys hold for it, in place of those of the organisation's
+                plan. Periods stay the organisation's.
+            now: whether the running billing period ends.
+
+        Raises:
+            ConfigurationError: naming the argument and what is allowed; a period is not kept for long enough, saying what to
+                set; or `plan_of` says which plan who has.
+            UsageUnavailable: Redis does not answer.
+        """
+        self._check(org, key, anchor, timezone, now)
+        with self._engine.guard():
+            before = self._read(org_member(org))
+            assigned = self._assigned(before, plan, anchor, timezone, overrides or {})
+            assigned.check(self.declared.by_name)
+            change = self._change(before, assigned, from_, key, now)
+            self._check_plan(plan, assigned, key)
+            field = ORG if key is None else key_field(key_member(key))
+            oldest = self._clock() - self._longest_kept
+            self._records.change(org_member(org), field, lambda old: encode(with_change(_changes(old) or [], change, oldest)))
+        self._kept.clear()
+        return assigned
+
+    def get(self, org: str, key: str | None = None) -> Assigned | None:
+        """What an organisation, or one API key of it, has now; None where there is no plan of its own and no default one."""
+        found = self.of(org_member(org))
+        history = found.history if key is None else found.keys.get(key_member(key))
+        return None if history is None else history.at(self._clock())
+
+    def history(self, org: str) -> list[Change]:
+        """What an organisation was assigned, the earliest first."""
+        return list(self.of(org_member(org)).history.changes)
+
+    def name(self, org: str) -> str | None:
+        """The name of the plan that an organisation, given as a member, has now."""
+        assigned = self.of(org).assigned(self._clock())
+        return None if assigned is None else assigned.plan
+
+    def of(self, org: str) -> CustomerPlans:
+        """The plans of an organisation, given as a member; kept for some seconds.
+
+        Raises:
+            UsageUnavailable: Redis does not answer, or `plan_of` failed.
+        """
+        known = self._kept.known([org]).get(org)
+        if known is not None:
+            return known
+        asked_at = self._kept.generation
+        with self._engine.guard():
+            found = self._read(org)
+        self._kept.keep({org: found}, asked_at)
+        return found
+
+    def _read(self, org: str) -> CustomerPlans:
+        declared = self.declared
+        if not declared.is_on or org in _NOBODY:
+            return CustomerPlans(declared, History(()))
+        if declared.plan_of is not None:
+            return CustomerPlans(declared, History(self._asked(org), declared.default))
+        histories: dict[str, History] = {}
+        for field, text in self._records.read(org).items():
+            changes = _changes(text)
+            if changes is None:
+                self._records.damaged(org, field)
+            else:
+                histories[field] = History(changes, declared.default if field == ORG else None)
+        own = histories.pop(ORG, None) or History((), declared.default)
+        return CustomerPlans(declared, own, {field.partition(" ")[2]: one for field, one in histories.items()})
+
+    def _asked(self, org: str) -> list[Change]:
+        assert self.declared.plan_of is not None
+        try:
+            found: object = self.declared.plan_of(org_name_of(org))
+            if found is None:
+                return []
+            if not isinstance(found, Assigned):
+                raise TypeError(f"it must return Assigned(plan=...) or None, not {found!r:.100}")
+            found.check(self.declared.by_name)
+            if found.plan is not None:
+                check_reach(self.declared.by_name[found.plan], found, self._settings)
+        except Exception as error:
+            raise UsageUnavailable(f"plan_of failed for an organisation: {error}") from error
+        return [Change(-math.inf if found.from_ is None else found.from_, replace(found, from_=None))]
+
+    def _check(self, org: str, key: str | None, anchor: date | None, timezone: str | None, now: bool) -> None:
+        if not isinstance(org, str) or org in ("", DEFAULT_ORG, OTHER):
+            raise ConfigurationError(f"org must be the name of a customer: {org!r} has no plan, it is where others are counted")
+        if not self.declared.is_on:
+            raise ConfigurationError("there is no plan to assign: declare them with Usage(plans=(Plan(...),))")
+        if self.declared.plan_of is not None:
+            raise ConfigurationError("plan_of says which plan who has: change what it returns, in place of assign")
+        if key is not None and not (isinstance(key, str) and key):
+            raise ConfigurationError(f"key must be the id of an API key, not {key!r}")
+        if key is not None and (anchor is not None or timezone is not None or now):
+            raise ConfigurationError("anchor, timezone and now are of the organisation: its keys have the same periods")
+
+    def _assigned(
+        self,
+        before: CustomerPlans,
+        plan: str | None,
+        anchor: date | None,
+        timezone: str | None,
+        overrides: Mapping[str, int],
+    ) -> Assigned:
+        last = before.history.changes[-1].assigned if before.history.changes else Assigned(plan=None, anchor=FIRST_OF_MONTH)
+        return Assigned(
+            plan=plan,
+            anchor=last.anchor if anchor is None else anchor,
+            timezone=last.timezone if timezone is None else timezone,
+            overrides=dict(overrides),
+        )
+
+    def _change(
+        self, before: CustomerPlans, assigned: Assigned, from_: datetime | date | None, key: str | None, now: bool
+    ) -> Change:
+        at = math.floor(self._clock()) if from_ is None else _instant(from_, assigned)
+        if now:
+            # Calls are told apart by half-hours for as long as they have to be.
+            at = self._settings.layers.middle.floor(at)
+        elif from_ is None and key is None and not before.history.changes:
+            at = assigned.calendar.period(at).start
+        return Change(at, assigned, now)
+
+    def _check_plan(self, plan: str | None, assigned: Assigned, key: str | None) -> None:
+        if plan is None:
+            return
+        declared = self.declared.by_name[plan]
+        if key is not None and "key" not in {part.by for part in declared.parts}:
+            raise ConfigurationError(f"plan {plan!r} has no Limit or Quota with by='key', so it says nothing of a key")
+        check_reach(declared, assigned, self._settings)
+
+    @property
+    def _longest_kept(self) -> int:
+        return max(kept["day"] for kept in self._settings.retention.values()) + (366 + LATE_DAYS) * 86_400
+
+
+def _changes(text: str) -> list[Change] | None:
+    return decode(text) if text else []
+
+
+def _instant(given: datetime | date, assigned: Assigned) -> int:
+    if not isinstance(given, datetime):
+        if not isinstance(given, date):
+            raise ConfigurationError(f"from_ must be an aware datetime or a date, not {given!r}")
+        return midnight(given, zone(assigned.timezone))
+    if given.tzinfo is None:
+        raise ConfigurationError(f"from_={given} has no time zone: give an aware datetime, for instance in UTC")
+    return math.floor(given.timestamp())
