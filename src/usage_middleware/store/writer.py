@@ -88,7 +88,7 @@ class Writer:
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         keys = self._keys(chunk.org, worker)
-        self._schedule.note(chunk.org, chunk.minutes, now)
+        self._note(chunk, now)
         try:
             reply = self._run_parts(keys, payload) if in_parts else self._run(keys, payload)
         except redis_errors() as error:
@@ -101,7 +101,7 @@ class Writer:
         Raises:
             redis_errors(): as the client does.
         """
-        self._schedule.note(chunk.org, chunk.minutes, now)
+        self._note(chunk, now)
         return packed_base(self._client(), self.schema, chunk, int(now), self.damage)
 
     def count_once(self, org: str, once: Once, chunk: EncodedChunk) -> SendResult:
@@ -112,6 +112,11 @@ class Writer:
         """
         first = once.kept[0].key
         return answer(self._run((first, f"{first}:never", self.schema.marked(org), f"{first}:parts"), chunk.data))
+
+    def _note(self, chunk: Chunk, now: float) -> None:
+        """Before it is counted: else what a worker wrote that is killed in between would not be packed."""
+        if self.schema.settings.history:
+            self._schedule.note(chunk.org, chunk.minutes, now)
 
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from usage_middleware.periods import DAY, Slot
+from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.month import Month, fields
 from usage_middleware.store.history.names import VERSION, bucketed, month_of, place
@@ -136,7 +137,11 @@ class PackedReads:
         return [(self._schema.history(self._org, month), found.head.version) for month, found in self._months.items()]
 
     def hand_out(self) -> None:
-        """Give every `take` what there is."""
+        """Give every `take` what there is.
+
+        Raises:
+            TimeoutError: the time of this thread's operation is over before all was added up.
+        """
         for month, questions in self._questions.items():
             by_section: dict[str, list[Question]] = {}
             for question in questions:
@@ -145,6 +150,7 @@ class PackedReads:
                 self._hand_out(self._months[month], name, some)
 
     def _hand_out(self, month: Month, name: str, questions: Sequence[Question]) -> None:
+        deadline.check()
         everyone = any(question.only is None for question in questions)
         only = None if everyone else {entity for question in questions for entity in question.only or ()}
         numbers = month.numbers(name, only)

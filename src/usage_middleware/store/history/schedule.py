@@ -40,8 +40,6 @@ class Schedule:
 
     def note(self, org: str, minutes: Collection[int], now: float) -> None:
         """Note that calls of these minutes are about to be counted for an organisation. Never raises for Redis."""
-        if not self._schema.settings.history:
-            return
         oldest = min(minutes, default=int(now))
         due = oldest - oldest % DAY + DAY + HALF_HOURS_AFTER
         if self._noted.get(org, due + 1) <= due and due > now:
