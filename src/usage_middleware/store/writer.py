@@ -96,11 +96,7 @@ class Writer:
         return answer(reply)
 
     def packed(self, chunk: Chunk, now: float) -> Base:
-        """What history has of the counters that rows change, which must still be so when they are counted.
-
-        Raises:
-            redis_errors(): as the client does.
-        """
+        """What history has of the counters that rows change: it must still be so when they are counted. Raises as the client."""
         self._note(chunk, now)
         return packed_base(self._client(), self.schema, chunk, int(now), self.damage)
 
