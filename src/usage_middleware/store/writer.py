@@ -96,7 +96,7 @@ class Writer:
         return answer(reply)
 
     def packed(self, chunk: Chunk, now: float) -> Base:
-        """What history has of the counters that rows change: it must still be so when they are counted. Raises as the client."""
+        """What history has of the counters that rows change: it must be so still when they are counted. Raises for Redis."""
         self._note(chunk, now)
         return packed_base(self._client(), self.schema, chunk, int(now), self.damage)
 
