@@ -77,6 +77,27 @@ def test_two_packers_at_once(lived: World) -> None:
     assert seen(lived) == before
 
 
+def test_two_packers_that_count_keys_differently(lived: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into how many buckets keys are spread is settled by the first of them."""
+    before = everything(lived, "acme", 40, 35)
+    steps = packer_of(lived).pack("acme")
+    for _ in range(6):
+        next(steps)
+    other = packer_of(lived)
+    monkeypatch.setattr(other, "_buckets", lambda org: 7)
+    for _ in other.pack("acme"):
+        pass
+    for _ in steps:
+        pass
+    assert everything(lived, "acme", 40, 35) == before
+
+
+def test_what_is_no_day_stops_nothing(lived: World) -> None:
+    todo = f"{lived.usage.settings.namespace}:{{acme}}:history:todo"
+    lived.usage.engine.client.zadd(todo, {"30m 2029-02-31x": 1, "nonsense": 1, "30m 2029-99-99": 1})
+    assert pack(lived, ["acme"]) > 0
+
+
 def test_calls_that_come_while_a_day_is_packed(lived: World) -> None:
     """They are read as live, and moved with the next round."""
     day = NOW - 37 * DAY

@@ -7,6 +7,7 @@ knows by its version. Then the day is read again later. So a packer may be kille
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from usage_middleware.store.schema import Schema
 
 #: So many live keys are taken away at once, and so many numbers moved.
 MOST_KEYS, MOST_NUMBERS = 2_500, 100_000
+_TODO = re.compile(r"(\S+) \d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 #: Packing is a generator: after each `yield` it may rest as long as it likes.
 Steps = Iterator[None]
 
@@ -69,8 +71,8 @@ class Packer:
     def _todo(self, org: str) -> list[Todo]:
         found = self._client().zrange(self._schema.history_todo(org), 0, -1, withscores=True)
         names = {layer.name for layer in self._schema.layers[1:]}
-        known = [(text(member), int(score)) for member, score in found]
-        return [Todo(member, score) for member, score in known if member.partition(" ")[0] in names]
+        known = [(_TODO.fullmatch(text(member)), int(score)) for member, score in found]
+        return [Todo(match[0], score) for match, score in known if match is not None and match[1] in names]
 
     def _place(self, todo: Todo) -> tuple[Resolution, int]:
         name, day = todo.member.split(" ")
@@ -140,7 +142,7 @@ class Move:
                 merge(before, numbers)
                 sections[name] = without_zeros(before)
             yield
-        if was.is_damaged(sections):
+        if was.is_damaged(sections) or was.head.buckets not in (0, self._buckets):
             return False
         changes = was.changed(sections)
         yield

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.driver_errors import redis_errors
 from usage_middleware.store.history.packer import Packer, Steps
 from usage_middleware.store.history.schedule import Schedule
 from usage_middleware.store.schema import Schema
@@ -69,7 +68,7 @@ class Rounds:
             return
         try:
             yield from self.packer.pack(org)
-        except redis_errors() as error:
+        except Exception as error:  # Whatever it was, others must go on being packed.
             logger.warning("usage: the history of %s can't be packed now: %s", org, error)
             self.schedule.put_back(org, int(self._clock()) + LATER)
             return
