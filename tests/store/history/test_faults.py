@@ -85,10 +85,12 @@ def test_two_packers_that_count_keys_differently(lived: World, monkeypatch: pyte
         next(steps)
     other = packer_of(lived)
     monkeypatch.setattr(other, "_buckets", lambda org: 7)
-    for _ in other.pack("acme"):
+    for _ in other._pack_day("acme", other._due("acme")[-1]):
         pass
     for _ in steps:
         pass
+    assert everything(lived, "acme", 40, 35) == before
+    assert pack(lived, ["acme"]) == 1
     assert everything(lived, "acme", 40, 35) == before
 
 
