@@ -11,13 +11,13 @@ from tests.report.world import World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys, pack
 from usage_middleware.periods import DAY
 
-DAYS = 45
+DAYS = 40
 
 
 @pytest.fixture
 def lived(redis_url: str) -> Iterator[World]:
     """Some weeks of calls, nothing packed."""
-    some = calls(random.Random(3), 250, DAYS * DAY)
+    some = calls(random.Random(3), 120, DAYS * DAY)
     with world(redis_url, min(call.at for call in some), history=True) as found:
         found.happen(some)
         found.clock.set(NOW)
