@@ -182,6 +182,7 @@ def test_what_somebody_else_says_of_turns_holds(turn: float) -> None:
     assert sys.getswitchinterval() == pytest.approx(TURN / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_child_of_a_fork_has_the_turns_of_before(turn: float) -> None:

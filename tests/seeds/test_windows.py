@@ -352,6 +352,7 @@ def test_an_end_in_the_running_second_is_now(spread: Traffic, clock: Clock, view
         "/summary?timezone=Pacific/Pago_Pago&period=90d&key_id=key_1&align=exact",
         "/by-key?timezone=Asia/Beirut&start=2026-07-02T09:00:00Z&end=2026-11-20T13:45:20Z",
         f"/endpoints?start_date=2026-01-01&end_date=2026-11-21&{NEW_YORK}",
+        f"/endpoints?start_date=2026-09-01&end_date=2026-11-20&bucketing_size=week&key_id=key_1&{NEW_YORK}",
     ],
 )
 def test_the_nearest_windows_of_a_question_answer_it(spread: Traffic, asked: str) -> None:
@@ -360,8 +361,9 @@ def test_the_nearest_windows_of_a_question_answer_it(spread: Traffic, asked: str
     kept = [
         pair
         for pair in query.split("&")
-        if pair.partition("=")[0] in ("granularity", "timezone", "key_id", "endpoint", "group")
+        if pair.partition("=")[0] in ("granularity", "timezone", "key_id", "endpoint", "group", "bucketing_size")
     ]
+    assert reply.json.get("code") != "not_retained" or reply.json["nearest"]
     for nearest in reply.json.get("nearest", []):
         exact = "&".join([*kept, f"start={nearest['start']}", f"end={nearest['end']}", "align=exact"])
         echoed = window(ask(spread, f"{view}?{exact}"))

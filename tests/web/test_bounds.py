@@ -151,6 +151,7 @@ def test_an_answer_has_an_end(one_api: Api, usage: Usage, monkeypatch: pytest.Mo
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "MOST_OF_A_VIEWER", 5)
+    monkeypatch.setattr(budget, "ALWAYS", 0)
     monkeypatch.setattr(budget, "MOST_SECONDS", 0.05)
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.support import eventually
 from usage_middleware import Viewer
+from usage_middleware.store import deadline
 from usage_middleware.web import budget as module
-from usage_middleware.web.budget import ALWAYS, MOST_IN_ALL, MOST_OF_A_VIEWER, MOST_WAITING, Budget
+from usage_middleware.web.budget import ALWAYS, MOST_IN_ALL, MOST_OF_A_VIEWER, MOST_WAITING, SECONDS_A_COMMAND, Budget
 from usage_middleware.web.errors import Refused
 
 ACME, GLOBEX = Viewer.organization("acme"), Viewer.organization("globex")
@@ -133,6 +134,21 @@ def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         with budget.question(ACME) as too_many, pytest.raises(Refused):
             too_many.charge(1)
     assert ended == [1] * MOST_WAITING
+
+
+def test_a_question_that_could_not_be_read_in_time_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SECONDS", 20)
+    budget = Budget()
+    with deadline.within(20), budget.question(ACME) as first, budget.question(ACME) as second:
+        first.charge(MOST_OF_A_VIEWER)
+        with pytest.raises(Refused):
+            second.charge(int(21 / SECONDS_A_COMMAND))
+        assert second.patience > 19
+
+
+def test_nothing_is_begun_when_the_time_is_over() -> None:
+    with deadline.within(0), Budget().question(ACME) as question, pytest.raises(TimeoutError):
+        question.charge(1)
 
 
 def test_a_child_of_a_fork_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:

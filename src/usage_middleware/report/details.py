@@ -278,10 +278,7 @@ VIEW = View(
     "granularity": "hour", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z"
   },
   "time_series": [
-    {
-      "timestamp": "2026-11-20T13:00:00Z",
-      "requests": 42, "successful": 40, "errors": 2, "bytes": 4096, "avg_latency_ms": 18.25
-    }
+    {"timestamp": "2026-11-20T13:00:00Z", "requests": 42, "successful": 40, "errors": 2, "bytes": 4096, "avg_latency_ms": 18.25}
   ],
   "endpoints": [
     {

@@ -14,6 +14,7 @@ from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, midnight, zone
 from usage_middleware.report import by_group, by_key, corrections, cost, details, endpoints, limits, series, summary
 from usage_middleware.report.context import ReportSource, report_scope
+from usage_middleware.report.embed import embed_token
 from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, AskedOf, Parameter, parameters_of
 from usage_middleware.report.reconcile import Reconciliation, reconcile
 from usage_middleware.report.view import AnyView, View
@@ -122,6 +123,21 @@ class Reports(ReportSource):
     def corrections(self, viewer: Viewer | None = None, **parameters: Any) -> corrections.Corrections:
         """The corrections that were made, with their reasons, for operators (`Asked`)."""
         return self.report(corrections.VIEW, viewer, **parameters)
+
+    def embed_token(self, viewer: Viewer, seconds: int = 900, *, audience: str, origin: str) -> str:
+        """A token that shows the page to a customer of yours inside of your own page.
+
+        Args:
+            viewer: an organisation, or a key, whose revocation ends it. Never an operator.
+            seconds: how long it is good for, at most 3,600.
+            audience: the `name` of the only usage app that takes it.
+            origin: of your page, such as `https://portal.example.com`, which is one of `embed_origins`.
+
+        Raises:
+            ConfigurationError: an argument is not possible; says which.
+            UsageUnavailable: Redis does not answer.
+        """
+        return embed_token(self, viewer, seconds, audience, origin)
 
     def report(self, view: View[P, R], viewer: Viewer | None = None, /, **parameters: Any) -> R:
         """The report of any view."""

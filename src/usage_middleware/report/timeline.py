@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
-from usage_middleware.periods import DAY, HOUR, MINUTE, BucketSize, Slot, buckets, cover, rfc3339, rfc3339_in
+from usage_middleware.periods import DAY, HOUR, MINUTE, BucketSize, Slot, bucket_start, buckets, cover, rfc3339, rfc3339_in
 from usage_middleware.report.kept import Gap, oldest_kept
 from usage_middleware.report.metrics import Measures
 from usage_middleware.report.window import Window, why
@@ -156,8 +156,9 @@ def first_day(now: int, settings: Settings, kind: CounterKind) -> Gap:
 
 
 def buckets_expired(line: Timeline, gap: Gap, settings: Settings) -> QueryError:
-    """The error of buckets that need finer slots than are kept; it names the first of the line that can be told apart."""
-    start = next((start for start in line.starts if start >= gap.since), None)
+    """The error of buckets that need finer slots than are kept; it names the first of them, or the first day, that is kept."""
+    days = [max(line.window.start, bucket_start(gap.since + late, "day", line.tz)) for late in (DAY - 1, DAY + 2 * HOUR)]
+    start = next((start for start in (*line.starts, *days) if gap.since <= start < line.window.end), None)
     nearest = [] if start is None else [(rfc3339(start), line.window.shown_end)]
     message = f"Buckets in {line.tz.key} can't be told apart here. {why(gap, settings.layers)}"
     return QueryError("not_retained", message, "timezone", nearest=nearest)

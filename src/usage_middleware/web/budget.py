@@ -46,6 +46,7 @@ class Question:
 
         Raises:
             Refused: `rate_limited`: they have not ended in time.
+            TimeoutError: the time for the answer is over.
         """
         self._budget.charge(self, cost)
 
@@ -112,6 +113,7 @@ class Budget:
 
     def charge(self, question: Question, cost: int) -> None:
         """See `Question.charge`."""
+        deadline.check()
         with self._changed:
             if not self._fits(question, cost):
                 self._wait(question, cost)
