@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import Settings, retention
+from usage_middleware.options import HISTORY_KEPT, Settings, retention, seconds
+
+#: The name of packed time in `retention`. It has days alone.
+HISTORY = "history"
 
 
 def settings_of(
@@ -20,6 +23,7 @@ def settings_of(
     retention_changes: Mapping[str, Mapping[str, timedelta | int]] | None,
     max_members: int | Mapping[str, int] | None,
     shards: Mapping[str, int] | None,
+    history_after: timedelta | int,
     **others: object,
 ) -> Settings:
     """The settings that these arguments mean; `others` are settings as they are.
@@ -28,13 +32,16 @@ def settings_of(
         ConfigurationError: naming the option and what is allowed.
     """
     names = _names("dimensions", dimensions)
+    changes = dict(retention_changes or {})
     limits = dict.fromkeys(("endpoint", "key", "org", *names), max_members) if isinstance(max_members, int) else max_members
     return Settings(
         dimensions=names,
         counters=_names("counters", counters),
         rates=dict(rates or {}),
         untagged=dict.fromkeys(names, untagged) if isinstance(untagged, str) else dict(untagged),
-        retention=retention(retention_changes),
+        history_kept=_history_kept(changes),
+        history_after=seconds(history_after),
+        retention=retention(changes),
         max_members=dict(limits or {}),
         shards=dict(shards or {}),
         **others,  # type: ignore[arg-type]
@@ -45,6 +52,14 @@ def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         raise ConfigurationError(f'{option} must be a list or tuple of names, for instance ("{given}",)')
     return tuple(given)
+
+
+def _history_kept(changes: dict[str, Mapping[str, timedelta | int]]) -> int:
+    """Take out of the changes of retention how long packed time is kept, seconds."""
+    found = changes.get(HISTORY, {})
+    if set(found) <= {"day"}:
+        changes.pop(HISTORY, None)
+    return seconds(found.get("day", HISTORY_KEPT))
 
 
 def is_strict(strict: bool | None) -> bool:

@@ -111,6 +111,7 @@ def world(redis_url: str, now: float, **options: Any) -> Iterator[World]:
     with Usage(
         redis_url, namespace=f"t{secrets.token_hex(6)}", clock=clock, flush_interval=3600, **{**OPTIONS, **options}
     ) as usage:
+        usage.recorder._rounds = None  # Tests say when something is packed, whatever time has passed.
         yield World(usage, clock)
 
 

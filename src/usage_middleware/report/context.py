@@ -15,11 +15,12 @@ from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.report.metrics import with_rest
 from usage_middleware.report.plan_directory import PlanDirectory
 from usage_middleware.report.viewer import Names, Viewer
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
 from usage_middleware.store.owing import is_final
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.reader import Delivered, Reader
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
@@ -139,10 +140,10 @@ class ReportContext:
     page_order: PageOrder | None = None
     charge: Callable[[int], object] = free_of_charge
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """What the counters were declared with."""
-        return self.reader.settings
+        """What the counters were declared with, and how long they are kept."""
+        return self.reader.settings_at(self.now)
 
     @property
     def generated_at(self) -> str:

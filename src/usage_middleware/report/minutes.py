@@ -10,7 +10,7 @@ from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
 from usage_middleware.report.context import ReportContext, Series
 from usage_middleware.report.kept import oldest_kept
-from usage_middleware.store.read_batch import Deferred
+from usage_middleware.store.deferred import Deferred
 
 _Question: TypeAlias = tuple[str, str, str | None, str, int]
 

@@ -42,6 +42,11 @@ class Chunk(NamedTuple):
         """How many calls it counts."""
         return calls_in(self.cells)
 
+    @property
+    def minutes(self) -> set[int]:
+        """The minutes of its calls."""
+        return {key.minute for key in self.cells}
+
     def emptied(self) -> Chunk:
         """The same number, its calls counted as dropped."""
         return self._replace(cells={}, dropped=self.dropped + self.calls)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from usage_middleware.options import Settings
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.meta import history_since
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
@@ -85,6 +88,13 @@ class Reader:
         names = [since_field(dimension) for dimension in dimensions]
         found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
         return {name: ms // 1000 for name, ms in self._times(self.schema.meta, dimensions, found).items()}
+
+    def settings_at(self, now: int) -> Settings:
+        """The settings with the retention that readers go by: what is packed is kept for longer."""
+        if not self.settings.history:
+            return self.settings
+        note = partial(self._engine.damage.note, self.schema.meta)
+        return self.settings.reaching(history_since(self._engine.read_client, self.schema, note), now)
 
     def delivered(self, now: int) -> Delivered:
         """How far workers have delivered their calls."""

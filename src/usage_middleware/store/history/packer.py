@@ -1,0 +1,171 @@
+"""Packs days: moves what half-hours and days counted from live keys into sections of the history, each number once.
+
+It reads a day's live keys in small steps, which may take minutes, and then moves them with one script. The script refuses if
+a chunk has written the day since, which it knows by the day's score in `history:todo`, or if the month was changed, which it
+knows by its version. Then the day is read again later. So a packer may be killed at any moment, and two may pack at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
+
+from usage_middleware.gil import rest
+from usage_middleware.options import HALF_HOURS_AFTER
+from usage_middleware.periods import Resolution, Slot, month_start
+from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.history.change import MonthChange, Todo
+from usage_middleware.store.history.live import LiveCounts, LiveDay
+from usage_middleware.store.history.names import buckets_for, month_of, place
+from usage_middleware.store.history.numbers import add, merge, stored, without_zeros
+from usage_middleware.store.history.section import Numbers
+from usage_middleware.store.replies import text
+from usage_middleware.store.schema import Schema
+
+#: So many live keys are taken away at once, and so many numbers moved.
+MOST_KEYS, MOST_NUMBERS = 2_500, 100_000
+_TODO = re.compile(r"(\S+) \d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
+#: Packing is a generator: after each `yield` it may rest as long as it likes.
+Steps = Iterator[None]
+
+
+class Packer:
+    """Packs the days of organisations.
+
+    Args:
+        client: the writer's client of this process.
+        schema: the names of keys.
+        clock: seconds since the epoch.
+        damage: told what is damaged: it stays where it is, and costs itself alone.
+
+    Attributes:
+        days: how many days it has packed, at one resolution each.
+    """
+
+    def __init__(self, client: Callable[[], Any], schema: Schema, clock: Callable[[], float], damage: DamageLog) -> None:
+        self._client = client
+        self._schema = schema
+        self._clock = clock
+        self._damage = damage
+        self.days = 0
+
+    def pack(self, org: str) -> Steps:
+        """Pack all days of an organisation that are due."""
+        for todo in self._due(org):
+            yield from self._pack_day(org, todo)
+
+    def next_due(self, org: str) -> int | None:
+        """When something of an organisation is to be packed next, seconds since the epoch; None: nothing is."""
+        return min((self._due_at(todo) for todo in self._todo(org)), default=None)
+
+    def due_at(self, layer: Resolution, start: int) -> int:
+        """When a day is packed that begins at `start`."""
+        day = self._schema.layers.day
+        return start + day.seconds + (self._schema.settings.history_after if layer == day else HALF_HOURS_AFTER)
+
+    def _due(self, org: str) -> list[Todo]:
+        now = self._clock()
+        return sorted(todo for todo in self._todo(org) if self._due_at(todo) <= now)
+
+    def _todo(self, org: str) -> list[Todo]:
+        found = self._client().zrange(self._schema.history_todo(org), 0, -1, withscores=True)
+        names = {layer.name for layer in self._schema.layers[1:]}
+        known = [(_TODO.fullmatch(text(member)), int(score)) for member, score in found]
+        return [Todo(match[0], score) for match, score in known if match is not None and match[1] in names]
+
+    def _place(self, todo: Todo) -> tuple[Resolution, int]:
+        name, day = todo.member.split(" ")
+        layer = next(layer for layer in self._schema.layers if layer.name == name)
+        return layer, month_start(day[:7]) + (int(day[8:]) - 1) * self._schema.layers.day.seconds
+
+    def _due_at(self, todo: Todo) -> int:
+        return self.due_at(*self._place(todo))
+
+    def _pack_day(self, org: str, todo: Todo) -> Steps:
+        layer, start = self._place(todo)
+        client = self._client()
+        month = MonthChange(client, self._schema, org, month_of(start), self._damage.note)
+        head = month.read([]).head
+        buckets = head.buckets or self._buckets(org)
+        # A day that was packed once begins with a section of its own.
+        again = bool(head.version) and self._has(month, layer, start)
+        day = LiveDay(client, self._schema, org, layer, start, buckets, self._damage, again=again)
+        moving = Move(month, todo, buckets, self._clock)
+        for group in day.groups():
+            yield
+            if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
+                return
+            moving.add(group)
+        if (yield from moving.commit(done=True)):
+            self.days += 1
+
+    def _has(self, month: MonthChange, layer: Resolution, start: int) -> bool:
+        name, index = place(Slot(layer, start), "series")
+        first = range(index, index + self._schema.layers.day.seconds // layer.seconds)
+        found = month.read([name]).numbers(name)
+        return any(at in column for columns in found.values() for column in columns.values() for at in first)
+
+    def _buckets(self, org: str) -> int:
+        return buckets_for(int(self._client().zcard(self._schema.seen(org, "key"))))
+
+
+class Move:
+    """What is moved with one script."""
+
+    def __init__(self, month: MonthChange, todo: Todo, buckets: int, clock: Callable[[], float]) -> None:
+        self._month = month
+        self._todo = todo
+        self._buckets = buckets
+        self._clock = clock
+        self._found: list[LiveCounts] = []
+        self._numbers = 0
+
+    def is_full_with(self, more: Sequence[LiveCounts]) -> bool:
+        """Whether these are too many for one script."""
+        numbers = self._numbers + sum(one.size for one in more)
+        return bool(self._found) and (len(self._found) + len(more) > MOST_KEYS or numbers > MOST_NUMBERS)
+
+    def add(self, more: Sequence[LiveCounts]) -> None:
+        """Move these, too."""
+        self._found += more
+        self._numbers += sum(one.size for one in more)
+
+    def commit(self, *, done: bool) -> Generator[None, None, bool]:
+        """Move what there is; returns whether it was moved."""
+        sections = self._sections()
+        yield
+        was = self._month.read(list(sections))
+        for name, numbers in sections.items():
+            before = was.numbers(name)
+            if before:
+                merge(before, numbers)
+                sections[name] = without_zeros(before)
+            yield
+        if was.is_damaged(sections) or was.head.buckets not in (0, self._buckets):
+            return False
+        changes = was.changed(sections)
+        yield
+        moved = self._month.commit(
+            was,
+            changes,
+            self._clock(),
+            buckets=self._buckets,
+            todo=self._todo,
+            done=done,
+            taken=[one.key.name for one in self._found if one.fields is None],
+            cleared={one.key.name: one.fields for one in self._found if one.fields},
+        )
+        self._found, self._numbers = [], 0
+        return moved
+
+    def _sections(self) -> dict[str, Numbers]:
+        found: dict[str, Numbers] = {}
+        for live in self._found:
+            rest()
+            for slot, counts in live.slots.items():
+                name, at = place(slot, live.key.what)
+                numbers = found.setdefault(name, {})
+                for entity, measure, number in counts:
+                    add(numbers, entity, measure, at, stored(measure, number, slot))
+        return found
