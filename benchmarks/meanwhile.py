@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -100,25 +100,37 @@ async def _measure(port: int, seconds: float) -> Waits:
     return Waits(*(took[min(len(took) - 1, int(len(took) * share))] * 1000 for share in (0.5, 0.99, 1)))
 
 
-def measure(port: int, paths: Sequence[str], seconds: float = SECONDS) -> tuple[Waits, list[int]]:
-    """How long the host's requests take while ten threads ask these questions, one after the other; and their statuses."""
-    over, statuses = threading.Event(), list[int]()
+def measure(port: int, path: str = "", seconds: float = SECONDS) -> tuple[Waits, list[int]]:
+    """How long the host's requests take while ten ask a question again and again, if there is one; and their answers' statuses.
 
-    def ask_on() -> None:
-        number = 0
-        while not over.is_set():
-            statuses.append(_ask(port, "/usage" + paths[number % len(paths)]))
-            if statuses[-1] == 429:
-                # As a client does that reads `Retry-After: 1`.
-                over.wait(1.0)
-            number += 1
+    Who asks is a process of its own: its threads must not keep the one that measures waiting.
+    """
+    if not path:
+        return asyncio.run(_measure(port, seconds)), []
+    command = [sys.executable, "-m", "benchmarks.meanwhile", str(port), f"/usage{path}", str(seconds + 1)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as asking:
+        time.sleep(0.5)
+        waits = asyncio.run(_measure(port, seconds))
+        told, _ = asking.communicate()
+    return waits, [int(status) for status in told.split()]
 
-    threads = [threading.Thread(target=ask_on) for _ in range(AT_ONCE if paths else 0)]
+
+def ask_on(port: int, path: str, seconds: float) -> list[int]:
+    """Ask from ten threads for so long; the statuses. After 429 they wait as a client does that reads `Retry-After: 1`."""
+    until, statuses = time.monotonic() + seconds, list[int]()
+
+    def ask() -> None:
+        while time.monotonic() < until:
+            statuses.append(_ask(port, path))
+            time.sleep(statuses[-1] == 429)
+
+    threads = [threading.Thread(target=ask) for _ in range(AT_ONCE)]
     for thread in threads:
         thread.start()
-    try:
-        return asyncio.run(_measure(port, seconds)), statuses
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
+    for thread in threads:
+        thread.join()
+    return statuses
+
+
+if __name__ == "__main__":
+    print(*ask_on(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))

@@ -25,7 +25,14 @@ import usage_middleware
 from usage_middleware import KeyInfo, Usage, UsageMiddleware, WSGIUsageMiddleware
 from usage_middleware.web import KeyAuth, usage_app, usage_wsgi_app
 
-NEEDED = ("py.typed", "store/apply_batch.lua", "usage.py")
+NEEDED = (
+    "py.typed",
+    "store/apply_batch.lua",
+    "usage.py",
+    "web/page/static/app.js",
+    "web/page/static/page.css",
+    "web/page/words/de.json",
+)
 SECRET = "the key that Acme sends"
 CALLS = 3
 
@@ -38,7 +45,11 @@ def check_files(wheel: Path) -> None:
     assert not missing, missing
     others = [name for name in names if not name.startswith("usage_middleware/") and ".dist-info/" not in name]
     assert not others, others
-    unusual = [name for name in names if name.startswith("usage_middleware/") and not name.endswith((".py", ".lua", ".typed"))]
+    unusual = [
+        name
+        for name in names
+        if name.startswith("usage_middleware/") and not name.endswith((".py", ".lua", ".typed", ".js", ".css", ".json"))
+    ]
     assert not unusual, unusual
     assert Path(usage_middleware.__file__).is_relative_to(sys.prefix), usage_middleware.__file__
 
@@ -56,6 +67,8 @@ def check_asgi(usage: Usage) -> None:
         assert asyncio.run(asgi_get(app, "/v1/items/7")) == (200, b"7")
     assert usage.flush()
     check_summary(*asyncio.run(asgi_get(app, "/usage/summary")), calls=CALLS)
+    status, page = asyncio.run(asgi_get(app, "/usage/dashboard"))
+    assert (status, b"<title>Usage</title>" in page) == (200, True)
 
 
 async def asgi_get(app: Callable[..., Awaitable[None]], path: str) -> tuple[int, bytes]:

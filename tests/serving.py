@@ -88,7 +88,7 @@ class Serving:
         """Send SIGTERM and wait until it exits."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(20)
+            self.process.wait(60)
 
     def is_up(self) -> bool:
         """True if it answers. A connection is tried first: while the server starts, that costs less than a request."""
@@ -110,7 +110,7 @@ def serving(command: list[str], port: int, **environment: str) -> Iterator[Servi
             process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=output, stderr=output)
         running = Serving(port, process, log)
         try:
-            eventually(running.is_up, 20)
+            eventually(running.is_up, 60)
             yield running
             running.stop()
             assert "Traceback" not in log.read_text(), log.read_text()

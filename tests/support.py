@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -26,6 +27,11 @@ T = TypeVar("T")
 
 #: 2026-11-20T13:45:20Z, the first time of a `Clock`.
 START = 1_795_182_320.0
+
+
+def examples(usually: int) -> int:
+    """How many examples a property test tries; `USAGE_EXAMPLES` says otherwise."""
+    return int(os.environ.get("USAGE_EXAMPLES", usually))
 
 
 class Clock:
@@ -83,7 +89,34 @@ def there(part: T | None) -> T:
     return part
 
 
-def eventually(condition: Callable[[], T], seconds: float = 10) -> T:
+class Stopwatch:
+    """Measures how long something takes, wherever the machine has much else to do.
+
+    Time in which a thread of this process was ready to run and had no processor does not count. Where the system does not tell
+    it, all time counts.
+    """
+
+    def __init__(self) -> None:
+        self._waits = _waits()
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago it was made."""
+        took = time.monotonic() - self._began
+        return took - sum(max(0.0, waited - self._waits.get(task, 0.0)) for task, waited in _waits().items())
+
+
+def _waits() -> dict[str, float]:
+    """How long each thread of this process has waited for a processor, seconds."""
+    found = {}
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError):  # It has ended.
+            found[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+    return found
+
+
+def eventually(condition: Callable[[], T], seconds: float = 60) -> T:
     """Wait for the first true value of `condition` and return it; AssertionError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -246,10 +279,10 @@ class ClusterProcess:
                 self.ask(node, "CLUSTER ADDSLOTSRANGE", first, last)
             met = self.nodes[0]
             self.ask(node, "CLUSTER MEET", "127.0.0.1", met.port, met.options["cluster_port"])
-        eventually(lambda: all(self._is_whole(node) for node in self.everyone), 30)
+        eventually(lambda: all(self._is_whole(node) for node in self.everyone), 60)
         for number, node in enumerate(self.replicas):
             self.ask(node, "CLUSTER REPLICATE", self.ask(self.nodes[number % 3], "CLUSTER MYID"))
-        eventually(lambda: all(self.follows(node) for node in self.replicas), 30)
+        eventually(lambda: all(self.follows(node) for node in self.replicas), 60)
         return self
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +14,7 @@ import pytest
 
 from tests.support import eventually, record_call
 from usage_middleware import Usage
-from usage_middleware.gil import REST, WORK, rest, set_yielding, yielding
+from usage_middleware.gil import REST, TURN, WORK, ShortTurns, rest, set_yielding, short_turns, yielding
 from usage_middleware.record.aggregate import TOGETHER
 
 
@@ -149,3 +151,44 @@ def test_requests_that_come_faster_than_they_are_added_up_do_not_keep_it_from_de
     monkeypatch.setattr(usage.recorder._aggregate, "sum", never_done)
     record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0, 3)
+
+
+@pytest.fixture
+def turn() -> Iterator[float]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.005)
+    yield 0.005
+    sys.setswitchinterval(before)
+
+
+def test_turns_are_short_while_anybody_is_inside(turn: float) -> None:
+    turns = ShortTurns()
+    with turns:
+        assert sys.getswitchinterval() == pytest.approx(TURN)
+        with turns:
+            pass
+        assert sys.getswitchinterval() == pytest.approx(TURN)
+    assert sys.getswitchinterval() == pytest.approx(turn)
+
+
+def test_what_somebody_else_says_of_turns_holds(turn: float) -> None:
+    turns = ShortTurns()
+    with turns:
+        sys.setswitchinterval(0.002)
+    assert sys.getswitchinterval() == pytest.approx(0.002)
+    sys.setswitchinterval(TURN / 2)
+    with turns:
+        assert sys.getswitchinterval() == pytest.approx(TURN / 2)
+    assert sys.getswitchinterval() == pytest.approx(TURN / 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_of_a_fork_has_the_turns_of_before(turn: float) -> None:
+    with short_turns:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(abs(sys.getswitchinterval() - turn) > 1e-6 or short_turns._inside)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -96,6 +96,7 @@ def test_while_a_process_ends_another_sigterm_does_not_raise(before: None) -> No
 
 RECORDING = """
     import atexit, os, signal, sys, time
+    import redis  # On a busy machine this alone may take longer than the end of a process.
     from usage_middleware import Usage, UsageMiddleware
     from usage_middleware.events import RawCall
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support import Clock, ClusterProcess, ServerProcess
+from tests import support
+from tests.support import Clock, ClusterProcess, ServerProcess, Stopwatch
 
 
 def test_the_clock_begins_at_the_documented_instant(clock: Clock) -> None:
@@ -18,6 +19,20 @@ def test_the_clock_begins_at_the_documented_instant(clock: Clock) -> None:
 def test_a_fast_test_starts_no_process() -> None:
     with pytest.raises(RuntimeError, match=r"pytest\.mark\.slow"):
         subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+def test_a_stopwatch_measures_what_passes_but_not_what_other_processes_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, waits = 100.0, {"1": 5.0, "2": 1.0}
+    monkeypatch.setattr(support, "_waits", lambda: dict(waits))
+    monkeypatch.setattr("tests.support.time.monotonic", lambda: now)
+    watch = Stopwatch()
+    now += 3
+    assert watch.seconds == 3
+    waits |= {"1": 5.5, "3": 1.0}
+    del waits["2"]
+    assert watch.seconds == 1.5
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.rule import Rule
 from rich.text import Text
 
-from examples.demo import redis_lines, tables, traffic
+from examples.demo import history, redis_lines, tables, traffic
 from examples.demo.server import Example, choose_port, folder, serving
 
 CALLS = 300
@@ -31,6 +32,7 @@ VIEWS = (
     ("/usage/by-key?include_revoked=true", tables.by_key),
     ("/usage/by-group?group=project", tables.by_group),
 )
+PAGE = "Open http://127.0.0.1:{port}/usage/dashboard and sign in with {key}"
 INTRODUCTION = """\
 A geocoding API with two customers, Acme and Globex, and an embedded Valkey.
 The views below are what Acme's key gets: nothing of Globex is in them.
@@ -52,7 +54,9 @@ def run_demo(*, seconds: float | None, port: int | None, data_dir: Path | None) 
     chosen = choose_port(port)
     try:
         with signals_as_ctrl_c(), folder(data_dir) as data, serving(chosen, data) as example:
+            console.print(PAGE.format(port=chosen, key=KEY), style="bold")
             console.print(INTRODUCTION)
+            fill_history(console, example)
             send_traffic(console, example)
             show_views(console, example)
             show_redis(console, example)
@@ -60,6 +64,13 @@ def run_demo(*, seconds: float | None, port: int | None, data_dir: Path | None) 
             keep_serving(console, example, seconds)
     except KeyboardInterrupt:
         console.print("\nStopped.")
+
+
+def fill_history(console: Console, example: Example) -> None:
+    """Backfill ninety days that are made up, so that the page has something to show."""
+    with console.status("Backfilling ninety days that are made up ..."):
+        done = example.usage.backfill(history.rows(datetime.now(UTC)))
+    console.print(f"The {history.DAYS} days before today are made up: {done.calls:,} calls, backfilled.")
 
 
 @contextmanager

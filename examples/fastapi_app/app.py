@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from usage_middleware import AlertEvent, Assigned, KeyInfo, Limit, Plan, Quota, Usage, UsageMiddleware, Webhook, track
-from usage_middleware.web import KeyAuth, mount_usage
+from usage_middleware.web import BrowserAuth, KeyAuth, mount_usage
 
 logger = logging.getLogger("places")
 
@@ -176,7 +176,9 @@ def described(place_id: str) -> Place:
 
 app = FastAPI(title="Places")
 app.include_router(v1)
-mount_usage(app, "/usage", usage, auth=KeyAuth(usage.keys), cache_seconds=int(os.environ.get("USAGE_CACHE_SECONDS", "60")))
+# People open /usage/dashboard in a browser, and sign in with an API key. Programs show their key with each request.
+auth = BrowserAuth(KeyAuth(usage.keys))
+mount_usage(app, "/usage", usage, auth=auth, name="places", cache_seconds=int(os.environ.get("USAGE_CACHE_SECONDS", "60")))
 app.add_middleware(UsageMiddleware, usage=usage)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -74,6 +74,7 @@ class Resolutions(NamedTuple):
     day: Resolution
 
 
+@cache
 def resolutions(slot_minutes: int = 30) -> Resolutions:
     """The layers for a middle slot of 30 or 15 minutes.
 

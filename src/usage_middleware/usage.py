@@ -196,8 +196,7 @@ class Usage:
         )
         self.recorder = self._recorder(schema, delivery)
         self.capture = self._capture(identify, exclude, strict)
-        self.recorder.finish_abandoned, self.recorder.await_calls = self.capture.finish_abandoned, self.capture.await_calls
-        self.recorder.finish_answered = self.capture.finish_answered
+        self.recorder.open_calls = self.capture
         self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
         self.reader = self._reports(schema, visible_endpoints)
         self.reconcile = self.reader.reconcile

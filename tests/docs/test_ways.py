@@ -29,10 +29,10 @@ PAGE = DOCS / "architecture.md"
 SECRET = {"X-API-Key": "sk_acme"}
 #: Other shells and adapters, and what is no Python.
 NOT_HERE = {"capture/wsgi.py", "web/wsgi.py", "web/flask.py", "report/csv.py", "store/apply_batch.lua"}
-#: `usage.py` connects the rooms, `options.py` names resolutions, one adapter may ask the other, and what a window's edges are
-#: only asks the calendar. They count as answering.
+#: `usage.py` connects the rooms, `options.py` names resolutions, one adapter may ask the other, and what a window's edges are,
+#: or what is kept, only asks the calendar. They count as answering.
 ANSWERING = {"usage.py", "options.py", "store/deadline.py", "capture/frameworks/starlette.py", "capture/frameworks/fastapi.py"}
-ANSWERING |= {"report/kept.py", "report/named_periods.py"}
+ANSWERING |= {"report/kept.py", "report/named_periods.py", "store/retention.py"}
 #: What asks Redis one thing for a view, or looks at one header.
 ANSWERING |= {"store/admission.py", "store/answer_cache.py", "store/script.py", "web/cors.py"}
 #: The hands of the key directory and of a batch of reads: they send what those ask for.

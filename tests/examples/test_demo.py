@@ -59,6 +59,9 @@ def test_demo_counts_all_it_sends_and_ends_in_order(home: Path) -> None:
 
 
 def check_output(output: str, port: int) -> None:
+    first = output.splitlines()[0]
+    assert first == f"Open http://127.0.0.1:{port}/usage/dashboard and sign in with acme-live-storefront"
+    assert re.search(r"The 90 days before today are made up: [\d,]{6,} calls, backfilled\.", output)
     sent, counted = re.findall(r"(\d+) calls sent .*?, (\d+) counted", output)[0]
     assert sent == counted
     for view in ("/usage/summary", "/usage/by-key", "/usage/by-group"):

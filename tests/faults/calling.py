@@ -51,7 +51,7 @@ class Connection:
     """One connection, one request at a time."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.is_open = True
 
@@ -184,7 +184,7 @@ class Callers:
         for thread in self._threads:
             thread.stopped.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
             assert thread.error is None, thread.error
 
     @property
@@ -195,13 +195,13 @@ class Callers:
     def go_on(self, calls: int = 100) -> None:
         """Wait until so many more calls were answered."""
         wanted = len(self.ledger) + calls
-        eventually(lambda: len(self.ledger) >= wanted or not self.at_work, 30)
+        eventually(lambda: len(self.ledger) >= wanted or not self.at_work, 60)
 
     def go_on_for(self, seconds: float) -> None:
         """Wait so many seconds; calls are answered all the while."""
         answered = len(self.ledger)
         end = time.monotonic() + seconds
-        eventually(lambda: time.monotonic() >= end, seconds + 5)
+        eventually(lambda: time.monotonic() >= end, seconds + 60)
         assert len(self.ledger) > answered, "nobody answered"
 
     @contextmanager

@@ -38,7 +38,7 @@ class Passage:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10), "it did not start"
+        assert self._ready.wait(60), "it did not start"
         return self
 
     def __exit__(self, *_: object) -> None:

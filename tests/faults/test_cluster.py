@@ -26,7 +26,7 @@ def replicated() -> Iterator[ClusterProcess]:
 @pytest.fixture
 def world(replicated: ClusterProcess, namespace: str) -> Iterator[World]:
     with ExitStack() as ending:
-        eventually(lambda: is_whole(replicated), 30)
+        eventually(lambda: is_whole(replicated), 60)
         nodes = ",".join(f"127.0.0.1:{node.port}" for node in replicated.everyone)
         found = World(namespace, f"redis+cluster://{nodes}", replicated.client)
         ending.callback(found.close)
@@ -58,11 +58,11 @@ def test_a_primary_is_killed_and_its_replica_takes_over(replicated: ClusterProce
     primary, replica = pair(replicated, world)
     primary.kill()
     world.traffic.go_on()
-    eventually(lambda: replicated.is_primary(replica), 20)
+    eventually(lambda: replicated.is_primary(replica), 60)
     world.is_back()
     world.traffic.go_on()
     primary.start()
-    eventually(lambda: replicated.follows(primary), 20)
+    eventually(lambda: replicated.follows(primary), 60)
     world.check()
 
 
@@ -79,7 +79,7 @@ def test_a_replica_that_was_behind_takes_over(replicated: ClusterProcess, world:
     primary.kill()
     replica.resume()
     assert replicated.ask(replica, "INFO", "replication")["slave_repl_offset"] < had - 10_000
-    eventually(lambda: takes_over(replicated, replica), 20)
+    eventually(lambda: takes_over(replicated, replica), 60)
     world.traffic.go_on()
     primary.start()
     world.is_back()
@@ -96,9 +96,9 @@ def takes_over(cluster: ClusterProcess, replica: ServerProcess) -> bool:
 def test_an_operator_asks_for_the_failover(replicated: ClusterProcess, world: World) -> None:
     for primary, replica in (pair(replicated, world), pair(replicated, world)[::-1]):
         replicated.ask(replica, "CLUSTER FAILOVER")
-        eventually(partial(replicated.follows, primary), 20)
+        eventually(partial(replicated.follows, primary), 60)
         world.traffic.go_on()
-        eventually(lambda: is_whole(replicated), 20)
+        eventually(lambda: is_whole(replicated), 60)
     world.check()
 
 
@@ -107,12 +107,12 @@ def test_the_cluster_is_down(replicated: ClusterProcess, world: World) -> None:
     replica.pause()
     primary.kill()
     others = [node for node in replicated.everyone if node not in (primary, replica)]
-    eventually(lambda: all(replicated.ask(node, "CLUSTER INFO")["cluster_state"] == "fail" for node in others), 20)
+    eventually(lambda: all(replicated.ask(node, "CLUSTER INFO")["cluster_state"] == "fail" for node in others), 60)
     world.traffic.go_on()
     assert not world.usage.flush()
     replica.resume()
     primary.start()
-    eventually(lambda: is_whole(replicated), 30)
+    eventually(lambda: is_whole(replicated), 60)
     world.check()
 
 

@@ -20,7 +20,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.webserver import environment
 from tests.faults.workplace import Workplace
 from tests.serving import serving
-from tests.support import ClusterProcess, ServerProcess, eventually, free_port
+from tests.support import ClusterProcess, ServerProcess, Stopwatch, eventually, free_port
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey, put_keys
 from tests.web.hosts import HOSTS, Api
 from usage_middleware import Usage, Viewer
@@ -37,9 +37,9 @@ TRICKLE = 8
 @contextmanager
 def takes_less_than(seconds: float) -> Iterator[None]:
     """Fail if what is inside takes longer."""
-    began = time.monotonic()
+    watch = Stopwatch()
     yield
-    took = time.monotonic() - began
+    took = watch.seconds
     assert took < seconds, f"{took:.1f} s"
 
 
@@ -184,11 +184,11 @@ def test_a_fork_does_not_wait_for_a_silent_redis(make_world: MakeWorld) -> None:
     took = []
     with world.traffic.paused():
         for _ in range(20):
-            began = time.monotonic()
+            began, watch = time.monotonic(), Stopwatch()
             child = os.fork()
             if child == 0:
                 os._exit(0)
-            took.append(time.monotonic() - began)
+            took.append(watch.seconds)
             os.waitpid(child, 0)
             eventually(partial(is_later_than, began + 0.05))
     world.server.resume()
@@ -219,7 +219,7 @@ def test_a_second_signal_does_not_cost_what_the_first_was_saving(
         eventually(partial(is_later_than, began + again))
         if running.process.poll() is None:
             running.process.send_signal(signal.SIGTERM)
-        running.process.wait(20)
+        running.process.wait(60)
     place.server.resume()
     sent_by_the_next_process(place.server.url, place.namespace, spool)
     place.check()

@@ -39,7 +39,7 @@ class Held:
         self.gates.append(gate)
         yield b"begun"
         self.begun.release()
-        assert gate.wait(20)
+        assert gate.wait(60)
         yield b"ended"
 
 
@@ -58,17 +58,17 @@ class Served:
         thread = threading.Thread(target=self._ask)
         self._threads.append(thread)
         thread.start()
-        assert held.begun.acquire(timeout=20)
+        assert held.begun.acquire(timeout=60)
 
     def let_end(self, held: Held) -> None:
         """Let the oldest request end, and wait until its client has everything."""
         held.gates.pop(0).set()
-        self._threads.pop(0).join(20)
+        self._threads.pop(0).join(60)
 
 
 def ask(port: int) -> None:
     """One request, to the last byte of its answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/held", headers={**WHO, "Connection": "close"})
     assert b"ended" in connection.getresponse().read()
     connection.close()
@@ -131,7 +131,7 @@ def test_a_call_ends_on_another_thread_after_the_end_has_begun(
         ending.start()
         eventually(lambda: place.proxy.is_done)
         server.let_end(held)
-        ending.join(20)
+        ending.join(60)
         assert usage.recorder.stats().lost == {}
         with caplog.at_level(logging.WARNING):
             server.let_end(held)
@@ -172,7 +172,7 @@ def test_a_call_that_is_being_answered_when_the_process_ends_is_awaited_for_a_mo
         ending.start()
         eventually(lambda: usage.recorder.stats().state == "ok")
         server.let_end(held)
-        ending.join(20)
+        ending.join(60)
         assert "1 calls are being answered as this process ends" in caplog.text
         assert usage.recorder.stats().lost == {}
         server.let_end(held)

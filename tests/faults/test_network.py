@@ -81,11 +81,11 @@ def test_packets_over_1400_bytes_vanish(make_world: MakeWorld) -> None:
     world = make_world()
     world.proxy.largest = 1_400
     world.proxy.hang_up()
-    eventually(lambda: world.proxy.vanished >= 2, 20)
+    eventually(lambda: world.proxy.vanished >= 2, 60)
     world.traffic.go_on()
     with world.client() as past:
         before = past.dbsize()
-        eventually(lambda: world.proxy.replies["SETRANGE"] > 20, 20)
+        eventually(lambda: world.proxy.replies["SETRANGE"] > 20, 60)
         assert past.dbsize() >= before
     world.check()
     assert world.usage.recorder.stats().dropped == {}
@@ -94,7 +94,7 @@ def test_packets_over_1400_bytes_vanish(make_world: MakeWorld) -> None:
 def test_parts_are_lost_too(make_world: MakeWorld) -> None:
     world = make_world()
     world.proxy.largest = 1_400
-    eventually(lambda: world.proxy.replies["SETRANGE"] > 20, 20)
+    eventually(lambda: world.proxy.replies["SETRANGE"] > 20, 60)
     for loss in (Loss.REPLY, Loss.REQUEST, Loss.HALF_REQUEST, Loss.SILENCE):
         for names in ({"SETRANGE"}, {"SET"}, {"EVALSHA"}):
             world.proxy.lose(loss, times=2, names=names)

@@ -65,12 +65,12 @@ def test_a_sentinel_promotes_the_replica(primary: ServerProcess, replica: Server
         ending.callback(world.close)
         asked = ending.enter_context(watching.client())
         # It asks a primary for its replicas every ten seconds: a failover before that would find none.
-        eventually(lambda: ask(asked, "REPLICAS", SERVICE), 15)
+        eventually(lambda: ask(asked, "REPLICAS", SERVICE), 60)
         world.start()
         primary.kill()
         world.is_away()
         world.traffic.go_on()
-        eventually(lambda: ask(asked, "GET-MASTER-ADDR-BY-NAME", SERVICE)[1] == b"%d" % replica.port, 20)
+        eventually(lambda: ask(asked, "GET-MASTER-ADDR-BY-NAME", SERVICE)[1] == b"%d" % replica.port, 60)
         world.is_back()
         world.check()
 

@@ -152,7 +152,7 @@ def test_a_server_that_is_loading(make_world: MakeWorld) -> None:
     start_without_waiting(world.server)
     refuses(world, "oading")
     world.traffic.go_on()
-    eventually(world.server.answers, 30)
+    eventually(world.server.answers, 60)
     world.check()
 
 
@@ -267,7 +267,7 @@ def test_no_chunk_is_too_large_for_any_server() -> None:
             )
         )
     waiting.seal(MINUTE)
-    sizes = [len(encode_chunk(schema, "a" * 32, chunk, 1, MINUTE)) for chunk in waiting.pending]
+    sizes = [len(encode_chunk(schema, "a" * 32, chunk, 1, MINUTE).data) for chunk in waiting.pending]
     assert 100_000 < max(sizes) < 1_048_576
 
 

@@ -68,7 +68,7 @@ def test_a_worker_ends_during_an_outage(
         outage(place)
         callers.go_on()
         running.process.send_signal(how)
-        running.process.wait(20)
+        running.process.wait(60)
     over(place)
     assert sum(place.stored(org) for org in ("acme", "globex", "initech")) < len(place.ledger)
     go_on(place, spool, kind)
@@ -143,7 +143,7 @@ def test_the_disk_fills_in_the_middle_of_an_append(
 def killed(running: Serving) -> None:
     """SIGKILL."""
     running.process.kill()
-    running.process.wait(20)
+    running.process.wait(60)
 
 
 def deaf(place: Workplace) -> None:

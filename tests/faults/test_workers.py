@@ -40,7 +40,7 @@ def test_a_signal_in_the_middle_of_traffic(place: Workplace, kind: str, how: sig
     with place.serve(kind, flush_interval=60) as running, Callers(running.port, ledger=place.ledger) as callers:
         callers.go_on()
         running.process.send_signal(how)
-        running.process.wait(20)
+        running.process.wait(60)
     with place.serve(kind) as running, Callers(running.port, ledger=place.ledger) as callers:
         callers.go_on()
     place.check()
@@ -53,7 +53,7 @@ def test_a_worker_dies_and_another_takes_its_place(place: Workplace) -> None:
         with callers.paused():
             eventually(lambda: settled(running))
             running.process.kill()
-            running.process.wait(20)
+            running.process.wait(60)
     with place.serve("uvicorn") as running, Callers(running.port, ledger=place.ledger) as callers:
         callers.go_on()
     place.check()

@@ -75,7 +75,7 @@ class Worker:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdout=output, stderr=output, start_new_session=True
             )
-        eventually(self._listens, 30)
+        eventually(self._listens, 60)
 
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

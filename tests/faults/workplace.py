@@ -41,7 +41,7 @@ class Workplace:
     def check_soon(self) -> None:
         """Compare every number, as soon as others have sent what was left to them."""
         with self.server.client() as client:
-            eventually(lambda: not differences(client, self.namespace, self.ledger), 20)
+            eventually(lambda: not differences(client, self.namespace, self.ledger), 60)
         self.check()
 
     def stored(self, org: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,13 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.record.test_corrections import OPTIONS, agrees, stored, totals, without_last
-from tests.support import START, Clock, ClusterProcess, record_call
+from tests.support import START, Clock, ClusterProcess, examples, record_call
 from usage_middleware import Usage
 from usage_middleware.errors import RowRefused, UsageUnavailable
 from usage_middleware.latency import bin_of
-from usage_middleware.record import corrections
+from usage_middleware.record import corrections, once
 from usage_middleware.record.corrections import Progress
+from usage_middleware.store.payload import EncodedChunk, Once
 from usage_middleware.store.schema import Schema
+from usage_middleware.store.send_result import SendResult
+from usage_middleware.store.writer import Writer
 
 MakeUsage = Callable[..., Usage]
 DAY = 86_400
@@ -73,9 +77,9 @@ def test_it_may_be_repeated(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(corrections, "ROWS_TOGETHER", 7)
     given_rows = [{**row, "at": START - number * 3600} for number, row in enumerate(rows(30))]
     assert usage.backfill(given_rows[:17]) == Progress(17, 17, 0)
-    once = stored(usage)
+    before = stored(usage)
     assert usage.backfill(given_rows[:17]) == Progress(17, 17, 17)
-    assert stored(usage) == once
+    assert stored(usage) == before
     monkeypatch.setattr(corrections, "ROWS_TOGETHER", 11)
     assert usage.backfill(reversed(given_rows)) == Progress(30, 30, 17)
     assert usage.reader.summary(org="acme", period="7d").total_calls == 30
@@ -170,6 +174,62 @@ def test_hundreds_of_rows_in_one_place(usage: Usage) -> None:
     assert totals(usage) == (2500, 2500)
 
 
+def test_a_chunk_is_bounded(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows there are, and whatever they share: Redis works on one for so long at most."""
+    sent: list[EncodedChunk] = []
+    count_once = Writer.count_once
+
+    def counting(writer: Writer, org: str, once: Once, chunk: EncodedChunk) -> SendResult:
+        sent.append(chunk)
+        return count_once(writer, org, once, chunk)
+
+    monkeypatch.setattr(Writer, "count_once", counting)
+    many = [
+        {**row, "at": START - number * 100, "key": f"key_{number % 300}", "endpoint": f"GET /{number % 97}"}
+        for number, row in enumerate(rows(1500))
+    ]
+    assert usage.backfill(many) == Progress(1500, 1500, 0)
+    assert max(len(one.data) for one in sent) <= once.MOST_BYTES
+    # Rows that have more in common need fewer chunks.
+    apart = len(sent)
+    sent.clear()
+    assert usage.backfill([{**row, "id": f"x{row['id']}"} for row in rows(1500)]) == Progress(1500, 1500, 0)
+    assert len(sent) < apart / 3
+    assert agrees(usage)
+
+
+def test_a_key_with_a_great_many_names(make_usage: MakeUsage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lua hands no command more than 8,000 arguments."""
+    monkeypatch.setattr(once, "MOST_BYTES", 10**9)
+    monkeypatch.setattr(once, "_FIRST", 1000)
+    usage = make_usage(dimensions=("project", "feature", "team", "region"))
+    names = usage.settings.dimensions
+    many = [{**row, "status": 404, "latency_ms": 5, "tags": dict.fromkeys(names, row["id"])} for row in rows(1000)]
+    assert usage.backfill(many) == Progress(1000, 1000, 0)
+    board = Schema(usage.settings).key_board("acme", "1d", "2026-11-20", "key_1")
+    assert len(usage.engine.client.zrange(board, 0, -1)) > 12_000
+    assert totals(usage) == (1000, 0)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(make_usage: MakeUsage, namespace: str, order: random.Random) -> None:
+    own = secrets.token_hex(4)
+    first, second = (make_usage(namespace=f"{namespace}{own}{name}", **OPTIONS) for name in "ab")
+    many = [
+        {
+            **row, "at": START - number % 7 * 9 * 3600 - number % 3 * DAY * 20, "key": f"key_{number % 5}",
+            "status": (200, 404, 500)[number % 3], "latency_ms": number, "org": ("acme", "globex")[number % 2],
+        }
+        for number, row in enumerate(rows(60))
+    ]  # fmt: skip
+    first.backfill(many)
+    order.shuffle(many)
+    second.backfill(many)
+    one, other = ({name.split(":", 1)[1]: fields for name, fields in stored(usage).items()} for usage in (first, second))
+    assert one == other
+
+
 class Breaking:
     """Commands to a real server, of which one finds the connection broken: before it is sent, or when it is answered."""
 
@@ -262,7 +322,7 @@ one_row = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(one_row, min_size=1, max_size=12),
     st.lists(st.tuples(one_row, st.integers(-9, 9), st.booleans()), max_size=12),

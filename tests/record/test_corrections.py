@@ -360,3 +360,24 @@ def without_strings(usage: Usage) -> dict[str, dict[bytes, Any]]:
 def test_redis_is_away(clock: Clock) -> None:
     with Usage("redis://127.0.0.1:1/0", clock=clock) as usage, pytest.raises(UsageUnavailable, match="can't connect"):
         usage.correct("acme", **{**CALL, "calls": 1})
+
+
+@pytest.mark.parametrize(
+    "change", [{"calls": -2}, {"calls": 0, "endpoint": "GET /b", "key": "key_2", "counts": {"records": 6}}]
+)
+def test_counters_without_calls_are_in_every_view(usage: Usage, change: dict[str, Any]) -> None:
+    """Of calls that were taken away without their counters, or of counters that were added without calls."""
+    at = START - 3600 if change["calls"] == 0 else START
+    assert correct(usage, id="404", status=404, calls=-1, counts={"records": -3})
+    assert correct(usage, at=at, **change)
+    window: dict[str, Any] = {"org": "acme", "start": int(at) // 1800 * 1800, "end": int(at) // 1800 * 1800 + 1800}
+    found = usage.reader.endpoints(**window)
+    assert found.totals == {"total_requests": 0, "num_records": 6}
+    assert [(row.total_requests, row.counts["records"]) for row in found.results] == [(0, 6)]
+    for group in ("endpoint", "key", "method"):
+        series = usage.reader.series(**window, measure="c.records", group=group)
+        assert series.series is not None
+        assert (series.totals, [row.total for row in series.series]) == ({"c.records": 6}, [6])
+        assert series.other is not None
+        assert (series.other.members, series.other.total) == (0, 0)
+    assert agrees(usage)

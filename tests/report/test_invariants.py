@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.report.world import Call, World, asked, instant, tally, world
-from tests.support import ServerProcess, there
+from tests.support import ServerProcess, examples, there
 from usage_middleware import Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import by_group, by_key, details, endpoints, summary
@@ -77,7 +77,7 @@ def calls(now: int) -> st.SearchStrategy[list[Call]]:
 
 traffic = nows.flatmap(lambda now: st.tuples(st.just(now), calls(now)))
 viewers = st.sampled_from([Viewer.organization("acme"), Viewer.key("acme", "key_1"), Viewer.operator()])
-many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def expected(found: World, window: Any, viewer: Viewer) -> list[Call]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.report.test_invariants import DAY, ENDPOINTS, MINUTE, expected, lived, traffic, viewers
 from tests.report.world import OPTIONS, Call, World, asked, instant
-from tests.support import START, Clock, ServerProcess, there
+from tests.support import START, Clock, ServerProcess, examples, there
 from usage_middleware import Usage, Viewer
 from usage_middleware.errors import QueryError
 from usage_middleware.report import series
@@ -133,7 +133,7 @@ questions = st.builds(
 windows = st.none() | st.tuples(st.integers(MINUTE, 95 * DAY), st.integers(MINUTE, 40 * DAY))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(traffic, viewers, questions, windows, st.booleans())
 def test_any_measure_by_any_group(
     server: ServerProcess,

@@ -19,8 +19,9 @@ from usage_middleware.report.context import ReportContext
 
 T = TypeVar("T")
 
+_TIME = r"\d{4}-\d\d(?:-\d\d(?:T\d\d:\d\d)?)?"
 _KEY = re.compile(
-    r"series:(?P<series>\w+):(?P<block>[\dT:-]+?)(?P<of>:endpoint:.*|:key:.*)?|board:(?P<board>\w+):(?P<slot>[\dT:-]+?):(?P<rest>.*)"
+    rf"series:(?P<series>\w+):(?P<block>{_TIME})(?P<of>:endpoint:.*|:key:.*)?|board:(?P<board>\w+):(?P<slot>{_TIME}):(?P<rest>.*)"
 )
 
 
@@ -132,13 +133,15 @@ def tally(calls: Sequence[Call], by: Callable[[Call], Any]) -> dict[Any, int]:
 
 
 def expire(usage: Usage, now: float) -> None:
-    """Delete what Redis would have let go by then: it lives by the real clock, and the test by its own."""
+    """Delete what Redis would have let go by then, and keep the rest: it lives by the real clock, and the test by its own."""
     client = usage.engine.client
     prefix = f"{usage.settings.namespace}:".encode()
     for key in client.scan_iter(match=prefix + b"*", count=1000):
         found = _KEY.fullmatch(key.decode().split("}:", 1)[1])
         if found is not None and _ends(usage, found) <= now:
             client.delete(key)
+        elif found is not None:
+            client.persist(key)
 
 
 def _ends(usage: Usage, found: re.Match[str]) -> float:

@@ -18,12 +18,15 @@ from tests.safety.sockets import SHELLS, Line
 from tests.support import record_call
 from tests.web.conftest import ACME, ACME_TEST, GLOBEX, OPERATOR
 from usage_middleware import KeyInfo, Viewer
-from usage_middleware.report.reports import VIEWS
+from usage_middleware.report import corrections
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.web.errors import STATUS
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
 
+#: Every page that takes parameters.
+ALL_VIEWS = (*VIEWS, *PLAN_VIEWS, corrections.VIEW)
 #: Names that want to be something else: another tenant, a part of a Redis key, a header, markup, a number, a reserved member.
 HOSTILE = (
     b"globex", b"Globex ", b"globex}", b"{globex}", b"globex}:series:1d", b"globex\0", b"acme\r\nX-Evil: 1", b"*", b"%2A",
@@ -94,7 +97,7 @@ def line(shell: str, usage: Usage) -> Iterator[Line]:
 
 def targets(names_apart: int) -> Iterator[bytes]:
     """Every view with every parameter as every name, or as each third of them and so on."""
-    for view in VIEWS:
+    for view in ALL_VIEWS:
         names = [parameter.name for parameter in view.parameters]
         for number, name in enumerate((*names, "no_such_parameter")):
             for value in HOSTILE[number % names_apart :: names_apart]:
@@ -114,7 +117,7 @@ def test_nobody_sees_anything_of_somebody_else(line: Line, shell: str, viewer: s
         if answer.status != 200:
             assert STATUS[json.loads(answer.body)["code"]] == answer.status, (target, answer)
         asked += 1
-    assert asked >= len(HOSTILE) * len(VIEWS) // names_apart
+    assert asked >= len(HOSTILE) * len(ALL_VIEWS) // names_apart
 
 
 def test_hostile_credentials_open_nothing(line: Line, usage: Usage, namespace: str) -> None:
@@ -142,7 +145,7 @@ def test_hostile_paths_and_methods_find_nothing(line: Line) -> None:
 
 def test_an_answer_is_as_long_as_it_says(line: Line) -> None:
     """Read to the end by its length: the next answer on the same connection is whole."""
-    for view in VIEWS:
+    for view in (*VIEWS, *PLAN_VIEWS):
         for accept in (b"application/json", b"text/csv", b"*/*;q=" + b"9" * 1000, b"text/csv;q=nan, \xff"):
             answer = line.get(f"/usage{view.path}".encode(), (b"X-API-Key", ACME.encode()), (b"Accept", accept))
             assert answer.status in (200, 400), answer

@@ -412,3 +412,22 @@ def test_csv_is_a_row_an_endpoint_and_bucket(example: Traffic) -> None:
     assert lines[0].startswith(b"endpoint,bucket_start,total_requests,num_")
     assert lines[1].startswith(b"v1/resolve,2026-03-24T00:00:00+00:00,10,")
     assert len(lines) == 1 + 2 * 3 + 1
+
+
+def test_of_one_key_counters_are_in_the_totals(traffic: Traffic) -> None:
+    calls(traffic, "2026-03-25T09:30:00Z", ENRICH, 3, 150, 140, 70)
+    calls(traffic, "2026-03-26T10:00:00Z", RESOLVE, 2, 40, 30, 20)
+    traffic.calls("2026-03-26T10:00:00Z", RESOLVE, key="key_2", matches=9)
+    traffic.reach(NOW)
+    api = traffic.api(cache_seconds=0)
+    for asked in ("key_id=key_1", f"key_id=key_1&{PERIOD}", "key_id=key_1&start=2026-03-24&compare=previous"):
+        found = api.get(f"/endpoints?{asked}").json
+        assert found["totals"] == {
+            "total_requests": 5,
+            "num_input_records": 190,
+            "num_resolvable_records": 170,
+            "num_matches": 90,
+        }
+        assert {row["num_matches"] for row in found["results"]} == {None}
+    assert found["previous"]["totals"] == dict.fromkeys(found["totals"], 0)
+    assert api.get("/series?measure=c.matches&key_id=key_1").json["totals"] == {"c.matches": 90}

@@ -318,3 +318,70 @@ def test_a_page_asks_all_views_for_the_window_that_one_echoed(spread: Traffic) -
     echoed = first["window"]
     exact = f"start={echoed['start']}&end={echoed['end']}&align=exact&{NEW_YORK}"
     assert {total(ask(spread, f"{view}?{exact}")) for view in VIEWS} == {total(first)}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_parts_of_a_second_are_said_where_they_are_moved(spread: Traffic, view: str) -> None:
+    asked = {"start": "2026-11-10T12:00:00.250Z", "end": "2026-11-12T18:29:59.875Z"}
+    echoed = window(ask(spread, f"{view}?start={asked['start']}&end={asked['end']}"))
+    assert (echoed["start"], echoed["end"]) == ("2026-11-10T12:00:00Z", "2026-11-12T18:30:00Z")
+    assert echoed["requested"] == asked
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_an_end_in_the_running_second_is_now(spread: Traffic, clock: Clock, view: str) -> None:
+    spread.reach("2026-11-20T13:45:20.500Z")
+    start = "start=2026-11-10T12:00:00Z"
+    for end in ("13:45:20.500Z", "13:45:21Z"):
+        echoed = window(ask(spread, f"{view}?{start}&end=2026-11-20T{end}"))
+        assert (echoed["end"], "requested" in echoed) == ("2026-11-20T13:45:20.500Z", False)
+    echoed = window(ask(spread, f"{view}?{start}&end=2026-11-20T13:45:20.250Z"))
+    assert (echoed["end"], echoed["requested"]["end"]) == ("2026-11-20T13:45:20.500Z", "2026-11-20T13:45:20.250Z")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "/?granularity=minute&start=2026-11-17T13:15:00Z&end=2026-11-17T13:45:00Z",
+        "/?granularity=day&timezone=Asia/Gaza&key_id=key_1&start=2026-08-10T06:30:00Z&end=2026-11-15T13:15:00Z",
+        "/?granularity=minute&timeframe=1y&timezone=Asia/Kolkata",
+        "/series?granularity=hour&key_id=key_1&endpoint=GET+/1&timezone=America/Nuuk&start=2026-10-18T13:15:00Z",
+        "/series?granularity=minute&period=90d&group=endpoint&timezone=Africa/Casablanca",
+        "/summary?timezone=Asia/Kathmandu&start=2026-10-18T13:15:00Z&end=2026-10-18T13:25:00Z",
+        "/endpoints?timezone=Asia/Kathmandu&start=2026-10-18T13:15:00Z&end=2026-10-18T13:25:00Z",
+        "/summary?timezone=Pacific/Pago_Pago&period=90d&key_id=key_1&align=exact",
+        "/by-key?timezone=Asia/Beirut&start=2026-07-02T09:00:00Z&end=2026-11-20T13:45:20Z",
+        f"/endpoints?start_date=2026-01-01&end_date=2026-11-21&{NEW_YORK}",
+        f"/endpoints?start_date=2026-09-01&end_date=2026-11-20&bucketing_size=week&key_id=key_1&{NEW_YORK}",
+    ],
+)
+def test_the_nearest_windows_of_a_question_answer_it(spread: Traffic, asked: str) -> None:
+    view, _, query = asked.partition("?")
+    reply = spread.api("sk_key_1", cache_seconds=0).get(asked)
+    kept = [
+        pair
+        for pair in query.split("&")
+        if pair.partition("=")[0] in ("granularity", "timezone", "key_id", "endpoint", "group", "bucketing_size")
+    ]
+    assert reply.json.get("code") != "not_retained" or reply.json["nearest"]
+    for nearest in reply.json.get("nearest", []):
+        exact = "&".join([*kept, f"start={nearest['start']}", f"end={nearest['end']}", "align=exact"])
+        echoed = window(ask(spread, f"{view}?{exact}"))
+        assert (echoed["start"], echoed["end"], "requested" in echoed) == (nearest["start"], nearest["end"], False)
+
+
+def test_where_no_window_helps_the_error_says_what_would(spread: Traffic) -> None:
+    minutes = refused(spread, "/?granularity=minute&start=2026-11-17T13:15:00Z&end=2026-11-17T13:45:00Z")
+    assert (minutes.code, "finest that is kept is hour" in minutes.json["message"]) == ("invalid_granularity", True)
+    zone = refused(spread, "/summary?timezone=Asia/Kathmandu&start=2026-10-18T13:15:00Z&end=2026-10-19T13:25:00Z&align=exact")
+    assert zone.code == "unsupported_timezone"
+
+
+@pytest.mark.parametrize("measure", ["calls", "latency_ms", "p50"])
+@pytest.mark.parametrize("more", ["", "&endpoint=GET+/1", "&group=endpoint", "&group=status", "&group=project", "&group=key"])
+def test_a_period_that_begins_this_very_second_has_no_calls(spread: Traffic, measure: str, more: str) -> None:
+    spread.reach("2026-12-01T00:00:00Z")
+    reply = spread.api("sk_key_1", cache_seconds=0).get(f"/series?period=month_to_date&measure={measure}{more}")
+    assert reply.code == "unsupported_measure" if reply.status == 400 else not next(iter(reply.json["totals"].values()))
+    for view, name in PERIOD.items():
+        assert total(ask(spread, f"{view}?{name}=month_to_date")) == 0

@@ -28,6 +28,7 @@ class Kind:
         environment: variables that it needs.
         lost_at_sigterm: why what is not delivered may be lost at SIGTERM; empty where nothing is.
         lost_at_ctrl_c: the same at Ctrl-C.
+        may_stay: True if it now and then does not end at Ctrl-C, with or without the middleware. It goes on delivering then.
     """
 
     words: tuple[str, ...]
@@ -35,6 +36,7 @@ class Kind:
     environment: Mapping[str, str] = field(default_factory=dict)
     lost_at_sigterm: str = ""
     lost_at_ctrl_c: str = ""
+    may_stay: bool = False
 
     def command(self, port: int) -> list[str]:
         """What starts it on a port."""
@@ -66,7 +68,8 @@ def _hypercorn(*options: str) -> Kind:
 
 
 def _granian(interface: str, target: str, *options: str) -> Kind:
-    return Kind(("-m", "granian", "--interface", interface, "--port", "{port}", *options, target), "granian")
+    words = ("-m", "granian", "--interface", interface, "--port", "{port}", *options, target)
+    return Kind(words, "granian", may_stay=interface == "wsgi")
 
 
 #: The reloaders of Werkzeug and Django start the process that serves by `subprocess.call`.

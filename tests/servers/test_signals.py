@@ -25,13 +25,15 @@ from tests.support import eventually, free_port
 pytestmark = pytest.mark.slow
 
 REQUESTS = 1500
+#: Longer than anything here takes, seconds: what is counted is what the end has delivered.
+FLUSH_INTERVAL = 60
 
 
 @contextmanager
 def served(kind: Kind, place: Workplace, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server, in a process group of its own, and its port."""
     port = free_port()
-    variables = environment(place.server.tcp_url, place.namespace, flush_interval=60)
+    variables = environment(place.server.tcp_url, place.namespace, flush_interval=FLUSH_INTERVAL)
     with log.open("ab") as output, ctrl_c_is_heard():
         process = subprocess.Popen(
             kind.command(port),
@@ -43,7 +45,7 @@ def served(kind: Kind, place: Workplace, log: Path) -> Iterator[tuple[subprocess
             start_new_session=True,
         )
     try:
-        eventually(lambda: _listens(process, port, log), 30)
+        eventually(lambda: _listens(process, port, log), 60)
         yield process, port
     finally:
         kill_all(process)
@@ -83,7 +85,7 @@ def resting(kind: Kind) -> Iterator[tuple[Kind, Callable[[], bool]]]:
     port = free_port()
 
     def rests() -> bool:
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile() as told:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection, connection.makefile() as told:
             return all(worker["status"] == "idle" for worker in json.load(told)["workers"])
 
     yield replace(kind, words=(*kind.words, "--stats", f"127.0.0.1:{port}")), rests
@@ -122,7 +124,11 @@ def test_ctrl_c(place: Workplace, tmp_path: Path, name: str) -> None:
         call(port, place)
         eventually(rests, 60)
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
+        try:
+            process.wait(20 if kind.may_stay else 60)
+        except subprocess.TimeoutExpired:
+            assert kind.may_stay
+            eventually(lambda: place.stored(OPERATOR) == REQUESTS, FLUSH_INTERVAL + 30)
         assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_ctrl_c, (tmp_path / "log").read_text()
 
 
@@ -153,7 +159,7 @@ def test_a_file_that_changes_under_a_reloader_costs_nothing(
             eventually(lambda: not callers.at_work, 60)
         assert place.stored(OPERATOR) == 0
         watched.write_text("changed = True\n")
-        eventually(lambda: place.stored(OPERATOR) == 100, 20)
+        eventually(lambda: place.stored(OPERATOR) == 100, 60)
 
 
 def test_uwsgi_with_the_guides_hook_loses_nothing_in_the_middle_of_traffic(place: Workplace, tmp_path: Path) -> None:
@@ -189,7 +195,7 @@ def test_uwsgi_with_the_guides_hook_loses_nothing_while_it_tidies_up(place: Work
 
 def is_answered(port: int, path: str) -> bool:
     """Whether one more request is answered."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         return bool(answer.read()) and answer.status == 404

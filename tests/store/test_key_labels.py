@@ -104,3 +104,13 @@ def test_a_record_is_read_whatever_wrote_it() -> None:
     found = keys.decode_record(keys.encode_record(record).encode())
     assert found is not None
     assert (found.key.id, found.key.owner, found.secrets) == (key_member("key_7"), None, ("hidden",))
+
+
+def test_many_keys_of_which_few_or_none_have_labels(usage: Usage) -> None:
+    for number in range(120):
+        usage.keys.put("acme", KeyInfo(id=f"key_{number:03}", name=f"Key {number}"))
+    assert {(key.owner, *key.labels) for key in usage.keys.list("acme")} == {(None,)}
+    usage.keys.put("acme", KeyInfo(id="key_100", name="Key 100", owner="ada"))
+    assert [key.id for key in usage.keys.list("acme") if key.owner] == ["key_100"]
+    usage.engine.client.set(f"{usage.settings.namespace}:{{acme}}:keys:labels", "damaged")
+    assert len(usage.keys.list("acme")) == 120

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.store.cells import MINUTE, Cell, cell, cells, lists_of_cells
 from usage_middleware.options import Settings
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.rollup import Expansion, Increments, expand, is_late
+from usage_middleware.store.retention import is_late
+from usage_middleware.store.rollup import Expansion, Increments, expand
 from usage_middleware.store.schema import Schema
 
 HOUR, DAY = 3600, 86400
@@ -81,7 +82,7 @@ def test_counters_end_with_their_slot_or_block_and_the_retention() -> None:
     assert ends["series:30m:2026-11-20:endpoint:GET /v1/items"] == MIDNIGHT + DAY + 100 * DAY
     assert ends["series:1d:2026-11:endpoint:GET /v1/items"] == MONTH_END + 400 * DAY
     assert ends["series:1m:2026-11-20T13:30:key:key_7"] == block + 3 * HOUR
-    assert ends["series:30m:2026-11-20:key:key_7"] == MIDNIGHT + DAY + 35 * DAY
+    assert ends["series:30m:2026-11-20:key:key_7"] == MIDNIGHT + DAY + 41 * DAY
     assert ends["series:1d:2026-11:key:key_7"] == MONTH_END + 400 * DAY
     for name in "endpoint:calls", "key:latency_us", "latency", "endpoint:GET /v1/items:latency":
         assert ends[f"board:1m:2026-11-20T13:45:{name}"] == MINUTE + 60 + 3 * HOUR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from tests.support import record_call
 from tests.web.conftest import ACME, GLOBEX, OperatorOrKey
 from tests.web.hosts import HOSTS, Api, watched
 from usage_middleware import KeyInfo, Viewer
+from usage_middleware.gil import TURN
 from usage_middleware.report import by_key, distributions, endpoint_sums, size
 from usage_middleware.report.distributions import DEFAULTS
 from usage_middleware.store.answer_cache import MAX_ANSWER
@@ -149,6 +151,7 @@ def test_an_answer_has_an_end(one_api: Api, usage: Usage, monkeypatch: pytest.Mo
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "MOST_OF_A_VIEWER", 5)
+    monkeypatch.setattr(budget, "ALWAYS", 0)
     monkeypatch.setattr(budget, "MOST_SECONDS", 0.05)
 
 
@@ -194,6 +197,16 @@ def test_the_questions_of_a_page_fit_into_the_budget(one_api: Api, usage: Usage,
     for path in PAGE:
         assert one_api.get(path).status == 200
     assert MOST_OF_A_VIEWER / 4 < sum(costs) < MOST_OF_A_VIEWER
+
+
+def test_threads_take_short_turns_while_an_answer_is_made(one_api: Api, usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[float] = []
+    monkeypatch.setattr(budget.Budget, "charge", lambda *_: found.append(sys.getswitchinterval()))
+    before = sys.getswitchinterval()
+    assert one_api.get("/by-key").status == 200
+    assert found
+    assert max(found) == pytest.approx(TURN)
+    assert sys.getswitchinterval() == before
 
 
 def test_programs_have_no_budget(usage: Usage, make_usage: Callable[..., Usage], monkeypatch: pytest.MonkeyPatch) -> None:

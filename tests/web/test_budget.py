@@ -10,8 +10,9 @@ import pytest
 
 from tests.support import eventually
 from usage_middleware import Viewer
+from usage_middleware.store import deadline
 from usage_middleware.web import budget as module
-from usage_middleware.web.budget import MOST_IN_ALL, MOST_OF_A_VIEWER, MOST_WAITING, Budget
+from usage_middleware.web.budget import ALWAYS, MOST_IN_ALL, MOST_OF_A_VIEWER, MOST_WAITING, SECONDS_A_COMMAND, Budget
 from usage_middleware.web.errors import Refused
 
 ACME, GLOBEX = Viewer.organization("acme"), Viewer.organization("globex")
@@ -91,7 +92,35 @@ def test_all_viewers_together_have_a_bound() -> None:
         for question in questions[: MOST_IN_ALL // MOST_OF_A_VIEWER]:
             question.charge(MOST_OF_A_VIEWER)
         with pytest.raises(Refused):
-            questions[-1].charge(1)
+            questions[-1].charge(ALWAYS + 1)
+
+
+def test_who_asks_little_waits_for_nobody_else() -> None:
+    """Whoever has several organisations could otherwise take the room of all others."""
+    budget = Budget()
+    greedy = [Viewer.organization(f"org {number}") for number in range(MOST_IN_ALL // MOST_OF_A_VIEWER)]
+    with ExitStack() as stack:
+        for viewer in greedy:
+            stack.enter_context(budget.question(viewer)).charge(MOST_OF_A_VIEWER)
+        one, another = (stack.enter_context(budget.question(ACME)) for _ in range(2))
+        one.charge(ALWAYS - 1)
+        another.charge(1)
+        with pytest.raises(Refused):
+            one.charge(1)
+
+
+def test_a_question_waits_so_long_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SECONDS", 20)
+    budget, ended = Budget(), list[object]()
+    with budget.question(ACME) as first, ExitStack() as waiting:
+        with budget.question(GLOBEX) as other:
+            first.charge(MOST_OF_A_VIEWER)
+            other.charge(MOST_OF_A_VIEWER)
+            waiting.enter_context(in_thread(budget, Viewer.organization("third"), ALWAYS + 1, ended))
+            eventually(lambda: any(one.waits for one in budget._running))
+            (third,) = (one for one in budget._running if one.waits)
+        eventually(lambda: ended == [ALWAYS + 1])
+    assert 0 < third.patience < 20
 
 
 def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +134,21 @@ def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         with budget.question(ACME) as too_many, pytest.raises(Refused):
             too_many.charge(1)
     assert ended == [1] * MOST_WAITING
+
+
+def test_a_question_that_could_not_be_read_in_time_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SECONDS", 20)
+    budget = Budget()
+    with deadline.within(20), budget.question(ACME) as first, budget.question(ACME) as second:
+        first.charge(MOST_OF_A_VIEWER)
+        with pytest.raises(Refused):
+            second.charge(int(21 / SECONDS_A_COMMAND))
+        assert second.patience > 19
+
+
+def test_nothing_is_begun_when_the_time_is_over() -> None:
+    with deadline.within(0), Budget().question(ACME) as question, pytest.raises(TimeoutError):
+        question.charge(1)
 
 
 def test_a_child_of_a_fork_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,22 @@ def test_dropped_calls_and_a_clock_that_is_off(make_usage: MakeUsage, clock: Clo
     assert abs((found.workers[0].skew_ms or 0) - (usage.recorder.stats().skew_ms or 1)) < 5_000
 
 
+def test_drops_are_told_while_redis_is_away(make_usage: MakeUsage) -> None:
+    usage = make_usage("unix:///nowhere/at/all", backlog_bytes=4_000, shutdown_timeout=0.01)
+    usage.recorder._aggregate._crowded = lambda: None
+    for number in range(100):
+        record_call(usage.recorder, ("acme", "key_7"), f"GET /{number}", (), 200, 1000, 50, ())
+        record_call(usage.recorder, bytes(32), f"GET /{number}", (), 200, 1000, 50, ())
+    assert not usage.flush()
+    found = health(usage)
+    told = found.recorder
+    assert told["dropped"].keys() == {"acme"}
+    assert told["dropped"]["acme"] + told["dropped_unresolved"] + told["backlog_calls"] == 200
+    assert min(told["dropped"]["acme"], told["dropped_unresolved"]) > 0
+    (sentence,) = (warned.message for warned in found.warnings if warned.code == "dropped")
+    assert f"dropped {told['dropped']['acme']} calls, and {told['dropped_unresolved']} of callers that" in sentence
+
+
 def test_a_worker_that_falls_silent(make_usage: MakeUsage, clock: Clock) -> None:
     add(usage := make_usage())
     assert usage.flush()

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from tests.support import Clock, ServerProcess, record_call
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey, put_keys
 from usage_middleware import Usage
-from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.report.view import AnyView
 from usage_middleware.web import mount_usage, usage_app, usage_wsgi_app
 from usage_middleware.web.auth import Sees
@@ -88,7 +88,7 @@ def asked(counted: Usage, shell: Shell, request: pytest.FixtureRequest) -> tuple
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
-@pytest.mark.parametrize("view", VIEWS, ids=[view.name for view in VIEWS])
+@pytest.mark.parametrize("view", [*VIEWS, *PLAN_VIEWS], ids=lambda view: view.name)
 def test_a_view(asked: tuple[Any, str], view: AnyView, mode: schemathesis.GenerationMode) -> None:
     schema, key = asked
 

@@ -13,7 +13,7 @@ from tests.web.conftest import ACME, ACME_REVOKED, ACME_TEST, OPERATOR
 from tests.web.hosts import Api, Host
 from usage_middleware import Usage, Viewer
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
-from usage_middleware.report.reports import VIEWS
+from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.web import Forbidden, KeyAuth
 
 PATHS = [view.path for view in VIEWS]
@@ -77,7 +77,7 @@ def test_other_methods_are_refused(api: Api, method: str, path: str) -> None:
     assert reply.json["error"] == "Method Not Allowed"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/summary/more", "/dashboard", "/%00", "/..", "/%FF", "/by-key/key_1"])
+@pytest.mark.parametrize("path", ["/nothing", "/summary/more", "/dashboards", "/%00", "/..", "/%FF", "/by-key/key_1"])
 def test_other_paths_are_not_found(api: Api, path: str) -> None:
     reply = api.get(path)
     assert (reply.status, reply.code) == (404, "not_found")
@@ -157,7 +157,7 @@ def test_openapi_knows_where_it_is_mounted(api: Api) -> None:
     found = api.get("/openapi.json").json
     assert found["openapi"] == "3.1.0"
     assert found["servers"] == [{"url": api.host.prefix or "/"}]
-    assert sorted(found["paths"]) == sorted(PATHS)
+    assert sorted(found["paths"]) == sorted([*PATHS, *(view.path for view in PLAN_VIEWS)])
 
 
 def test_auth_gets_the_shells_own_request(host: Host, usage: Usage) -> None:

@@ -86,4 +86,5 @@ def _write(resp: Any, found: Response) -> None:
     resp.status = found.status_line
     resp.data = found.body
     for name, value in found.headers.items():
-        resp.set_header(name, value)
+        # `set_header` refuses cookies.
+        (resp.append_header if name == "Set-Cookie" else resp.set_header)(name, value)

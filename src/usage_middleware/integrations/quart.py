@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import quart
 
 from usage_middleware.request_keys import USAGE_APP, leave_out
-from usage_middleware.web.app_options import UsageAppOptions
+from usage_middleware.web.app_options import ViewOptions
 from usage_middleware.web.auth import Auth
 from usage_middleware.web.handler import HasReports
 from usage_middleware.web.http import Request, Response
@@ -18,7 +18,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def usage_blueprint(
-    usage: HasReports, *, auth: Auth | None, name: str = "usage", **options: Unpack[UsageAppOptions]
+    usage: HasReports, *, auth: Auth | None, name: str = "usage", **options: Unpack[ViewOptions]
 ) -> quart.Blueprint:
     """The usage API.
 
@@ -26,13 +26,13 @@ def usage_blueprint(
 
     Args:
         auth: callable(quart.request) -> Viewer, or None for 401; run in a thread. `KeyAuth(usage.keys)` is one.
-        name: the blueprint's; choose another for a second one.
+        name: the blueprint's and the usage app's; choose another for a second one.
         options: as of `usage_app`.
 
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler = handler_of(usage, auth, options)
+    handler = handler_of(usage, auth, {**options, "name": name})
     blueprint = quart.Blueprint(name, __name__)
 
     async def answer(path: str = "", **_: Any) -> quart.Response:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
 from usage_middleware.errors import RowRefused, UsageUnavailable
+from usage_middleware.events import CallKey
 from usage_middleware.options import NONE
+from usage_middleware.periods import Resolution
 from usage_middleware.record.once import OnceWriter, Way, used_before
 from usage_middleware.record.rows import Row, RowReader
-from usage_middleware.store.rollup import NO_BOARD, finest_kept, is_late
+from usage_middleware.store.retention import finest_kept, is_late
+from usage_middleware.store.rollup import NO_BOARD
 
 #: So many rows are added up and sent together. With more there is more that rows share, and more that has to be sent again.
 ROWS_TOGETHER = 10_000
@@ -92,7 +94,7 @@ class Corrections:
             }
         )  # fmt: skip
         self._check_kept(given)
-        row = self._placed(given, self._writer.agree())
+        row = self._placed(given, self._writer.agree(), self._finest())
         # Both first, so that one is not changed where the other can't be.
         self._writer.count([row], Way(corrects=True, trying=True))
         return not self._writer.count([row], Way(corrects=True))
@@ -136,6 +138,7 @@ class Corrections:
         Raises:
             RowRefused: one of them is wrong.
         """
+        finest = self._finest()
         found: dict[tuple[str, str], Row] = {}
         for place, given in some:
             row = self._rows.backfilled(given, place)
@@ -143,21 +146,28 @@ class Corrections:
             first = found.setdefault((row.org, row.id), row)
             if not first.is_kept_as(row.record):
                 raise used_before(row)
-        return [self._placed(row, since) for row in found.values()]
+        return [self._placed(row, since, finest) for row in found.values()]
 
     def _check_kept(self, row: Row) -> None:
         if is_late(self._writer.schema, row.key.minute, int(self._clock())):
             raise RowRefused("not_kept", "at is so long ago that nothing of that time is kept", "at", row.place)
 
-    def _placed(self, row: Row, since: Mapping[str, int]) -> Row:
+    def _finest(self) -> Callable[[int], Resolution]:
+        """The finest slots that are kept around the start of a slot of the middle layer: many rows share one."""
+        schema, now = self._writer.schema, int(self._clock())
+        return cache(lambda start: finest_kept(schema, start, now))
+
+    def _placed(self, row: Row, since: Mapping[str, int], finest: Callable[[int], Resolution]) -> Row:
         """The row in the finest slot that is kept, so that rows of old times have more in common.
 
         Without a tag it is on no board of a dimension that was declared later, as calls of that time are.
         """
-        settings = self._writer.schema.settings
-        minute = finest_kept(self._writer.schema, row.key.minute, int(self._clock()))
-        tags = [
-            NO_BOARD if row.at_ms < since.get(name, 0) and tag == settings.untagged.get(name, NONE) else tag
-            for name, tag in zip(settings.dimensions, row.key.tags, strict=True)
-        ]
-        return row._replace(key=replace(row.key, minute=minute, tags=tuple(tags)))
+        settings, key = self._writer.schema.settings, row.key
+        minute = finest(settings.layers.middle.floor(key.minute)).floor(key.minute)
+        tags = tuple(
+            [
+                NO_BOARD if row.at_ms < since.get(name, 0) and tag == settings.untagged.get(name, NONE) else tag
+                for name, tag in zip(settings.dimensions, key.tags, strict=True)
+            ]
+        )
+        return row._replace(key=CallKey(minute, key.caller, key.endpoint, tags, key.status))

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from usage_middleware.errors import ConfigurationError, RowRefused, UsageUnavailable
-from usage_middleware.events import Cells, add_totals
+from usage_middleware.events import Cells
 from usage_middleware.periods import DAY, Slot, slot_names
 from usage_middleware.record.overflow import FindKnownKeys, substitute
 from usage_middleware.record.rows import Row
-from usage_middleware.store.chunk import CHUNK_WORK, Chunk, cut
+from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.members import OPERATOR
-from usage_middleware.store.payload import KeptIds, Once, longest_kept
+from usage_middleware.store.payload import EncodedChunk, KeptIds, Once, encode_chunk, longest_kept
 from usage_middleware.store.schema import Schema, org_segment
 from usage_middleware.store.send_result import Outcome, SendResult
 from usage_middleware.store.writer import Disagreement, Writer
@@ -25,9 +25,13 @@ from usage_middleware.store.writer import Disagreement, Writer
 MOST_CORRECTIONS = 10_000
 #: How many ids one chunk may have: the script takes them at once.
 MOST_IDS = 1_000
-#: How much a chunk of rows costs Redis at most, see `store.chunk.CHUNK_WORK`: some 15 ms. What rows of a day share is written
-#: once a chunk, so larger ones cost less in all.
-WORK = 6 * CHUNK_WORK
+#: How long a chunk of rows may be, encoded: Redis works on it for some 15 ms. What rows share is written once a chunk, so
+#: longer ones cost less in all.
+MOST_BYTES = 120_000
+#: How many names one Redis key may have in it: the script hands each with its number to one command, and Lua takes 8,000.
+MOST_NAMES = 3_500
+#: How many rows the first chunk has, and how full the next ones are to be: rows differ.
+_FIRST, _FILL = 100, 0.9
 #: How often one chunk is sent, each time without what Redis has just refused.
 _MOST_TRIES = 20
 
@@ -39,6 +43,28 @@ class Way(NamedTuple):
 
     corrects: bool
     trying: bool = False
+
+
+class _TooLarge(Exception):
+    """So many rows make a chunk that takes Redis too long."""
+
+
+class _Size:
+    """How many rows make a chunk of the right size, as the last one tells."""
+
+    def __init__(self) -> None:
+        self.rows = _FIRST
+
+    def check(self, rows: int, encoded: EncodedChunk) -> None:
+        """Take note of a chunk of so many rows.
+
+        Raises:
+            _TooLarge: it must not be sent.
+        """
+        load = max(len(encoded.data) / MOST_BYTES, encoded.most_names / MOST_NAMES)
+        self.rows = max(1, min(MOST_IDS, int(rows / load * _FILL)))
+        if load > 1 and rows > 1:
+            raise _TooLarge
 
 
 class OnceWriter:
@@ -104,21 +130,21 @@ class OnceWriter:
             raise UsageUnavailable(f"{why} ({refused}). {_REPEAT}") from None
 
     def _count_in(self, tree: str, rows: Sequence[Row], way: Way) -> int:
-        by_key: dict[object, list[Row]] = {}
-        for row in rows:
-            by_key.setdefault(row.key, []).append(row)
-        repeated = 0
-        for part in cut(_cells(rows), len(self.schema.settings.counters), WORK):
-            some = [row for key in part for row in by_key[key]]
-            for begin in range(0, len(some), MOST_IDS):
-                repeated += self._count_chunk(tree, some[begin : begin + MOST_IDS], way)
+        ordered, size, begin, repeated = sorted(rows, key=_place), _Size(), 0, 0
+        while begin < len(ordered):
+            some = ordered[begin : begin + size.rows]
+            try:
+                repeated += self._count_chunk(tree, some, way, size)
+            except _TooLarge:
+                continue
+            begin += len(some)
         return repeated
 
-    def _count_chunk(self, tree: str, rows: Sequence[Row], way: Way) -> int:
+    def _count_chunk(self, tree: str, rows: Sequence[Row], way: Way, size: _Size) -> int:
         wanted, refused, exempt = len(rows), dict[str, set[str]](), set[str]()
         for _ in range(_MOST_TRIES):
             chunk = substitute(self.schema, Chunk(tree, 1, _cells(rows), corrects=way.corrects), refused)
-            answer = self._send(chunk, rows, way, exempt)
+            answer = self._send(chunk, rows, way, exempt, size)
             if answer.outcome is Outcome.KNOWN:
                 rows = _unknown(rows, answer)
             elif answer.outcome is Outcome.FULL:
@@ -129,14 +155,16 @@ class OnceWriter:
                 return wanted - len(rows)
         raise UsageUnavailable(f"Others write the same counters all the time. {_REPEAT}")
 
-    def _send(self, chunk: Chunk, rows: Sequence[Row], way: Way, exempt: Collection[str]) -> SendResult:
+    def _send(self, chunk: Chunk, rows: Sequence[Row], way: Way, exempt: Collection[str], size: _Size) -> SendResult:
         now = self._clock()
         name = self.schema.corrections if way.corrects else self.schema.backfilled
         places = [name(chunk.org, month) for month in _months(self.schema, int(now))]
         once = Once(places, _kept(self.schema, chunk.org, rows, way), way.trying, way.corrects)
+        encoded = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once)
+        size.check(len(rows), encoded)
         try:
             with self._guard():
-                return self._writer.count_once(chunk, once, now, exempt)
+                return self._writer.count_once(chunk.org, once, encoded)
         except UsageUnavailable as error:
             raise UsageUnavailable(f"{error} {_REPEAT}") from None
 
@@ -156,8 +184,15 @@ def _for_operator(row: Row) -> Row:
 def _cells(rows: Sequence[Row]) -> Cells:
     cells: Cells = {}
     for row in rows:
-        add_totals(cells, row.key, row.totals.copy())
+        held = cells.get(row.key)
+        cells[row.key] = row.totals if held is None else held.plus(row.totals)
     return cells
+
+
+def _place(row: Row) -> tuple[int, str, int, str]:
+    """Sorts rows so that those of a day and a key stand together: they have the most Redis keys in common."""
+    key = row.key
+    return key.minute // DAY, key.owner[1] or key.owner[0], key.minute, key.endpoint
 
 
 def _unknown(rows: Sequence[Row], answer: SendResult) -> list[Row]:

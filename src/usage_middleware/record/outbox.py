@@ -15,7 +15,7 @@ from usage_middleware.record.aggregate import size_of
 from usage_middleware.store.chunk import Chunk, cut
 from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.payload import Doubt
-from usage_middleware.store.rollup import is_late
+from usage_middleware.store.retention import is_late
 from usage_middleware.store.schema import Schema
 
 #: For how long an acknowledged chunk is kept, to send it again to a Redis that lost it.

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from usage_middleware import fork, signals
 from usage_middleware.credentials import Credentials
@@ -49,6 +50,25 @@ _MEANINGS = {
 }
 
 
+class OpenCalls(Protocol):
+    """The calls that have not ended, as the end of a process meets them."""
+
+    def finish_abandoned(self) -> object:
+        """Take those that nobody finishes any more."""
+
+    def finish_answered(self) -> object:
+        """Take those that were answered, and that an event loop in which the process ends will not finish."""
+
+    def await_calls(self, seconds: float) -> int:
+        """Wait at most so many seconds for those that threads are answering; how many have not ended."""
+
+
+class _NoCalls:
+    """Of a recorder without a middleware."""
+
+    finish_abandoned = finish_answered = await_calls = staticmethod(lambda *_: 0)
+
+
 class Recorder:
     """What the request path calls, and what `Usage` holds of a process.
 
@@ -67,9 +87,7 @@ class Recorder:
 
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
-        finish_abandoned: takes the calls that nobody finishes any more; asked at the end of the process.
-        finish_answered: takes the calls that were answered, and that an event loop in which the process ends will not finish.
-        await_calls: waits at most so many seconds for the calls that threads are answering; how many have not ended.
+        open_calls: the calls that have not ended; asked at the end of the process.
     """
 
     def __init__(
@@ -97,9 +115,7 @@ class Recorder:
             known,
         )
         self.take = self._aggregate.take
-        self.finish_abandoned: Callable[[], object] = lambda: None
-        self.finish_answered: Callable[[], object] = lambda: None
-        self.await_calls: Callable[[float], int] = lambda seconds: 0
+        self.open_calls: OpenCalls = _NoCalls()
         admission = Admission(writer, known_orgs, options.clock, options.monotonic, self.count_error)
         callers = Callers(resolve, known_keys, self.count_error, known, admission, admit)
         self._flusher = Flusher(writer, self._aggregate, options, callers, routes, self.count_error)
@@ -185,7 +201,7 @@ class Recorder:
 
     def cut_off(self) -> None:
         """Take the calls that were answered: the process ends in the midst of its event loop."""
-        self.finish_answered()
+        self.open_calls.finish_answered()
 
     def end(self) -> None:
         """Close at the end of the process, when other threads may still finish calls.
@@ -196,10 +212,10 @@ class Recorder:
         deadline = time.monotonic() + self._options.shutdown_timeout
         settled, left = False, 0
         while not self._is_over:
-            self.finish_abandoned()
+            self.open_calls.finish_abandoned()
             settled = self.close()
-            left = self.await_calls(max(0.0, min(AWAITED_SECONDS, deadline - time.monotonic())))
-            self.finish_abandoned()
+            left = self.open_calls.await_calls(max(0.0, min(AWAITED_SECONDS, deadline - time.monotonic())))
+            self.open_calls.finish_abandoned()
             with self._starting:
                 has_more = self._started_in is not None or self._flusher.has_news
                 self._is_over = not (settled and has_more) or time.monotonic() >= deadline

@@ -121,7 +121,8 @@ class RowReader:
             status,
         )
         amounts = tuple([counts.get(name, 0) for name in self._settings.counters])
-        totals = CallTotals(calls, latency_us, sent, at_ms if calls > 0 else 0, amounts, bins)
+        # Without calls too: views look for counters where there was something last.
+        totals = CallTotals(calls, latency_us, sent, at_ms if calls >= 0 else 0, amounts, bins)
         return Row(place, _text("id", given["id"], MOST_ID), at_ms, key, totals, self._record(content))
 
     def _record(self, content: dict[str, Any]) -> str:

@@ -148,14 +148,14 @@ def _totals(many: Iterable[Measures]) -> dict[str, int]:
 
 
 def _check_group(group: str, scope: ReportScope, viewer: Viewer, settings: Settings) -> None:
-    allowed = _allowed_groups(settings, viewer)
+    allowed = allowed_groups(settings, viewer)
     if group not in allowed:
         raise QueryError("invalid_group", f"group must be one of {', '.join(allowed)}", "group")
     if group == KEY and scope.org == OPERATOR:
         raise missing_org()
 
 
-def _allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
+def allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
     """What `group` may be: the declared dimensions, those every application has, and `org` for operators."""
     names = [*settings.dimensions, *(name for name in BUILT_IN if name not in settings.dimensions)]
     return (*names, ORG) if viewer.is_operator else tuple(names)
@@ -265,7 +265,7 @@ VIEW = View(
     report=ByGroup,
     build=build,
     tables={"buckets": _table},
-    choices={"group": _allowed_groups},
+    choices={"group": allowed_groups},
     depends_on=plans_version,
     example="""{
   "range": "24h",

@@ -109,7 +109,7 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
     if scope.org == OPERATOR:
         raise missing_org()
     distributions.check(params.endpoints_per_key, params.limit)
-    _check_unpaged(context, scope, params)
+    _check_keys(context, scope, params)
     window = _window(context, scope, params)
     parts = Parts(window, context.settings)
     source = ScopedReader(context, scope, window.slots(context.settings.layers))
@@ -181,10 +181,10 @@ class _Listing(NamedTuple):
         context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
         seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
         everything = [KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
+        context.charge(len(everything) // 100)
         search = Search.of(params.q)
         wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
-        rows = _sorted(wanted, params, seen)
-        listed, pagination = _page(context, scope, params, rows)
+        listed, pagination = _page(context, scope, params, _sorted(wanted, params, seen))
         more = More(
             key_costs(context, scope, self.window, self.parts),
             key_flags(context, scope, listed) if params.include_flags else None,
@@ -243,12 +243,12 @@ def _page(
     return pages.cut(ordered), pages.pagination(len(ordered))
 
 
-def _check_unpaged(context: ReportContext, scope: ReportScope, params: ByKeyParameters) -> None:
+def _check_keys(context: ReportContext, scope: ReportScope, params: ByKeyParameters) -> None:
     """Refuse to list too many keys before any is read; keys that the directory does not know are found only later."""
-    if scope.key is None and params.limit is None and params.environment is None and not params.q:
-        keys = context.directory.count(scope.org_name)
-        if keys > UNPAGED:
-            raise _unpaged(keys)
+    keys = 0 if scope.key is not None else context.directory.count(scope.org_name)
+    if keys > UNPAGED and params.limit is None and params.environment is None and not params.q:
+        raise _unpaged(keys)
+    context.charge(keys // 4)  # The directory is read: so many take as long as a command.
 
 
 def _unpaged(keys: int) -> QueryError:

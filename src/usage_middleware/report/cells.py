@@ -69,21 +69,25 @@ class BucketReads:
 
     def histograms(self, endpoint: str | None) -> Deferred[Cells]:
         """The latency histograms of the organisation, or of an endpoint."""
-        return gathered([self.batch.latency(group, endpoint) for group in self.groups])
+        return gathered(self.batch, [self.batch.latency(group, endpoint) for group in self.groups])
 
     def key_boards(self, key: str) -> Deferred[list[KeyBoard]]:
         """All that one key did."""
-        return self._once(("board", key), lambda: gathered([self.batch.key_board(group, key) for group in self.groups]))
+        return self._once(
+            ("board", key), lambda: gathered(self.batch, [self.batch.key_board(group, key) for group in self.groups])
+        )
 
     def boards(self, dimension: str) -> Deferred[list[Members]]:
         """The measures of every member of a dimension."""
-        return gathered([self.batch.board(group, dimension, BOARD_MEASURES) for group in self.groups])
+        return gathered(self.batch, [self.batch.board(group, dimension, BOARD_MEASURES) for group in self.groups])
 
     def members(self, dimension: str, names: tuple[str, ...]) -> Deferred[list[Members]]:
         """The measures of a few members of a dimension."""
 
         def read() -> Deferred[list[Members]]:
-            return gathered([self.batch.members(group, dimension, names, self.measure.board) for group in self.groups])
+            return gathered(
+                self.batch, [self.batch.members(group, dimension, names, self.measure.board) for group in self.groups]
+            )
 
         return self._once((dimension, names), read)
 
@@ -97,9 +101,9 @@ class BucketReads:
         return self._kept[question]
 
 
-def gathered(many: Sequence[Deferred[T]]) -> Deferred[list[T]]:
-    """Several results as one. There is one at least."""
-    return many[0].map(lambda _: [one.value for one in many])
+def gathered(batch: ReadBatch, many: Sequence[Deferred[T]]) -> Deferred[list[T]]:
+    """Several results as one; of no buckets, where a period begins this very second, none."""
+    return batch.all_of({str(at): one for at, one in enumerate(many)}).map(lambda found: list(found.values()))
 
 
 class Organization(NamedTuple):
@@ -137,7 +141,7 @@ class Endpoints(NamedTuple):
 
     def cells(self, reads: BucketReads) -> Deferred[Cells]:
         """From the series of each."""
-        return gathered([self._cells_of(name, reads) for name in self.names]).map(_added)
+        return gathered(reads.batch, [self._cells_of(name, reads) for name in self.names]).map(_added)
 
     def kind(self, measure: Measure) -> CounterKind:
         """Histograms are boards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from datetime import UTC, datetime
 
 import msgspec
@@ -95,7 +96,7 @@ def build(context: ReportContext, params: Asked) -> Corrections:
     since = max(0, min(until, context.now) - _reach(context)) if params.start is None else params.start
     if until <= since:
         raise QueryError("invalid_window", "end must be after start", "end")
-    found = context.reader.corrections(scope.org, _months(context, since, until), MOST_LISTED)
+    found = context.reader.corrections(scope.org, _months(context, math.floor(since), math.ceil(until)), MOST_LISTED)
     if found is None:
         most = f"There are more than {MOST_LISTED} corrections: ask for one organisation, or a shorter window."
         raise QueryError("answer_too_large", most, "start")

@@ -182,10 +182,13 @@ def build(context: ReportContext, params: DetailsParameters) -> Details:
 
 def _coverage(context: ReportContext, scope: ReportScope, params: DetailsParameters) -> _Coverage:
     settings, tz = context.settings, zone(params.timezone)
-    window = asked_window(context, scope, params, params.timeframe)
-    parts = Parts(window, settings)
-    chooser = GranularityChooser(window, tz, settings, scope.series_kind)
-    size = chooser.kept(None) if params.granularity is None else chooser.choose(params.granularity)
+
+    def size_in(window: Window) -> Granularity | None:
+        chooser = GranularityChooser(window, tz, settings, scope.series_kind)
+        return chooser.kept(None) if params.granularity is None else chooser.choose(params.granularity)
+
+    window = asked_window(context, scope, params, params.timeframe, fits=size_in)
+    parts, size = Parts(window, settings), size_in(window)
     if size is None:
         parts.lack(first_day(window.now, settings, scope.series_kind), "time_series")
     return _Coverage(scope, window, None if size is None else timeline(window, size, tz), size, parts)
@@ -273,10 +276,7 @@ VIEW = View(
     "granularity": "hour", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z"
   },
   "time_series": [
-    {
-      "timestamp": "2026-11-20T13:00:00Z",
-      "requests": 42, "successful": 40, "errors": 2, "bytes": 4096, "avg_latency_ms": 18.25
-    }
+    {"timestamp": "2026-11-20T13:00:00Z", "requests": 42, "successful": 40, "errors": 2, "bytes": 4096, "avg_latency_ms": 18.25}
   ],
   "endpoints": [
     {

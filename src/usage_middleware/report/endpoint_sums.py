@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import Slot
 from usage_middleware.report.context import ReportContext, ReportScope
+from usage_middleware.report.kept import Kept
 from usage_middleware.report.metrics import summed, under_label
 from usage_middleware.report.size import check_size
 from usage_middleware.report.timeline import Timeline, edge_problem, too_wide
@@ -34,40 +35,38 @@ class EndpointSums(NamedTuple):
     last_ms: int
 
 
-class EndpointTotals(NamedTuple):
-    """What all endpoints come to, as `total_requests` and `num_<counter>`; the counters of one key are not kept."""
+class FoundEndpoints(NamedTuple):
+    """Every endpoint of which something is counted, under its label, and what they come to together.
 
-    scope: ReportScope
-    settings: Settings
+    Attributes:
+        whole: the slots or buckets that everything is added up from.
+        counters: those that are kept for everything.
+    """
 
-    def of(self, many: Iterable[Mapping[str, int]]) -> dict[str, int]:
-        """Of slots of a series, or of buckets."""
+    usages: Mapping[str, EndpointSums]
+    whole: Sequence[Mapping[str, int]]
+    counters: tuple[str, ...]
+
+    def totals(self) -> dict[str, int]:
+        """What is listed comes to these requests, and everything to these counters."""
+        requests = sum(bucket.get(CALLS, 0) for usage in self.usages.values() for bucket in usage.sums)
+        return {**self.totals_of(self.whole), "total_requests": requests}
+
+    def totals_of(self, many: Iterable[Mapping[str, int]]) -> dict[str, int]:
+        """Slots of a series, or buckets, as `total_requests` and `num_<counter>`."""
         sums = summed(many)
-        return {
-            "total_requests": sums.get(CALLS, 0),
-            **{f"num_{name}": sums.get(counter_field(name), 0) for name in self._counters},
-        }
-
-    def of_rows(self, rows: Iterable[tuple[int, Mapping[str, int | None]]]) -> dict[str, int]:
-        """Of endpoints that are added up already: their requests and their counters."""
-        listed = list(rows)
-        counted = {f"num_{name}": sum(counts[name] or 0 for _, counts in listed) for name in self._counters}
-        return {"total_requests": sum(requests for requests, _ in listed), **counted}
-
-    @property
-    def _counters(self) -> tuple[str, ...]:
-        return self.settings.counters if self.scope.key is None else ()
+        counted = {f"num_{name}": sums.get(counter_field(name), 0) for name in self.counters}
+        return {"total_requests": sums.get(CALLS, 0), **counted}
 
 
-def all_buckets(usages: Mapping[str, EndpointSums]) -> Iterable[Mapping[str, int]]:
-    """Every bucket of every endpoint."""
-    return (bucket for usage in usages.values() for bucket in usage.sums)
-
-
-def read_endpoints(context: ReportContext, scope: ReportScope, line: Timeline) -> dict[str, EndpointSums]:
-    """Every endpoint that was called, under its label."""
-    found = _of_organization(context, scope, line) if scope.key is None else _of_key(context, scope, scope.key, line)
-    return _by_label(found, context.settings)
+def read_endpoints(context: ReportContext, scope: ReportScope, line: Timeline) -> FoundEndpoints:
+    """Read what each endpoint comes to."""
+    if scope.key is None:
+        usages = _by_label(_of_organization(context, scope, line), context.settings)
+        return FoundEndpoints(usages, [bucket for usage in usages.values() for bucket in usage.sums], context.settings.counters)
+    is_kept = Kept(context.settings, ("key",), context.now).gap(line.window.edges) is None
+    found, series = _of_key(context, scope, scope.key, line, with_series=is_kept)
+    return FoundEndpoints(_by_label(found, context.settings), series, context.settings.counters if is_kept else ())
 
 
 def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline) -> dict[str, EndpointSums]:
@@ -76,7 +75,7 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     seen = batch.seen("endpoint")
     batch.read()
     candidates = [name for name, last_ms in seen.value.items() if last_ms >= window.start * 1000]
-    _check_buckets(candidates, line, settings)
+    context.charge(_check_buckets(candidates, line, settings))
     measures = [CALLS, *(counter_field(counter) for counter in settings.counters)]
     sums = PrefixSums(line, settings) if PrefixSums.can(line, settings, ["endpoint"]) else SlotSums(line, settings)
     reads = {name: batch.series(sums.slots, ("endpoint", name), measures) for name in candidates}
@@ -90,11 +89,12 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     return {name: EndpointSums(sums.buckets(read.value), last[name]) for name, read in reads.items()}
 
 
-def _check_buckets(names: Collection[str], line: Timeline, settings: Settings) -> None:
-    """Refuse what can't be answered before it is read."""
+def _check_buckets(names: Collection[str], line: Timeline, settings: Settings) -> int:
+    """Refuse what can't be answered before it is read; how many buckets there will be. Each costs as much as a command."""
     buckets = len(under_label(dict.fromkeys(names), settings)) * len(line.starts)
     check_buckets(buckets)
     check_size(buckets * (_BUCKET_BYTES + sum(len(name) + _COUNTER_BYTES for name in settings.counters)))
+    return buckets
 
 
 def check_buckets(buckets: int) -> None:
@@ -107,14 +107,18 @@ def check_buckets(buckets: int) -> None:
         raise too_wide(f"that would be more than {MOST_BUCKETS_IN_ALL} buckets over all endpoints")
 
 
-def _of_key(context: ReportContext, scope: ReportScope, key: str, line: Timeline) -> dict[str, EndpointSums]:
-    batch = context.batch(scope.org)
-    groups = line.grouped(line.window.slots(context.settings.layers, line.cuts))
-    boards = [batch.key_board(slots, key) for slots in groups]
+def _of_key(
+    context: ReportContext, scope: ReportScope, key: str, line: Timeline, *, with_series: bool
+) -> tuple[dict[str, EndpointSums], list[Mapping[str, int]]]:
+    """The endpoints of a key, from the boards under it, and all of it, from its series: that has its counters."""
+    batch, layers = context.batch(scope.org), context.settings.layers
+    boards = [batch.key_board(slots, key) for slots in line.grouped(line.window.slots(layers, line.cuts))]
+    series = batch.series(line.window.slots(layers) if with_series else (), ("key", key))
     batch.read()
     per_bucket = [board.value.members.get("endpoint", {}) for board in boards]
     names = sorted({name for members in per_bucket for name in members})
-    return {name: EndpointSums([{CALLS: members.get(name, {}).get(CALLS, 0)} for members in per_bucket], 0) for name in names}
+    found = {name: EndpointSums([{CALLS: members.get(name, {}).get(CALLS, 0)} for members in per_bucket], 0) for name in names}
+    return found, list(series.value.values())
 
 
 def _by_label(usages: Mapping[str, EndpointSums], settings: Settings) -> dict[str, EndpointSums]:
@@ -122,7 +126,8 @@ def _by_label(usages: Mapping[str, EndpointSums], settings: Settings) -> dict[st
     for label, names in under_label(usages, settings).items():
         many = [usages[name] for name in names]
         sums = [summed(parts) for parts in zip(*(usage.sums for usage in many), strict=True)]
-        if any(bucket.get(CALLS, 0) for bucket in sums):
+        # Corrections may leave or add counters without calls.
+        if any(number for bucket in sums for number in bucket.values()):
             found[label] = EndpointSums(sums, max(usage.last_ms for usage in many))
     return found
 

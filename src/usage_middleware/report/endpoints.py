@@ -10,7 +10,7 @@ import msgspec
 from usage_middleware.options import Settings
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, report_scope
-from usage_middleware.report.endpoint_sums import EndpointSums, EndpointTotals, all_buckets, check_buckets, read_endpoints
+from usage_middleware.report.endpoint_sums import EndpointSums, check_buckets, read_endpoints
 from usage_middleware.report.endpoints_range import BUCKETS, EndpointsParameters, cover
 from usage_middleware.report.metrics import summed
 from usage_middleware.report.parts import Previous, Unavailable, compared, present
@@ -50,7 +50,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     """Every endpoint that was used, by `rank_by` or else by requests descending; unused ones where they were asked for.
 
     Attributes:
-        totals: `total_requests`, and `num_<counter>` but for one key, for which counters are not kept.
+        totals: `total_requests`, and `num_<counter>`, which of one key are kept for everything and for no endpoint.
         unavailable: the fields that are None because they are not kept for this window, and why.
         previous: the window before, if it was asked for.
     """
@@ -72,23 +72,23 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     scope = report_scope(context.viewer, params.org, params.key_id, together=settings.operator_tree)
     coverage = cover(context, scope, params)
     line, parts, stamps = coverage.line, coverage.parts, coverage.stamps
-    usages = read_endpoints(context, scope, line)
+    found = read_endpoints(context, scope, line)
     visible = visible_labels(context) if params.include_unused_endpoints else []
-    unused = [label for label in visible if label not in usages]
-    check_buckets((len(usages) + len(unused)) * (1 if stamps is None else len(stamps)))
+    unused = [label for label in visible if label not in found.usages]
+    check_buckets((len(found.usages) + len(unused)) * (1 if stamps is None else len(stamps)))
     nothing = EndpointSums([{} for _ in line.starts], 0)
-    everything = {**usages, **dict.fromkeys(unused, nothing)}
+    everything = {**found.usages, **dict.fromkeys(unused, nothing)}
     rows = [_row(label, usage, stamps, scope, settings) for label, usage in everything.items()]
-    totals = EndpointTotals(scope, settings)
+    source = ScopedReader(context, scope, ())
     return Endpoints(
         results=sorted(rows, key=lambda row: _rank(row, settings)),
-        totals=totals.of_rows((row.total_requests, row.counts) for row in rows),
+        totals=found.totals(),
         window=line.window.report(),
         org_id=scope.shown_org,
         complete_through=context.complete_through(),
         final=context.is_final(line.window.end),
         generated_at=context.generated_at,
-        previous=compared(ScopedReader(context, scope, ()), params, line.window, parts, lambda: all_buckets(usages), totals.of),
+        previous=compared(source, params, line.window, parts, lambda: found.whole, found.totals_of),
         unavailable=parts.unavailable,
     )
 

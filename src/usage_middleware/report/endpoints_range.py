@@ -13,7 +13,7 @@ from usage_middleware.report.named_periods import ALL, Edges
 from usage_middleware.report.parameters import KeyId, Parameters, described
 from usage_middleware.report.parts import Parts
 from usage_middleware.report.timeline import Timeline, timeline
-from usage_middleware.report.window import CUSTOM, Window, WindowRequest, not_retained, resolution, resolve
+from usage_middleware.report.window import CUSTOM, Refusal, Window, WindowRequest, resolution, resolve
 
 #: What is null between times where the slots are gone that tell buckets apart.
 BUCKETS = "results.buckets"
@@ -54,19 +54,21 @@ def cover(context: ReportContext, scope: ReportScope, params: EndpointsParameter
     Raises:
         QueryError: the endpoints are not kept for this window, or, between dates, not in such buckets.
     """
-    settings, tz = context.settings, zone(params.timezone)
-    kept = Kept(settings, ("endpoint",) if scope.key is None else ("key_board",), context.now)
     has_dates, has_times = _check_range(params)
-    window = _of_dates(context, params, kept) if has_dates else _of_times(context, scope, params, kept)
-    parts, whole = Parts(window, settings), Timeline([window.start], window, tz)
-    if not (has_dates or has_times):
-        return Coverage(whole, False, parts)
-    line = timeline(window, params.bucketing_size, tz)
+    kept = Kept(context.settings, ("endpoint",) if scope.key is None else ("key_board",), context.now)
     if has_dates:
-        _check_dates(line, kept)
-        return Coverage(line, True, parts)
-    found = parts.buckets(line, kept.kinds[0], BUCKETS)
-    return Coverage(found or whole, found is not None, parts)
+        return _between_dates(context, params, kept)
+
+    def covered(window: Window) -> Coverage:
+        parts, whole = Parts(window, context.settings), Timeline([window.start], window, zone(params.timezone))
+        line = timeline(window, params.bucketing_size, whole.tz) if has_times else None
+        found = None if line is None else parts.buckets(line, kept.kinds[0], BUCKETS)
+        return Coverage(found or whole, found is not None, parts)
+
+    request = WindowRequest(ALL, params.start, params.end, params.timezone, params.align)
+    if params.start is None:
+        return covered(resolve(request, context.moment, context.settings, kept.kinds, fits=covered))
+    return covered(resolve(request, context.moment, context.settings, (scope.series_kind,), needs=kept.kinds, fits=covered))
 
 
 def _check_range(params: EndpointsParameters) -> tuple[bool, bool]:
@@ -80,28 +82,30 @@ def _check_range(params: EndpointsParameters) -> tuple[bool, bool]:
     return has_dates, has_times
 
 
-def _check_dates(line: Timeline, kept: Kept) -> None:
-    edges = line.window.edges
-    line.check([*line.cuts, *edges], kept.settings, kept.kinds[0])
+def _between_dates(context: ReportContext, params: EndpointsParameters, kept: Kept) -> Coverage:
+    """All buckets that touch the dates. They are never null: what can't be told apart is refused."""
+    edges, day = _of_dates(params), context.settings.layers.day
+
+    def covered(window: Window) -> Coverage:
+        line = timeline(window, params.bucketing_size, zone(params.timezone))
+        line.check([*line.cuts, *window.edges], kept.settings, kept.kinds[0])
+        return Coverage(line, True, Parts(window, kept.settings))
+
+    def expired() -> QueryError:
+        return Refusal(kept, context.moment, params.timezone, covered).error(edges, kept.nearest(edges), "start_date")
+
+    if day.floor(edges.start) < kept.oldest(day):
+        raise expired()
+    found = covered(Window(*edges, CUSTOM, params.timezone, resolution(edges, kept), context.now, context.moment))
     if kept.gap(edges) is not None:
-        raise not_retained(edges, kept, "start_date")
+        raise expired()
+    return found
 
 
-def _of_dates(context: ReportContext, params: EndpointsParameters, kept: Kept) -> Window:
+def _of_dates(params: EndpointsParameters) -> Edges:
     assert params.start_date is not None
     assert params.end_date is not None
     if params.end_date < params.start_date:
         raise QueryError("invalid_window", "end_date must not be before start_date.", "end_date")
     tz = zone(params.timezone)
-    edges = Edges(midnight(params.start_date, tz), midnight(params.end_date + timedelta(days=1), tz))
-    day = context.settings.layers.day
-    if day.floor(edges.start) < kept.oldest(day):
-        raise not_retained(edges, kept, "start_date")
-    return Window(*edges, CUSTOM, params.timezone, resolution(edges, kept), context.now, context.moment)
-
-
-def _of_times(context: ReportContext, scope: ReportScope, params: EndpointsParameters, kept: Kept) -> Window:
-    request = WindowRequest(ALL, params.start, params.end, params.timezone, params.align)
-    if params.start is None:
-        return resolve(request, context.moment, context.settings, kept.kinds)
-    return resolve(request, context.moment, context.settings, (scope.series_kind,), needs=kept.kinds)
+    return Edges(midnight(params.start_date, tz), midnight(params.end_date + timedelta(days=1), tz))

@@ -103,6 +103,13 @@ def _of_recorder(recorder: Any) -> Iterator[Warned]:
         yield Warned("not_writing", f"This process writes nothing now: {recorder.get('reason')}", "failing")
         if recorder.get("spool_error"):
             yield _unwritable("This process", recorder["spool_error"])
+        yield from _of_drops("This process", sum(recorder["dropped"].values()), recorder["dropped_unresolved"])
+
+
+def _of_drops(name: str, dropped: int, unresolved: int) -> Iterator[Warned]:
+    if dropped or unresolved:
+        whose = f", and {unresolved} of callers that could not be looked up" if unresolved else ""
+        yield Warned("dropped", f"{name} dropped {dropped} calls{whose} since it began: see backlog_bytes, and the log.")
 
 
 def _unwritable(name: str, error: str) -> Warned:
@@ -132,10 +139,7 @@ def _of_workers(workers: list[SeenStatus], now: float) -> Iterator[Warned]:
             yield Warned("clock", f"The clock of {name} differs from Redis' by {(one.skew_ms or 0) / 1000:+.0f} s.")
         elif silent_ms > LATE_MS:
             yield Warned("late", f"{name} has said nothing for {silent_ms / 1000:.0f} s.")
-        if one.dropped or one.dropped_unresolved:
-            whose = f", and {one.dropped_unresolved} of callers that could not be looked up" if one.dropped_unresolved else ""
-            sentence = f"{name} dropped {one.dropped} calls{whose} since it began: see backlog_bytes, and the log."
-            yield Warned("dropped", sentence)
+        yield from _of_drops(name, one.dropped, one.dropped_unresolved)
         if one.spool_calls:
             yield Warned("spool", f"On {one.host}, {one.spool_calls} calls of processes that are gone wait in the spool.")
         if one.spool_error:

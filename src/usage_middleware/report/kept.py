@@ -64,6 +64,8 @@ class Kept(NamedTuple):
         minute = self.settings.layers.minute
         own = Edges(minute.floor(asked.start), self._end(minute.ceil(asked.end), asked))
         found = [own] if self.gap(own) is None else []
+        if found == [asked]:
+            return own
         if alignment != "exact":
             found += [one for one in self._outside(asked) if (one.length - asked.length) * 10 <= asked.length]
         return min(found, key=lambda one: _cost(asked, one, alignment), default=None)

@@ -40,8 +40,8 @@ class Measure(NamedTuple):
     is_percentile: bool = False
 
     def is_used(self, cell: Cell) -> bool:
-        """True where the cell holds a call."""
-        return any(cell.values()) if self.is_percentile else cell.get(CALLS, 0) > 0
+        """True where the cell holds a call, or something that corrections have left or added without calls."""
+        return any(cell.values()) if self.is_percentile else cell.get(CALLS, 0) > 0 or bool(self.value(cell))
 
 
 def measure_names(settings: Settings) -> tuple[str, ...]:

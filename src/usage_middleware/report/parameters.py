@@ -87,16 +87,16 @@ class AskedOf(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asked(AskedOf, frozen=True, kw_only=True):
-    """Whose calls, and when they finished. Times are whole seconds since the epoch."""
+    """Whose calls, and when they finished. Times are seconds since the epoch."""
 
     start: Annotated[
-        int | None,
+        float | None,
         described(
             "Start of a custom window, inclusive: RFC 3339, or a date.", "2026-11-01T00:00:00Z", code=WINDOW, kind="time"
         ),
     ] = None
     end: Annotated[
-        int | None,
+        float | None,
         described("End of a custom window, exclusive. Default: now.", "2026-11-20T00:00:00Z", code=WINDOW, kind="time"),
     ] = None
 
@@ -137,4 +137,4 @@ def _kind(hint: object) -> tuple[ParameterKind, tuple[str, ...]]:
     raise TypeError(f"a parameter can't be {hint!r}")
 
 
-_KINDS: Mapping[type, ParameterKind] = {bool: "boolean", int: "integer", date: "date", str: "text"}
+_KINDS: Mapping[type, ParameterKind] = {bool: "boolean", int: "integer", float: "time", date: "date", str: "text"}

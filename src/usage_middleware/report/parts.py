@@ -15,7 +15,7 @@ from usage_middleware.report.kept import Gap, Kept
 from usage_middleware.report.metrics import Measures
 from usage_middleware.report.parameters import Parameters
 from usage_middleware.report.timeline import Timeline, edge_problem, first_day, unsupported
-from usage_middleware.report.window import Window, WindowReport, WindowRequest, previous, resolve, why
+from usage_middleware.report.window import Fits, Window, WindowReport, WindowRequest, previous, resolve, why
 
 T = TypeVar("T")
 Number: TypeAlias = int | float
@@ -102,10 +102,11 @@ def asked_window(
     period: str,
     cap: int | None = None,
     needs: Sequence[CounterKind] = (),
+    fits: Fits = bool,
 ) -> Window:
-    """The window that a view was asked about: `period` is the view's own parameter, `cap` and `needs` as in `resolve`."""
+    """The window that a view was asked about: `period` is the view's own parameter, the rest as in `resolve`."""
     request = WindowRequest(period, params.start, params.end, params.timezone, params.align)
-    return resolve(request, context.moment, context.settings, (scope.series_kind,), cap, needs)
+    return resolve(request, context.moment, context.settings, (scope.series_kind,), cap, needs, fits)
 
 
 def compared(

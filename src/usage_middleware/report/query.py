@@ -147,16 +147,15 @@ def _check_year(parameter: Parameter, year: str) -> None:
         raise parameter.year_error()
 
 
-def _time(parameter: Parameter, text: str, zone: ZoneInfo) -> int:
+def _time(parameter: Parameter, text: str, zone: ZoneInfo) -> float:
     try:
         found = _midnight(parameter, text, zone) if _DATE.fullmatch(text) else _instant(parameter, text)
     except ValueError:
         raise parameter.error(f"{parameter.name} must be a time like 2026-11-20T13:45:00Z, or a date") from None
-    seconds = int(found.replace(microsecond=0).timestamp())
+    seconds = found.timestamp()
     if seconds < 0:
         raise parameter.year_error()
-    # The end is exclusive: a part of a second more is a call more.
-    return seconds + 1 if found.microsecond and parameter.name == "end" else seconds
+    return seconds
 
 
 def _midnight(parameter: Parameter, text: str, zone: ZoneInfo) -> datetime:

@@ -14,6 +14,7 @@ from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, midnight, zone
 from usage_middleware.report import by_group, by_key, corrections, cost, details, endpoints, limits, series, summary
 from usage_middleware.report.context import ReportSource, report_scope
+from usage_middleware.report.embed import embed_token
 from usage_middleware.report.parameters import FIRST_YEAR, INVALID, LAST_YEAR, WINDOW, AskedOf, Parameter, parameters_of
 from usage_middleware.report.reconcile import Reconciliation, reconcile
 from usage_middleware.report.view import AnyView, View
@@ -114,14 +115,29 @@ class Reports(ReportSource):
         """
         context = self.context(Viewer.operator())
         together = self.schema.settings.operator_tree
-        until = context.now if end is None else _seconds("end", end, "UTC")
-        since = until - DAY if start is None else _seconds("start", start, "UTC")
+        until = context.now if end is None else _whole("end", end)
+        since = until - DAY if start is None else _whole("start", start)
         with guard():
             return reconcile(context, report_scope(context.viewer, org, together=together).org, since, until, members)
 
     def corrections(self, viewer: Viewer | None = None, **parameters: Any) -> corrections.Corrections:
         """The corrections that were made, with their reasons, for operators (`Asked`)."""
         return self.report(corrections.VIEW, viewer, **parameters)
+
+    def embed_token(self, viewer: Viewer, seconds: int = 900, *, audience: str, origin: str) -> str:
+        """A token that shows the page to a customer of yours inside of your own page.
+
+        Args:
+            viewer: an organisation, or a key, whose revocation ends it. Never an operator.
+            seconds: how long it is good for, at most 3,600.
+            audience: the `name` of the only usage app that takes it.
+            origin: of your page, such as `https://portal.example.com`, which is one of `embed_origins`.
+
+        Raises:
+            ConfigurationError: an argument is not possible; says which.
+            UsageUnavailable: Redis does not answer.
+        """
+        return embed_token(self, viewer, seconds, audience, origin)
 
     def report(self, view: View[P, R], viewer: Viewer | None = None, /, **parameters: Any) -> R:
         """The report of any view."""
@@ -163,14 +179,21 @@ def _wrong(parameter: Parameter, value: object, error: str) -> str:
     return f"{parameter.name}: {error.partition(' - at ')[0]}"
 
 
+def _whole(name: str, value: Any) -> int:
+    """Whole seconds of a time, upward."""
+    found = _seconds(name, value, "UTC")
+    if not isinstance(found, int | float) or not 0 <= found <= _LAST_SECOND:
+        raise QueryError(WINDOW, f"{name} must be an aware datetime, a date, or seconds since 1970, not {value!r}", name)
+    return math.ceil(found)
+
+
 def _seconds(name: str, value: Any, tz: str) -> Any:
     """A datetime, or a date as its midnight in a zone, as seconds since the epoch."""
     if not isinstance(value, datetime):
         return midnight(value, zone(tz)) if isinstance(value, date) else value
     if value.tzinfo is None:
         raise QueryError(WINDOW, f"{name}={value} has no time zone: give an aware datetime, for instance in UTC.", name)
-    # The end is exclusive: a part of a second more is a call more.
-    return math.ceil(value.timestamp()) if name == "end" else math.floor(value.timestamp())
+    return value.timestamp()
 
 
 def _check_range(parameter: Parameter, value: object) -> None:
@@ -178,7 +201,7 @@ def _check_range(parameter: Parameter, value: object) -> None:
     if isinstance(value, date):
         is_within = FIRST_YEAR <= value.year <= LAST_YEAR
     else:
-        is_within = parameter.kind != "time" or not isinstance(value, int) or 0 <= value <= _LAST_SECOND
+        is_within = parameter.kind != "time" or not isinstance(value, int | float) or 0 <= value <= _LAST_SECOND
     if not is_within:
         raise parameter.year_error()
     if parameter.kind == "integer" and isinstance(value, int) and value < parameter.minimum:

@@ -18,7 +18,7 @@ from usage_middleware.report.series_question import TOGETHER, Breakdown, allowed
 from usage_middleware.report.series_reads import Coverage, Lines, cover, cover_again, falling, read
 from usage_middleware.report.timeline import Granularity, first_day
 from usage_middleware.report.view import Table, View
-from usage_middleware.report.window import WindowReport, previous
+from usage_middleware.report.window import Window, WindowReport, previous
 from usage_middleware.store.schema import CALLS
 
 #: A measure's name and its number for a whole window.
@@ -116,9 +116,14 @@ def build(context: ReportContext, params: SeriesParameters) -> Series:
     scope = report_scope(context.viewer, params.org, params.key_id, together=context.settings.operator_tree)
     asked = breakdown(context, scope, params.group, params.endpoint)
     measure = asked.measure(params.measure)
-    window = asked_window(context, scope, params, params.period, needs=[asked.subject.kind(measure)])
-    parts = Parts(window, context.settings)
-    coverage = cover(window, parts, asked, measure, params.granularity)
+
+    def covered(window: Window) -> tuple[Parts, Coverage]:
+        parts = Parts(window, context.settings)
+        return parts, cover(window, parts, asked, measure, params.granularity)
+
+    needs = [asked.subject.kind(measure)]
+    window = asked_window(context, scope, params, params.period, needs=needs, fits=covered)
+    parts, coverage = covered(window)
     lines = read(context, asked, measure, coverage, params.limit, rows="series" not in parts.unavailable)
     totals = {measure.name: measure.value(summed(lines.whole))}
     return Series(

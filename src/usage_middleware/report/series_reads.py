@@ -90,7 +90,9 @@ def cover(window: Window, parts: Parts, asked: Breakdown, measure: Measure, want
     kinds = [asked.subject.kind(measure)]
     if asked.parts is not None and parts.offers(asked.parts.kind(measure), *ROWS):
         kinds.append(asked.parts.kind(measure))
-    sizes = [_granularity(window, asked.settings, kind, wanted) for kind in dict.fromkeys(kinds)]
+    # Those that are kept for the shortest time first: what an error says is then true of all.
+    briefest = sorted(dict.fromkeys(kinds), key=lambda kind: asked.settings.kept(kind, asked.settings.layers.middle.rank))
+    sizes = [_granularity(window, asked.settings, kind, wanted) for kind in briefest]
     found = [size for size in sizes if size is not None]
     if len(found) < len(sizes):
         parts.lack(_first_bucket(window, asked.settings, kinds), *ROWS)

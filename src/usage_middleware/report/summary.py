@@ -26,7 +26,7 @@ from usage_middleware.report.parameters import KeyId, Parameters, Period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
 from usage_middleware.report.timeline import Timeline, timeline
 from usage_middleware.report.view import Table, View, WireFields, fields_of
-from usage_middleware.report.window import CAP, WindowReport
+from usage_middleware.report.window import CAP, Window, WindowReport
 from usage_middleware.store.schema import CALLS
 
 TOP = 5
@@ -112,10 +112,14 @@ def build(context: ReportContext, params: SummaryParameters) -> Summary:
     """Answer a summary question."""
     settings = context.settings
     scope = report_scope(context.viewer, params.org, params.key_id, together=settings.operator_tree)
-    window = asked_window(context, scope, params, params.period, CAP)
-    parts = Parts(window, settings)
+
+    def covered(window: Window) -> tuple[Parts, Timeline | None]:
+        parts = Parts(window, settings)
+        return parts, parts.buckets(timeline(window, "day", zone(params.timezone)), scope.series_kind, "by_day")
+
+    window = asked_window(context, scope, params, params.period, CAP, fits=covered)
+    parts, days = covered(window)
     source = ScopedReader(context, scope, window.slots(settings.layers))
-    days = parts.buckets(timeline(window, "day", zone(params.timezone)), scope.series_kind, "by_day")
     series = source.series(None if days is None else days.slots(settings, source.until))
     endpoints = breakdown.endpoints(source, window, parts, "by_endpoint", "top_endpoints")
     latency = source.latency() if parts.offers(scope.board_kind, *percentiles_of("latency_ms")) else None

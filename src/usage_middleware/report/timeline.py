@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import CounterKind, Settings
-from usage_middleware.periods import DAY, HOUR, MINUTE, BucketSize, Slot, buckets, cover, rfc3339, rfc3339_in
+from usage_middleware.periods import DAY, HOUR, MINUTE, BucketSize, Slot, bucket_start, buckets, cover, rfc3339, rfc3339_in
 from usage_middleware.report.kept import Gap, oldest_kept
 from usage_middleware.report.metrics import Measures
 from usage_middleware.report.window import Window, why
@@ -92,7 +92,7 @@ class Timeline:
         if found == "unaligned":
             raise unsupported(self.tz, settings)
         if found == "expired":
-            raise buckets_expired(self, settings, kind)
+            raise buckets_expired(self, first_day(self.window.now, settings, kind), settings)
 
     def dates(self) -> list[str]:
         """The local date of each bucket's start."""
@@ -155,11 +155,11 @@ def first_day(now: int, settings: Settings, kind: CounterKind) -> Gap:
     return Gap(middle, day.ceil(oldest_kept(middle, now, settings.kept(kind, middle.rank))))
 
 
-def buckets_expired(line: Timeline, settings: Settings, kind: CounterKind) -> QueryError:
-    """The error of buckets that need finer slots than UTC days, which are gone; it names the first that can be told apart."""
-    gap = first_day(line.window.now, settings, kind)
-    start = next((start for start in line.starts if start >= gap.since), None)
-    nearest = [] if start is None else [(rfc3339(start), rfc3339(line.window.end))]
+def buckets_expired(line: Timeline, gap: Gap, settings: Settings) -> QueryError:
+    """The error of buckets that need finer slots than are kept; it names the first of them, or the first day, that is kept."""
+    days = [max(line.window.start, bucket_start(gap.since + late, "day", line.tz)) for late in (DAY - 1, DAY + 2 * HOUR)]
+    start = next((start for start in (*line.starts, *days) if gap.since <= start < line.window.end), None)
+    nearest = [] if start is None else [(rfc3339(start), line.window.shown_end)]
     message = f"Buckets in {line.tz.key} can't be told apart here. {why(gap, settings.layers)}"
     return QueryError("not_retained", message, "timezone", nearest=nearest)
 
@@ -181,7 +181,7 @@ class GranularityChooser(NamedTuple):
         """
         found = self.kept(wanted)
         if found is None:
-            raise buckets_expired(timeline(self.window, "day", self.tz), self.settings, self.kind)
+            raise self._expired("minute" if wanted == "minute" else "day")
         if wanted not in (None, found):
             message = f"granularity={wanted} is not kept for this window; the finest that is kept is {found}"
             raise QueryError("invalid_granularity", message, "granularity")
@@ -192,6 +192,15 @@ class GranularityChooser(NamedTuple):
         if wanted is not None and self._why_not(wanted) is None:
             return wanted
         return self._finest(GRANULARITIES[1:] if wanted is None else GRANULARITIES)
+
+    def _expired(self, size: Literal["minute", "day"]) -> QueryError:
+        gap = first_day(self.window.now, self.settings, self.kind)
+        if size == "minute":
+            minute, middle, _ = self.settings.layers
+            gap = Gap(minute, middle.ceil(oldest_kept(minute, self.window.now, self.settings.kept(self.kind, minute.rank))))
+        start = max(gap.since, self.window.start)
+        line = timeline(self.window._replace(start=start), size, self.tz) if start < self.window.end else None
+        return buckets_expired(line or Timeline((), self.window, self.tz), gap, self.settings)
 
     def _finest(self, sizes: Sequence[Granularity]) -> Granularity | None:
         return next((size for size in sizes if self._fits(size)), None)

@@ -7,8 +7,8 @@ said so, or refused. What decides is the counters of the totals alone, never a b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -55,13 +55,24 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     requested: WindowEdges | None = None
 
 
+class AskedEdges(NamedTuple):
+    """A window as it was asked for, in seconds since the epoch with their parts."""
+
+    start: float
+    end: float
+
+    def report(self) -> WindowEdges:
+        """The window as reports echo it."""
+        return WindowEdges(start=rfc3339(self.start), end=rfc3339(self.end))
+
+
 class Window(NamedTuple):
     """A resolved window. `end` may lie in an open slot only where it is now.
 
     Attributes:
         now: whole seconds, rounded up: calls of the running second are in.
         moment: now as it is echoed, with milliseconds.
-        requested: what was asked for, where the window is another.
+        requested: what was asked for, with parts of a second, where the window is another.
         period: the one it was made from; None where `start` was given.
     """
 
@@ -72,7 +83,7 @@ class Window(NamedTuple):
     resolution: Resolution
     now: int
     moment: float
-    requested: Edges | None = None
+    requested: AskedEdges | None = None
     period: str | None = None
 
     @property
@@ -89,18 +100,17 @@ class Window(NamedTuple):
         """The window as reports echo it."""
         return WindowReport(
             start=rfc3339(self.start),
-            end=rfc3339(self._shown(self.end)),
+            end=self.shown_end,
             label=self.label,
             timezone=self.timezone,
             resolution=self.resolution.name,
-            requested=None if self.requested is None else self._echoed(self.requested),
+            requested=None if self.requested is None else self.requested.report(),
         )
 
-    def _echoed(self, edges: Edges) -> WindowEdges:
-        return WindowEdges(start=rfc3339(edges.start), end=rfc3339(self._shown(edges.end)))
-
-    def _shown(self, end: int) -> float:
-        return self.moment if end == self.now else end
+    @property
+    def shown_end(self) -> str:
+        """The end as reports echo it, RFC 3339."""
+        return rfc3339(self.moment if self.end == self.now else self.end)
 
     def slots(self, layers: Resolutions, cuts: Sequence[int] = ()) -> list[Slot]:
         """The slots that hold exactly the calls inside."""
@@ -111,8 +121,8 @@ class WindowRequest(NamedTuple):
     """The window that was asked for: the period in force, and start and end if given."""
 
     preset: str
-    start: int | None = None
-    end: int | None = None
+    start: float | None = None
+    end: float | None = None
     timezone: str = "UTC"
     align: Align = "outward"
 
@@ -122,6 +132,10 @@ class WindowRequest(NamedTuple):
         return self.start is not None or self.end is not None
 
 
+#: Raises QueryError where a question can't be answered in a window although its totals can.
+Fits: TypeAlias = Callable[[Window], object]
+
+
 def resolve(
     request: WindowRequest,
     moment: float,
@@ -129,46 +143,41 @@ def resolve(
     kinds: Sequence[CounterKind],
     cap: int | None = None,
     needs: Sequence[CounterKind] = (),
+    fits: Fits = bool,
 ) -> Window:
     """The window whose totals are exact, by what is kept of the counters that hold them.
 
     `moment` is now. `cap` is how many local days a custom one may reach back; the future does not count towards it. `needs`
-    are counters without which there is no answer: they don't move an edge.
+    are counters without which there is no answer: they don't move an edge. `fits` says which windows an error may name.
 
     Raises:
         QueryError: `invalid_window`, or `not_retained` with the nearest windows that can be answered.
     """
     kept = Kept(settings, kinds, math.ceil(moment))
     asked = _asked(request, moment, kept)
-    capped = asked if cap is None or not request.is_custom else _capped(asked, request, kept.now, cap)
+    edges = Edges(math.floor(asked.start), kept.now if asked.end == moment else math.ceil(asked.end))
+    if edges.length < 0 or (edges.length == 0 and request.is_custom):
+        raise QueryError("invalid_window", "end must be after start (an end that is not given is now)", "end")
+    capped = _capped(edges, request.timezone, kept.now, cap if request.is_custom else None)
     alignment = request.align if request.is_custom or request.align == "exact" else "nearest"
     found = kept.aligned(capped, alignment)
     everything = kept._replace(kinds=(*kinds, *needs))
     if found is None or everything.gap(found) is not None:
-        raise not_retained(capped, everything)
-    return Window(
-        *found,
-        CUSTOM if request.is_custom else request.preset,
-        request.timezone,
-        resolution(found, kept),
-        kept.now,
-        moment,
-        None if found == asked else asked,
-        request.preset if request.start is None else None,
-    )
+        possible = [one for one in everything.nearest(capped) if one == _capped(one, request.timezone, kept.now, cap)]
+        raise Refusal(everything, moment, request.timezone, fits).error(capped, possible)
+    label = CUSTOM if request.is_custom else request.preset
+    window = Window(*found, label, request.timezone, resolution(found, kept), kept.now, moment)
+    is_asked = found.start == asked.start and (found.end == asked.end or moment <= asked.end <= found.end == kept.now)
+    return window._replace(requested=None if is_asked else asked, period=request.preset if request.start is None else None)
 
 
-def _asked(request: WindowRequest, moment: float, kept: Kept) -> Edges:
-    end = kept.now if request.end is None else request.end
+def _asked(request: WindowRequest, moment: float, kept: Kept) -> AskedEdges:
+    end = moment if request.end is None else request.end
     if request.start is not None:
-        found = Edges(request.start, end)
-    else:
-        named = NamedPeriod(request.preset, zone(request.timezone), kept.settings.layers)
-        found = named.until(int(moment) if request.end is None else end, _oldest_of_all(kept))
-        found = found if request.preset == LAST_MONTH else Edges(found.start, end)
-    if found.length < 0 or (found.length == 0 and request.is_custom):
-        raise QueryError("invalid_window", "end must be after start (an end that is not given is now)", "end")
-    return found
+        return AskedEdges(request.start, end)
+    named = NamedPeriod(request.preset, zone(request.timezone), kept.settings.layers)
+    found = named.until(int(moment) if request.end is None else math.ceil(end), _oldest_of_all(kept))
+    return AskedEdges(*found) if request.preset == LAST_MONTH else AskedEdges(found.start, end)
 
 
 def _oldest_of_all(kept: Kept) -> int:
@@ -180,9 +189,10 @@ def _oldest_of_all(kept: Kept) -> int:
     return everything if everything <= max(totals, kept.now - DAYS["1y"] * day.seconds) else totals
 
 
-def _capped(asked: Edges, request: WindowRequest, now: int, days: int) -> Edges:
-    earliest = days_before(min(asked.end, now), days, zone(request.timezone))
-    return Edges(max(asked.start, earliest), asked.end)
+def _capped(asked: Edges, timezone: str, now: int, days: int | None) -> Edges:
+    if days is None:
+        return asked
+    return Edges(max(asked.start, days_before(min(asked.end, now), days, zone(timezone))), asked.end)
 
 
 def resolution(edges: Edges, kept: Kept) -> Resolution:
@@ -204,7 +214,7 @@ def previous(window: Window, settings: Settings, kinds: Sequence[CounterKind]) -
     found = kept.aligned(asked, "nearest")
     if found is None:
         return missing(asked, kept)
-    requested = None if found == asked else asked
+    requested = None if found == asked else AskedEdges(*asked)
     return window._replace(
         start=found.start, end=found.end, label=CUSTOM, resolution=resolution(found, kept), requested=requested, period=None
     )
@@ -228,8 +238,30 @@ def why(gap: Gap, layers: Resolutions) -> str:
 _WIDER = ("half-hours", "UTC days")
 
 
-def not_retained(asked: Edges, kept: Kept, param: str = "start") -> QueryError:
-    """The error of a window that can't be answered exactly; it names the nearest that can."""
-    gap = missing(asked, kept)
-    nearest = [(rfc3339(start), rfc3339(min(end, kept.now))) for start, end in kept.nearest(asked)]
-    return QueryError("not_retained", why(gap, kept.settings.layers), param, nearest=nearest)
+class Refusal(NamedTuple):
+    """Makes the error of a window that can't be answered exactly."""
+
+    kept: Kept
+    moment: float
+    timezone: str
+    fits: Fits = bool
+
+    def error(self, asked: Edges, nearest: Sequence[Edges], param: str = "start") -> QueryError:
+        """It names those of the nearest windows in which the question can be answered.
+
+        Where nothing but `fits` is in the way of these, its error is the one to tell.
+        """
+        found, problem = [], None
+        for window in map(self._window, nearest):
+            try:
+                self.fits(window)
+                found.append((rfc3339(window.start), window.shown_end))
+            except QueryError as error:
+                problem = error
+        if problem is not None and not found:
+            return problem
+        message = why(missing(asked, self.kept), self.kept.settings.layers)
+        return QueryError("not_retained", message, param, nearest=found)
+
+    def _window(self, edges: Edges) -> Window:
+        return Window(*edges, CUSTOM, self.timezone, resolution(edges, self.kept), self.kept.now, self.moment)

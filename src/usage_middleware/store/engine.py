@@ -114,6 +114,11 @@ class Engine:
         self._connecting = defaultdict(RLock)
 
 
+def is_cluster(client: Any) -> bool:
+    """Whether a client is that of a cluster, whose keys lie on several nodes."""
+    return hasattr(client, "get_node_from_key")
+
+
 def _source(given: object, data_dir: str | os.PathLike[str] | None) -> Address | GivenClient | EmbeddedServer:
     if isinstance(given, str):
         return parse(given)

@@ -19,6 +19,8 @@ from usage_middleware.store.schema import Schema
 from usage_middleware.store.swap import change_field
 
 MOST_LABELS, MOST_BYTES = 20, 128
+#: So many keys are looked up at once.
+_MANY = 50
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -91,12 +93,15 @@ class KeyLabels:
 
     def add_to(self, org: str, found: Mapping[bytes, KeyInfo]) -> dict[bytes, KeyInfo]:
         """The keys, by their members, with their owners and labels."""
+        client, name = self._engine.read_client, self._schema.key_labels(org_member(org))
         if not found:
             return {}
         try:
-            replies = self._engine.read_client.hmget(self._schema.key_labels(org_member(org)), list(found))
+            # To ask for a thousand that are not there takes longer than to ask whether there are any.
+            none = len(found) > _MANY and not client.hlen(name)
+            replies = [None] * len(found) if none else client.hmget(name, list(found))
         except Exception as error:
-            if not is_wrong_type(error) or not self._engine.damage.explains(error, self._schema.key_labels(org_member(org))):
+            if not is_wrong_type(error) or not self._engine.damage.explains(error, name):
                 raise
             return dict(found)
         pairs = zip(found.items(), replies, strict=True)

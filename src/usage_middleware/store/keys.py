@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Collection, Mapping
+from sys import intern
 from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -13,7 +14,7 @@ from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import DEFAULT_ORG
 
 
-class KeyInfo(msgspec.Struct, frozen=True):
+class KeyInfo(msgspec.Struct, frozen=True, gc=False):
     """One API key. Its secret is stored nowhere, only a keyed hash of it.
 
     Attributes:
@@ -119,10 +120,12 @@ def decode_record(raw: bytes) -> Record | None:
         found = _decoded(raw)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return None
-    times = [time for time in (found.created_at, found.revoked_at) if time is not None]
-    if not found.id or not all(0 <= time < _LATEST for time in times):
+    if not found.id or not 0 <= (found.created_at or 0) < _LATEST or not 0 <= (found.revoked_at or 0) < _LATEST:
         return None
-    return Record(KeyInfo(*(getattr(found, name) for name in KeyInfo.__struct_fields__)), found.secrets)
+    # Of 100,000 keys of an organisation, each would have its own copy of these words.
+    environment, org = intern(found.environment), None if found.org is None else intern(found.org)
+    key = KeyInfo(found.id, found.name, environment, org, found.revoked_at, found.created_at)
+    return Record(key, found.secrets)
 
 
 def _decoded(raw: bytes) -> _Stored:

@@ -31,6 +31,9 @@ _ESCAPED_STAR = re.compile(r"%(?:25)*2A")
 #: How a name ends that was cut; a lone surrogate, which is no UTF-8, is cut too.
 _CUT = re.compile(r"~[0-9a-f]{16}\Z|[\ud800-\udfff]")
 
+#: Names that are members as they are, to tell most at once: none begins with `(` or `%`, is long, or may end as a cut one.
+_PLAIN = re.compile(r"[A-Za-z0-9_./-][A-Za-z0-9_./ :-]{0,100}\Z")
+
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
@@ -42,6 +45,8 @@ def member(name: str) -> str:
     >>> member("(other)"), member("%28other)"), len(member("x" * 10_000))
     ('%28other)', '%2528other)', 113)
     """
+    if _PLAIN.match(name):
+        return name
     if name.startswith("("):
         return _fitting("%28" + name[1:])
     return _fitting("%25" + name[1:] if _ESCAPED_PAREN.match(name) else name)

@@ -55,6 +55,18 @@ class Doubt(IntEnum):
     """That was so long ago that its mark may have expired."""
 
 
+class EncodedChunk(NamedTuple):
+    """A chunk as the script takes it.
+
+    Attributes:
+        data: MessagePack.
+        most_names: how many fields or members it adds to one Redis key, at most.
+    """
+
+    data: bytes
+    most_names: int
+
+
 class KeptIds(NamedTuple):
     """Ids that one Redis key is to keep.
 
@@ -99,7 +111,7 @@ def encode_chunk(
     doubt: Doubt = Doubt.NONE,
     sealed: int | None = None,
     once: Once | None = None,
-) -> bytes:
+) -> EncodedChunk:
     """A chunk as the script takes it.
 
     Args:
@@ -117,7 +129,9 @@ def encode_chunk(
     expansion = expand(schema, chunk, int(now))
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
     rest()
-    return msgspec.msgpack.encode(
+    series = [_entry(key, one) for key, one in expansion.series.items()]
+    boards = [_entry(key, one) for key, one in expansion.boards.items()]
+    data = msgspec.msgpack.encode(
         [
             3,
             chunk.number,
@@ -125,8 +139,8 @@ def encode_chunk(
             int(now * 1000),
             APPLIED_SECONDS,
             registry,
-            [_entry(key, one) for key, one in expansion.series.items()],
-            [_entry(key, one) for key, one in expansion.boards.items()],
+            series,
+            boards,
             worker,
             longest_kept(schema.settings) + MARKED_AHEAD,
             doubt,
@@ -134,6 +148,7 @@ def encode_chunk(
             *(() if once is None else (once,)),
         ]
     )
+    return EncodedChunk(data, 0 if once is None else max((len(one.names) for one in (*series, *boards)), default=0))
 
 
 def longest_kept(settings: Settings) -> int:

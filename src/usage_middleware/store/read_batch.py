@@ -39,6 +39,8 @@ _BATCH = 500
 _MOST_UNITED = 300_000
 #: How many members of a reply, and how many keys of a union, cost as much as a command.
 _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
+#: What a slot has in a block beside its counters: calls, latency, bytes, the last call, and a few statuses.
+_FIELDS = 7
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
 
@@ -113,11 +115,14 @@ class ReadBatch:
         self._now = now
         self._pending = _Pending()
         self._charge = charge
+        #: About how many fields a slot has in a block.
+        self._fields = _FIELDS + len(schema.settings.counters)
         #: How many Redis keys have been asked for.
         self.keys = 0
         #: What the reads that are not sent yet may cost.
         self._cost = 0
         self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
+        self._last_named: tuple[Sequence[Slot], _Named] = ((), ([], []))
 
     def series(
         self, slots: Iterable[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
@@ -131,8 +136,10 @@ class ReadBatch:
             key = self._series_key(block.res, block.block, of)
             if block.names:
                 self._add(("HMGET", key, *block.names), block.is_open, partial(add_fields, block.fields, found))
+                self._cost += len(block.names) // _MEMBERS_A_COMMAND
             else:
                 self._add(("HGETALL", key), block.is_open, partial(add_block, block.slots, found))
+                self._cost += len(block.slots) * self._fields // _MEMBERS_A_COMMAND
         return self._deferred(found)
 
     def board(
@@ -219,11 +226,13 @@ class ReadBatch:
         self._charge(self._cost)
         pending, self._pending, self._cost = self._pending, _Pending(), 0
         closed = [read for read in pending if not read.is_open]
-        for begin in range(0, len(closed), _BATCH):
-            send(self._client, closed[begin : begin + _BATCH], self._damage, transaction=False)
-        changing = [read for read in pending if read.is_open]
-        if changing:
-            send(self._client, changing, self._damage, transaction=True)
+        # Those of open slots go with the last of the others.
+        last = (len(closed) - 1) // _BATCH * _BATCH if closed else 0
+        for begin in range(0, last, _BATCH):
+            send(self._client, closed[begin : begin + _BATCH], self._damage)
+        rest = [*closed[last:], *(read for read in pending if read.is_open)]
+        if rest:
+            send(self._client, rest, self._damage)
         pending.done = True
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
@@ -232,7 +241,12 @@ class ReadBatch:
         self._pending.append(Read(command, is_open, add))
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
-        """The names of the slots that are closed, and of those that are open."""
+        """The names of the slots that are closed, and of those that are open. The last result is remembered."""
+        if self._last_named[0] is not slots:
+            self._last_named = slots, self._name(slots)
+        return self._last_named[1]
+
+    def _name(self, slots: Sequence[Slot]) -> _Named:
         closed: list[tuple[str, SlotNames]] = []
         opened: list[tuple[str, SlotNames]] = []
         for slot in slots:

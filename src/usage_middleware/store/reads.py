@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_wrong_type
+from usage_middleware.store.engine import is_cluster
 from usage_middleware.store.replies import Note
 
 
@@ -24,21 +26,51 @@ class Read(NamedTuple):
         return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 
-def send(client: Any, reads: Sequence[Read], damage: DamageLog, *, transaction: bool) -> None:
-    """Send reads, and hand out the replies.
+def send(client: Any, reads: Sequence[Read], damage: DamageLog) -> None:
+    """Send reads, those of slots that may change in one MULTI, and hand out the replies. One trip, in a cluster two.
 
     Raises:
         redis_errors(): as the client does.
+        TimeoutError: the time of this thread's operation is over before all replies were added up.
     """
-    with client.pipeline(transaction=transaction) as pipe:
-        for read in reads:
-            pipe.execute_command(*read.command)
-        replies = pipe.execute(raise_on_error=False)
-    for read, reply in zip(reads, replies, strict=True):
+    closed, changing = [read for read in reads if not read.is_open], [read for read in reads if read.is_open]
+    fetch = _in_two_trips if is_cluster(client) else _in_one_trip
+    for read, reply in zip((*closed, *changing), fetch(client, closed, changing), strict=True):
+        deadline.check()
         if isinstance(reply, Exception):
             _send_apart(client, read, reply, damage)
         else:
-            read.add(partial(_note, damage, read.keys), reply)
+            read.add(partial(_note, damage, read), reply)
+
+
+def _in_one_trip(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:
+    """The driver's own transactions are trips of their own, so MULTI is sent as any other command."""
+    with client.pipeline(transaction=False) as pipe:
+        _put(pipe, closed)
+        if changing:
+            pipe.execute_command("MULTI")
+            _put(pipe, changing)
+            pipe.execute_command("EXEC")
+        replies = pipe.execute(raise_on_error=False)
+    if not changing:
+        return cast(Iterable[Any], replies)
+    done = replies[-1]
+    if isinstance(done, Exception):
+        # What was wrong with a command is said where it was queued.
+        raise next(reply for reply in replies[len(closed) :] if isinstance(reply, Exception))
+    return (*replies[: len(closed)], *done)
+
+
+def _in_two_trips(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:
+    for reads in filter(None, (closed, changing)):
+        with client.pipeline(transaction=reads is changing) as pipe:
+            _put(pipe, reads)
+            yield from pipe.execute(raise_on_error=False)
+
+
+def _put(pipe: Any, reads: Sequence[Read]) -> None:
+    for read in reads:
+        pipe.execute_command(*read.command)
 
 
 def _send_apart(client: Any, read: Read, error: Exception, damage: DamageLog) -> None:
@@ -49,9 +81,10 @@ def _send_apart(client: Any, read: Read, error: Exception, damage: DamageLog) ->
         return
     if not is_wrong_type(error):
         raise error
-    send(client, [read._replace(command=("ZUNION", 1, key, "WITHSCORES")) for key in read.keys], damage, transaction=False)
+    send(client, [Read(("ZUNION", 1, key, "WITHSCORES"), False, read.add) for key in read.keys], damage)
 
 
-def _note(damage: DamageLog, keys: tuple[object, ...], name: str) -> None:
+def _note(damage: DamageLog, read: Read, name: str) -> None:
+    keys = read.keys
     where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
     damage.note(where, f"the number of {name:.100}")

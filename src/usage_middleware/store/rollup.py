@@ -105,23 +105,6 @@ def members_of(key: CallKey, org: str) -> tuple[str, ...]:
     return (key.endpoint, own_org if org == OPERATOR else own_key, *key.tags)
 
 
-def is_late(schema: Schema, minute: int, now: int) -> bool:
-    """True when nothing is kept any more for calls of this minute, not even the days of the organisation."""
-    layers = schema.layers
-    day_names = slot_names(Slot(layers.day, layers.day.floor(minute)), layers.middle.seconds)
-    return day_names.block_end + schema.settings.kept("series", layers.day.rank) <= now
-
-
-def finest_kept(schema: Schema, minute: int, now: int) -> int:
-    """The start of the finest slot around a minute of which anything is kept; what is finer would be left out anyway."""
-    for layer in schema.layers:
-        start = layer.floor(minute)
-        longest = max(schema.settings.kept(kind, layer.rank) for kind in schema.settings.retention)
-        if slot_names(Slot(layer, start), schema.layers.middle.seconds).block_end + longest > now:
-            return start
-    return schema.layers.day.floor(minute)
-
-
 class _Sums:
     """What calls add up to in one slot of time: for each place name -> sum, and the latest call."""
 
@@ -137,6 +120,12 @@ class _Sums:
             mine = self.amounts[place] = {}
         for name, amount in amounts:
             mine[name] = mine.get(name, 0) + amount
+
+    def add_one(self, place: _Place, name: str, amount: int) -> None:
+        mine = self.amounts.get(place)
+        if mine is None:
+            mine = self.amounts[place] = {}
+        mine[name] = mine.get(name, 0) + amount
 
     def saw(self, place: _Place, last_ms: int) -> None:
         if last_ms > self.last_ms.get(place, 0):
@@ -169,10 +158,11 @@ class _Expander:
         self.dimensions = dimensions_of(schema, org)
         self.counters = tuple(map(counter_field, schema.settings.counters))
         self.minutes: dict[int, _Sums] = {}
+        self.boards: dict[int, _Sums] = {}
         self.seen: dict[str, dict[str, int]] = {dimension: {} for dimension in self.dimensions}
 
     def add(self, key: CallKey, totals: CallTotals) -> None:
-        sums = self._minute(key.minute)
+        sums, boards = self._minute(key.minute), self._boards(key.minute)
         members = list(zip(self.dimensions, members_of(key, self.org), strict=True))
         if NO_BOARD in key.tags:
             members = [(dimension, member) for dimension, member in members if member != NO_BOARD]
@@ -181,12 +171,12 @@ class _Expander:
         for dimension, member in members:
             where = self.schema.sharded(dimension, member)
             for measure, amount in measures:
-                sums.add(("board", where, measure), ((member, amount),))
+                boards.add_one(("board", where, measure), member, amount)
         bins = [(str(number), calls) for number, calls in totals.bins.items()]
-        sums.add(("latency",), bins)
-        sums.add(("latency", key.endpoint), bins)
+        boards.add(("latency",), bins)
+        boards.add(("latency", key.endpoint), bins)
         if self.org != OPERATOR:
-            sums.add(("key_board", key.owner[1]), _key_board_scores(members, measures, bins))
+            boards.add(("key_board", key.owner[1]), _key_board_scores(members, measures, bins))
         last_ms = min(totals.last_ms, (self.now + _AHEAD) * 1000)
         for dimension, member in members:
             seen = self.seen[dimension]
@@ -213,6 +203,18 @@ class _Expander:
         if sums is None:
             sums = self.minutes[at] = _Sums()
         return sums
+
+    def _boards(self, minute: int) -> _Sums:
+        """The sums of the finest slot around a minute that has boards: those of old times are added up there at once."""
+        found = self.boards.get(minute)
+        if found is None:
+            layers = self.schema.layers
+            fine = (layer.floor(minute) for layer in layers[:2] if self._has_boards(layer, layer.ceil(minute + 1)))
+            found = self.boards[minute] = self._minute(next(fine, layers.day.floor(minute)))
+        return found
+
+    def _has_boards(self, layer: Resolution, slot_end: int) -> bool:
+        return any(self._end(kind, layer, slot_end) > self.now for kind in _BOARDS)
 
     def _add_series(self, sums: _Sums, key: CallKey, totals: CallTotals) -> None:
         measures = self._series_measures(key.status, totals)

@@ -197,6 +197,10 @@ class Schema:
         """How much of their limits on the usage API viewers have used (HASH viewer and seconds -> when it is paid for, us)."""
         return f"{self.tree(org)}:limits"
 
+    def ticket(self, kind: str, digest: str) -> str:
+        """Whom a `session` or an `embed` token stands for, by its hash (JSON)."""
+        return f"{self.tree(OPERATOR)}:{kind}:{digest}"
+
     @property
     def credentials(self) -> str:
         """HASH digest of a peppered credential -> organisation and key id."""

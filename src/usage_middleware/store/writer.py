@@ -12,9 +12,10 @@ from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
+from usage_middleware.store.engine import is_cluster
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
-from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, Once, encode_chunk, longest_kept
+from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, EncodedChunk, Once, encode_chunk, longest_kept
 from usage_middleware.store.route_registry import publish_routes
 from usage_middleware.store.schema import Schema, since_field
 from usage_middleware.store.script import Script
@@ -81,7 +82,7 @@ class Writer:
             in_parts: send it in commands that fit into a packet each.
         """
         try:
-            payload = encode_chunk(self.schema, worker, chunk, previous, now, exempt, doubt, sealed)
+            payload = encode_chunk(self.schema, worker, chunk, previous, now, exempt, doubt, sealed).data
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         keys = self._keys(chunk.org, worker)
@@ -91,15 +92,14 @@ class Writer:
             return failure(error)
         return answer(reply)
 
-    def count_once(self, chunk: Chunk, once: Once, now: float, exempt: Collection[str] = ()) -> SendResult:
-        """Count a chunk, unless one of its ids was counted before.
+    def count_once(self, org: str, once: Once, chunk: EncodedChunk) -> SendResult:
+        """Count a chunk of an organisation, unless one of its ids was counted before.
 
         Raises:
             redis_errors(): as the client does. Then nobody knows whether it was counted.
         """
-        payload = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once)
         first = once.kept[0].key
-        return answer(self._run((first, f"{first}:never", self.schema.marked(chunk.org), f"{first}:parts"), payload))
+        return answer(self._run((first, f"{first}:never", self.schema.marked(org), f"{first}:parts"), chunk.data))
 
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)
@@ -246,7 +246,7 @@ class Writer:
     def _node(self, key: str) -> Any:
         """A client of the one node that holds a key."""
         client = self._client()
-        return client.get_redis_connection(client.get_node_from_key(key)) if _is_cluster(client) else client
+        return client.get_redis_connection(client.get_node_from_key(key)) if is_cluster(client) else client
 
     def since(self) -> dict[str, int]:
         """Since when each declared dimension is kept, milliseconds since 1970. Raises as the client does."""
@@ -283,7 +283,7 @@ class Writer:
     def is_cluster(self) -> bool:
         """True when organisations are spread over nodes, and some may be reached while others are not."""
         try:
-            return _is_cluster(self._client())
+            return is_cluster(self._client())
         except redis_errors():
             return False
 
@@ -291,10 +291,6 @@ class Writer:
         """The name of the node that holds an organisation; the same for all unless Redis is a cluster."""
         try:
             client = self._client()
-            return str(client.get_node_from_key(self.schema.tree(org)).name) if _is_cluster(client) else ""
+            return str(client.get_node_from_key(self.schema.tree(org)).name) if is_cluster(client) else ""
         except redis_errors(AttributeError):
             return ""
-
-
-def _is_cluster(client: Any) -> bool:
-    return hasattr(client, "get_node_from_key")

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypedDict
 
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.options import check_plain_function
+from usage_middleware.report.embed import is_origin
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.admission import Rate
 
@@ -22,11 +23,10 @@ DEFAULT_LIMIT = "300/minute"
 MOST_A_SECOND = 1_000_000
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 _RATE = re.compile(r"([1-9][0-9]{0,8})\s*/\s*(second|minute|hour|day)")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
-class UsageAppOptions(TypedDict, total=False):
-    """What every way to mount the usage API takes beside `auth`.
+class ViewOptions(TypedDict, total=False):
+    """What every way to mount the usage API takes beside `auth` and `name`.
 
     Attributes:
         cache_seconds: seconds that Redis keeps an answer; 0: none is kept.
@@ -40,6 +40,8 @@ class UsageAppOptions(TypedDict, total=False):
         allow_credentials: whether those pages may send cookies.
         on_access: callable(viewer, view, status), after every request; None for a viewer that is not known, and for a path
             that is none.
+        embed_origins: the origins whose pages may show `/dashboard?embed=1` in a frame, with a token of
+            `usage.reader.embed_token`.
     """
 
     cache_seconds: int
@@ -49,11 +51,22 @@ class UsageAppOptions(TypedDict, total=False):
     allow_origins: Sequence[str]
     allow_credentials: bool
     on_access: OnAccess | None
+    embed_origins: Sequence[str]
+
+
+class UsageAppOptions(ViewOptions, total=False):
+    """As `ViewOptions`, and the name of the usage app: `BrowserAuth` and embed tokens need one, different for each mount.
+
+    Attributes:
+        name: two usage apps of one name take each other's cookies and tokens.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppOptions:
-    """The options of a usage app, checked. `UsageAppOptions` describes each.
+    """The options of a usage app, checked. `UsageAppOptions` and `ViewOptions` describe each.
 
     Raises:
         ConfigurationError: naming the option and what is allowed.
@@ -66,8 +79,12 @@ class AppOptions:
     allow_origins: Sequence[str] = ()
     allow_credentials: bool = False
     on_access: OnAccess | None = None
+    embed_origins: Sequence[str] = ()
+    name: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigurationError(f'name must be a text such as "customers", not {self.name!r}')
         seconds: object = self.cache_seconds
         if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 0:
             raise ConfigurationError(f"cache_seconds must be a whole number, 0 for no cache, not {seconds!r}")
@@ -78,7 +95,11 @@ class AppOptions:
         else:
             rates_of(self.limit)
         _check_limits(self.limit_by_plan)
-        _check_origins(self.allow_origins, self.allow_credentials)
+        _check_origins("allow_origins", self.allow_origins)
+        _check_credentials(self.allow_origins, self.allow_credentials)
+        _check_origins("embed_origins", self.embed_origins)
+        if self.embed_origins and not self.name:
+            raise ConfigurationError('embed_origins needs a name of the usage app, such as name="customers"')
 
     def rates(self, viewer: Viewer, plan: Callable[[str], str | None] = lambda _: None) -> tuple[Rate, ...]:
         """The limits of a viewer. `plan` tells which plan an organisation has."""
@@ -120,15 +141,18 @@ def _rates(limit: str) -> tuple[Rate, ...]:
     return tuple(rates) if possible else ()
 
 
-def _check_origins(origins: object, allow_credentials: object) -> None:
+def _check_origins(option: str, origins: object) -> None:
     if isinstance(origins, str) or not isinstance(origins, Sequence):
-        raise ConfigurationError(f'allow_origins must be a list such as ["https://console.example.com"], not {origins!r}')
+        raise ConfigurationError(f'{option} must be a list such as ["https://console.example.com"], not {origins!r}')
     for origin in origins:
-        if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+        if not is_origin(origin):
             raise ConfigurationError(
-                "allow_origins must hold exact origins as browsers send them, in lower case, without a path or `*`, such as "
+                f"{option} must hold exact origins as browsers send them, in lower case, without a path or `*`, such as "
                 f'"https://console.example.com", not {origin!r}'
             )
+
+
+def _check_credentials(origins: Sequence[str], allow_credentials: object) -> None:
     if not isinstance(allow_credentials, bool):
         raise ConfigurationError(f"allow_credentials must be True or False, not {allow_credentials!r}")
     if allow_credentials and not origins:

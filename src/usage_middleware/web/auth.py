@@ -51,7 +51,7 @@ class KeyAuth:
             raise ConfigurationError("KeyAuth needs a key directory: pass usage.keys, or an object with its methods")
         if sees not in ("org", "key") and not callable(sees):
             raise ConfigurationError(f'sees must be "org", "key" or a callable(KeyInfo) -> Viewer, not {sees!r}')
-        self._keys = keys
+        self.keys = keys
         self._sees = sees
         self._is_told = credentials is not None
         #: Where it reads keys.
@@ -83,21 +83,31 @@ class KeyAuth:
         found: list[KeyInfo | None] = []
         for secret in secrets:
             with finding():
-                found.append(await cast(Any, self._keys.find(secret)))
+                found.append(await cast(Any, self.keys.find(secret)))
         return self._viewer_of(found)
 
     def _find(self, secret: str) -> KeyInfo | None:
-        if isinstance(self._keys, KeyDirectory):
-            return self._keys.find(secret)
+        if isinstance(self.keys, KeyDirectory):
+            return self.keys.find(secret)
         with finding():
-            return cast(KeyInfo | None, self._keys.find(secret))
+            return cast(KeyInfo | None, self.keys.find(secret))
+
+    def shows(self, request: Any) -> bool:
+        """Whether a request shows anything that may be an API key."""
+        return bool(_shown(self.credentials, request))
+
+    def key_of(self, secret: str) -> KeyInfo | None:
+        """The active key with a secret."""
+        info = self._find(secret)
+        return info if info is not None and info.revoked_at is None else None
 
     def _viewer_of(self, found: Iterable[KeyInfo | None]) -> Viewer | None:
         active = [info for info in found if info is not None and info.revoked_at is None]
         owners = {(info.org, info.id) for info in active}
-        return self._viewer(active[0]) if len(owners) == 1 else None
+        return self.viewer(active[0]) if len(owners) == 1 else None
 
-    def _viewer(self, info: KeyInfo) -> Viewer | None:
+    def viewer(self, info: KeyInfo) -> Viewer | None:
+        """Whom an active key stands for."""
         if callable(self._sees):
             return self._sees(info)
         # A directory that forgets the organisation raises here: a missing name must never widen the view.
@@ -143,8 +153,9 @@ def require_auth(auth: Auth | None, credentials: Credentials, *, may_be_async: b
 
 
 def places_of(auth: Auth, usual: Credentials) -> Credentials:
-    """Where an `auth` reads keys: in the usual places, unless it is a `KeyAuth` that was given its own."""
-    return auth.credentials if isinstance(auth, KeyAuth) else usual
+    """Where an `auth` reads keys: in the usual places, unless it was given its own."""
+    found = getattr(auth, "credentials", usual)
+    return found if isinstance(found, Credentials) else usual
 
 
 def refusal(error: Exception) -> Exception:

@@ -12,13 +12,18 @@ from weakref import WeakKeyDictionary
 
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
+from usage_middleware.store import deadline
 from usage_middleware.web.errors import Refused
 
 #: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. The eight questions of a
 #: page about 50 endpoints and 1,000 keys fit into the first; of those about 500 endpoints and 100,000 keys, one to three.
 MOST_OF_A_VIEWER, MOST_IN_ALL = 40_000, 80_000
-#: How long a question waits for others to end, seconds.
+#: A viewer whose questions cost no more than that together waits for nobody else.
+ALWAYS = 2_000
+#: How long a question waits for others to end, seconds, in all its reads together.
 MOST_SECONDS = 1.0
+#: About how long what costs a command takes, seconds. A question doesn't wait until there is no time left to read it.
+SECONDS_A_COMMAND = 20e-6
 #: How many questions of one viewer wait.
 MOST_WAITING = 8
 #: How much of its answers a viewer may leave unread, bytes: four of the largest.
@@ -33,12 +38,15 @@ class Question:
         self.viewer = viewer
         self.cost = 0
         self.waits = False
+        #: For how many seconds it may still wait.
+        self.patience = MOST_SECONDS
 
     def charge(self, cost: int) -> None:
         """Begin to read what costs so many commands, if need be when other questions have ended.
 
         Raises:
             Refused: `rate_limited`: they have not ended in time.
+            TimeoutError: the time for the answer is over.
         """
         self._budget.charge(self, cost)
 
@@ -105,6 +113,7 @@ class Budget:
 
     def charge(self, question: Question, cost: int) -> None:
         """See `Question.charge`."""
+        deadline.check()
         with self._changed:
             if not self._fits(question, cost):
                 self._wait(question, cost)
@@ -113,19 +122,23 @@ class Budget:
     def _wait(self, question: Question, cost: int) -> None:
         if sum(one.waits for one in self._running if one.viewer == question.viewer) >= MOST_WAITING:
             raise too_much()
-        question.waits, until = True, monotonic() + MOST_SECONDS
+        begun = monotonic()
+        question.waits, until = True, begun + min(question.patience, deadline.left() - cost * SECONDS_A_COMMAND)
         try:
             while not self._fits(question, cost):
-                if not self._changed.wait(until - monotonic()):
+                if not self._changed.wait(max(0.0, until - monotonic())):
                     raise too_much()
         finally:
             question.waits = False
+            question.patience -= monotonic() - begun
 
     def _fits(self, question: Question, cost: int) -> bool:
         own = [one for one in self._running if one.viewer == question.viewer]
         if self._running[0] is question:
             return True
         of_viewer, in_all = (sum(one.cost for one in some) + cost for some in (own, self._running))
+        if of_viewer <= ALWAYS:
+            return True
         return in_all <= MOST_IN_ALL and (of_viewer <= MOST_OF_A_VIEWER or own[0] is question)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import flask
 
 from usage_middleware.request_keys import USAGE_APP, leave_out
-from usage_middleware.web.app_options import UsageAppOptions
+from usage_middleware.web.app_options import ViewOptions
 from usage_middleware.web.auth import Auth
 from usage_middleware.web.handler import HasReports
 from usage_middleware.web.wsgi import handler_of, request_of
@@ -17,7 +17,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def usage_blueprint(
-    usage: HasReports, *, auth: Auth | None, name: str = "usage", **options: Unpack[UsageAppOptions]
+    usage: HasReports, *, auth: Auth | None, name: str = "usage", **options: Unpack[ViewOptions]
 ) -> flask.Blueprint:
     """The usage API.
 
@@ -25,13 +25,13 @@ def usage_blueprint(
 
     Args:
         auth: callable(flask.request) -> Viewer, or None for 401. `KeyAuth(usage.keys)` is one.
-        name: the blueprint's; choose another for a second one.
+        name: the blueprint's and the usage app's; choose another for a second one.
         options: as of `usage_app`; `client_address` gets Flask's request.
 
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    handler = handler_of(usage, auth, options)
+    handler = handler_of(usage, auth, {**options, "name": name})
     blueprint = flask.Blueprint(name, __name__)
 
     def answer(path: str = "", **_: Any) -> flask.Response:

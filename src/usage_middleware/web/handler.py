@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from usage_middleware.credentials import Credentials
 from usage_middleware.errors import QueryError
 from usage_middleware.report import corrections
 from usage_middleware.report.context import ReportSource
+from usage_middleware.report.embed import PREFIX, embedded_viewer, tickets_of
 from usage_middleware.report.health import health
 from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.report.view import AnyView
@@ -24,11 +25,13 @@ from usage_middleware.web import openapi
 from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.attempts import Audit, attempts_of
 from usage_middleware.web.auth import Auth, Forbidden, not_a_viewer, refusal, unauthenticated
+from usage_middleware.web.browser_auth import BrowserAuth, SignIn, bearer
 from usage_middleware.web.budget import budget_of
 from usage_middleware.web.cors import Cors
 from usage_middleware.web.errors import Refused, error_response
 from usage_middleware.web.http import Request, Response, json_response
-from usage_middleware.web.limits import RefusedAddresses, named_address, over_attempts, public_address
+from usage_middleware.web.limits import REFUSED_SIGN_INS, RefusedAddresses, named_address, over_attempts, public_address
+from usage_middleware.web.page.dashboard import Dashboard
 from usage_middleware.web.pages import PRIVATE, Page, Visit
 from usage_middleware.web.views import Views
 
@@ -49,7 +52,7 @@ class HasReports(Protocol):
 
 
 class Handler:
-    """Answers every request: the views, `/openapi.json`, `/health`, and further `pages` by their paths.
+    """Answers every request: the views, `/openapi.json`, `/health`, `/dashboard`, and further `pages` by their paths.
 
     `auth` gets the shell's own request, and says who looks; API keys are in these `places`.
     """
@@ -61,6 +64,8 @@ class Handler:
         options: AppOptions,
         places: Credentials,
         pages: Mapping[str, Page] = MappingProxyType({}),
+        *,
+        sign_in: SignIn | None = None,
     ) -> None:
         self._source = source
         self._settings = source.schema.settings
@@ -69,6 +74,7 @@ class Handler:
         self._options = options
         self._cors = Cors(options.allow_origins, options.allow_credentials)
         self._addresses = RefusedAddresses()
+        self._sign_ins = RefusedAddresses(rate=REFUSED_SIGN_INS)
         self._attempts = attempts_of(source)
         self._audit = Audit(options.on_access)
         self._vary = ", ".join(("Accept", "Origin", "Cookie", *places.headers))
@@ -83,6 +89,7 @@ class Handler:
             corrections.VIEW.path: Page(partial(self._corrections, views), corrections.VIEW.name),
             **pages,
         }
+        self._pages |= Dashboard(source, options, places, self._pages, sign_in).pages()
 
     def answer(self, request: Request, own: Any) -> Response:
         """The response to any request; `own` is the shell's, for `auth`. It never raises."""
@@ -96,31 +103,48 @@ class Handler:
                 found = self._visited(page, visit, own)
         except Exception as error:
             found = error_response(self._noted(error), visit.request_id, page.error_fields if page else {})
+            found = page.refused(visit, found) if page and page.refused else found
         self._audit.note(visit.authenticated, page and page.name, found.status)
-        return self._finished(visit, found, page.cache_control if page and found.status == 200 else PRIVATE)
+        return self._finished(visit, found, page.cache_control if page and (found.status == 200 or page.refused) else PRIVATE)
 
     def _visited(self, page: Page | None, visit: Visit, own: Any) -> Response:
         if page is None:
             raise QueryError("not_found", "There is nothing under this path.")
-        if visit.request.method not in ("GET", "HEAD"):
-            allowed = {"Allow": self._cors.methods}
-            raise Refused("method_not_allowed", f"Only {self._cors.methods} are possible.", allowed)
-        if not page.is_public:
-            visit.authenticated = self._viewer(visit.request, own)
+        if visit.request.method not in (page.methods or ("GET", "HEAD")):
+            possible = self._cors.methods if page.methods is None else ", ".join(page.methods)
+            raise Refused("method_not_allowed", f"Only {possible} are possible.", {"Allow": possible})
+        if page.is_attempt:
+            with self._attempting(self._sign_ins, visit.request, own):
+                return page.answer(visit)
+        if not (page.is_public or page.is_open(visit.request)):
+            with self._attempting(self._addresses, visit.request, own):
+                visit.authenticated = self._viewer(visit, own)
         return page.answer(visit)
 
-    def _viewer(self, request: Request, own: Any) -> Viewer:
-        try:
+    def _viewer(self, visit: Visit, own: Any) -> Viewer:
+        token = bearer(visit.request) if self._options.embed_origins else ""
+        if not token.startswith(PREFIX):
             return viewer_from(self._auth, own)
+        found = embedded_viewer(self._source, token, self._options.name)
+        if found is None or found[1] not in self._options.embed_origins:
+            raise QueryError("unauthenticated", "This page was shown for too long: load the page around it again.")
+        viewer, visit.framed_by = found
+        return viewer
+
+    @contextmanager
+    def _attempting(self, refused: RefusedAddresses, request: Request, own: Any) -> Iterator[None]:
+        """Counts a refusal inside of it against the address, and refuses in other words what came too often."""
+        try:
+            yield
         except QueryError as error:
             if error.code != "unauthenticated":
                 raise
-            seconds = self._refused_for(request, own)
+            seconds = self._refused_for(refused, request, own)
             if seconds:
                 raise over_attempts(seconds) from error
             raise
 
-    def _refused_for(self, request: Request, own: Any) -> int:
+    def _refused_for(self, refused: RefusedAddresses, request: Request, own: Any) -> int:
         """How many seconds the address has to wait whose credential was refused just now; 0: it may try again."""
         locate = self._options.client_address
         if locate is None:
@@ -128,7 +152,7 @@ class Handler:
         else:
             given = locate(own)
             address = named_address(str(given)) if given else None
-        return 0 if address is None else self._addresses.note(address)
+        return 0 if address is None else refused.note(address)
 
     def _noted(self, error: Exception) -> Exception:
         self._attempts.note(error)
@@ -142,7 +166,7 @@ class Handler:
             "X-Request-Id": visit.request_id,
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": cache_control,
-            "Vary": self._vary,
+            "Vary": found.headers.get("Vary", self._vary),
         }
         if found.status != 204:
             headers["Content-Length"] = str(len(found.body))
@@ -170,6 +194,22 @@ class Handler:
 
 def _page(views: Views, view: AnyView) -> Page:
     return Page(partial(views.answer, view), view.name, error_fields=view.error_fields)
+
+
+def bound(auth: Auth, usage: HasReports, options: AppOptions) -> Auth:
+    """An `auth` for one usage app: a `BrowserAuth` gets what it signs in with.
+
+    Raises:
+        ConfigurationError: a `BrowserAuth`, and the usage app has no name.
+    """
+    if not isinstance(auth, BrowserAuth):
+        return auth
+    return auth.signing_in(tickets_of(usage.reader), options.name, usage.credentials)
+
+
+def sign_in_of(auth: Auth) -> SignIn | None:
+    """Where people sign in, if they do."""
+    return auth if isinstance(auth, SignIn) else None
 
 
 def viewer_from(auth: Auth, own: Any) -> Viewer:

@@ -13,8 +13,8 @@ from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.store.admission import Admission, Rate, RateState
 from usage_middleware.web.errors import Refused
 
-#: How often the credentials from one address may be refused.
-REFUSED = Rate(30, 60)
+#: How often the credentials from one address may be refused, and those that people sign in with.
+REFUSED, REFUSED_SIGN_INS = Rate(30, 60), Rate(10, 60)
 #: How many addresses are remembered; then those that were refused longest ago are forgotten.
 MOST_ADDRESSES = 10_000
 #: Whoever has one IPv6 address has all that begin alike.
@@ -66,19 +66,20 @@ def _seconds(microseconds: int) -> int:
 class RefusedAddresses:
     """Counts, in this process, how often credentials from one address were refused.
 
-    `monotonic` is in seconds.
+    `monotonic` is in seconds; `rate` is how often they may be.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, rate: Rate = REFUSED) -> None:
         self._monotonic = monotonic
+        self._rate = rate
         #: When what an address was refused so far is forgiven, in the order in which they were refused last.
         self._until: OrderedDict[str, float] = OrderedDict()
 
     def note(self, address: str) -> int:
         """Note a refusal; how many seconds until the next one is answered as such, 0 if this one is."""
-        step, now = REFUSED.seconds / REFUSED.requests, self._monotonic()
+        step, now = self._rate.seconds / self._rate.requests, self._monotonic()
         until = max(self._until.pop(address, now), now)
-        wait = until + step - now - REFUSED.seconds
+        wait = until + step - now - self._rate.seconds
         # Without a lock, so that a fork can't leave one behind: two refusals at once may count as one.
         self._until[address] = until if wait > 0 else until + step
         if len(self._until) > MOST_ADDRESSES:

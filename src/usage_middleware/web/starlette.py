@@ -18,7 +18,7 @@ from usage_middleware.errors import ConfigurationError
 from usage_middleware.request_keys import USAGE_APP, leave_out
 from usage_middleware.web.app_options import AppOptions, UsageAppOptions
 from usage_middleware.web.auth import Auth, places_of, require_auth
-from usage_middleware.web.handler import Handler, HasReports
+from usage_middleware.web.handler import Handler, HasReports, bound, sign_in_of
 from usage_middleware.web.http import Request, Response
 
 #: How many requests to the usage API are answered at once in an event loop. They have threads of their own: views that wait
@@ -42,9 +42,10 @@ def usage_app(usage: HasReports, *, auth: Auth | None, **options: Unpack[UsageAp
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    authenticate = require_auth(auth, usage.credentials, may_be_async=True)
+    given = AppOptions(**options)
+    authenticate = bound(require_auth(auth, usage.credentials, may_be_async=True), usage, given)
     places = places_of(authenticate, usage.credentials)
-    handler = Handler(usage.reader, partial(_ask, authenticate), AppOptions(**options), places)
+    handler = Handler(usage.reader, partial(_ask, authenticate), given, places, sign_in=sign_in_of(authenticate))
     app = Starlette()
     vars(app)[USAGE_APP] = True
     app.router = Router(redirect_slashes=False, default=_shell(handler))

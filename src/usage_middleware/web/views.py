@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from usage_middleware.gil import short_turns
 from usage_middleware.report import csv
 from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.query import Query, parse
@@ -89,7 +90,7 @@ class Views:
         view, viewer, query, shape, entry = question
         order = partial(self._page_order, entry.viewer)
         # What it costs is held until the answer is encoded: until then it takes memory.
-        with self._budget.question(viewer) as running:
+        with self._budget.question(viewer) as running, short_turns:
             report = view.build(self._source.context(viewer, page_order=order, charge=running.charge), query.params)
             body = csv.encode(*view.tables[query.table](report)) if shape == CSV else msgspec.json.encode(view.wire(report))
         check_size(len(body))

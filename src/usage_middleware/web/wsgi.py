@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from usage_middleware.request_keys import USAGE_APP, leave_out, wsgi_text
 from usage_middleware.web.app_options import AppOptions, UsageAppOptions
 from usage_middleware.web.auth import Auth, places_of, require_auth
-from usage_middleware.web.handler import Handler, HasReports
+from usage_middleware.web.handler import Handler, HasReports, bound, sign_in_of
 from usage_middleware.web.http import Request
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ def handler_of(usage: HasReports, auth: Auth | None, options: UsageAppOptions) -
     Raises:
         ConfigurationError: an argument is not possible; says which.
     """
-    authenticate = require_auth(auth, usage.credentials)
-    return Handler(usage.reader, authenticate, AppOptions(**options), places_of(authenticate, usage.credentials))
+    given = AppOptions(**options)
+    authenticate = bound(require_auth(auth, usage.credentials), usage, given)
+    return Handler(
+        usage.reader, authenticate, given, places_of(authenticate, usage.credentials), sign_in=sign_in_of(authenticate)
+    )
 
 
 def request_of(environ: dict[str, Any]) -> Request:

@@ -1,0 +1,1 @@
+"""The page: usage as charts and tables, for customers and operators."""

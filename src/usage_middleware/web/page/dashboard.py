@@ -1,0 +1,129 @@
+"""`/dashboard`: who looks, what there is to ask, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from usage_middleware.credentials import Credentials
+from usage_middleware.options import CounterKind
+from usage_middleware.periods import rfc3339
+from usage_middleware.report.by_group import allowed_groups
+from usage_middleware.report.context import ReportSource
+from usage_middleware.web.app_options import AppOptions
+from usage_middleware.web.browser_auth import SignIn
+from usage_middleware.web.http import Request, Response, json_response
+from usage_middleware.web.page.document import document, policy
+from usage_middleware.web.page.files import FOREVER, static_files
+from usage_middleware.web.page.words import LANGUAGES, language_of, words
+from usage_middleware.web.pages import Page, Visit
+
+PATH = "/dashboard"
+THEMES = ("light", "dark")
+#: The counters that percentiles are read from; within other days than those of UTC as long as half-hours are kept of them.
+_HISTOGRAMS: tuple[CounterKind, ...] = ("board", "key_board")
+#: Views of plans: the page asks for them where they are.
+_PLANS = "/limits"
+
+
+class Dashboard:
+    """The page of one usage app. `others` are the paths of the views beside it."""
+
+    def __init__(
+        self,
+        source: ReportSource,
+        options: AppOptions,
+        places: Credentials,
+        others: Collection[str],
+        sign_in: SignIn | None = None,
+    ) -> None:
+        self._source = source
+        self._sign_in = sign_in
+        self._embed_origins = options.embed_origins
+        self._header = places.headers[0] if places.headers else ""
+        self._has_plans = _PLANS in others
+
+    def pages(self) -> Mapping[str, Page]:
+        """The page and its files, by their paths."""
+        static = static_files()
+        files = {
+            f"/{static.path(one.name)}": Page(one.answer, "static", is_public=True, cache_control=FOREVER)
+            for one in static.files
+        }
+        begin = Page(lambda visit: json_response(self._start(visit)), "dashboard", cache_control="no-store")
+        page = Page(self._answer, "dashboard", cache_control="no-store", refused=self._refused)
+        return {PATH: page._replace(is_open=self._is_embedded), f"{PATH}/start": begin, **files, **self._doors()}
+
+    def _is_embedded(self, request: Request) -> bool:
+        """Whether a frame asks for the page: it gets the token from the page around it, and shows it with its questions."""
+        return bool(self._embed_origins) and _asked(request).get("embed") == "1"
+
+    def _doors(self) -> dict[str, Page]:
+        """Where people sign in and out."""
+        sign_in = self._sign_in
+        if sign_in is None:
+            return {}
+        return {
+            "/sign-in": Page(
+                lambda visit: sign_in.enter(visit.request), "sign-in", is_public=True, methods=("POST",), is_attempt=True
+            ),
+            "/sign-out": Page(lambda visit: sign_in.leave(visit.request), "sign-out", is_public=True, methods=("POST",)),
+        }
+
+    def _answer(self, visit: Visit) -> Response:
+        if visit.request.path.endswith("/"):
+            # The addresses in the page are relative to its own.
+            query = visit.request.query.decode("ascii", "replace")
+            return Response(
+                308, {"Content-Type": "text/plain; charset=utf-8", "Location": f"../{PATH[1:]}{query and '?'}{query}"}, b""
+            )
+        if self._is_embedded(visit.request):
+            return self._html(visit.request, 200, {"embedded": True})
+        return self._html(visit.request, 200, self._start(visit))
+
+    def _refused(self, visit: Visit, error: Response) -> Response:
+        """The page that says why there is none."""
+        found = self._html(visit.request, error.status, {"error": msgspec.json.decode(error.body)})
+        return found._replace(headers={**error.headers, **found.headers})
+
+    def _html(self, request: Request, status: int, start: Mapping[str, object]) -> Response:
+        asked = _asked(request)
+        language = language_of(asked.get("lang", ""), request.header("accept-language"))
+        theme = asked.get("theme", "")
+        known = {
+            "languages": LANGUAGES,
+            "now": rfc3339(self._source.clock()),
+            "header": self._header,
+            "signs_in": self._sign_in is not None,
+        }
+        body = document({**known, **start}, words(language), language, theme if theme in THEMES else "")
+        frames = self._embed_origins if self._is_embedded(request) else ()
+        return Response(status, {**_HEADERS, "Content-Security-Policy": policy(frames)}, body)
+
+    def _start(self, visit: Visit) -> dict[str, object]:
+        settings, viewer = self._source.schema.settings, visit.viewer
+        return {
+            "viewer": {"org": viewer.org, "key": viewer.key_id, "operator": viewer.is_operator},
+            "groups": allowed_groups(settings, viewer),
+            "counters": settings.counters,
+            "together": settings.operator_tree,
+            "framed_by": visit.framed_by,
+            "plans": self._has_plans,
+            "kept": {kind: settings.kept(kind, settings.layers.middle.rank) for kind in _HISTOGRAMS},
+        }
+
+
+def _asked(request: Request) -> dict[str, str]:
+    """The parameters of the page's address; none of one that has too many."""
+    try:
+        return dict(parse_qsl(request.query.decode("ascii", "replace"), max_num_fields=100))
+    except ValueError:
+        return {}
+
+
+_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Referrer-Policy": "same-origin",
+}

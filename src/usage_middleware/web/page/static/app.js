@@ -1,0 +1,174 @@
+// The page: reads the state from its address, asks, shows, and asks again every minute.
+
+import { now } from "./api.js";
+import { h, named, replaceChildren } from "./dom.js";
+import { start, t, time, zones } from "./format.js";
+import { begin, isFramed } from "./frame.js";
+import { footer } from "./panels.js";
+import { screenOf } from "./screens.js";
+import { signIn, signOutButton } from "./sign_in.js";
+import { address, changed, periodOf, periods, read, zoneOf } from "./state.js";
+
+const REFRESH = 60_000;
+const RETRY = 10_000;
+const page = document.getElementById("main");
+const spoken = h("p", { class: "unseen", role: "status", "aria-live": "polite" });
+let state = read(location.search);
+let shown = null;
+let timer = null;
+let turn = 0;
+
+const act = {
+  go(next, { replace = false } = {}) {
+    history[replace ? "replaceState" : "pushState"](null, "", address(next));
+    state = read(location.search);
+    refresh();
+  },
+  zoom(window) {
+    if (Date.parse(window.end) > now()) delete window.end;
+    act.go(changed(state, { ...window, end: window.end ?? null, period: null, granularity: null }));
+  },
+  announce(text) {
+    spoken.textContent = text;
+  },
+};
+
+async function refresh() {
+  const mine = ++turn;
+  clearTimeout(timer);
+  page.setAttribute("aria-busy", "true");
+  const asked = state;
+  const screen = screenOf(asked);
+  try {
+    const found = await screen.ask(asked);
+    if (mine !== turn) return;
+    shown = { state: asked, screen, found, at: now() };
+    show(null);
+  } catch (error) {
+    if (mine !== turn) return;
+    if (error.status === undefined) throw error;
+    // The browser's own zone may be one that the counters can't represent: nobody has asked for it.
+    if (error.param === "timezone" && !asked.timezone) return act.go(changed(asked, { timezone: "UTC" }), { replace: true });
+    show(error);
+  } finally {
+    if (mine === turn) wait(page.dataset.state === "error" ? RETRY : REFRESH);
+  }
+}
+
+function wait(milliseconds) {
+  clearTimeout(timer);
+  timer = document.hidden ? null : setTimeout(refresh, milliseconds);
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : shown && now() - shown.at > REFRESH ? refresh() : wait(REFRESH)));
+
+function show(error) {
+  if (error?.status === 401) {
+    shown = null;
+    return settle("signed-out", signIn(error));
+  }
+  const usable = shown && (!error || (isPassing(error) && shown.state === state));
+  const content = usable ? shown.screen.show(shown.state, shown.found, act) : [];
+  const bar = usable ? shown : { screen: screenOf(state), found: null };
+  settle(error ? "error" : "ready", [
+    header(bar),
+    error && notice(error),
+    ...content,
+    usable && footer(shown.found.main, zoneOf(shown.state), now()),
+  ]);
+}
+
+const isPassing = (error) => error.status === 0 || error.status === 429 || error.status >= 500;
+
+function settle(name, children) {
+  replaceChildren(page, [h("div", { class: "page" }, children.flat(2).filter(Boolean)), spoken]);
+  page.dataset.state = name;
+  page.removeAttribute("aria-busy");
+}
+
+/** What is wrong, in the API's own words; what can be asked instead, and since when the numbers stand still. */
+function notice(error) {
+  const since = shown && isPassing(error) ? h("span", {}, t("numbers_from", { time: time(shown.at, "second", zoneOf(state)) })) : null;
+  const offers = (error.nearest ?? []).map((window) => h("a", { href: address(changed(state, { ...window, period: null })), "data-state": "" },
+    `${time(window.start, "full", zoneOf(state))} – ${time(window.end, "full", zoneOf(state))}`));
+  return h("div", { class: "notice", role: "alert" }, h("p", {}, error.message), since, offers,
+    h("button", { type: "button", click: refresh, id: "retry" }, t("again")));
+}
+
+function header({ screen, found }) {
+  const crumbs = screen.crumbs(state, found);
+  if (start.viewer.operator && state.org) crumbs.unshift([changed(state, { org: null, key: null, endpoint: null, group: null }), t("all_organizations")]);
+  const last = crumbs.length - 1;
+  const trail = crumbs.map(([target, name], index) => h("li", {}, index === last
+    ? h("h1", {}, named(name)) : h("a", { href: address(target), "data-state": "" }, named(name))));
+  document.title = `${crumbs[last][1]} · ${t("title")}`;
+  return h("header", { class: "top" }, h("nav", { "aria-label": t("where") }, h("ol", { class: "crumbs" }, trail)),
+    h("div", { class: "choices" }, periodChoice(), compareChoice(), zoneChoice(), signOutButton(act)));
+}
+
+const select = (id, label, options, change) => h("label", { class: "choice" }, h("span", { class: "unseen" }, label), h("select", { id, change: (event) => change(event.target.value) }, options));
+const option = (value, text, selected) => h("option", { value, selected }, text);
+
+function periodChoice() {
+  const custom = state.start ? [option("custom", t("custom"), true)] : [];
+  const options = [...custom, ...periods.map((one) => option(one, t(`period_${one}`), one === periodOf(state))), option("dates", t("dates"), false)];
+  const choose = (value) => (value === "dates" ? askDates() : act.go(changed(state, { period: value, start: null, end: null, granularity: null })));
+  return select("period", t("period"), options, choose);
+}
+
+function compareChoice() {
+  const options = [option("", t("compare_previous"), !state.compare), option("none", t("compare_none"), state.compare === "none")];
+  return select("compare", t("compare"), options, (value) => act.go(changed(state, { compare: value })));
+}
+
+function zoneChoice() {
+  const zone = zoneOf(state);
+  const some = [...new Set([zone, ...zones().slice(0, 2)])];
+  const label = select("zone", t("time_zone"), some.map((name) => option(name, name, name === zone)), (value) => act.go(changed(state, { timezone: value })));
+  // Hundreds of zones are only there for somebody who wants another.
+  const others = () => label.lastChild.append(...zones().filter((name) => !some.includes(name)).map((name) => option(name, name, false)));
+  for (const event of ["focusin", "pointerdown"]) label.addEventListener(event, () => label.lastChild.length === some.length && others());
+  return label;
+}
+
+function askDates() {
+  const [from, to] = ["start", "end"].map((name) => h("input", { type: "date", id: `date-${name}`, required: true, value: state[name]?.slice(0, 10) }));
+  const close = () => { dialog.close(); dialog.remove(); document.getElementById("period").value = state.start ? "custom" : periodOf(state); };
+  const done = (event) => {
+    event.preventDefault();
+    close();
+    const end = new Date(`${to.value}T00:00:00Z`);
+    end.setUTCDate(end.getUTCDate() + 1);
+    act.go(changed(state, { start: from.value, end: end.toISOString().slice(0, 10), period: null, granularity: null }));
+  };
+  const dialog = h("dialog", { "aria-labelledby": "dates-title", close: () => dialog.remove() }, h("form", { submit: done },
+    h("h2", { id: "dates-title" }, t("dates")), h("label", {}, t("first_day"), from), h("label", {}, t("last_day"), to),
+    h("div", { class: "buttons" }, h("button", { type: "button", click: close }, t("cancel")), h("button", { type: "submit", class: "primary" }, t("show")))));
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+document.addEventListener("click", (event) => {
+  const target = event.target.closest("a[data-state]");
+  if (!target || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  history.pushState(null, "", target.getAttribute("href"));
+  state = read(location.search);
+  refresh();
+});
+
+let typing = null;
+document.addEventListener("input", (event) => {
+  if (event.target.id !== "q") return;
+  clearTimeout(typing);
+  typing = setTimeout(() => act.go(changed(state, { q: event.target.value }), { replace: true }), 250);
+});
+
+window.addEventListener("popstate", () => {
+  state = read(location.search);
+  refresh();
+});
+
+if (isFramed) await begin();
+if (start.error) settle("signed-out", signIn(start.error));
+else refresh();

@@ -1,0 +1,88 @@
+// Words, numbers and times as people of a language and a zone write them.
+
+export const start = JSON.parse(document.getElementById("start").textContent);
+/** The language of the words, in the region of the viewer. */
+const language = navigator.languages.find((one) => one.split("-")[0] === start.language) ?? start.language;
+
+/** A word of the page; `{name}` in it is replaced. */
+export function t(name, values = {}) {
+  const text = start.words[name] ?? name;
+  return text.replace(/\{(\w+)\}/g, (whole, key) => values[key] ?? whole);
+}
+
+const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
+const short = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
+const fine = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
+const share = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
+const change = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" });
+const points = new Intl.NumberFormat(language, { maximumFractionDigits: 2, signDisplay: "exceptZero" });
+
+const none = "–";
+const or = (format) => (number) => (number === null || number === undefined ? none : format(number));
+
+export const number = or((value) => whole.format(value));
+export const compact = or((value) => (Math.abs(value) < 1000 ? fine.format(value) : short.format(value)));
+export const percent = or((value) => share.format(value));
+export const grown = or((value) => change.format(value));
+export const milliseconds = or((value) => `${value < 100 ? fine.format(value) : whole.format(value)} ms`);
+export const percentPoints = or((value) => t("points", { value: points.format(value * 100) }));
+export const bytes = or((value) => {
+  const step = value < 1000 ? 0 : Math.min(Math.floor(Math.log10(value) / 3), 4);
+  return `${fine.format(value / 1000 ** step)} ${["B", "kB", "MB", "GB", "TB"][step]}`;
+});
+
+const SHAPES = {
+  minute: { hour: "numeric", minute: "2-digit" },
+  hour: { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" },
+  day: { weekday: "short", day: "numeric", month: "short" },
+  week: { day: "numeric", month: "short", year: "numeric" },
+  month: { month: "long", year: "numeric" },
+  tick: { day: "numeric", month: "short" },
+  clock: { hour: "numeric", minute: "2-digit" },
+  second: { hour: "numeric", minute: "2-digit", second: "2-digit" },
+  full: { dateStyle: "medium", timeStyle: "short" },
+};
+const made = new Map();
+
+/** A time in a zone; `shape` is one of the above. */
+export function time(at, shape, zone) {
+  const name = `${shape} ${zone}`;
+  if (!made.has(name)) made.set(name, new Intl.DateTimeFormat(language, { ...SHAPES[shape], timeZone: zone }));
+  return made.get(name).format(new Date(at));
+}
+
+/** The instant that a text stands for; a date alone begins at midnight in a zone. */
+export function instant(text, zone) {
+  if (!/^\d{4}-\d{2}-\d{2}$/.test(text)) return Date.parse(text);
+  const utc = Date.parse(`${text}T00:00:00Z`);
+  const near = utc - offset(utc, zone);
+  return utc - offset(near, zone);
+}
+
+/** How far a zone is ahead of UTC at a time, milliseconds. */
+function offset(at, zone) {
+  const parts = new Intl.DateTimeFormat("en-US", { timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" }).formatToParts(at);
+  const [month, day, year, hour, minute, second] = parts.filter(({ type }) => type !== "literal").map(({ value }) => Number(value));
+  return Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at / 1000) * 1000;
+}
+
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
+
+/** How long ago a time was. */
+export function ago(at, now) {
+  if (!at) return none;
+  const seconds = Math.max(0, (now - new Date(at)) / 1000);
+  const [unit, size] = UNITS.find(([, one]) => seconds >= one) ?? ["minute", 60];
+  return relative.format(-Math.floor(seconds / size), unit);
+}
+
+/** The zones that a browser knows; first the viewer's own, then UTC. */
+export const ownZone = renamed(new Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
+export const zones = () => [...new Set([ownZone, "UTC", ...Intl.supportedValuesOf("timeZone").map(renamed)])];
+
+/** Some browsers know a zone by a name that servers have given up. */
+function renamed(zone) {
+  const now = { "Asia/Calcutta": "Asia/Kolkata", "Asia/Saigon": "Asia/Ho_Chi_Minh", "America/Buenos_Aires": "America/Argentina/Buenos_Aires" };
+  return now[zone] ?? zone;
+}

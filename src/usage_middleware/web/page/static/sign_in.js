@@ -1,0 +1,47 @@
+// Signing in with an API key, where the page does that; and out. The key is in no address, and nothing keeps it.
+
+import { h } from "./dom.js";
+import { start, t } from "./format.js";
+import { isFramed } from "./frame.js";
+
+/** What somebody sees who is nobody: the form, or what the API says. */
+export function signIn(error) {
+  const isUnknown = error.code === "unauthenticated";
+  if (!start.signs_in || isFramed || !isUnknown) return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, error.message), h("p", {}, t("signed_out")))];
+  const field = h("input", { type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "sign-in-says" });
+  const says = h("p", { id: "sign-in-says", role: "alert" }, start.viewer ? t("session_over") : null);
+  const submit = async (event) => {
+    event.preventDefault();
+    says.textContent = (await enter(field.value)) ?? "";
+    field.select();
+  };
+  return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, t("sign_in_with")), h("form", { submit },
+    h("label", {}, t("api_key"), field), says, h("button", { type: "submit", class: "primary" }, t("sign_in"))))];
+}
+
+/** Signs in; what went wrong, or nothing. */
+async function enter(key) {
+  const headers = new Headers();
+  try {
+    headers.set("Authorization", `Bearer ${key.trim()}`);
+  } catch {
+    return t("no_such_key");
+  }
+  const reply = await fetch("sign-in", { method: "POST", headers }).catch(() => null);
+  if (!reply) return t("unreachable");
+  if (reply.status === 401) return t("no_such_key");
+  if (!reply.ok) return (await reply.json().catch(() => ({}))).message ?? t("unreachable");
+  const page = await fetch(location.href, { method: "HEAD" });
+  if (page.status === 401) return t("no_cookie");
+  location.reload();
+  return null;
+}
+
+/** The way out, where there is one. */
+export function signOutButton() {
+  const leave = async () => {
+    await fetch("sign-out", { method: "POST" });
+    location.assign(location.pathname);
+  };
+  return start.signs_in && !isFramed ? h("button", { type: "button", id: "sign-out", click: leave }, t("sign_out")) : null;
+}

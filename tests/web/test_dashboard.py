@@ -1,0 +1,159 @@
+"""What a browser gets: the page, its files and its rules, from every host."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.web.conftest import ACME, OPERATOR
+from tests.web.hosts import HOSTS, Api
+from usage_middleware import Viewer
+from usage_middleware.web import KeyAuth
+from usage_middleware.web.page.files import static_files
+from usage_middleware.web.page.words import LANGUAGES, words
+
+if TYPE_CHECKING:
+    from usage_middleware import Usage
+
+STATIC = Path(__file__).parents[2] / "src" / "usage_middleware" / "web" / "page" / "static"
+#: Bytes of all files as they go over the wire.
+BUDGET = 24_000
+
+
+def started(html: bytes) -> Any:
+    """The data that the page starts from."""
+    found = re.search(rb'<script type="application/json" id="start">(.*?)</script>', html, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_page_in_every_host(api: Api) -> None:
+    page = api.get("/dashboard")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["cache-control"] == "no-store"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["referrer-policy"] == "same-origin"
+    for path in re.findall(rb'(?:href|src)="(dashboard/[^"]+)"', page.body):
+        file = api.with_key(None).get(f"/{path.decode()}")
+        assert file.status == 200
+        assert file.headers["cache-control"] == "public, max-age=31536000, immutable"
+        packed = api.with_key(None).get(f"/{path.decode()}", accept_encoding="br, gzip")
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.headers["vary"] == "Accept-Encoding"
+        assert gzip.decompress(packed.body) == file.body
+    assert api.call("HEAD", "/dashboard").status == 200
+
+
+def test_the_policy(one_api: Api) -> None:
+    policy = dict(rule.partition(" ")[::2] for rule in one_api.get("/dashboard").headers["content-security-policy"].split("; "))
+    assert policy == {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        "connect-src": "'self'",
+        "img-src": "'self' data:",
+        "form-action": "'self'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'self'",
+        "require-trusted-types-for": "'script'",
+        "trusted-types": "'none'",
+    }
+
+
+def test_nothing_in_the_page_needs_more_than_the_policy_allows(one_api: Api) -> None:
+    html = one_api.get("/dashboard").body.decode()
+    assert not re.search(
+        r"<style|\sstyle=|\son\w+=|javascript:|https?://", re.sub(r'<script type="application/json".*?</script>', "", html)
+    )
+    for path in STATIC.glob("*.js"):
+        text = path.read_text()
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|localStorage", text), (
+            path.name
+        )
+
+
+def test_a_slash_at_the_end_leads_to_the_page(api: Api) -> None:
+    found = api.get("/dashboard/?period=7d")
+    assert (found.status, found.headers["location"]) == (308, "../dashboard?period=7d")
+
+
+def test_what_it_starts_from(one_api: Api) -> None:
+    known = started(one_api.get("/dashboard").body)
+    assert known["viewer"] == {"org": "acme", "key": None, "operator": False}
+    assert known["groups"] == ["project", "chain", "endpoint", "method", "status", "key"]
+    assert (known["plans"], known["signs_in"], known["header"]) == (False, False, "x-api-key")
+    assert started(one_api.with_key(OPERATOR).get("/dashboard").body)["viewer"]["operator"]
+
+
+def test_signed_out(api: Api) -> None:
+    page = api.with_key(None).get("/dashboard")
+    assert page.status == 401
+    assert started(page.body)["error"]["code"] == "unauthenticated"
+    assert "viewer" not in started(page.body)
+    assert page.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("name", ["</script><script>alert(1)</script>", "<!--", "\u2028", "\u202egnp", "a" * 10_000, "'\"&"])
+def test_names_stay_text(usage: Usage, name: str) -> None:
+    api = Api(HOSTS[4], HOSTS[4].make(usage, auth=lambda _: Viewer.organization(name)))
+    html = api.get("/dashboard").body
+    assert html.count(b"<script") == 2
+    assert started(html)["viewer"]["org"].startswith(name[:90])
+
+
+@pytest.mark.parametrize(
+    ("query", "accepted", "language"),
+    [
+        ("", "", "en"),
+        ("", "de-CH,de;q=0.9,en;q=0.8", "de"),
+        ("", "fr, en;q=0.3, de;q=0.7", "de"),
+        ("", "de;q=0", "en"),
+        ("", "de;q=x", "en"),
+        ("?lang=de", "en", "de"),
+        ("?lang=../../etc", "en", "en"),
+    ],
+)
+def test_the_language(one_api: Api, query: str, accepted: str, language: str) -> None:
+    html = one_api.get(f"/dashboard{query}", accept_language=accepted).body.decode()
+    assert f'<html lang="{language}">' in html
+
+
+def test_the_theme(one_api: Api) -> None:
+    assert b'<html lang="en" data-theme="dark">' in one_api.get("/dashboard?theme=dark").body
+    assert b"data-theme" not in one_api.get("/dashboard?theme=%22onload=x").body
+
+
+@pytest.mark.parametrize("query", ["?" + "a=b&" * 200, "?%ff", "?lang", "?x_api_key=sk_acme"])
+def test_any_query(one_api: Api, query: str) -> None:
+    assert one_api.get(f"/dashboard{query}").status == 200
+
+
+def test_every_language_has_the_same_words() -> None:
+    names = [set(words(language)) for language in LANGUAGES]
+    assert names[0] == names[1]
+    for name in names[0]:
+        places = [set(re.findall(r"\{\w+\}", words(language)[name])) for language in LANGUAGES]
+        assert places[0] == places[1], name
+
+
+def test_every_word_is_used() -> None:
+    text = "".join(path.read_text() for path in (*STATIC.glob("*.js"), STATIC.parent / "document.py"))
+    made = ("group_", "period_", "status_")
+    assert not [
+        name for name in words("en") if f'"{name}"' not in text and f"words.{name}" not in text and not name.startswith(made)
+    ]
+    assert not set(re.findall(r'\bt\("(\w+)"', text)) - set(words("en"))
+
+
+def test_all_files_are_small() -> None:
+    assert sum(len(file.packed) for file in static_files().files) <= BUDGET
+
+
+def test_a_host_may_have_two(usage: Usage) -> None:
+    api = Api(HOSTS[4], HOSTS[4].make(usage, auth=KeyAuth(usage.keys, "key")), ACME)
+    assert started(api.get("/dashboard").body)["viewer"] == {"org": "acme", "key": "key_1", "operator": False}
