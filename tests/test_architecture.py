@@ -109,6 +109,19 @@ def test_the_store_knows_no_other_room(name: str) -> None:
     assert imports(name, own=True) <= SHARED | set(in_rooms("store"))
 
 
+@pytest.mark.parametrize("name", in_rooms("alerts"))
+def test_alerts_read_through_reports(name: str) -> None:
+    known = imports(name, own=True)
+    assert not {one for one in known if room(one) in ("capture", "record", "web", "usage")} | (
+        known & (READ_STORE | WRITE_STORE)
+    )
+
+
+@pytest.mark.parametrize("name", in_rooms("capture", "record", "store", "report", "web", "plans"))
+def test_nobody_needs_alerts(name: str) -> None:
+    assert not {one for one in imports(name, own=True) if room(one) == "alerts"}
+
+
 @pytest.mark.parametrize("name", in_rooms("plans"))
 def test_plans_are_pure(name: str) -> None:
     assert imports(name, own=True) <= SHARED | set(in_rooms("plans"))

@@ -51,11 +51,20 @@ def by_key(report: Report) -> RenderableType:
 def by_group(report: Report) -> RenderableType:
     """`/by-group`: the busiest values of one dimension."""
     totals = report["totals"]
-    over = "over quota" if report["over_quota"] else "not over quota"
+    over = meter(report)
     head = f"{totals['calls']} calls, {totals['errors']} errors, {totals['bytes']:,} bytes, {span(report)}, {over}"
     table = grid(report["group"], "calls", "errors", "avg ms")
     fill(table, ((row["bucket"], row["calls"], row["errors"], row["avg_ms"]) for row in report["buckets"]))
     return Group(Text(head), table)
+
+
+def meter(report: Report) -> str:
+    """How much of its quota the customer has used."""
+    quota = report["quota"]
+    if quota is None:
+        return "no quota"
+    state = "over quota" if report["over_quota"] else "within its quota"
+    return f"{quota['used']:,} of {quota['included']:,} {quota['name']} used, {state}"
 
 
 def span(report: Report) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel, Field
 
-from usage_middleware import KeyInfo, Usage, UsageMiddleware, track
+from usage_middleware import AlertEvent, Assigned, KeyInfo, Limit, Plan, Quota, Usage, UsageMiddleware, Webhook, track
 from usage_middleware.web import BrowserAuth, KeyAuth, mount_usage
+
+logger = logging.getLogger("places")
 
 #: The API keys of both customers. Made up; a real application has them in its own database, hashed.
 LIVE_KEYS = {
@@ -37,12 +41,34 @@ PLACES = {
 #: The routing provider does not cover these.
 ISLANDS = {"rek"}
 
+FREE = Plan("free", Limit("requests", 60), Quota("calls", 10, per="day"))
+PRO = Plan("pro", Limit("requests", 600, by="key"), Quota("calls", 100_000), Quota("records", 1_000_000, of="records"))
+#: Who has which plan; all others have the free one.
+PLANS = {"acme": Assigned(plan="pro", timezone="Europe/Lisbon")}
+
+
+def warn(event: AlertEvent) -> None:
+    """Log that a customer comes near to its quota, or is over it."""
+    data = event.data
+    logger.warning("%s has used %d of %d %s", data.org_id, data.used, data.limit_amount, data.limit)
+
+
+def on_alert() -> Webhook | Callable[[AlertEvent], None]:
+    """Where alerts go: to `USAGE_WEBHOOK_URL`, which may be the receiver below on another machine; else they are logged."""
+    url = os.environ.get("USAGE_WEBHOOK_URL")
+    return warn if url is None else Webhook(url, os.environ["USAGE_WEBHOOK_SECRET"])
+
+
 usage = Usage(
     namespace=os.environ.get("USAGE_NAMESPACE", "usage"),
     credentials=("x-api-key",),
     dimensions=("project",),
     counters=("records", "matches"),
     untagged={"project": "default"},
+    plans=(FREE, PRO),
+    default_plan="free",
+    plan_of=PLANS.get,
+    on_alert=on_alert(),
     flush_interval=float(os.environ.get("USAGE_FLUSH_INTERVAL", "5")),
 )
 

@@ -8,13 +8,16 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, request
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from usage_middleware import KeyInfo, Usage, WSGIUsageMiddleware, track
+from usage_middleware import KeyInfo, Plan, Price, Quota, Usage, WSGIUsageMiddleware, track
 from usage_middleware.web import KeyAuth, usage_wsgi_app
 
 #: The API keys of both customers. Made up; a real application has them in its own database, hashed.
 LIVE_KEYS = {
-    "initech-live-crm": ("initech", KeyInfo(id="key_crm", name="CRM sync", environment="live")),
-    "initech-test-crm": ("initech", KeyInfo(id="key_crm_test", name="CRM sync, test", environment="test")),
+    "initech-live-crm": ("initech", KeyInfo(id="key_crm", name="CRM sync", environment="live", labels={"team": "sales"})),
+    "initech-test-crm": (
+        "initech",
+        KeyInfo(id="key_crm_test", name="CRM sync, test", environment="test", labels={"team": "it"}),
+    ),
     "initech-live-spare": ("initech", KeyInfo(id="key_spare", name="Spare, not in use yet", environment="live")),
     "hooli-live-search": ("hooli", KeyInfo(id="key_search", name="Search", environment="live")),
 }
@@ -28,6 +31,14 @@ COMPANIES = {
     "example.org": {"name": "Example Foundation", "employees": 58},
 }
 
+#: Ten euros a month, and a cent for each record that matched after the first thousand.
+STANDARD = Plan(
+    "standard",
+    Quota("matches", 50_000, of="matches"),
+    prices=(Price("base", flat="10.00"), Price("matches", of="matches", graduated=((1_000, "0"), (None, "0.01")))),
+    currency="EUR",
+)
+
 usage = Usage(
     namespace=os.environ.get("USAGE_NAMESPACE", "usage"),
     credentials=("x-api-key",),
@@ -35,6 +46,8 @@ usage = Usage(
     counters=("records", "matches"),
     rates={"match_rate": ("matches", "records")},
     untagged={"project": "default"},
+    plans=(STANDARD,),
+    default_plan="standard",
     flush_interval=float(os.environ.get("USAGE_FLUSH_INTERVAL", "5")),
 )
 

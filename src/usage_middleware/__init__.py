@@ -1,5 +1,8 @@
 """Counts every request to your HTTP API in Redis, and shows each customer its own usage."""
 
+from usage_middleware.alerts.event import AlertEvent as AlertEvent
+from usage_middleware.alerts.remaining import Remaining as Remaining
+from usage_middleware.alerts.webhook import Webhook as Webhook
 from usage_middleware.capture.asgi import UsageMiddleware as UsageMiddleware
 from usage_middleware.capture.call import track as track
 from usage_middleware.capture.identity import Caller as Caller

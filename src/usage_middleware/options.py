@@ -149,6 +149,7 @@ class DeliveryOptions:
         wait_replicas: how many replicas have to confirm a flush before its calls leave the memory.
         clock: seconds since the epoch.
         monotonic: seconds that never jump, and go on while the machine is suspended.
+        counted: told of each organisation whose calls were counted just now.
 
     Raises:
         ConfigurationError: naming the option and what is allowed.
@@ -162,6 +163,7 @@ class DeliveryOptions:
     wait_replicas: int = 0
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = boot_clock
+    counted: Callable[[str], object] = lambda org: None
 
     def __post_init__(self) -> None:
         for option in ("flush_interval", "backlog_bytes", "shutdown_timeout"):

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from usage_middleware import signals
+from usage_middleware.alerts.alerting import Alerting, targets_of
 from usage_middleware.arguments import is_strict, settings_of
 from usage_middleware.capture.capture import Capture
 from usage_middleware.credentials import Credentials
@@ -32,6 +33,7 @@ from usage_middleware.store.unknown_keys import UnknownKeys
 from usage_middleware.store.writer import Writer
 
 if TYPE_CHECKING:
+    from usage_middleware.alerts.delivery import Target
     from usage_middleware.capture.capture import Exclude
     from usage_middleware.capture.identity import Identify
     from usage_middleware.credentials import Place
@@ -72,6 +74,8 @@ class Usage:
         default_plan: the plan of organisations that have no other.
         plan_of: callable(organisation) -> `Assigned` or None, in place of `usage.plans.assign`. It is asked when somebody
             looks, never by a request, and its answer is kept for 60 s.
+        on_alert: what is told of thresholds of quotas that are reached: a callable(`AlertEvent`), a `Webhook`, or several. In a
+            thread of its own; an alert is created once, and delivered at least once.
         flush_interval: how old an unsent call may get, seconds.
         retention: how long counters are kept, where it differs from the default:
             {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
@@ -109,6 +113,7 @@ class Usage:
         credentials: where requests show their API keys.
         keys: the key directory.
         plans: which plan who has.
+        remaining: what is left of a quota, from memory, see `alerts.alerting.Alerting.remaining`.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
         correct, backfill: change what was counted, and count calls of the past, see `record.corrections.Corrections`.
@@ -137,6 +142,7 @@ class Usage:
         plans: Iterable[Plan] = (),
         default_plan: str | None = None,
         plan_of: PlanOf | None = None,
+        on_alert: Target | Sequence[Target] | None = None,
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
         slot_minutes: int = 30,
@@ -195,6 +201,7 @@ class Usage:
             journal=journal,
             wait_replicas=wait_replicas,
             clock=clock,
+            counted=lambda org: self._alerting.note(org),
         )
         self.recorder = self._recorder(delivery)
         self.capture = self._capture(identify, exclude, strict)
@@ -203,6 +210,8 @@ class Usage:
         self.pack_history, self.unpack_history = self._history.pack, self._history.unpack
         self.reader = self._reports(visible_endpoints)
         self.reconcile = self.reader.reconcile
+        self._alerting = Alerting(self.reader, self.plans.declared, targets_of(on_alert))
+        self.remaining = self._alerting.remaining
         _handle(sigterm)
 
     def _capture(self, identify: Identify | None, exclude: Exclude, strict: bool | None) -> Capture:
@@ -274,6 +283,7 @@ class Usage:
         """Deliver what is left, within `shutdown_timeout`, and close the connections to Redis. Closing twice is fine."""
         self.capture.finish_abandoned()
         self.recorder.close()
+        self._alerting.close()
         self.engine.close()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Self:

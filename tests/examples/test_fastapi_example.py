@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from examples.demo import traffic
+from examples.fastapi_app import receiver
 from examples.fastapi_app.app import LIVE_KEYS, REVOKED_KEYS, seed
 from tests.serving import Serving, counted, request, serving_example
 from tests.support import ServerProcess, eventually
-from usage_middleware import Usage
+from usage_middleware import Usage, Webhook
 
 STOREFRONT, STAGING, OLD_APP, MAPS = "acme-live-storefront", "acme-test-staging", "acme-live-old-app", "globex-live-maps"
 #: One server serves all tests of this module.
@@ -111,3 +115,23 @@ def test_usage_is_for_active_keys_only(running: Serving, key: str | None) -> Non
 
 def test_demo_calls_with_keys_that_the_example_has() -> None:
     assert {call.key for _, call in traffic.MIX if call.key} <= LIVE_KEYS.keys() | REVOKED_KEYS.keys()
+
+
+def test_each_customer_has_a_plan(running: Serving) -> None:
+    acme, globex = (running.view("/usage/limits", key) for key in (STOREFRONT, MAPS))
+    assert (acme["plan"], globex["plan"]) == ("pro", "free")
+    quota = next(row for row in globex["limits"] if row["kind"] == "quota")
+    assert (quota["used"], quota["remaining"], globex["over_quota"]) == (4, 6, False)
+
+
+def test_the_receiver_believes_what_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    monkeypatch.setenv("USAGE_WEBHOOK_SECRET", secret)
+    body, now = b'{"type": "usage.threshold_reached"}', int(time.time())
+    signature = Webhook("https://hooks.example/usage", secret).signature("evt_1", now, body)
+    headers = {"webhook-id": "evt_1", "webhook-timestamp": str(now), "webhook-signature": signature}
+    client = TestClient(receiver.app)
+    assert client.post("/hooks/usage", content=body, headers=headers).status_code == 204
+    assert receiver.alerts == {"evt_1": {"type": "usage.threshold_reached"}}
+    assert client.post("/hooks/usage", content=body + b" ", headers=headers).status_code == 401
+    assert client.post("/hooks/usage", content=body, headers={**headers, "webhook-timestamp": "1"}).status_code == 400

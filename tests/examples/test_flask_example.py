@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -81,3 +82,11 @@ def test_counters_are_in_redis(running: Serving, server: ServerProcess) -> None:
         (series,) = client.keys(f"{NAMESPACE}:{{initech}}:series:1d:????-??")
         fields = {name.decode().split(" ", 1)[1]: int(number) for name, number in client.hgetall(series).items()}
     assert (fields["c.records"], fields["c.matches"]) == (6, 3)
+
+
+def test_a_chargeback_adds_up(running: Serving) -> None:
+    bill = running.view("/usage/cost?by=label:team", CRM)
+    assert (bill["plan"], bill["currency"], bill["total"], bill["state"]) == ("standard", "EUR", "10.00", "open")
+    amounts = {row["value"]: Decimal(row["amount"]) for row in bill["rows"]}
+    assert set(amounts) <= {"sales", "it", "(unallocated)"}
+    assert sum(amounts.values()) == Decimal("10.00")

@@ -9,7 +9,7 @@ from typing import get_args
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usage_middleware.errors import ConfigurationError
@@ -32,6 +32,7 @@ assignments = st.builds(lambda anchor, tz: Assigned(plan="pro", anchor=anchor, t
 histories = st.lists(st.builds(Change, instants, assignments, st.booleans()), max_size=5).map(History)
 
 
+@settings(deadline=None)
 @given(anchors, zones, instants, pers)
 def test_periods_of_a_calendar_tile_time(anchor: date, tz: str, at: int, per: Per) -> None:
     calendar = Calendar(anchor, ZoneInfo(tz))
@@ -42,6 +43,7 @@ def test_periods_of_a_calendar_tile_time(anchor: date, tz: str, at: int, per: Pe
     assert calendar.period(period.end, per).start == period.end
 
 
+@settings(deadline=None)
 @given(histories, instants, pers)
 def test_periods_of_a_history_tile_time(history: History, at: int, per: Per) -> None:
     period = history.period(at, per)

@@ -6,7 +6,7 @@ import random
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usage_middleware.plans.flags import Day, KeyDays, flags
@@ -85,6 +85,7 @@ calls = st.integers(0, 10**6)
 days = st.builds(Day, calls, calls)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.dates(TODAY - timedelta(40), TODAY), days), st.none() | st.dates(TODAY - timedelta(200), TODAY))
 def test_each_finding_rests_on_numbers(found: dict[date, Day], since: date | None) -> None:
     for flag in flags(KeyDays(today=TODAY, days=found, known_since=since)):

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usage_middleware.plans import Plan, Price
@@ -68,6 +68,7 @@ currencies = st.sampled_from(["EUR", "JPY", "KWD", "CLF"])
 weights = st.dictionaries(st.text(max_size=3), st.integers(-5, 10**9), max_size=8)
 
 
+@settings(deadline=None)
 @given(tiers, st.integers(0, 10**7))
 def test_graduated_is_the_sum_of_each_unit(found: tuple[tuple[int | None, Decimal], ...], quantity: int) -> None:
     total, below = Decimal(0), 0
@@ -78,6 +79,7 @@ def test_graduated_is_the_sum_of_each_unit(found: tuple[tuple[int | None, Decima
     assert amount(Price("p", graduated=found), quantity) == total
 
 
+@settings(deadline=None)
 @given(st.lists(any_price, max_size=4), currencies, weights)
 def test_keys_add_up_to_lines_and_lines_to_the_total(found: list[Price], currency: str, quantities: Mapping[str, int]) -> None:
     named = [Price(f"p{place}", **_fields(price)) for place, price in enumerate(found)]
@@ -95,6 +97,7 @@ def _fields(price: Price) -> dict[str, Any]:
     return {"included": price.included, **{name: value for name, value in ways.items() if value not in (None, ())}}
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**9), 10**9), currencies, weights)
 def test_what_is_divided_adds_up_and_no_part_is_a_unit_off(units: int, currency: str, found: Mapping[str, int]) -> None:
     whole = units * smallest_unit(currency)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usage_middleware.periods import DAY
@@ -26,6 +26,7 @@ def test_nothing_is_said_before_one_whole_day_or_of_days(days: tuple[int, ...], 
     assert projected(10, days, period, DAY // 2) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**12), st.lists(st.integers(0, 10**9), min_size=1, max_size=7), st.integers(0, 40 * DAY))
 def test_it_is_never_less_than_what_was_used(used: int, days: list[int], now: int) -> None:
     found = projected(used, days, MONTH, now)

@@ -121,6 +121,7 @@ class ChunkSender:
     def _acknowledge(self, queue: OrgQueue, answer: SendResult) -> None:
         self._status.wrong_type += answer.wrong_type
         queue.acknowledge(self._now())
+        self._options.counted(queue.org)
         if self._status.blocked.pop(queue.org, None) is not None and not self._status.blocked:
             logger.warning("usage: every organisation can be written again")
 

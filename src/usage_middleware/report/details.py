@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from usage_middleware.periods import zone
 from usage_middleware.report import breakdown
+from usage_middleware.report.advice import Alert, Recommendation, advice
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, Series, dropped_calls, report_scope
 from usage_middleware.report.details_endpoints import (
     EndpointBreakdown,
@@ -19,7 +20,6 @@ from usage_middleware.report.details_endpoints import (
     endpoint_table,
 )
 from usage_middleware.report.limit_rows import LimitRow
-from usage_middleware.report.limits import has_plan, limit_rows
 from usage_middleware.report.metrics import (
     LatencyReport,
     Measures,
@@ -118,7 +118,7 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one key or all. A part that was not asked for is None.
 
     Attributes:
-        rate_limits: as in the limits view; None where there is no plan.
+        rate_limits: as in the limits view; None where there is no plan, and then the next two are empty.
         unavailable: what else is None, because it is not kept for this window, and why.
         previous: the window before, if it was asked for.
     """
@@ -129,8 +129,8 @@ class Details(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[EndpointDetails] | None
     errors: Errors | None
     rate_limits: list[LimitRow] | None
-    alerts: list[str]
-    recommendations: list[str]
+    alerts: Sequence[Alert]
+    recommendations: Sequence[Recommendation]
     pagination: Pagination
     timestamp: str
     final: bool
@@ -171,9 +171,7 @@ def build(context: ReportContext, params: DetailsParameters) -> Details:
         time_series=None if line is None else _points(line, series.value, with_latency=params.include_latency),
         endpoints=None if members is None else listed.reports(pages.cut(rows)),
         errors=_errors(series.value) if params.include_errors else None,
-        rate_limits=limit_rows(context, scope) if has_plan(context, scope) else None,
-        alerts=[],
-        recommendations=[],
+        **advice(context, scope, series.value, window.start)._asdict(),
         pagination=pages.pagination(len(rows)),
         timestamp=context.generated_at,
         final=context.is_final(window.end),

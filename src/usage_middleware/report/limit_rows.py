@@ -81,10 +81,11 @@ class Meter(NamedTuple):
 
 
 class Meters:
-    """Measures the limits and quotas of a customer."""
+    """Measures the limits and quotas of a customer. `fresh`: by what is counted now, not some seconds ago."""
 
-    def __init__(self, context: ReportContext, org: str) -> None:
+    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False) -> None:
         self._context = context
+        self._fresh = fresh
         self._org = org
         self.plans: CustomerPlans = context.plans.of(org)
 
@@ -124,7 +125,7 @@ class Meters:
         return [(meter.part, row) for meter, row in found if row is not None and isinstance(meter.part, Quota)]
 
     def _read(self, meters: Sequence[Meter]) -> list[tuple[Meter, LimitRow | None]]:
-        reads, minutes = PeriodReads(self._context, self._org), MinuteReads(self._context, self._org)
+        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinuteReads(self._context, self._org)
         later = [(meter, self._ask(meter, reads, minutes)) for meter in meters]
         reads.read()
         minutes.read()
@@ -145,7 +146,7 @@ class Meters:
 
     def used(self, meters: Sequence[Meter]) -> Mapping[Meter, int]:
         """How much was used of each, and no more than that: to find the greatest among many."""
-        reads, minutes = PeriodReads(self._context, self._org), MinuteReads(self._context, self._org)
+        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinuteReads(self._context, self._org)
         later: dict[Meter, Callable[[], int]] = {}
         for meter in meters:
             part = meter.part

@@ -88,9 +88,7 @@ def _org_rows(meters: Meters, rows: Sequence[LimitRow]) -> list[LimitRow]:
 
 def _closest(context: ReportContext, scope: ReportScope, meters: Meters) -> list[Meter]:
     """The limits of keys that have the least left."""
-    if not _key_parts(meters):
-        return []
-    asked = [meter for key in _active(context, scope, meters) for meter in meters.of_key(key)]
+    asked = [meter for key in keys_used_since(context, scope.org, meters) for meter in meters.of_key(key)]
     used = meters.used(asked)
     ranked = sorted((meter for meter in asked if used[meter] > 0), key=lambda meter: _left(meter, used[meter]))
     return ranked[:MOST_ROWS]
@@ -101,13 +99,17 @@ def _left(meter: Meter, used: int) -> tuple[float, str, str]:
     return -ratio, meter.key or "", meter.part.name
 
 
-def _active(context: ReportContext, scope: ReportScope, meters: Meters) -> list[str]:
-    """The keys that were used in the running periods, the last ones first."""
-    batch = context.batch(scope.org)
+def keys_used_since(context: ReportContext, org: str, meters: Meters, since_ms: int | None = None) -> list[str]:
+    """The keys that were used since then, the last ones first; None: since the running periods began."""
+    parts = _key_parts(meters)
+    if not parts:
+        return []
+    batch = context.batch(org)
     seen = batch.seen("key")
     batch.read()
-    since = min(meters.period(part).start for part in _key_parts(meters))
-    found = {key: last for key, last in seen.value.items() if last >= since * 1000 and not is_reserved("key", key)}
+    began = min(meters.period(part).start for part in parts) * 1000
+    since = began if since_ms is None else max(began, since_ms)
+    found = {key: last for key, last in seen.value.items() if last >= since and not is_reserved("key", key)}
     return sorted(found, key=lambda key: (-found[key], key))[:MOST_KEYS]
 
 

@@ -16,6 +16,7 @@ from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.plans.plan import Plan
 from usage_middleware.plans.reach import LATE_DAYS, check_reach
 from usage_middleware.plans.records import decode, encode, with_change
+from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.members import OPERATOR, OTHER, key_member, org_member, org_name_of
 from usage_middleware.store.plan_records import ORG, PlanRecords, key_field
@@ -68,6 +69,7 @@ class PlanDirectory:
         declared: the plans that there are.
         used: what was read lately of billing periods; kept for some seconds.
         statements: the final statements.
+        alerts: the thresholds that were reached.
     """
 
     def __init__(self, engine: Engine, schema: Schema, declared: DeclaredPlans, clock: Callable[[], float]) -> None:
@@ -76,6 +78,7 @@ class PlanDirectory:
         self._records = PlanRecords(engine, schema)
         self._clock = clock
         self.declared = declared
+        self.alerts = AlertOutbox(engine, schema)
         self.statements = Statements(lambda: engine.read_client, schema)
         seconds = ASSIGNED_SECONDS if declared.plan_of is None else PLAN_OF_SECONDS
         self.used: TTLCache[Any, Any] = TTLCache(clock, seconds=USED_SECONDS, size=MOST_USED)

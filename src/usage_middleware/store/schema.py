@@ -194,6 +194,23 @@ class Schema:
         """The final statement of the billing period of an organisation that began then, seconds since the epoch (JSON)."""
         return f"{self.tree(org)}:statement:{start}"
 
+    def alerts(self, org: str, month: str) -> str:
+        """The thresholds that were reached in periods that began in a month (HASH threshold -> JSON)."""
+        return f"{self.tree(org)}:alerts:{month}"
+
+    def outbox(self, org: str) -> str:
+        """Alerts that are to be delivered (ZSET id -> when to try next, ms)."""
+        return f"{self.tree(org)}:outbox"
+
+    def outbox_items(self, org: str) -> str:
+        """The same alerts (HASH id -> JSON)."""
+        return f"{self.tree(org)}:outbox:items"
+
+    @property
+    def outbox_orgs(self) -> str:
+        """Which organisations have alerts to be delivered (ZSET organisation -> when to look, ms)."""
+        return f"{self.tree(OPERATOR)}:outbox"
+
     def cache(self, org: str, digest: str) -> str:
         """One cached answer."""
         return f"{self.tree(org)}:cache:{digest}"

@@ -1,0 +1,1 @@
+"""Alerts: which thresholds were reached, and telling the application once of each."""
