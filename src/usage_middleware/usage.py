@@ -190,9 +190,8 @@ class Usage:
         #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
         self._known = KnownOwners(self._directory, own if keys is None else None)
-        self.plans = PlanDirectory(
-            self.engine, Schema(self.settings), declared_plans(plans, default_plan, plan_of, self.settings), clock
-        )
+        declared = declared_plans(plans, default_plan, plan_of, self.settings)
+        self.plans = PlanDirectory(self.engine, Schema(self.settings), declared, clock)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,
