@@ -77,9 +77,8 @@ class Usage:
         on_alert: what is told of thresholds of quotas that are reached: a callable(`AlertEvent`), a `Webhook`, or several. In a
             thread of its own; an alert is created once, and delivered at least once.
         flush_interval: how old an unsent call may get, seconds.
-        retention: how long counters are kept, where it differs from the default:
-            {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
-            middle, day.
+        retention: how long counters are kept, where it differs from the default: {"board": {"day": timedelta(days=800)}}.
+            Kinds are series, endpoint, key, board, key_board and history; layers minute, middle and day.
         slot_minutes: 30, or 15 for zones such as Nepal's.
         history: True packs half-hours and days, and keeps them for 800 days (`retention`, kind `history`).
         history_after: after how long days are packed.

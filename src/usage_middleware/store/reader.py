@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from usage_middleware.options import Settings
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.members import parse_route_member
 from usage_middleware.store.meta import history_since
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
-from usage_middleware.store.schema import Schema, parse_route_member, since_field
+from usage_middleware.store.schema import Schema, since_field
 
 #: How long the numbers wait for a worker that has gone silent, in milliseconds.
 WORKER_GONE_MS = 60_000

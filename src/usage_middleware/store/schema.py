@@ -276,21 +276,6 @@ class Schema:
         return f"{self.tree(OPERATOR)}:worker:{worker}"
 
 
-def route_member(endpoint: str, public: bool) -> str:
-    """A member of `routes`: `public GET /v1/items` for a route that the application's schema lists, else `hidden GET ...`."""
-    return f"{'public' if public else 'hidden'} {endpoint}"
-
-
-def parse_route_member(text: str) -> tuple[str, bool]:
-    """(endpoint, whether it is public) of a member of `routes`.
-
-    >>> parse_route_member("public GET /v1/items"), parse_route_member("GET /as/an/older/worker/wrote/it")
-    (('GET /v1/items', True), ('GET /as/an/older/worker/wrote/it', False))
-    """
-    word, _, endpoint = text.partition(" ")
-    return (endpoint, word == "public") if word in ("public", "hidden") else (text, False)
-
-
 def key_board_member(measure: str, dimension: str, name: str) -> str:
     """A member of the board under a key: `calls endpoint GET /v1/items`."""
     return f"{measure} {dimension} {name}"
