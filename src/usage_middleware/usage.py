@@ -21,6 +21,7 @@ from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.plan_directory import PlanDirectory
 from usage_middleware.report.reports import Reports
+from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.known_owners import KnownOwners
@@ -258,6 +259,10 @@ class Usage:
         """Deliver now what was recorded so far. True if Redis has acknowledged all of it."""
         self.capture.finish_abandoned()
         return self.recorder.flush()
+
+    def embed_token(self, viewer: Viewer, seconds: int = 900, *, audience: str, origin: str) -> str:
+        """As `usage.reader.embed_token`: a token that shows the page to a customer inside of your own page."""
+        return self.reader.embed_token(viewer, seconds, audience=audience, origin=origin)
 
     def close(self) -> None:
         """Deliver what is left, within `shutdown_timeout`, and close the connections to Redis. Closing twice is fine."""

@@ -89,7 +89,7 @@ class Handler:
             corrections.VIEW.path: Page(partial(self._corrections, views), corrections.VIEW.name),
             **pages,
         }
-        self._pages |= Dashboard(source, options, places, self._pages, sign_in).pages()
+        self._pages |= Dashboard(source, options, places, sign_in).pages()
 
     def answer(self, request: Request, own: Any) -> Response:
         """The response to any request; `own` is the shell's, for `auth`. It never raises."""

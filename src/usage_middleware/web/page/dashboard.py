@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,26 +24,22 @@ PATH = "/dashboard"
 THEMES = ("light", "dark")
 #: The counters that percentiles are read from; within other days than those of UTC as long as half-hours are kept of them.
 _HISTOGRAMS: tuple[CounterKind, ...] = ("board", "key_board")
-#: Views of plans: the page asks for them where they are.
-_PLANS = "/limits"
 
 
 class Dashboard:
-    """The page of one usage app. `others` are the paths of the views beside it."""
+    """The page of one usage app."""
 
     def __init__(
         self,
         source: ReportSource,
         options: AppOptions,
         places: Credentials,
-        others: Collection[str],
         sign_in: SignIn | None = None,
     ) -> None:
         self._source = source
         self._sign_in = sign_in
         self._embed_origins = options.embed_origins
         self._header = places.headers[0] if places.headers else ""
-        self._has_plans = _PLANS in others
 
     def pages(self) -> Mapping[str, Page]:
         """The page and its files, by their paths."""
@@ -110,7 +106,7 @@ class Dashboard:
             "counters": settings.counters,
             "together": settings.operator_tree,
             "framed_by": visit.framed_by,
-            "plans": self._has_plans,
+            "plans": self._source.plans.declared.is_on,
             "kept": {kind: settings.kept(kind, settings.layers.middle.rank) for kind in _HISTOGRAMS},
         }
 
