@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -101,7 +102,13 @@ class Trace:
 
 
 def _name(frame: FrameType) -> str | None:
-    path = Path(frame.f_code.co_filename)
+    return _file(frame.f_code.co_filename)
+
+
+@cache
+def _file(name: str) -> str | None:
+    """A file of the package, in it. Remembered: a view has a time limit, and each of its calls comes here."""
+    path = Path(name)
     return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else None
 
 
