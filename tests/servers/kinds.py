@@ -28,7 +28,7 @@ class Kind:
         environment: variables that it needs.
         lost_at_sigterm: why what is not delivered may be lost at SIGTERM; empty where nothing is.
         lost_at_ctrl_c: the same at Ctrl-C.
-        may_stay: True if it now and then does not end at Ctrl-C, with or without the middleware. It goes on delivering then.
+        may_stay: True if it now and then does not end at Ctrl-C. It goes on delivering then.
     """
 
     words: tuple[str, ...]
@@ -52,6 +52,12 @@ class Kind:
 def _gunicorn(target: str, *options: str, package: str = "gunicorn") -> Kind:
     words = ("-m", "gunicorn", target, "--bind", "127.0.0.1:{port}", "--no-control-socket", *options)
     return Kind(words, package)
+
+
+def _gthread(*options: str) -> Kind:
+    words = _gunicorn(WSGI, "--workers", "2", "--threads", "4", *options).words
+    # Longer than the flush interval of these tests.
+    return Kind((*words, "--graceful-timeout", "120"), "gunicorn", may_stay=True)
 
 
 def _uwsgi(*options: str) -> Kind:
@@ -90,8 +96,8 @@ KINDS = {
     "granian, wsgi, 2 workers": _granian("wsgi", WSGI, "--workers", "2"),
     "daphne": Kind(("-m", "daphne", "--port", "{port}", ASGI), "daphne"),
     "gunicorn, sync": _gunicorn(WSGI, "--workers", "2"),
-    "gunicorn, gthread": _gunicorn(WSGI, "--workers", "2", "--threads", "4"),
-    "gunicorn, gthread, preload": _gunicorn(WSGI, "--workers", "2", "--threads", "4", "--preload"),
+    "gunicorn, gthread": _gthread(),
+    "gunicorn, gthread, preload": _gthread("--preload"),
     "gunicorn, gevent": _gunicorn(WSGI, "--workers", "2", "--worker-class", "gevent", package="gevent"),
     "gunicorn, asgi": _gunicorn(ASGI, "--workers", "2", "--worker-class", "asgi"),
     "gunicorn, uvicorn worker": _gunicorn(
