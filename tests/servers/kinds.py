@@ -28,7 +28,7 @@ class Kind:
         environment: variables that it needs.
         lost_at_sigterm: why what is not delivered may be lost at SIGTERM; empty where nothing is.
         lost_at_ctrl_c: the same at Ctrl-C.
-        may_stay: True if it now and then does not end at Ctrl-C. It goes on delivering then.
+        may_stay: True if it now and then does not end at Ctrl-C, with or without the middleware. It goes on delivering then.
     """
 
     words: tuple[str, ...]
