@@ -286,7 +286,7 @@ def test_uwsgi_closes_recorders_by_a_function_of_its_own(tmp_path: Path) -> None
     ending = """
         record()
         uwsgi.atexit()
-        print(spooled())
+        print(spooled(), flush=True)
         os._exit(0)
     """
     command = [sys.executable, "-c", textwrap.dedent(script) + textwrap.dedent(RECORDING) + textwrap.dedent(ending)]

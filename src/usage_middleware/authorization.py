@@ -28,7 +28,7 @@ def bearer(text: str) -> str | Words | None:
             return None
         token = token or text.strip()
     words = token.split()
-    return token if len(words) < 2 else (token, words[0], words[-1])
+    return (token or None) if len(words) < 2 else (token, words[0], words[-1])
 
 
 def basic_user(text: str) -> str | None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.record.conftest import AT_ONCE, MakeRecorder
 from tests.support import Clock, ServerProcess, eventually, quick_client, record_call
+from usage_middleware.errors import UsageUnavailable
 from usage_middleware.options import DeliveryOptions, Settings
 from usage_middleware.record.aggregate import TOGETHER
 from usage_middleware.record.flush_thread import WakeEvent
@@ -422,3 +423,14 @@ def test_an_alarm_wakes_who_waits() -> None:
     alarm.clear()
     assert not alarm.is_set()
     assert not alarm.wait(0)
+
+
+def test_redis_away_is_told_without_a_traceback(make_recorder: MakeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    recorder = make_recorder()
+    try:
+        raise UsageUnavailable("Redis can't serve now: it did not answer in time")
+    except UsageUnavailable:
+        recorder.count_error("known_orgs")
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert record.getMessage().endswith("requests are not affected. Redis can't serve now: it did not answer in time")

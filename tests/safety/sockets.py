@@ -97,9 +97,13 @@ class _Quiet(WSGIRequestHandler):
         """Say nothing."""
 
 
+def _by_uvicorn(usage: Usage, auth: Any) -> Any:
+    return served(Starlette(routes=[Mount("/usage", usage_app(usage, auth=auth, limit=None))]))
+
+
 @contextmanager
-def _by_uvicorn(usage: Usage, auth: Any) -> Iterator[int]:
-    app = Starlette(routes=[Mount("/usage", usage_app(usage, auth=auth, limit=None))])
+def served(app: Any) -> Iterator[int]:
+    """The port of a server of an ASGI application."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
 from werkzeug.datastructures import Authorization
 
-from tests.safety.sockets import Line
-from tests.support import eventually, there
+from tests.safety.sockets import Line, served
+from tests.support import there
 from usage_middleware import KeyInfo, UsageMiddleware
 
 if TYPE_CHECKING:
@@ -90,22 +86,6 @@ def host(scope: Any, receive: Any, send: Any) -> Any:
         await send({"type": "http.response.body", "body": b""})
 
     return answer()
-
-
-@contextmanager
-def served(app: Any) -> Iterator[int]:
-    """The port of a server of an application."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        yield listening.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listening.close()
 
 
 @pytest.mark.parametrize("idiom", IDIOMS)

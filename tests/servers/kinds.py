@@ -54,6 +54,12 @@ def _gunicorn(target: str, *options: str, package: str = "gunicorn") -> Kind:
     return Kind(words, package)
 
 
+def _gthread(*options: str) -> Kind:
+    words = _gunicorn(WSGI, "--workers", "2", "--threads", "4", *options).words
+    # Longer than the flush interval of these tests.
+    return Kind((*words, "--graceful-timeout", "120"), "gunicorn", may_stay=True)
+
+
 def _uwsgi(*options: str) -> Kind:
     words = ("--http-socket", "127.0.0.1:{port}", "--wsgi", WSGI, "--master", "--die-on-term", "--need-app")
     return Kind((*words, "--enable-threads", "--py-call-osafterfork", *GRACEFUL_UWSGI, *options), "pyuwsgi")
@@ -90,8 +96,8 @@ KINDS = {
     "granian, wsgi, 2 workers": _granian("wsgi", WSGI, "--workers", "2"),
     "daphne": Kind(("-m", "daphne", "--port", "{port}", ASGI), "daphne"),
     "gunicorn, sync": _gunicorn(WSGI, "--workers", "2"),
-    "gunicorn, gthread": _gunicorn(WSGI, "--workers", "2", "--threads", "4"),
-    "gunicorn, gthread, preload": _gunicorn(WSGI, "--workers", "2", "--threads", "4", "--preload"),
+    "gunicorn, gthread": _gthread(),
+    "gunicorn, gthread, preload": _gthread("--preload"),
     "gunicorn, gevent": _gunicorn(WSGI, "--workers", "2", "--worker-class", "gevent", package="gevent"),
     "gunicorn, asgi": _gunicorn(ASGI, "--workers", "2", "--worker-class", "asgi"),
     "gunicorn, uvicorn worker": _gunicorn(

@@ -1,14 +1,12 @@
-"""1,500 requests, then SIGTERM as Docker sends it, or Ctrl-C: each is counted, on every server and type of worker."""
+"""1,500 requests, then SIGTERM as Docker sends it: each is counted, on every server and type of worker."""
 
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -73,24 +71,6 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
     process.wait(60)
 
 
-@contextmanager
-def resting(kind: Kind) -> Iterator[tuple[Kind, Callable[[], bool]]]:
-    """How a server is started that can be asked whether it has nothing to do; and the question. Only uWSGI has to be asked.
-
-    Its workers are at work for a moment after an answer was sent. One that Ctrl-C meets then ends without `atexit`.
-    """
-    if kind.package != "pyuwsgi":
-        yield kind, lambda: True
-        return
-    port = free_port()
-
-    def rests() -> bool:
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection, connection.makefile() as told:
-            return all(worker["status"] == "idle" for worker in json.load(told)["workers"])
-
-    yield replace(kind, words=(*kind.words, "--stats", f"127.0.0.1:{port}")), rests
-
-
 def call(port: int, place: Workplace) -> None:
     """Make all the requests."""
     with Callers(port, ledger=place.ledger, count=4, most=REQUESTS) as callers:
@@ -112,24 +92,6 @@ def test_sigterm_as_docker_sends_it(place: Workplace, tmp_path: Path, name: str)
     log = (tmp_path / "log").read_text()
     assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_sigterm, log
     assert "Traceback" not in log, log
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_ctrl_c(place: Workplace, tmp_path: Path, name: str) -> None:
-    """To all of its processes, as a terminal sends it."""
-    kind = KINDS[name]
-    if not kind.is_installed:
-        pytest.skip(f"{kind.package} is not installed")
-    with resting(kind) as (kind, rests), served(kind, place, tmp_path / "log") as (process, port):
-        call(port, place)
-        eventually(rests, 60)
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(20 if kind.may_stay else 60)
-        except subprocess.TimeoutExpired:
-            assert kind.may_stay
-            eventually(lambda: place.stored(OPERATOR) == REQUESTS, FLUSH_INTERVAL + 30)
-        assert place.stored(OPERATOR) == REQUESTS or kind.lost_at_ctrl_c, (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_key_is_its_organization(usage: Usage, make: Any, headers: dict[str, s
         {"X-API-Key": "sk_nobody"},
         {"X-API-Key": ACME_REVOKED},
         {"X-API-Key": "key_1"},
-        {"Authorization": ACME},
+        {"Authorization": f"Digest {ACME}"},
         {"Authorization": f"Basic {ACME}"},
         {"Cookie": f"x-api-key={ACME}"},
     ],

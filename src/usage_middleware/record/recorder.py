@@ -12,6 +12,7 @@ from typing import Protocol
 
 from usage_middleware import fork, signals
 from usage_middleware.credentials import Credentials
+from usage_middleware.errors import UsageUnavailable
 from usage_middleware.options import DeliveryOptions
 from usage_middleware.record.admission import Admission, FindKnownOrgs, find_no_orgs
 from usage_middleware.record.aggregate import Aggregate
@@ -164,9 +165,10 @@ class Recorder:
         is_due = now - self._logged.get(name, -LOG_EVERY) >= LOG_EVERY or (name == "ended late" and times <= MOST_LATE_LINES)
         if is_due and not logged:
             self._logged[name], error = now, sys.exc_info()[1]
-            logger.warning(
-                "usage: %s (%d times so far); requests are not affected", _MEANINGS.get(name, name), times, exc_info=error
-            )
+            # That Redis is away says all there is to say. Where it was found out is nobody's question.
+            away = isinstance(error, UsageUnavailable)
+            line, why = "usage: %s (%d times so far); requests are not affected%s", f". {error}" if away else ""
+            logger.warning(line, _MEANINGS.get(name, name), times, why, exc_info=None if away else error)
 
     def flush(self) -> bool:
         """Deliver now, in this thread; True when everything recorded before the call is acknowledged."""

@@ -22,11 +22,10 @@ RecommendationCode = Literal["near_quota", "raise_limit", "revoke_dormant", "rot
 NEAR, RATE_404, CALLS_404 = 0.8, 0.1, 100
 
 
-class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that has happened.
+class Advised(msgspec.Struct, frozen=True, kw_only=True):
+    """What alerts and recommendations have in common.
 
     Attributes:
-        code: `threshold_reached`, or a flag of the key, as in by-key.
         value: what was found.
         limit: what is allowed, of a threshold.
         baseline: what it was compared with, of a flag.
@@ -45,18 +44,14 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to do about it; the fields are those of an alert."""
+class Alert(Advised, frozen=True, kw_only=True):
+    """Something that has happened: `code` is `threshold_reached`, or a flag of the key, as in by-key."""
 
-    id: str
+
+class Recommendation(Advised, frozen=True, kw_only=True):
+    """Something to do about it."""
+
     code: RecommendationCode
-    severity: Severity
-    key_id: str | None
-    value: float
-    limit: float | None
-    baseline: float | None
-    since: str
-    message: str
 
 
 class Advice(NamedTuple):
