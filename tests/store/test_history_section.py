@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usage_middleware.errors import UsageError
-from usage_middleware.store.history.section import MOST_SLOTS, DamagedSection, decode, encode
+from usage_middleware.store.history.planes import MOST_SLOTS
+from usage_middleware.store.history.section import DamagedSection, decode, encode
 
 names = st.text(max_size=6)
 numbers = st.integers(-(1 << 62), 1 << 62).filter(bool)

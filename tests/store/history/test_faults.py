@@ -14,6 +14,7 @@ from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys,
 from tests.support import ServerProcess
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.periods import DAY, day_name
+from usage_middleware.store.schema import Schema
 
 
 @pytest.fixture
@@ -197,18 +198,32 @@ def test_a_month_of_another_type_stops_nothing_else(lived: World) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_memory() -> None:
-    """Redis refuses to pack, wholly, until there is room."""
-    some = calls(random.Random(6), 30, 3 * DAY, NOW - 36 * DAY)
-    with ServerProcess() as server, world(server.url, min(call.at for call in some), history=True) as found:
+def test_a_full_memory_is_packed() -> None:
+    """That makes room. What adds live counters is refused, wholly."""
+    some = calls(random.Random(6), 30, 3 * DAY, NOW - 36 * DAY) + calls(random.Random(7), 9, 100)
+    with (
+        ServerProcess() as server,
+        world(server.url, min(call.at for call in some), history=True) as found,
+        server.client() as admin,
+    ):
         found.happen(some)
         found.clock.set(NOW)
         before = seen(found)
-        with server.client() as admin:
-            admin.config_set("maxmemory", 1)
-            with pytest.raises(UsageUnavailable):
-                found.usage.pack_history()
-            assert seen(found) == before
-            admin.config_set("maxmemory", 0)
+        assert found.usage.pack_history("globex") > 0
+        admin.config_set("maxmemory", 1)
         assert found.usage.pack_history() > 0
+        assert not live_keys(found, "*:board:30m:2029-1[01]*")
         assert seen(found) == before
+        with pytest.raises(UsageUnavailable):
+            found.usage.unpack_history("acme")
+        assert not live_keys(found, "*:board:30m:2029-1[01]*")
+        assert due(found) == ["*", "acme"]
+        admin.config_set("maxmemory", 0)
+        assert seen(found) == before
+        assert found.usage.pack_history() == 0
+        assert due(found) == []
+
+
+def due(lived: World) -> list[str]:
+    schedule = Schema(lived.usage.settings).history_schedule
+    return sorted(org.decode() for org in lived.usage.engine.client.zrangebyscore(schedule, 0, lived.clock.now))

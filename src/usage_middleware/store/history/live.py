@@ -6,8 +6,8 @@ packer that was stopped in between finds the rest again.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 from usage_middleware.options import Settings
 from usage_middleware.periods import Resolution, Slot, slot_names
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: How many Redis keys are read at once: a pause follows.
 AT_ONCE = 50
+#: Of boards under a name, which are small and many: at most so many, and about so many numbers.
+MOST_AT_ONCE, NUMBERS_AT_ONCE = 150, 2_000
 
 
 class LiveKey(NamedTuple):
@@ -57,18 +59,19 @@ class LiveCounts(NamedTuple):
 
     Attributes:
         key: the Redis key.
-        slots: slot -> (entity, measure, number) of everything that was counted in it.
-        fields: those that belong to the day, where the key has fields of other days too; None: all of it.
+        names: fields or members, as Redis has them.
+        numbers: the number of each.
+        is_whole: all that the key has belongs to the day; else `names` alone.
     """
 
     key: LiveKey
-    slots: Mapping[Slot, list[tuple[str, str, int]]]
-    fields: list[str] | None
+    names: Sequence[Any]
+    numbers: Sequence[int]
+    is_whole: bool
 
-    @property
-    def size(self) -> int:
-        """How many numbers there are."""
-        return sum(map(len, self.slots.values()))
+
+#: The boards of a name in some slots.
+_Boards = Callable[[str, Sequence[Slot]], Iterable[LiveKey]]
 
 
 def _command(key: LiveKey) -> tuple[object, ...]:
@@ -89,6 +92,9 @@ class LiveDay:
         start: where the day begins.
         buckets: into how many buckets keys are spread.
         again: the day was packed before. Then corrections may have left boards without series.
+
+    Attributes:
+        slots: the slots of the day, by what the fields of series call them.
     """
 
     def __init__(
@@ -111,11 +117,13 @@ class LiveDay:
         self._buckets = buckets
         self._damage = damage
         self._again = again
+        self._at_once = AT_ONCE
         self._settings: Settings = schema.settings
         names = [(Slot(layer, at), slot_names(Slot(layer, at), self._settings.layers.middle.seconds)) for at in self._starts()]
         self._block = names[0][1].block
-        self._slots = {at.field: slot for slot, at in names}
+        self.slots = {at.field: slot for slot, at in names}
         self._names = {slot: at.slot for slot, at in names}
+        self._slots_of_fields = _SlotsOfFields(self.slots)
 
     def _starts(self) -> range:
         return range(self._start, self._start + self._settings.layers.day.seconds, self._layer.seconds)
@@ -134,15 +142,16 @@ class LiveDay:
         yield own
 
     def _active(self, found: Iterable[LiveCounts]) -> set[Slot]:
-        days = self._layer == self._settings.layers.day
-        return set(self._slots.values()) if days else {slot for one in found for slot in one.slots}
+        if self._layer == self._settings.layers.day:
+            return set(self.slots.values())
+        return {slot for one in found for name in one.names if (slot := self._slots_of_fields[name]) is not None}
 
     def _slots_of_boards(self) -> Generator[list[LiveCounts], None, set[Slot]]:
         """The slots in which a declared dimension was counted."""
         found: set[Slot] = set()
         for dimension in self._settings.dimensions:
             for shard in self._schema.all_shards(dimension):
-                for slot in self._slots.values():
+                for slot in self.slots.values():
                     boards = [self._board(slot, shard, measure) for measure in BOARD_MEASURES]
                     if self._client.exists(*boards):
                         found.add(slot)
@@ -150,41 +159,53 @@ class LiveDay:
         return found
 
     def _of_keys(self, slots: set[Slot]) -> Iterator[list[LiveCounts]]:
-        names = sorted(self._seen("key"), key=lambda name: (bucketed(KEY, name, self._buckets), name))
-        for some in _parts(names, AT_ONCE):
-            series = {one.key.entity: one for one in self._read(self._series_of(KEY, name) for name in some)}
-            yield []
-            for name in some:
-                own = [series[name]] if name in series else []
-                boards = list(self._key_boards(name, slots if self._again else self._active(own)))
-                found: list[LiveCounts] = []
-                for part in _parts(boards, AT_ONCE):
-                    found += self._read(part)
-                    yield []
-                yield [*found, *own]
+        by_section: dict[str, list[str]] = {}
+        for name in sorted(self._seen("key")):
+            by_section.setdefault(bucketed(KEY, name, self._buckets), []).append(name)
+        for names in by_section.values():
+            yield from self._with_boards(KEY, names, slots, self._key_boards)
 
     def _of_endpoints(self, slots: set[Slot]) -> Iterator[list[LiveCounts]]:
-        for some in _parts(sorted(self._seen("endpoint")), AT_ONCE):
-            series = {one.key.entity: one for one in self._read(self._series_of(ENDPOINT, name) for name in some)}
+        yield from self._with_boards(ENDPOINT, sorted(self._seen("endpoint")), slots, self._latency)
+
+    def _with_boards(self, what: str, names: Sequence[str], slots: set[Slot], boards: _Boards) -> Iterator[list[LiveCounts]]:
+        """The boards of some names, and their series, from which it is told which boards there are."""
+        for some in _parts(names, AT_ONCE):
+            series = {one.key.entity: one for one in self._read([self._series_of(what, name) for name in some])}
             yield []
+            found, waiting = list[LiveCounts](), list[LiveKey]()
             for name in some:
                 own = [series[name]] if name in series else []
-                found = self._read(self._latency(name, slots if self._again else self._active(own)))
-                yield [*found, *own]
+                waiting += boards(name, sorted(slots if self._again else self._active(own)))
+                found += own
+                if len(waiting) >= self._at_once:
+                    yield [*(yield from self._read_in_parts(waiting)), *found]
+                    found, waiting = [], []
+            yield [*(yield from self._read_in_parts(waiting)), *found]
+
+    def _read_in_parts(self, keys: Sequence[LiveKey]) -> Generator[list[LiveCounts], None, list[LiveCounts]]:
+        found: list[LiveCounts] = []
+        while keys:
+            part, keys = keys[: self._at_once], keys[self._at_once :]
+            counts = self._read(part)
+            found += counts
+            many = sum(len(one.numbers) for one in counts)
+            self._at_once = min(MOST_AT_ONCE, NUMBERS_AT_ONCE * len(part) // max(1, many) + 1)
+            yield []
+        return found
 
     def _boards(self, slots: Sequence[Slot]) -> Iterator[list[LiveCounts]]:
+        for part in _parts([key for slot in slots for key in self._boards_of(slot)], AT_ONCE):
+            yield self._read(part)
+
+    def _boards_of(self, slot: Slot) -> Iterator[LiveKey]:
         whole = "org" if self._org == OPERATOR else "key"
-        for slot in slots:
-            keys = [
-                LiveKey(self._board(slot, shard, measure), f"{BOARD} {shard}", None, measure, slot)
-                for dimension in ("endpoint", whole, *self._settings.dimensions)
-                for shard in self._schema.all_shards(dimension)
-                for measure in BOARD_MEASURES
-            ]
-            latency = self._schema.latency_board(self._org, self._layer.name, self._names[slot])
-            keys.append(LiveKey(latency, LATENCY, WHOLE, slot=slot))
-            for some in _parts(keys, AT_ONCE):
-                yield self._read(some)
+        for dimension in ("endpoint", whole, *self._settings.dimensions):
+            for shard in self._schema.all_shards(dimension):
+                for measure in BOARD_MEASURES:
+                    yield LiveKey(self._board(slot, shard, measure), f"{BOARD} {shard}", None, measure, slot)
+        latency = self._schema.latency_board(self._org, self._layer.name, self._names[slot])
+        yield LiveKey(latency, LATENCY, WHOLE, slot=slot)
 
     def _seen(self, dimension: str) -> list[str]:
         """Members that may have been counted on this day or later."""
@@ -197,27 +218,26 @@ class LiveDay:
 
     def _key_boards(self, name: str, slots: Iterable[Slot]) -> Iterator[LiveKey]:
         what = bucketed(KEY_BOARD, name, self._buckets)
-        for slot in sorted(slots):
+        for slot in slots:
             yield LiveKey(self._schema.key_board(self._org, self._layer.name, self._names[slot], name), what, name, slot=slot)
 
     def _latency(self, name: str, slots: Iterable[Slot]) -> Iterator[LiveKey]:
-        for slot in sorted(slots):
+        for slot in slots:
             key = self._schema.latency_board(self._org, self._layer.name, self._names[slot], name)
             yield LiveKey(key, ENDPOINT_LATENCY, name, slot=slot)
 
     def _board(self, slot: Slot, shard: str, measure: str) -> str:
         return self._schema.board(self._org, self._layer.name, self._names[slot], shard, measure)
 
-    def _read(self, keys: Iterable[LiveKey]) -> list[LiveCounts]:
+    def _read(self, keys: Sequence[LiveKey]) -> list[LiveCounts]:
         """The keys that are there. One of another type counts as missing, and stays."""
-        wanted = list(keys)
-        if not wanted:
+        if not keys:
             return []
         with self._client.pipeline(transaction=False) as pipe:
-            for key in wanted:
+            for key in keys:
                 pipe.execute_command(*_command(key))
             replies = pipe.execute(raise_on_error=False)
-        return [self._counts(key, reply) for key, reply in zip(wanted, replies, strict=True) if self._is_there(key, reply)]
+        return [self._counts(key, reply) for key, reply in zip(keys, replies, strict=True) if self._is_there(key, reply)]
 
     def _is_there(self, key: LiveKey, reply: Any) -> bool:
         if isinstance(reply, Exception):
@@ -228,29 +248,37 @@ class LiveDay:
 
     def _counts(self, key: LiveKey, reply: Any) -> LiveCounts:
         names, values = columns(reply)
-        if key.slot is None:
-            return self._of_series(key, names, values)
-        found: list[tuple[str, str, int]] = []
-        for name, counted in self._numbers(key, names, values):
-            found.append((name, key.measure, counted) if key.entity is None else (key.entity, name, counted))
-        return LiveCounts(key, {key.slot: found}, None)
+        is_whole = key.slot is not None or self._layer != self._settings.layers.day
+        if not is_whole:
+            names, values = self._of_this_day(names, values)
+        found = list(numbers(values))
+        if not all(found):
+            names, found = self._without_zeros(key, names, found)
+        return LiveCounts(key, names, cast(Sequence[int], found), is_whole)
 
-    def _of_series(self, key: LiveKey, names: Sequence[Any], values: Sequence[Any]) -> LiveCounts:
-        entity, fields = key.entity or WHOLE, list[str]()
-        found: dict[Slot, list[tuple[str, str, int]]] = {}
-        for name, counted in self._numbers(key, names, values):
-            field, _, measure = name.partition(" ")
-            slot = self._slots.get(field)
-            if slot is not None:
-                fields.append(name)
-                found.setdefault(slot, []).append((entity, measure, counted))
-        return LiveCounts(key, found, fields if self._layer == self._settings.layers.day else None)
+    def _of_this_day(self, names: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The fields of a month that belong to the day."""
+        slots = self._slots_of_fields
+        there = [(name, value) for name, value in zip(names, values, strict=True) if slots[name] is not None]
+        return [name for name, _ in there], [value for _, value in there]
 
-    def _numbers(self, key: LiveKey, names: Sequence[Any], values: Sequence[Any]) -> Iterator[tuple[str, int]]:
-        """What is counted under each name. A damaged number counts as missing, and is noted."""
-        for raw, counted in zip(names, numbers(values), strict=True):
-            name = text(raw)
+    def _without_zeros(
+        self, key: LiveKey, names: Sequence[Any], found: Sequence[int | None]
+    ) -> tuple[list[Any], list[int | None]]:
+        """Without numbers that are 0, and without damaged ones, which are noted."""
+        for name, counted in zip(names, found, strict=True):
             if counted is None:
-                self._damage.note(key.name, f"the number of {name:.100}")
-            elif counted:
-                yield name, counted
+                self._damage.note(key.name, f"the number of {text(name):.100}")
+        there = [(name, counted) for name, counted in zip(names, found, strict=True) if counted]
+        return [name for name, _ in there], [counted for _, counted in there]
+
+
+class _SlotsOfFields(dict[Any, Slot | None]):
+    """The slots of a series' fields, by what Redis calls these."""
+
+    def __init__(self, slots: Mapping[str, Slot]) -> None:
+        self._slots = slots
+
+    def __missing__(self, raw: Any) -> Slot | None:
+        found = self[raw] = self._slots.get(text(raw).partition(" ")[0])
+        return found

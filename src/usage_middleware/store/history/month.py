@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.names import BUCKETS, SMALL, VERSION
 from usage_middleware.store.history.section import (
     DamagedSection,
     Numbers,
     compressed,
+    decode_cells,
     decode_raw,
-    encode_raw,
     inflated,
 )
 from usage_middleware.store.replies import number
+
+T = TypeVar("T")
 
 #: Sections are kept together up to so many bytes of them, not compressed. Apart from each other they would take more.
 MOST_TOGETHER = 256 << 10
@@ -70,14 +73,21 @@ class Month:
 
     def numbers(self, name: str, only: Container[str] | None = None) -> Numbers:
         """The numbers of a section; none if it is damaged, which is noted, or not there."""
+        return self._decoded(name, lambda raw: decode_raw(raw, only)) or {}
+
+    def cells(self, name: str) -> Cells | None:
+        """As `numbers`, to be added to."""
+        return self._decoded(name, decode_cells)
+
+    def _decoded(self, name: str, decode: Callable[[bytes], T]) -> T | None:
         try:
             if name in self._small:
-                return decode_raw(self._small[name], only)
+                return decode(self._small[name])
             found = self._sections.get(name)
-            return {} if found is None else decode_raw(inflated(found), only)
+            return None if found is None else decode(inflated(found))
         except DamagedSection as damaged:
             self._lack(name, damaged)
-            return {}
+            return None
 
     def _lack(self, name: str, damaged: Exception) -> None:
         self._damaged.add(name)
@@ -92,9 +102,11 @@ class Month:
         """The sections that are together in one field."""
         return self._small
 
-    def changed(self, sections: Mapping[str, Numbers]) -> Changes:
-        """What has to be written so that these sections have these numbers; one without numbers is removed."""
-        raw = {name: encode_raw(numbers) for name, numbers in sections.items() if numbers}
+    def changed(self, sections: Mapping[str, bytes]) -> Changes:
+        """What has to be written so that these sections are so, not compressed yet; one that is empty is removed."""
+        if not sections:
+            return Changes({}, [])
+        raw = {name: one for name, one in sections.items() if one}
         gone = [name for name in sections if name not in raw]
         if self.head.version and not self.head.together:
             return Changes({name: compressed(one) for name, one in raw.items()}, gone)

@@ -8,23 +8,24 @@ knows by its version. Then the day is read again later. So a packer may be kille
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from usage_middleware.gil import rest
 from usage_middleware.options import HALF_HOURS_AFTER
 from usage_middleware.periods import Resolution, Slot, month_start
 from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.change import MonthChange, Todo
+from usage_middleware.store.history.gathering import Gathering
 from usage_middleware.store.history.live import LiveCounts, LiveDay
 from usage_middleware.store.history.names import buckets_for, month_of, place
-from usage_middleware.store.history.numbers import add, merge, stored, without_zeros
-from usage_middleware.store.history.section import Numbers
+from usage_middleware.store.history.section import encode_raw
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
-#: So many live keys are taken away at once, and so many numbers moved.
-MOST_KEYS, MOST_NUMBERS = 2_500, 100_000
+#: So many live keys are taken away at once, and so many numbers moved, at most; so many where another section begins.
+MOST_KEYS, ENOUGH_KEYS, MOST_NUMBERS = 4_000, 2_000, 100_000
 _TODO = re.compile(r"(\S+) \d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 #: Packing is a generator: after each `yield` it may rest as long as it likes.
 Steps = Iterator[None]
@@ -91,7 +92,7 @@ class Packer:
         # A day that was packed once begins with a section of its own.
         again = bool(head.version) and self._has(month, layer, start)
         day = LiveDay(client, self._schema, org, layer, start, buckets, self._damage, again=again)
-        moving = Move(month, todo, buckets, self._clock)
+        moving = Move(month, todo, buckets, self._clock, day.slots)
         for group in day.groups():
             yield
             if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
@@ -113,38 +114,53 @@ class Packer:
 class Move:
     """What is moved with one script."""
 
-    def __init__(self, month: MonthChange, todo: Todo, buckets: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, month: MonthChange, todo: Todo, buckets: int, clock: Callable[[], float], slots: Mapping[str, Slot]
+    ) -> None:
         self._month = month
         self._todo = todo
         self._buckets = buckets
         self._clock = clock
-        self._found: list[LiveCounts] = []
+        self._slots = slots
+        self._begin()
+
+    def _begin(self) -> None:
+        self._gathering = Gathering(self._slots)
+        self._taken: list[str] = []
+        self._cleared: dict[str, list[str]] = {}
         self._numbers = 0
 
     def is_full_with(self, more: Sequence[LiveCounts]) -> bool:
-        """Whether these are too many for one script."""
-        numbers = self._numbers + sum(one.size for one in more)
-        return bool(self._found) and (len(self._found) + len(more) > MOST_KEYS or numbers > MOST_NUMBERS)
+        """Whether these are too many for one script; or it has enough, and they begin another section."""
+        keys, numbers = len(self._taken) + len(self._cleared), self._numbers + sum(len(one.names) for one in more)
+        if not keys or not more:
+            return False
+        begins = all(one.key.what not in self._gathering for one in more)
+        return keys + len(more) > (ENOUGH_KEYS if begins else MOST_KEYS) or numbers > MOST_NUMBERS
 
     def add(self, more: Sequence[LiveCounts]) -> None:
         """Move these, too."""
-        self._found += more
-        self._numbers += sum(one.size for one in more)
+        for live in more:
+            rest()
+            self._gathering.add(live)
+            self._numbers += len(live.names)
+            if live.is_whole:
+                self._taken.append(live.key.name)
+            elif live.names:
+                self._cleared[live.key.name] = list(map(text, live.names))
 
     def commit(self, *, done: bool) -> Generator[None, None, bool]:
         """Move what there is; returns whether it was moved."""
-        sections = self._sections()
-        yield
+        sections = self._gathering.sections()
         was = self._month.read(list(sections))
-        for name, numbers in sections.items():
-            before = was.numbers(name)
-            if before:
-                merge(before, numbers)
-                sections[name] = without_zeros(before)
+        yield
+        written: dict[str, bytes] = {}
+        for name, cells in sections.items():
+            written[name] = _added(was.cells(name), cells)
             yield
         if was.is_damaged(sections) or was.head.buckets not in (0, self._buckets):
             return False
-        changes = was.changed(sections)
+        changes = was.changed(written)
         yield
         moved = self._month.commit(
             was,
@@ -153,19 +169,16 @@ class Move:
             buckets=self._buckets,
             todo=self._todo,
             done=done,
-            taken=[one.key.name for one in self._found if one.fields is None],
-            cleared={one.key.name: one.fields for one in self._found if one.fields},
+            taken=self._taken,
+            cleared=self._cleared,
         )
-        self._found, self._numbers = [], 0
+        self._begin()
         return moved
 
-    def _sections(self) -> dict[str, Numbers]:
-        found: dict[str, Numbers] = {}
-        for live in self._found:
-            rest()
-            for slot, counts in live.slots.items():
-                name, at = place(slot, live.key.what)
-                numbers = found.setdefault(name, {})
-                for entity, measure, number in counts:
-                    add(numbers, entity, measure, at, stored(measure, number, slot))
-        return found
+
+def _added(before: Cells | None, more: Cells) -> bytes:
+    """A section with what it had and more, not compressed; empty if nothing is left."""
+    if before is not None:
+        before.add(more)
+        more = before.without_zeros()
+    return encode_raw(more) if more else b""

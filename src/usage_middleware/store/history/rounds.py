@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from usage_middleware.store.damage import DamageLog
@@ -49,30 +49,32 @@ class Rounds:
         Raises:
             redis_errors(): as the client does, if it can't be told which are due.
         """
-        now = self._clock()
+        now, left = self._clock(), 0
         while self.begin():
             yield
-            orgs = self.schedule.due(now, _AT_ONCE)
+            orgs = self.schedule.due(now, _AT_ONCE, left)
             if not orgs:
                 return
             for org in orgs:
-                yield from self.organisation(org)
+                left += not (yield from self.organisation(org))
 
-    def organisation(self, org: str) -> Steps:
+    def organisation(self, org: str) -> Generator[None, None, bool]:
         """Pack what is due of an organisation, unless somebody else does. `begin` must have said that it may.
+
+        Returns:
+            False if it stays where it was in the schedule: the memory of Redis is full.
 
         Raises:
             redis_errors(): as the client does.
         """
         if not self.schedule.take(org, self._clock()):
-            return
+            return True
         try:
             yield from self.packer.pack(org)
         except Exception as error:  # Whatever it was, others must go on being packed.
             logger.warning("usage: the history of %s can't be packed now: %s", org, error)
-            self.schedule.put_back(org, int(self._clock()) + LATER)
-            return
-        self.schedule.put_back(org, self._again(org))
+            return self.schedule.put_back(org, int(self._clock()) + LATER)
+        return self.schedule.put_back(org, self._again(org))
 
     def _again(self, org: str) -> int | None:
         due = self.packer.next_due(org)

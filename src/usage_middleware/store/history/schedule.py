@@ -12,7 +12,7 @@ from typing import Any
 from usage_middleware.options import HALF_HOURS_AFTER
 from usage_middleware.periods import DAY
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.driver_errors import redis_errors
+from usage_middleware.store.driver_errors import is_full, redis_errors
 from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import HISTORY_SINCE, Schema
@@ -52,38 +52,55 @@ class Schedule:
         except redis_errors() as error:
             self._damage.explains(error, self._schema.history_schedule)
 
-    def due(self, now: float, most: int) -> list[str]:
-        """Organisations that are due, the longest first.
+    def due(self, now: float, most: int, after: int = 0) -> list[str]:
+        """Organisations that are due, the longest first, without the first so many.
 
         Raises:
             redis_errors(): as the client does.
         """
-        found = self._client().zrangebyscore(self._schema.history_schedule, "-inf", int(now), start=0, num=most)
+        found = self._client().zrangebyscore(self._schema.history_schedule, "-inf", int(now), start=after, num=most)
         return [text(org) for org in found]
 
     def take(self, org: str, now: float) -> bool:
         """Keep others from packing an organisation for a while; False if somebody does.
 
+        Where the memory of Redis is full, others are not kept from it. To pack makes room, and two may do it at once.
+
         Raises:
             redis_errors(): as the client does.
         """
         client, lease = self._client(), self._schema.history_lease(org)
-        is_free = client.set(lease, secrets.token_hex(8), nx=True, ex=TAKEN_SECONDS)
-        client.zadd(self._schema.history_schedule, {org: int(now) + TAKEN_SECONDS}, xx=True)
+        try:
+            is_free = client.set(lease, secrets.token_hex(8), nx=True, ex=TAKEN_SECONDS)
+            client.zadd(self._schema.history_schedule, {org: int(now) + TAKEN_SECONDS}, xx=True)
+        except redis_errors() as error:
+            if not is_full(error):
+                raise
+            return True
         return bool(is_free)
 
-    def put_back(self, org: str, due: int | None) -> None:
+    def put_back(self, org: str, due: int | None) -> bool:
         """Somebody has packed an organisation, which is due again then; None: when it is noted again.
+
+        Returns:
+            False if the memory of Redis is full: the organisation stays where it was.
 
         Raises:
             redis_errors(): as the client does.
         """
         client = self._client()
-        if due is None:
-            client.zrem(self._schema.history_schedule, org)
-        else:
-            client.zadd(self._schema.history_schedule, {org: due})
-        client.delete(self._schema.history_lease(org))
+        try:
+            if due is None:
+                client.zrem(self._schema.history_schedule, org)
+            else:
+                client.zadd(self._schema.history_schedule, {org: due})
+        except redis_errors() as error:
+            if not is_full(error):
+                raise
+            return False
+        finally:
+            client.delete(self._schema.history_lease(org))
+        return True
 
     def agree(self, now: float) -> str:
         """The name of a worker that knows of no history; empty if there is none, and packing may begin.
@@ -102,7 +119,7 @@ class Schedule:
         others = [f"{text(host)}:{text(pid or b'')}" for host, pid, history in found if host and history != b"1"]
         if others:
             client.hset(self._schema.meta, HISTORY_SINCE, int((now + BEGINS_LATER) * 1000))
-        else:
+        elif text(client.hget(self._schema.meta, "features") or b"") != FEATURE:
             client.hset(self._schema.meta, "features", FEATURE)
         return next(iter(others), "")
 

@@ -1,23 +1,31 @@
 """A section of the history: numbers by entity, measure and slot, as compressed bytes that need nothing else to be read.
 
 Numbers stand in columns: one measure after the other, in each the entities in order, in each of those its slots. A column is
-written as byte planes: the lowest byte of all its numbers, then the next one. Neighbours in a plane resemble each other, so it
-compresses well, and C code puts it together again.
+written as byte planes: neighbours in a plane resemble each other, so it compresses well.
 """
 
 from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from sys import byteorder
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from usage_middleware.errors import UsageError
 from usage_middleware.gil import rest
+from usage_middleware.store.history.cells import Cells
+from usage_middleware.store.history.planes import (
+    MOST_SLOTS,
+    Planes,
+    ascending_planes,
+    bitmap_planes,
+    folded,
+    planes,
+    slots_of,
+    unfolded,
+)
 
 #: measure -> slot -> number. A slot is a place in the section's span, from 0; a number is never 0.
 Columns = Mapping[str, Mapping[int, int]]
@@ -28,14 +36,11 @@ Numbers: TypeAlias = dict[str, dict[str, dict[int, int]]]
 
 #: The version of the layout: the first byte.
 LAYOUT = 1
-#: More slots don't fit a bitmap: a day has 48 or 96, a month 31.
-MOST_SLOTS = 128
 #: zlib's level. Higher ones save less than a hundredth.
 _LEVEL = 6
 #: No section of a day or a month is larger; a damaged one may claim to be.
 MOST_BYTES = 64 << 20
-_WORDS = "Q"
-_WIDTH = 8
+_BITS = [1 << slot for slot in range(MOST_SLOTS)]
 
 
 class DamagedSection(UsageError):
@@ -43,23 +48,23 @@ class DamagedSection(UsageError):
 
 
 class _Column(NamedTuple):
-    """A measure: which entities have it, in which slots, and its numbers in that order.
+    """A measure: which entities have it, by their places, in which slots, and its numbers in that order, folded."""
 
-    `like` names an earlier measure with the same entities and slots, whose bitmaps are not written again.
-    """
-
-    like: int
-    entities: Sequence[int]
+    measure: str
+    owners: Sequence[int]
     bitmaps: Sequence[int]
     numbers: Sequence[int]
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
-    """What is read first: names, and how long each column is."""
+    """What is read first: names, and how long each column is.
+
+    A column is `like` an earlier one that has the same entities and slots: their bitmaps are not written again.
+    """
 
     entities: list[str]
     measures: list[str]
-    #: For each measure: the measure it is like, or -1; entities; numbers.
+    #: For each measure: the number of the column that it is like, or -1; how many entities; how many numbers.
     columns: list[tuple[int, int, int]]
 
 
@@ -69,24 +74,44 @@ def encode(entities: Entities) -> bytes:
     Raises:
         UsageError: a slot or a number does not fit.
     """
-    return compressed(encode_raw(entities))
+    return compressed(encode_raw(Cells.of(entities)))
 
 
-def encode_raw(entities: Entities) -> bytes:
-    """As `encode`, not compressed yet: small sections are compressed together."""
-    names = sorted(entities)
-    places = {name: place for place, name in enumerate(names)}
-    measures = sorted({measure for columns in entities.values() for measure in columns})
-    columns = list(_columns(entities, names, measures, places))
-    head = _Head(names, measures, [(column.like, len(column.entities), len(column.numbers)) for column in columns])
-    packed = msgspec.msgpack.encode(head)
-    parts = [len(packed).to_bytes(4, "little"), packed]
-    for column in columns:
+def encode_raw(cells: Cells) -> bytes:
+    """As `encode`, not compressed yet: small sections are compressed together.
+
+    Raises:
+        UsageError: a number does not fit.
+    """
+    found = cells.in_order()
+    measures = sorted(found.columns)
+    heads, parts = list[tuple[int, int, int]](), list[bytes]()
+    seen: dict[bytes, tuple[int, int]] = {}
+    for number, measure in enumerate(measures):
         rest()
-        if column.like < 0:
-            parts += [_planes(_differences(column.entities)), _bitmap_planes(column.bitmaps)]
-        parts.append(_planes(_zigzag(column.numbers)))
-    return b"".join(parts)
+        column = found.columns[measure]
+        places = sorted(column)
+        shape = array("Q", places).tobytes()
+        like, owners = seen.get(shape, (-1, 0))
+        if like < 0:
+            owners, written = _shape(places)
+            parts.append(written)
+            seen[shape] = number, owners
+        heads.append((like, owners, len(places)))
+        parts.append(planes(folded(map(column.__getitem__, places))))
+    head = msgspec.msgpack.encode(_Head(found.entities, measures, heads))
+    return b"".join([len(head).to_bytes(4, "little"), head, *parts])
+
+
+def _shape(cells: Sequence[int]) -> tuple[int, bytes]:
+    """How many entities some cells are of, and which these are, with the slots of each."""
+    bitmaps: dict[int, int] = {}
+    for cell in cells:
+        slot = cell % MOST_SLOTS
+        first = cell - slot
+        bitmaps[first] = bitmaps.get(first, 0) | _BITS[slot]
+    owners = [first // MOST_SLOTS for first in bitmaps]
+    return len(owners), ascending_planes(owners) + bitmap_planes(list(bitmaps.values()))
 
 
 def compressed(raw: bytes) -> bytes:
@@ -118,70 +143,58 @@ def decode(section: bytes, only: Container[str] | None = None) -> Numbers:
 def decode_raw(raw: bytes, only: Container[str] | None = None) -> Numbers:
     """As `decode`, of what is not compressed."""
     try:
-        return _decoded(_Source(raw), only)
+        return _decoded(raw, only)
     except (msgspec.MsgspecError, ValueError, IndexError, OverflowError) as damaged:
         raise DamagedSection(f"a section of the history can't be read: {damaged}") from damaged
 
 
-def _columns(entities: Entities, names: Sequence[str], measures: Sequence[str], places: Mapping[str, int]) -> Iterator[_Column]:
-    seen: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
-    for number, measure in enumerate(measures):
-        owners = [name for name in names if entities[name].get(measure)]
-        slots = [sorted(entities[name][measure]) for name in owners]
-        shape = tuple(places[name] for name in owners), tuple(map(_bitmap, slots))
-        numbers = [entities[name][measure][slot] for name, some in zip(owners, slots, strict=True) for slot in some]
-        yield _Column(seen.get(shape, -1), *shape, numbers)
-        seen.setdefault(shape, number)
+def decode_cells(raw: bytes) -> Cells:
+    """As `decode_raw`, to be added to and encoded again."""
+    try:
+        return _cells(raw)
+    except (msgspec.MsgspecError, ValueError, IndexError, OverflowError) as damaged:
+        raise DamagedSection(f"a section of the history can't be read: {damaged}") from damaged
 
 
-def _decoded(source: _Source, only: Container[str] | None) -> Numbers:
-    head = msgspec.msgpack.decode(source.take(int.from_bytes(source.take(4), "little")), type=_Head)
+def _decoded(raw: bytes, only: Container[str] | None) -> Numbers:
+    source = Planes(raw)
+    head = _head(source)
     found: Numbers = {name: {} for name in head.entities if only is None or name in only}
-    shapes: list[tuple[Sequence[int], Sequence[int]]] = []
-    for measure, (like, owners, count) in zip(head.measures, head.columns, strict=True):
-        rest()
-        shape = shapes[like] if like >= 0 else (_sums(source.numbers(owners)), source.bitmaps(owners))
-        shapes.append(shape)
-        numbers, at = source.numbers(count), 0
-        for owner, bitmap in zip(*shape, strict=True):
+    for measure, owners, bitmaps, numbers in _columns(source, head):
+        at = 0
+        for owner, bitmap in zip(owners, bitmaps, strict=True):
             end = at + bitmap.bit_count()
             columns = found.get(head.entities[owner])
             if columns is not None:
-                columns[measure] = dict(zip(_slots(bitmap), _unzigzag(numbers[at:end]), strict=True))
+                columns[measure] = dict(zip(slots_of(bitmap), unfolded(numbers[at:end]), strict=True))
             at = end
-        if at != count:
-            raise DamagedSection("a section of the history can't be read: numbers and slots don't match")
+        if at != len(numbers):
+            raise ValueError("numbers and slots don't match")
     return found
 
 
-class _Source:
-    """Reads the parts of an inflated section in order."""
+def _cells(raw: bytes) -> Cells:
+    source = Planes(raw)
+    head = _head(source)
+    found = Cells()
+    firsts = [found.first(entity) for entity in head.entities]
+    for measure, owners, bitmaps, numbers in _columns(source, head):
+        places = [firsts[owner] + slot for owner, bitmap in zip(owners, bitmaps, strict=True) for slot in slots_of(bitmap)]
+        found.columns[measure] = dict(zip(places, unfolded(numbers), strict=True))
+    return found
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
 
-    def take(self, size: int) -> bytes:
-        found = self._data[self._at : self._at + size]
-        if len(found) != size:
-            raise ValueError("it ends too early")
-        self._at += size
-        return found
+def _head(source: Planes) -> _Head:
+    return msgspec.msgpack.decode(source.take(int.from_bytes(source.take(4), "little")), type=_Head)
 
-    def numbers(self, count: int) -> array[int]:
-        """So many numbers from their planes."""
-        width = self.take(1)[0]
-        if width > _WIDTH:
-            raise ValueError("a number is too wide")
-        words = bytearray(count * _WIDTH)
-        for plane in range(width):
-            words[plane::_WIDTH] = self.take(count)
-        return _native(array(_WORDS, bytes(words)))
 
-    def bitmaps(self, count: int) -> list[int]:
-        """So many bitmaps of slots: the lower halves, then the upper ones."""
-        low, high = self.numbers(count), self.numbers(count)
-        return [below | above << 64 for below, above in zip(low, high, strict=True)]
+def _columns(source: Planes, head: _Head) -> Iterator[_Column]:
+    shapes: list[tuple[Sequence[int], Sequence[int]]] = []
+    for measure, (like, owners, count) in zip(head.measures, head.columns, strict=True):
+        rest()
+        shape = shapes[like] if like >= 0 else (source.ascending(owners), source.bitmaps(owners))
+        shapes.append(shape)
+        yield _Column(measure, *shape, source.numbers(count))
 
 
 def _inflated(section: bytes) -> bytes:
@@ -192,59 +205,3 @@ def _inflated(section: bytes) -> bytes:
     if not inflater.eof:
         raise ValueError("it is cut, or too large")
     return data
-
-
-def _planes(numbers: Sequence[int]) -> bytes:
-    """The numbers' bytes, lowest first; as many planes as the largest number needs, told by the first byte."""
-    width = (max(numbers, default=0).bit_length() + 7) // 8
-    if width > _WIDTH:
-        raise UsageError("a number is too large for the history")
-    words = _native(array(_WORDS, numbers)).tobytes()
-    return bytes([width]) + b"".join(words[plane::_WIDTH] for plane in range(width))
-
-
-def _bitmap_planes(bitmaps: Sequence[int]) -> bytes:
-    low = (1 << 64) - 1
-    return _planes([each & low for each in bitmaps]) + _planes([each >> 64 for each in bitmaps])
-
-
-def _native(words: array[int]) -> array[int]:
-    """Little-endian words as this machine has them, and back."""
-    if byteorder == "big":
-        words.byteswap()
-    return words
-
-
-def _bitmap(slots: Iterable[int]) -> int:
-    found = 0
-    for slot in slots:
-        if not 0 <= slot < MOST_SLOTS:
-            raise UsageError(f"slot {slot} does not fit a section of the history")
-        found |= 1 << slot
-    return found
-
-
-@lru_cache(maxsize=4096)  # neighbours are active at the same times
-def _slots(bitmap: int) -> Sequence[int]:
-    return [slot for slot in range(bitmap.bit_length()) if bitmap >> slot & 1]
-
-
-def _zigzag(numbers: Iterable[int]) -> list[int]:
-    """Negative numbers among the positive ones, the small ones small."""
-    return [number << 1 if number >= 0 else (-number << 1) - 1 for number in numbers]
-
-
-def _unzigzag(numbers: Iterable[int]) -> list[int]:
-    return [-(number + 1 >> 1) if number & 1 else number >> 1 for number in numbers]
-
-
-def _differences(ascending: Sequence[int]) -> list[int]:
-    return [number - before for number, before in zip(ascending, [0, *ascending], strict=False)]
-
-
-def _sums(differences: Iterable[int]) -> list[int]:
-    total, found = 0, []
-    for each in differences:
-        total += each
-        found.append(total)
-    return found

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.change import Addition, MonthChange
 from usage_middleware.store.history.live_names import live_name
 from usage_middleware.store.history.month import Month
 from usage_middleware.store.history.names import BUCKETS, SMALL, VERSION, slot_at
 from usage_middleware.store.history.numbers import restored
-from usage_middleware.store.history.section import Numbers
+from usage_middleware.store.history.section import Numbers, encode_raw
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import LAST, Schema
 
@@ -55,8 +56,9 @@ class Unpacker:
                 moved += sum(len(column) for columns in part.values() for column in columns.values())
 
     def _write(self, change: MonthChange, was: Month, org: str, month: str, name: str, part: Numbers) -> bool:
-        rest = {entity: columns for entity, columns in was.numbers(name).items() if entity not in part}
-        return change.commit(was, was.changed({name: rest}), self._clock(), added=self._additions(org, month, name, part))
+        rest = Cells.of({entity: columns for entity, columns in was.numbers(name).items() if entity not in part})
+        changes = was.changed({name: encode_raw(rest) if rest else b""})
+        return change.commit(was, changes, self._clock(), added=self._additions(org, month, name, part))
 
     def _additions(self, org: str, month: str, section: str, numbers: Numbers) -> list[Addition]:
         found: dict[str, tuple[int, bool, dict[str, int], dict[str, int]]] = {}
