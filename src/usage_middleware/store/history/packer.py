@@ -21,6 +21,7 @@ from usage_middleware.store.history.gathering import Gathering
 from usage_middleware.store.history.live import LiveCounts, LiveDay
 from usage_middleware.store.history.names import buckets_for, month_of, place
 from usage_middleware.store.history.section import encode_raw
+from usage_middleware.store.history.witness import Witness, witness
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
@@ -92,7 +93,7 @@ class Packer:
         # A day that was packed once begins with a section of its own.
         again = bool(head.version) and self._has(month, layer, start)
         day = LiveDay(client, self._schema, org, layer, start, buckets, self._damage, again=again)
-        moving = Move(month, todo, buckets, self._clock, day.slots)
+        moving = Move(month, todo, witness(client, self._schema, org, layer, start), buckets, self._clock, day.slots)
         for group in day.groups():
             yield
             if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
@@ -115,10 +116,17 @@ class Move:
     """What is moved with one script."""
 
     def __init__(
-        self, month: MonthChange, todo: Todo, buckets: int, clock: Callable[[], float], slots: Mapping[str, Slot]
+        self,
+        month: MonthChange,
+        todo: Todo,
+        witness: Witness | None,
+        buckets: int,
+        clock: Callable[[], float],
+        slots: Mapping[str, Slot],
     ) -> None:
         self._month = month
         self._todo = todo
+        self._witness = witness
         self._buckets = buckets
         self._clock = clock
         self._slots = slots
@@ -171,6 +179,7 @@ class Move:
             done=done,
             taken=self._taken,
             cleared=self._cleared,
+            witness=self._witness,
         )
         self._begin()
         return moved
