@@ -65,7 +65,7 @@ class Settings:
     max_unknown_keys: int = 100
     operator_tree: bool = True
     max_unknown_orgs: int = 10_000
-    history: bool = False
+    history: bool = True
     history_after: int = HISTORY_AFTER
     history_kept: int = HISTORY_KEPT
 
@@ -233,7 +233,7 @@ def seconds(lifetime: timedelta | int) -> int:
 def _check_history(history: object, after: int, kept: int) -> None:
     if not isinstance(history, bool):
         raise ConfigurationError(f"history must be True or False, not {history!r}")
-    if not HALF_HOURS_AFTER <= after <= kept:
+    if history and not HALF_HOURS_AFTER <= after <= kept:
         raise ConfigurationError(
             f"history_after must be at least 2 days and at most what retention keeps of history, not {after} seconds; "
             "for days give timedelta(days=...)"
