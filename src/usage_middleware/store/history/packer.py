@@ -92,7 +92,7 @@ class Packer:
         # A day that was packed once begins with a section of its own.
         again = bool(head.version) and self._has(month, layer, start)
         day = LiveDay(client, self._schema, org, layer, start, buckets, self._damage, again=again)
-        moving = Move(month, todo, buckets, self._clock, day.slots)
+        moving = Move(month, head.version, todo, buckets, self._clock, day.slots)
         for group in day.groups():
             yield
             if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
@@ -112,12 +112,28 @@ class Packer:
 
 
 class Move:
-    """What is moved with one script."""
+    """What is moved with one script.
+
+    Args:
+        month: where it goes.
+        version: of the month, before any live counter was read. If another packer has changed it since, they may be gone.
+        todo: the day.
+        buckets: into how many keys are spread.
+        clock: seconds since the epoch.
+        slots: the slots of the day, by what the fields of series call them.
+    """
 
     def __init__(
-        self, month: MonthChange, todo: Todo, buckets: int, clock: Callable[[], float], slots: Mapping[str, Slot]
+        self,
+        month: MonthChange,
+        version: int,
+        todo: Todo,
+        buckets: int,
+        clock: Callable[[], float],
+        slots: Mapping[str, Slot],
     ) -> None:
         self._month = month
+        self._version = version
         self._todo = todo
         self._buckets = buckets
         self._clock = clock
@@ -135,8 +151,8 @@ class Move:
         keys, numbers = len(self._taken) + len(self._cleared), self._numbers + sum(len(one.names) for one in more)
         if not keys or not more:
             return False
-        begins = all(one.key.what not in self._gathering for one in more)
-        return keys + len(more) > (ENOUGH_KEYS if begins else MOST_KEYS) or numbers > MOST_NUMBERS
+        most = ENOUGH_KEYS if all(one.key.what not in self._gathering for one in more) else MOST_KEYS
+        return keys + len(more) > most or numbers > MOST_NUMBERS
 
     def add(self, more: Sequence[LiveCounts]) -> None:
         """Move these, too."""
@@ -153,6 +169,8 @@ class Move:
         """Move what there is; returns whether it was moved."""
         sections = self._gathering.sections()
         was = self._month.read(list(sections))
+        if was.head.version != self._version:
+            return False
         yield
         written: dict[str, bytes] = {}
         for name, cells in sections.items():
@@ -172,6 +190,7 @@ class Move:
             taken=self._taken,
             cleared=self._cleared,
         )
+        self._version += bool(changes.written or changes.removed)
         self._begin()
         return moved
 
