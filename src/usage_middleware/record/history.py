@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
-from usage_middleware.periods import DAY, month_end, month_start
+from usage_middleware.periods import DAY, month_start
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.history.names import month_of
+from usage_middleware.store.history.names import months
 from usage_middleware.store.history.packer import Steps
 from usage_middleware.store.history.rounds import Rounds
 from usage_middleware.store.history.schedule import Schedule
@@ -77,7 +77,9 @@ class History:
         return self._rounds.packer.days - before
 
     def _organisation(self, org: str) -> Steps:
-        return self._rounds.organisation(org) if self._rounds.begin() else iter(())
+        if self._rounds.begin():
+            yield from self._rounds.seeding.steps()
+            yield from self._rounds.organisation(org)
 
     def unpack(self, org: str | None = None, month: str | None = None) -> int:
         """Write packed time back as live counters, as before an older version of this package takes over.
@@ -95,20 +97,17 @@ class History:
             ConfigurationError: `month` is not a month.
             UsageUnavailable: Redis does not answer.
         """
-        months = list(self._months()) if month is None else [_checked(month)]
+        wanted = list(self._months()) if month is None else [_checked(month)]
         with self._guard():
             orgs = [*self._schedule.organisations(), OPERATOR] if org is None else [org_member(org)]
-            found = sum(self._unpacker.unpack(one, each) for one in orgs for each in months)
+            found = sum(self._unpacker.unpack(one, each) for one in orgs for each in wanted)
             if org is None and month is None:
                 self._schedule.forget()
         return found
 
     def _months(self) -> Iterator[str]:
         now = int(self._clock())
-        month = month_of(now - self._schema.settings.history_kept - 31 * DAY)
-        while month_start(month) <= now + DAY:
-            yield month
-            month = month_of(month_end(month))
+        return months(now - self._schema.settings.history_kept - 31 * DAY, now + DAY)
 
 
 def _checked(month: object) -> str:

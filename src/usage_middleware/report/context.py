@@ -21,7 +21,7 @@ from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
 from usage_middleware.store.owing import is_final
 from usage_middleware.store.read_batch import ReadBatch
-from usage_middleware.store.reader import Delivered, Reader
+from usage_middleware.store.reader import Reader, Standing
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
 
@@ -143,7 +143,7 @@ class ReportContext:
     @cached_property
     def settings(self) -> Settings:
         """What the counters were declared with, and how long they are kept."""
-        return self.reader.settings_at(self.now)
+        return self._standing.settings if self.reader.settings.history else self.reader.settings
 
     @property
     def generated_at(self) -> str:
@@ -153,16 +153,16 @@ class ReportContext:
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
         # Asked before the counters are read: what workers said to have delivered is then in them.
-        _ = self._delivered
+        _ = self._standing.delivered()
         return self.reader.batch(org, self.now, self.charge)
 
     @cached_property
-    def _delivered(self) -> Delivered:
-        return self.reader.delivered(self.now)
+    def _standing(self) -> Standing:
+        return self.reader.standing(self.now)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
-        through = self._delivered.through_ms
+        through = self._standing.delivered().through_ms
         return None if through is None else rfc3339(through / 1000)
 
     def is_final(self, end: int) -> bool:
@@ -170,7 +170,7 @@ class ReportContext:
 
         Never of one that ends now.
         """
-        return end < self.now and is_final(self._delivered.debts, end * 1000, int(self.moment * 1000))
+        return end < self.now and is_final(self._standing.delivered().debts, end * 1000, int(self.moment * 1000))
 
 
 class ReportSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from usage_middleware.store.replies import Note, add_scores
@@ -37,11 +38,24 @@ def history_since(client: Any, schema: Schema, note: Note) -> int | None:
     Raises:
         redis_errors(): as the client does.
     """
-    names = [HISTORY_SINCE, since_field("endpoint")]
+    return parse_history_since(client.execute_command(*history_command(schema)), note)
+
+
+def history_command(schema: Schema) -> tuple[str, ...]:
+    """The command whose reply says since when there is history."""
+    return "HMGET", schema.meta, *_BEGINNINGS
+
+
+def parse_history_since(reply: Sequence[Any], note: Note) -> int | None:
+    """As `history_since`, from the reply to `history_command`; nothing if there was none."""
     found: dict[str, int] = {}
-    add_scores(names, found, note, client.execute_command("HMGET", schema.meta, *names))
+    add_scores(_BEGINNINGS, found, note, reply or (None, None))
     began = found.get(HISTORY_SINCE)
     if began is None:
         return None
     # Both were written in one moment where nothing was counted before.
-    return 0 if began <= found.get(since_field("endpoint"), 0) else began // 1000 + 1
+    return 0 if began <= found.get(_FIRST, 0) else began // 1000 + 1
+
+
+_FIRST = since_field("endpoint")
+_BEGINNINGS = (HISTORY_SINCE, _FIRST)

@@ -15,6 +15,7 @@ from usage_middleware.store.deferred import Deferred, Pending
 from usage_middleware.store.history import adding
 from usage_middleware.store.history import names as history
 from usage_middleware.store.history.fetching import fetch_with
+from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.packed_reads import PackedReads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
@@ -68,6 +69,7 @@ class ReadBatch:
     """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again.
 
     `charge` is told what a read costs before it is sent, in Redis commands, and may raise. `damage` is told what is damaged.
+    `months` is what this process knows of packed months.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class ReadBatch:
         now: int,
         charge: Callable[[int], object] = lambda cost: None,
         damage: DamageLog | None = None,
+        months: KnownMonths | None = None,
     ) -> None:
         self._client = client
         self._damage = damage or DamageLog()
@@ -85,7 +88,7 @@ class ReadBatch:
         self._org = org
         self._now = now
         self._pending = Pending()
-        self._packed = PackedReads(schema, org, now, self._damage)
+        self._packed = PackedReads(schema, org, now, self._damage, months)
         self._charge = charge
         #: About how many fields a slot has in a block.
         self._fields = _FIELDS + len(schema.settings.counters)
@@ -208,7 +211,7 @@ class ReadBatch:
         self._charge(self._cost + self._packed.cost)
         pending, self._pending, self._cost = self._pending, Pending(), 0
         packed, self._packed = self._packed, self._packed.renewed()
-        hand_out(fetch_with(packed, self._client, pending, self._damage), self._damage)
+        hand_out(fetch_with(packed, self._client, pending, self._damage, self._charge), self._damage)
         packed.hand_out()
         pending.done = True
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from usage_middleware.options import Settings
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.members import parse_route_member
-from usage_middleware.store.meta import history_since
+from usage_middleware.store.meta import history_command, parse_history_since
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
@@ -33,6 +34,18 @@ class Delivered(NamedTuple):
     debts: list[Debt]
 
 
+class Standing(NamedTuple):
+    """How things are in Redis when a report begins.
+
+    Attributes:
+        settings: with the retention that readers go by: what is packed is kept for longer.
+        delivered: how far workers have delivered their calls. It asks Redis once.
+    """
+
+    settings: Settings
+    delivered: Callable[[], Delivered]
+
+
 class Reader:
     """Opens batches of reads, and tells how far the numbers are complete."""
 
@@ -47,6 +60,7 @@ class Reader:
         self.schema = schema
         self.settings = schema.settings
         self._own_routes = own_routes
+        self._months = KnownMonths()
 
     def routes(self) -> dict[str, bool]:
         """The application's own endpoints, called or not, and whether its schema lists them.
@@ -59,7 +73,7 @@ class Reader:
 
     def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
-        return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage)
+        return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage, self._months)
 
     def _sound(self, key: str, *command: object) -> Any:
         """The reply to a command, or nothing where the Redis key that it reads holds another type."""
@@ -90,25 +104,28 @@ class Reader:
         found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
         return {name: ms // 1000 for name, ms in self._times(self.schema.meta, dimensions, found).items()}
 
-    def settings_at(self, now: int) -> Settings:
-        """The settings with the retention that readers go by: what is packed is kept for longer."""
-        if not self.settings.history:
+    def standing(self, now: int) -> Standing:
+        """What there is before a report is read: who is alive, what is owed, and since when there is history, in one trip."""
+        client, schema = self._engine.read_client, self.schema
+        with client.pipeline(transaction=False) as pipe:
+            pipe.execute_command("ZRANGEBYSCORE", schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
+            pipe.hgetall(schema.owing)
+            if self.settings.history:
+                pipe.execute_command(*history_command(schema))
+            workers, owing, *began = pipe.execute(raise_on_error=False)
+        alive, owed = self._sound_reply(schema.workers, workers), debts(self._sound_reply(schema.owing, owing) or {})
+        return Standing(self._reaching(began, now), cache(partial(self._delivered, alive, owed)))
+
+    def _reaching(self, began: Sequence[Any], now: int) -> Settings:
+        if not began:
             return self.settings
         note = partial(self._engine.damage.note, self.schema.meta)
-        return self.settings.reaching(history_since(self._engine.read_client, self.schema, note), now)
+        return self.settings.reaching(parse_history_since(self._sound_reply(self.schema.meta, began[0]), note), now)
 
-    def delivered(self, now: int) -> Delivered:
-        """How far workers have delivered their calls."""
-        client = self._engine.read_client
-        with client.pipeline(transaction=False) as pipe:
-            pipe.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
-            pipe.hgetall(self.schema.owing)
-            workers, owing = pipe.execute(raise_on_error=False)
-        alive = self._sound_reply(self.schema.workers, workers)
-        owed = debts(self._sound_reply(self.schema.owing, owing) or {})
+    def _delivered(self, alive: Sequence[Any], owed: list[Debt]) -> Delivered:
         if not alive:
             return Delivered(None, owed)
-        with client.pipeline(transaction=False) as pipe:
+        with self._engine.read_client.pipeline(transaction=False) as pipe:
             for worker in alive:
                 pipe.execute_command("HGET", self.schema.worker(text(worker)), "flushed_through_ms")
             replies = pipe.execute(raise_on_error=False)

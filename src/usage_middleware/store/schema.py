@@ -170,6 +170,11 @@ class Schema:
         """ZSET organisation -> when something of it is to be packed next, seconds since the epoch."""
         return f"{self.tree(OPERATOR)}:history:schedule"
 
+    @property
+    def history_seeding(self) -> str:
+        """Who marks now what was counted before history began."""
+        return f"{self.tree(OPERATOR)}:history:seeding"
+
     def keys(self, org: str) -> str:
         """The key directory of an organisation (HASH key id -> JSON)."""
         return f"{self.tree(org)}:keys"

@@ -6,17 +6,27 @@
 -- KEYS[4]  and on: live counters, those that are removed first.
 -- ARGV[1]  MessagePack {version, member of todo or '', its score, milliseconds that the month lives, milliseconds that todo
 --          lives, whether the day is done, fields to write, fields to remove, how many live keys are removed,
---          {{live key, {field, ...}}, ...}, {{live key, is a hash, names, numbers, greatest, milliseconds}, ...}}
+--          {{live key, {field, ...}}, ...}, {{live key, is a hash, names, numbers, greatest, milliseconds}, ...},
+--          {series, {field, ...}, {number or '', ...}, corrections, how many} or nothing}
 -- ARGV[2]  and on: what is written to the fields.
 --
 -- Answers  'OK', or 'AGAIN': something has changed since it was read; nothing was changed now.
 
 local MANY = 500
 
-local version, member, score, lives, todo_lives, done, written, removed, taken, cleared, added = unpack(cmsgpack.unpack(ARGV[1]))
+local version, member, score, lives, todo_lives, done, written, removed, taken, cleared, added, witness = unpack(cmsgpack.unpack(ARGV[1]))
 
 if tonumber(redis.call('HGET', KEYS[1], 'v') or 0) ~= version then return 'AGAIN' end
 if member ~= '' and tonumber(redis.call('ZSCORE', KEYS[2], member) or 0) ~= score then return 'AGAIN' end
+
+-- An older version writes without a mark.
+if witness and witness[1] then
+  local series, fields, numbers, corrections, corrected = unpack(witness)
+  for i, number in ipairs(redis.call('HMGET', series, unpack(fields))) do
+    if (number or '') ~= numbers[i] then return 'AGAIN' end
+  end
+  if redis.call('HLEN', corrections) ~= corrected then return 'AGAIN' end
+end
 
 -- What adds live counters takes memory: Redis refuses it here if there is none.
 if added[1] then redis.call('HINCRBY', KEYS[1], 'v', 0) end

@@ -11,6 +11,7 @@ import msgspec
 from usage_middleware.periods import DAY, month_end
 from usage_middleware.store.history.month import Changes, Month, NoteDamage, fields
 from usage_middleware.store.history.names import BUCKETS
+from usage_middleware.store.history.witness import Witness
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.script import Script
 
@@ -64,6 +65,7 @@ class MonthChange:
         taken: Sequence[str] = (),
         cleared: Mapping[str, Sequence[str]] | None = None,
         added: Sequence[Addition] = (),
+        witness: Witness | None = None,
     ) -> bool:
         """Change the month as it `was` read; False if it, or the day, was written meanwhile. Then nothing is changed.
 
@@ -77,6 +79,7 @@ class MonthChange:
             taken: live keys to remove.
             cleared: live hashes, and the fields to remove there.
             added: what is added to live keys.
+            witness: what must be as it was when the day was read.
 
         Raises:
             redis_errors(): as the client does.
@@ -90,8 +93,16 @@ class MonthChange:
         cleared = cleared or {}
         arguments = [
             was.head.version, member, score, int(lives * 1000), kept * 1000, done, list(written), changes.removed, len(taken),
-            list(cleared.items()), added,
+            list(cleared.items()), added, witness or (),
         ]  # fmt: skip
         todo_key = self._schema.history_todo(self._org)
-        keys = [self.key, todo_key, f"{todo_key}:never", *taken, *cleared, *(one.key for one in added)]
+        keys = [
+            self.key,
+            todo_key,
+            f"{todo_key}:never",
+            *taken,
+            *cleared,
+            *(one.key for one in added),
+            *(witness.keys if witness else ()),
+        ]
         return bool(_SCRIPT.run(self._client, keys, [msgspec.msgpack.encode(arguments), *written.values()]) == b"OK")

@@ -7,11 +7,12 @@ A section is about *what*: `series`, `endpoint`, `key <bucket>`, `board <dimensi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
-from usage_middleware.periods import DAY, Resolutions, Slot, day_name, month_start
+from usage_middleware.periods import DAY, Resolutions, Slot, day_name, month_end, month_start
 
 #: Fields of a month that are no sections: how often it was changed, and into how many buckets keys are spread.
 VERSION, BUCKETS = "v", "buckets"
@@ -67,6 +68,18 @@ def slot_at(month: str, section: str, index: int, layers: Resolutions) -> tuple[
 def month_of(at: int) -> str:
     """The UTC month of an instant: `2026-11`."""
     return day_name(at)[:7]
+
+
+def months(first: int, last: int) -> Iterator[str]:
+    """The UTC months from one instant to another.
+
+    >>> list(months(0, 40 * 86_400))
+    ['1970-01', '1970-02']
+    """
+    month = month_of(first)
+    while month_start(month) <= last:
+        yield month
+        month = month_of(month_end(month))
 
 
 def bucketed(what: str, key: str, buckets: int) -> str:

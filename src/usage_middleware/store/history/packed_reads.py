@@ -1,17 +1,18 @@
 """Reads packed time for a batch of reads.
 
-What is packed was taken out of the live counters in the same moment. So a batch reads the months, then the live counters, then
-the versions of the months: if one has changed meanwhile, it reads all again.
+What is packed was taken out of the live counters in the same moment. So a batch reads the versions of the months, then the live
+counters, then the months: if one has another version by then, it reads all again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from usage_middleware.periods import DAY, Slot
 from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.month import Month, fields
 from usage_middleware.store.history.names import VERSION, bucketed, month_of, place
 from usage_middleware.store.replies import number
@@ -28,64 +29,100 @@ Wanted: TypeAlias = Mapping[int, Slot]
 Columns: TypeAlias = Mapping[str, Mapping[int, int]]
 #: Takes what a section has of an entity.
 Take: TypeAlias = Callable[[str, Columns, Wanted], object]
+#: Month -> section -> what is wanted of it. The sections of keys are without their bucket.
+Places: TypeAlias = Mapping[str, Mapping[str, Wanted]]
+#: A command, as it is sent.
+Command: TypeAlias = tuple[object, ...]
 
 
 class Question(NamedTuple):
-    """What is wanted of one section. `only` are the entities, None for all; `bucket_of` a key whose bucket it is."""
+    """`take` is wanted of the entities `only`, None for all."""
 
-    section: str
-    bucket_of: str | None
     only: Sequence[str] | None
-    slots: Wanted
     take: Take
 
-    def name(self, buckets: int) -> str:
-        """The section in a month with so many buckets."""
-        return self.section if self.bucket_of is None else bucketed(self.section, self.bucket_of, buckets)
+
+class Group(NamedTuple):
+    """Questions about the same places; `bucket_of` is a key whose bucket it is."""
+
+    places: Places
+    bucket_of: str | None
+    questions: list[Question]
+
+    def sections(self, month: str, buckets: int) -> Iterator[tuple[str, Wanted]]:
+        """The sections in a month with so many buckets."""
+        for section, wanted in self.places.get(month, {}).items():
+            yield section if self.bucket_of is None else bucketed(section, self.bucket_of, buckets), wanted
 
 
 class PackedReads:
-    """What a batch wants of packed time."""
+    """What a batch wants of packed time.
 
-    def __init__(self, schema: Schema, org: str, now: int, damage: DamageLog) -> None:
+    Args:
+        known: what is known of months.
+    """
+
+    def __init__(self, schema: Schema, org: str, now: int, damage: DamageLog, known: KnownMonths | None = None) -> None:
         self._schema = schema
         self._org = org
         self._now = now
         self._before = now - MAY_BE_PACKED
         self._damage = damage
+        self._known = known or KnownMonths()
         self._is_on = schema.settings.history
-        self._questions: dict[str, list[Question]] = {}
+        self._groups: dict[tuple[int, str | None], Group] = {}
+        self._places: dict[tuple[int, str], tuple[Iterable[Slot], Places]] = {}
+        #: Month -> its Redis key.
+        self._keys: dict[str, str] = {}
         self._months: dict[str, Month] = {}
-        self._buckets: dict[str, int] = {}
-        self._sections: set[tuple[str, str]] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._questions)
+        return bool(self._groups)
 
     def renewed(self) -> PackedReads:
         """The same with nothing asked for yet."""
-        return PackedReads(self._schema, self._org, self._now, self._damage)
+        return PackedReads(self._schema, self._org, self._now, self._damage, self._known)
 
     @property
     def cost(self) -> int:
-        """What it costs to read, in Redis commands."""
-        return SECTION_COST * len(self._sections)
+        """What it costs to read, in Redis commands. What is known to be not there costs nothing."""
+        found = {
+            (month, section)
+            for group in self._groups.values()
+            for month, sections in group.places.items()
+            if self._known.head(self._keys[month]).version
+            for section in sections
+        }
+        return SECTION_COST * len(found)
 
     def ask(
         self, slots: Iterable[Slot], what: str, take: Take, only: Sequence[str] | None = None, bucket_of: str | None = None
     ) -> None:
         """Ask for those of the slots that may be packed; `take` gets what there is of each entity, or `only` of some."""
-        found: dict[tuple[str, str], dict[int, Slot]] = {}
-        for slot in slots if self._is_on else ():
+        places = self._placed(slots, what) if self._is_on else {}
+        if places:
+            group = self._groups.setdefault((id(places), bucket_of), Group(places, bucket_of, []))
+            group.questions.append(Question(only, take))
+
+    def _placed(self, slots: Iterable[Slot], what: str) -> Places:
+        """Where slots stand. It is remembered: many endpoints are read over the same slots."""
+        name = id(slots), what
+        if name not in self._places:
+            self._places[name] = slots, self._place(slots, what)
+        return self._places[name][1]
+
+    def _place(self, slots: Iterable[Slot], what: str) -> Places:
+        found: dict[str, dict[str, dict[int, Slot]]] = {}
+        for slot in slots:
             if slot.resolution.rank and slot.start - slot.start % DAY + DAY <= self._before:
                 section, at = place(slot, what)
-                found.setdefault((month_of(slot.start), section), {})[at] = slot
-        self._sections |= found.keys()
-        for (month, section), wanted in found.items():
-            self._questions.setdefault(month, []).append(Question(section, bucket_of, only, wanted, take))
+                found.setdefault(month_of(slot.start), {}).setdefault(section, {})[at] = slot
+        for month in found:
+            self._keys.setdefault(month, self._schema.history(self._org, month))
+        return found
 
     def fetch(self, client: Any) -> None:
-        """Read the months: first how keys are spread there, if that is not known, then the sections.
+        """Read the months.
 
         Raises:
             redis_errors(): as the client does.
@@ -93,48 +130,48 @@ class PackedReads:
         while not self.accept(_answers(client, self.commands())):
             pass
 
-    def commands(self) -> list[tuple[object, ...]]:
+    def version_commands(self) -> list[Command]:
+        """What reads the version of each month."""
+        return [("HGET", key, VERSION) for key in self._keys.values()]
+
+    def commands(self) -> list[Command]:
         """What reads each month, at one moment each."""
-        return [("HMGET", self._schema.history(self._org, month), *fields(self._names(month))) for month in self._questions]
+        return [("HMGET", key, *fields(self._names(month))) for month, key in self._keys.items()]
 
     def accept(self, replies: Sequence[Any]) -> bool:
         """Take the replies to `commands`; whether they have all that is wanted. Else ask again."""
         self._months = {}
         is_all = True
-        for month, reply in zip(self._questions, replies, strict=True):
-            names, where = self._names(month), self._schema.history(self._org, month)
+        for (month, key), reply in zip(self._keys.items(), replies, strict=True):
+            names = self._names(month)
             if isinstance(reply, Exception):
-                if not self._damage.explains(reply, where):
+                if not self._damage.explains(reply, key):
                     raise reply
                 reply = ()
-            found = self._months[month] = Month(names, reply or [None] * len(fields(names)), where, self._damage.note)
-            is_all = is_all and self._names(month) == self._names_if(month, found.head.buckets)
-            self._buckets[month] = found.head.buckets
+            found = self._months[month] = Month(names, reply or [None] * len(fields(names)), key, self._damage.note)
+            self._known.keep(key, found.head)
+            is_all = is_all and (found.head.together or self._names(month) == names)
         return is_all
 
     def _names(self, month: str) -> list[str]:
-        return self._names_if(month, self._buckets.get(month, 0))
-
-    def _names_if(self, month: str, buckets: int) -> list[str]:
-        return list(dict.fromkeys(question.name(buckets) for question in self._questions[month]))
-
-    def is_unchanged(self, client: Any) -> bool:
-        """Whether the months are as they were read.
-
-        Raises:
-            redis_errors(): as the client does.
-        """
-        commands = [("HGET", self._schema.history(self._org, month), VERSION) for month in self._questions]
-        replies = _answers(client, commands)
-        return all(
-            isinstance(reply, Exception) or (number(reply or 0) or 0) == self._months[month].head.version
-            for month, reply in zip(self._questions, replies, strict=True)
-        )
+        """The sections to read of a month, as far as it is known: none of one that is not there."""
+        head = self._known.head(self._keys[month])
+        if not head.version or head.together:
+            return []
+        found = (name for group in self._groups.values() for name, _ in group.sections(month, head.buckets))
+        return list(dict.fromkeys(found))
 
     @property
     def versions(self) -> list[tuple[str, int]]:
         """The months that were read, by their Redis keys, and which version each had."""
-        return [(self._schema.history(self._org, month), found.head.version) for month, found in self._months.items()]
+        return [(self._keys[month], found.head.version) for month, found in self._months.items()]
+
+    def are_still(self, replies: Sequence[Any]) -> bool:
+        """Whether the months have the versions that are the replies to `version_commands`."""
+        return all(
+            isinstance(reply, Exception) or (number(reply or 0) or 0) == found.head.version
+            for reply, found in zip(replies, self._months.values(), strict=True)
+        )
 
     def hand_out(self) -> None:
         """Give every `take` what there is.
@@ -142,25 +179,26 @@ class PackedReads:
         Raises:
             TimeoutError: the time of this thread's operation is over before all was added up.
         """
-        for month, questions in self._questions.items():
-            by_section: dict[str, list[Question]] = {}
-            for question in questions:
-                by_section.setdefault(question.name(self._buckets[month]), []).append(question)
-            for name, some in by_section.items():
-                self._hand_out(self._months[month], name, some)
+        for month, found in self._months.items():
+            by_section: dict[str, list[tuple[Wanted, Question]]] = {}
+            for group in self._groups.values() if found.head.version else ():
+                for name, wanted in group.sections(month, found.head.buckets):
+                    by_section.setdefault(name, []).extend((wanted, question) for question in group.questions)
+            for name, questions in by_section.items():
+                self._hand_out(found, name, questions)
 
-    def _hand_out(self, month: Month, name: str, questions: Sequence[Question]) -> None:
+    def _hand_out(self, month: Month, name: str, questions: Sequence[tuple[Wanted, Question]]) -> None:
         deadline.check()
-        everyone = any(question.only is None for question in questions)
-        only = None if everyone else {entity for question in questions for entity in question.only or ()}
+        everyone = any(question.only is None for _, question in questions)
+        only = None if everyone else {entity for _, question in questions for entity in question.only or ()}
         numbers = month.numbers(name, only)
-        for question in questions if numbers else ():
-            for entity in numbers if question.only is None else question.only:
+        for wanted, (entities, take) in questions if numbers else ():
+            for entity in numbers if entities is None else entities:
                 if entity in numbers:
-                    question.take(entity, numbers[entity], question.slots)
+                    take(entity, numbers[entity], wanted)
 
 
-def _answers(client: Any, commands: Sequence[tuple[object, ...]]) -> list[Any]:
+def _answers(client: Any, commands: Sequence[Command]) -> list[Any]:
     if not commands:
         return []
     with client.pipeline(transaction=False) as pipe:

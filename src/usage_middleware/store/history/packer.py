@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from usage_middleware.gil import rest
 from usage_middleware.options import HALF_HOURS_AFTER
@@ -21,6 +21,7 @@ from usage_middleware.store.history.gathering import Gathering
 from usage_middleware.store.history.live import LiveCounts, LiveDay
 from usage_middleware.store.history.names import buckets_for, month_of, place
 from usage_middleware.store.history.section import encode_raw
+from usage_middleware.store.history.witness import Witness, witness
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
@@ -92,7 +93,8 @@ class Packer:
         # A day that was packed once begins with a section of its own.
         again = bool(head.version) and self._has(month, layer, start)
         day = LiveDay(client, self._schema, org, layer, start, buckets, self._damage, again=again)
-        moving = Move(month, head.version, todo, buckets, self._clock, day.slots)
+        seen = Seen(head.version, todo, witness(client, self._schema, org, layer, start))
+        moving = Move(month, seen, buckets, self._clock, day.slots)
         for group in day.groups():
             yield
             if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
@@ -111,13 +113,26 @@ class Packer:
         return buckets_for(int(self._client().zcard(self._schema.seen(org, "key"))))
 
 
+class Seen(NamedTuple):
+    """What was seen before any live counter of a day was read.
+
+    Attributes:
+        version: of the month. If another packer has changed it since, counters that were read may be gone.
+        todo: the day. If a chunk has written it since, its score is another one.
+        witness: tells what an older version has written since.
+    """
+
+    version: int
+    todo: Todo
+    witness: Witness | None
+
+
 class Move:
     """What is moved with one script.
 
     Args:
         month: where it goes.
-        version: of the month, before any live counter was read. If another packer has changed it since, they may be gone.
-        todo: the day.
+        seen: what must be so still.
         buckets: into how many keys are spread.
         clock: seconds since the epoch.
         slots: the slots of the day, by what the fields of series call them.
@@ -126,15 +141,13 @@ class Move:
     def __init__(
         self,
         month: MonthChange,
-        version: int,
-        todo: Todo,
+        seen: Seen,
         buckets: int,
         clock: Callable[[], float],
         slots: Mapping[str, Slot],
     ) -> None:
         self._month = month
-        self._version = version
-        self._todo = todo
+        self._version, self._todo, self._witness = seen
         self._buckets = buckets
         self._clock = clock
         self._slots = slots
@@ -189,6 +202,7 @@ class Move:
             done=done,
             taken=self._taken,
             cleared=self._cleared,
+            witness=self._witness,
         )
         self._version += bool(changes.written or changes.removed)
         self._begin()

@@ -9,6 +9,7 @@ from typing import Any
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.packer import Packer, Steps
 from usage_middleware.store.history.schedule import Schedule
+from usage_middleware.store.history.seeding import Seeding
 from usage_middleware.store.schema import Schema
 
 logger = logging.getLogger("usage_middleware")
@@ -25,6 +26,7 @@ class Rounds:
     Attributes:
         packer: packs one organisation.
         schedule: says which are due.
+        seeding: marks what is older than history.
         waiting_for: a worker that knows of no history: until it has ended, nothing is packed. Empty if there is none.
     """
 
@@ -32,6 +34,7 @@ class Rounds:
         self._clock = clock
         self.packer = Packer(client, schema, clock, damage)
         self.schedule = Schedule(client, schema, damage)
+        self.seeding = Seeding(client, schema, clock, damage)
         self.waiting_for = ""
 
     def begin(self) -> bool:
@@ -44,11 +47,13 @@ class Rounds:
         return not self.waiting_for
 
     def round(self) -> Steps:
-        """Pack all organisations that are due now.
+        """Mark what is older than history, then pack all organisations that are due now.
 
         Raises:
             redis_errors(): as the client does, if it can't be told which are due.
         """
+        if self.begin():
+            yield from self.seeding.steps()
         now, left = self._clock(), 0
         while self.begin():
             yield

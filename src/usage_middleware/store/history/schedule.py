@@ -47,10 +47,18 @@ class Schedule:
         if len(self._noted) >= _MOST_NOTED:
             self._noted.clear()
         try:
-            self._client().execute_command("ZADD", self._schema.history_schedule, "LT", due, org)
+            self.hurry(org, due)
             self._noted[org] = due
         except redis_errors() as error:
             self._damage.explains(error, self._schema.history_schedule)
+
+    def hurry(self, org: str, due: int) -> None:
+        """An organisation is due then, or before.
+
+        Raises:
+            redis_errors(): as the client does.
+        """
+        self._client().execute_command("ZADD", self._schema.history_schedule, "LT", due, org)
 
     def due(self, now: float, most: int, after: int = 0) -> list[str]:
         """Organisations that are due, the longest first, without the first so many.
@@ -124,15 +132,16 @@ class Schedule:
         return next(iter(others), "")
 
     def organisations(self) -> list[str]:
-        """Every organisation that was counted for the operator, or that has something to pack.
+        """Every organisation that was counted for the operator, that no key directory knows, or that has something to pack.
 
         Raises:
             redis_errors(): as the client does.
         """
         client = self._client()
         counted = client.zrange(self._schema.seen(OPERATOR, "org"), 0, -1)
+        unknown = client.zrange(self._schema.unknown_orgs, 0, -1)
         noted = client.zrange(self._schema.history_schedule, 0, -1)
-        return sorted({text(org) for org in (*counted, *noted)} - {OPERATOR})
+        return sorted({text(org) for org in (*counted, *unknown, *noted)} - {OPERATOR})
 
     def forget(self) -> None:
         """Nothing is packed any more: remove the schedule, and what `meta` says of history.
