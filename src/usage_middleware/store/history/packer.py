@@ -18,7 +18,8 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.change import MonthChange, Todo
 from usage_middleware.store.history.gathering import Gathering
-from usage_middleware.store.history.live import LiveCounts, LiveDay
+from usage_middleware.store.history.live import LiveDay
+from usage_middleware.store.history.live_counts import LiveCounts
 from usage_middleware.store.history.names import buckets_for, month_of, place
 from usage_middleware.store.history.section import encode_raw
 from usage_middleware.store.history.witness import Witness, witness
