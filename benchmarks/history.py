@@ -1,4 +1,4 @@
-"""History: what a packed day takes, what it costs to pack, and what cold organisations hold after a year."""
+"""History: what packing costs, what is held after a year, how long views take, and what requests notice."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
-from benchmarks import apps
+from benchmarks import apps, packed_year, while_packing
 from benchmarks.memory import MIDNIGHT, SIZES, Size
+from benchmarks.probe import Probe
 from benchmarks.tables import table
 from benchmarks.traffic import Traffic, record, requests
 from tests.support import Clock, ServerProcess
@@ -18,9 +19,9 @@ from usage_middleware.store.history.packer import Packer
 from usage_middleware.store.schema import Schema
 
 #: The sizes of which a day is packed.
-DENSE = SIZES[:2]
-#: So many days of a cold organisation are really counted and packed.
-COLD_DAYS = 365
+DENSE = (SIZES[0], SIZES[1], SIZES[4])
+#: So many cold organisations are counted and packed on so many days.
+COLD, COLD_DAYS = 200, 365
 
 
 class Packed(NamedTuple):
@@ -30,30 +31,47 @@ class Packed(NamedTuple):
         live: bytes of what was moved.
         packed: bytes that it takes in the history.
         seconds: of this process's processor.
-        step: of the longest step, seconds.
-        script: of the longest command in Redis, milliseconds.
+        redis: of Redis's processor, seconds.
+        step: of the longest step, seconds of this process's processor.
+        command: the longest in Redis, milliseconds.
     """
 
     live: int
     packed: int
     seconds: float
+    redis: float
     step: float
-    script: float
+    command: float
 
 
 def run(quick: bool) -> str:
     """The tables of this part."""
     rows = []
-    for size in DENSE[:1] if quick else DENSE:
+    for size in DENSE[:2] if quick else DENSE:
         half_hours, day = _day(size)
         rows += [_row(f"{size.name}, half-hours", half_hours), _row(f"{size.name}, the day itself", day)]
-    header = ["endpoints x keys", "live, KB", "packed, KB", "seconds of a core", "longest step, ms", "longest command, ms"]
-    return f"A day that is packed:\n\n{table(header, rows)}\n\n{_cold(2 if quick else 20)}"
+    header = [
+        "endpoints x keys",
+        "live, KB",
+        "packed, KB",
+        "CPU, s",
+        "CPU of Redis, s",
+        "longest step, ms",
+        "longest command, ms",
+    ]
+    return "\n\n".join(
+        [
+            f"A day of {SIZES[1].calls:,} calls ({SIZES[0].calls:,} of 10 x 10) that is packed:\n\n{table(header, rows)}",
+            _cold(5 if quick else COLD),
+            packed_year.run(*((2, 3) if quick else (31, 7))),
+            while_packing.run(2 if quick else 7),
+        ]
+    )
 
 
 def _row(name: str, found: Packed) -> list[str]:
     sizes = f"{found.live / 1000:,.0f}", f"{found.packed / 1000:,.0f}"
-    return [name, *sizes, f"{found.seconds:.2f}", f"{found.step * 1000:.0f}", f"{found.script:.1f}"]
+    return [name, *sizes, f"{found.seconds:.2f}", f"{found.redis:.2f}", f"{found.step * 1000:.0f}", f"{found.command:.1f}"]
 
 
 def _day(size: Size) -> tuple[Packed, Packed]:
@@ -74,10 +92,9 @@ def _day(size: Size) -> tuple[Packed, Packed]:
 
 def _pack(usage: Usage, clock: Clock) -> Packed:
     client = usage.engine.client
-    client.config_set("slowlog-log-slower-than", 500)
-    client.slowlog_reset()
     before, months = client.info("memory")["used_memory"], _months(usage)
     packer = Packer(lambda: usage.engine.client, Schema(usage.settings), clock, usage.engine.damage)
+    probe = Probe(client)
     began, longest = time.process_time(), 0.0
     steps = packer.pack("acme")
     while True:
@@ -86,11 +103,11 @@ def _pack(usage: Usage, clock: Clock) -> Packed:
             break
         longest = max(longest, time.process_time() - step)
     seconds = time.process_time() - began
+    work = probe.work()
     time.sleep(0.5)  # Redis frees in the background what was unlinked.
     packed = _months(usage) - months
     freed = before - client.info("memory")["used_memory"]
-    slow = max((entry["duration"] for entry in client.slowlog_get(128)), default=0)
-    return Packed(freed + packed, packed, seconds, longest, slow / 1000)
+    return Packed(freed + packed, packed, seconds, work.cpu_us / 1e6, longest, work.slowest_us / 1000)
 
 
 def _months(usage: Usage) -> int:

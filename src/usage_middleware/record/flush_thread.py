@@ -16,6 +16,7 @@ from usage_middleware.record.attribution import CountError
 from usage_middleware.record.flusher import Flusher
 from usage_middleware.record.idle_packing import IdlePacking
 from usage_middleware.store.deadline import Operation, within
+from usage_middleware.store.driver_errors import says_full
 
 #: How much longer than `shutdown_timeout` the end may take if calls go to disk, seconds: a slow disk.
 LAST_SECONDS = 5.0
@@ -129,12 +130,17 @@ class FlushThread(threading.Thread):
             # Asked before the event: requests may set it again faster than it is cleared.
             if left <= 0:
                 break
-            if self.wake.wait(min(left, self._packing.rest if self._flusher.is_ok else inf)):
+            if self.wake.wait(min(left, self._packing.rest if self._may_pack else inf)):
                 self._add_up()
                 self._safely(self._flusher.ask_who_called)
-            elif self._flusher.is_ok:
+            elif self._may_pack:
                 self._packing.step()
         self._hurry = False
+
+    @property
+    def _may_pack(self) -> bool:
+        """Also while the memory of Redis is full: to pack makes room."""
+        return self._flusher.is_ok or says_full(self._flusher.status.reason)
 
     def _after_rest(self) -> None:
         """During a flush: add up the calls of the meantime, and stop resting if the process ends."""

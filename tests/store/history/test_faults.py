@@ -48,6 +48,7 @@ def test_a_packer_may_be_killed_after_any_step(lived: World) -> None:
 def test_small_moves_add_up(lived: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day with many counters is moved by many scripts: between any two of them readers see the same."""
     monkeypatch.setattr("usage_middleware.store.history.packer.MOST_KEYS", 5)
+    monkeypatch.setattr("usage_middleware.store.history.packer.ENOUGH_KEYS", 5)
     before = seen(lived)
     for org in ORGS:
         for number, _ in enumerate(packer_of(lived).pack(org)):
@@ -65,7 +66,11 @@ def test_sections_of_large_organisations_stand_alone(lived: World, monkeypatch: 
     assert seen(lived) == before
 
 
-def test_two_packers_at_once(lived: World) -> None:
+@pytest.mark.parametrize("keys", [5, 4_000])
+def test_two_packers_at_once(lived: World, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
+    """What one has read may be moved by the other, also when both move a day in many parts."""
+    monkeypatch.setattr("usage_middleware.store.history.packer.MOST_KEYS", keys)
+    monkeypatch.setattr("usage_middleware.store.history.packer.ENOUGH_KEYS", keys)
     before = seen(lived)
     for org in ORGS:
         steps = [packer_of(lived).pack(org) for _ in range(2)]

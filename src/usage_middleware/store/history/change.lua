@@ -19,8 +19,6 @@ local version, member, score, lives, todo_lives, done, written, removed, taken, 
 if tonumber(redis.call('HGET', KEYS[1], 'v') or 0) ~= version then return 'AGAIN' end
 if member ~= '' and tonumber(redis.call('ZSCORE', KEYS[2], member) or 0) ~= score then return 'AGAIN' end
 
--- What adds live counters takes memory: Redis refuses it here if there is none.
-if added[1] then redis.call('HINCRBY', KEYS[1], 'v', 0) end
 -- An older version writes without a mark.
 if witness and witness[1] then
   local series, fields, numbers, corrections, corrected = unpack(witness)
@@ -30,6 +28,8 @@ if witness and witness[1] then
   if redis.call('HLEN', corrections) ~= corrected then return 'AGAIN' end
 end
 
+-- What adds live counters takes memory: Redis refuses it here if there is none.
+if added[1] then redis.call('HINCRBY', KEYS[1], 'v', 0) end
 -- Rights that are missing are missed here, before anything is changed. Of a script that has removed something, Redis refuses
 -- nothing more for want of memory: packing makes room.
 redis.call('UNLINK', KEYS[3])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from usage_middleware.periods import Slot
 from usage_middleware.store.history.cells import Cells, Column, Columns, Firsts
-from usage_middleware.store.history.live import LiveCounts
+from usage_middleware.store.history.live_counts import LiveCounts
 from usage_middleware.store.history.names import place
 from usage_middleware.store.history.numbers import stored
 from usage_middleware.store.replies import text

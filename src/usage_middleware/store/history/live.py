@@ -6,13 +6,13 @@ packer that was stopped in between finds the rest again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from usage_middleware.options import Settings
 from usage_middleware.periods import Resolution, Slot, slot_names
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.driver_errors import is_wrong_type
+from usage_middleware.store.history.live_counts import LiveCounts, LiveKey, LiveReader
 from usage_middleware.store.history.names import (
     BOARD,
     ENDPOINT,
@@ -25,7 +25,7 @@ from usage_middleware.store.history.names import (
     bucketed,
 )
 from usage_middleware.store.members import OPERATOR
-from usage_middleware.store.replies import columns, numbers, text
+from usage_middleware.store.replies import text
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
 T = TypeVar("T")
@@ -36,46 +36,8 @@ AT_ONCE = 50
 MOST_AT_ONCE, NUMBERS_AT_ONCE = 150, 2_000
 
 
-class LiveKey(NamedTuple):
-    """A Redis key.
-
-    Attributes:
-        name: the key.
-        what: what the section is about that its numbers go to.
-        entity: whose series or board it is; None: its members are entities.
-        measure: what a board of many entities counts.
-        slot: the slot of a board; None of a series.
-    """
-
-    name: str
-    what: str
-    entity: str | None
-    measure: str = ""
-    slot: Slot | None = None
-
-
-class LiveCounts(NamedTuple):
-    """The numbers of a Redis key.
-
-    Attributes:
-        key: the Redis key.
-        names: fields or members, as Redis has them.
-        numbers: the number of each.
-        is_whole: all that the key has belongs to the day; else `names` alone.
-    """
-
-    key: LiveKey
-    names: Sequence[Any]
-    numbers: Sequence[int]
-    is_whole: bool
-
-
 #: The boards of a name in some slots.
 _Boards = Callable[[str, Sequence[Slot]], Iterable[LiveKey]]
-
-
-def _command(key: LiveKey) -> tuple[object, ...]:
-    return ("HGETALL", key.name) if key.slot is None else ("ZRANGE", key.name, 0, -1, "WITHSCORES")
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -115,7 +77,6 @@ class LiveDay:
         self._layer = layer
         self._start = start
         self._buckets = buckets
-        self._damage = damage
         self._again = again
         self._at_once = AT_ONCE
         self._settings: Settings = schema.settings
@@ -123,28 +84,42 @@ class LiveDay:
         self._block = names[0][1].block
         self.slots = {at.field: slot for slot, at in names}
         self._names = {slot: at.slot for slot, at in names}
-        self._slots_of_fields = _SlotsOfFields(self.slots)
+        self._reader = LiveReader(client, self.slots, damage, of_a_month=layer == self._settings.layers.day)
 
     def _starts(self) -> range:
         return range(self._start, self._start + self._settings.layers.day.seconds, self._layer.seconds)
 
     def groups(self) -> Iterator[list[LiveCounts]]:
         """What is to be taken away together, in order. An empty one is a good moment for a pause."""
-        own = self._read([LiveKey(self._schema.series(self._org, self._layer.name, self._block), SERIES, WHOLE)])
+        own, keys, endpoints = self._look()
         yield []
         slots = self._active(own)
         if self._again:
             slots |= yield from self._slots_of_boards()
         if self._org != OPERATOR:
-            yield from self._of_keys(slots)
-        yield from self._of_endpoints(slots)
+            yield from self._of_keys(keys, slots)
+        yield from self._with_boards(ENDPOINT, endpoints, slots, self._latency)
         yield from self._boards(sorted(slots))
         yield own
+
+    def _look(self) -> tuple[list[LiveCounts], list[str], list[str]]:
+        """The organisation's series, and the keys and endpoints that may have been counted on this day or later."""
+        series = LiveKey(self._schema.series(self._org, self._layer.name, self._block), SERIES, WHOLE)
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.execute_command(*series.command)
+            for dimension in ("key", "endpoint"):
+                pipe.execute_command("ZRANGEBYSCORE", self._schema.seen(self._org, dimension), self._start * 1000, "+inf")
+            own, *seen = pipe.execute(raise_on_error=False)
+        for reply in seen:
+            if isinstance(reply, Exception):
+                raise reply
+        keys, endpoints = (sorted(map(text, names)) for names in seen)
+        return self._reader.counts([series], [own]), keys, endpoints
 
     def _active(self, found: Iterable[LiveCounts]) -> set[Slot]:
         if self._layer == self._settings.layers.day:
             return set(self.slots.values())
-        return {slot for one in found for name in one.names if (slot := self._slots_of_fields[name]) is not None}
+        return {slot for one in found for name in one.names if (slot := self._reader.slots_of[name]) is not None}
 
     def _slots_of_boards(self) -> Generator[list[LiveCounts], None, set[Slot]]:
         """The slots in which a declared dimension was counted."""
@@ -158,20 +133,17 @@ class LiveDay:
                 yield []
         return found
 
-    def _of_keys(self, slots: set[Slot]) -> Iterator[list[LiveCounts]]:
+    def _of_keys(self, keys: Iterable[str], slots: set[Slot]) -> Iterator[list[LiveCounts]]:
         by_section: dict[str, list[str]] = {}
-        for name in sorted(self._seen("key")):
+        for name in keys:
             by_section.setdefault(bucketed(KEY, name, self._buckets), []).append(name)
         for names in by_section.values():
             yield from self._with_boards(KEY, names, slots, self._key_boards)
 
-    def _of_endpoints(self, slots: set[Slot]) -> Iterator[list[LiveCounts]]:
-        yield from self._with_boards(ENDPOINT, sorted(self._seen("endpoint")), slots, self._latency)
-
     def _with_boards(self, what: str, names: Sequence[str], slots: set[Slot], boards: _Boards) -> Iterator[list[LiveCounts]]:
         """The boards of some names, and their series, from which it is told which boards there are."""
         for some in _parts(names, AT_ONCE):
-            series = {one.key.entity: one for one in self._read([self._series_of(what, name) for name in some])}
+            series = {one.key.entity: one for one in self._reader.read([self._series_of(what, name) for name in some])}
             yield []
             found, waiting = list[LiveCounts](), list[LiveKey]()
             for name in some:
@@ -187,7 +159,7 @@ class LiveDay:
         found: list[LiveCounts] = []
         while keys:
             part, keys = keys[: self._at_once], keys[self._at_once :]
-            counts = self._read(part)
+            counts = self._reader.read(part)
             found += counts
             many = sum(len(one.numbers) for one in counts)
             self._at_once = min(MOST_AT_ONCE, NUMBERS_AT_ONCE * len(part) // max(1, many) + 1)
@@ -196,7 +168,7 @@ class LiveDay:
 
     def _boards(self, slots: Sequence[Slot]) -> Iterator[list[LiveCounts]]:
         for part in _parts([key for slot in slots for key in self._boards_of(slot)], AT_ONCE):
-            yield self._read(part)
+            yield self._reader.read(part)
 
     def _boards_of(self, slot: Slot) -> Iterator[LiveKey]:
         whole = "org" if self._org == OPERATOR else "key"
@@ -206,11 +178,6 @@ class LiveDay:
                     yield LiveKey(self._board(slot, shard, measure), f"{BOARD} {shard}", None, measure, slot)
         latency = self._schema.latency_board(self._org, self._layer.name, self._names[slot])
         yield LiveKey(latency, LATENCY, WHOLE, slot=slot)
-
-    def _seen(self, dimension: str) -> list[str]:
-        """Members that may have been counted on this day or later."""
-        found = self._client.zrangebyscore(self._schema.seen(self._org, dimension), self._start * 1000, "+inf")
-        return [text(name) for name in found]
 
     def _series_of(self, what: str, name: str) -> LiveKey:
         key = self._schema.series_of(self._org, self._layer.name, self._block, what, name)
@@ -228,57 +195,3 @@ class LiveDay:
 
     def _board(self, slot: Slot, shard: str, measure: str) -> str:
         return self._schema.board(self._org, self._layer.name, self._names[slot], shard, measure)
-
-    def _read(self, keys: Sequence[LiveKey]) -> list[LiveCounts]:
-        """The keys that are there. One of another type counts as missing, and stays."""
-        if not keys:
-            return []
-        with self._client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.execute_command(*_command(key))
-            replies = pipe.execute(raise_on_error=False)
-        return [self._counts(key, reply) for key, reply in zip(keys, replies, strict=True) if self._is_there(key, reply)]
-
-    def _is_there(self, key: LiveKey, reply: Any) -> bool:
-        if isinstance(reply, Exception):
-            if not (is_wrong_type(reply) and self._damage.explains(reply, key.name)):
-                raise reply
-            return False
-        return bool(reply)
-
-    def _counts(self, key: LiveKey, reply: Any) -> LiveCounts:
-        names, values = columns(reply)
-        is_whole = key.slot is not None or self._layer != self._settings.layers.day
-        if not is_whole:
-            names, values = self._of_this_day(names, values)
-        found = list(numbers(values))
-        if not all(found):
-            names, found = self._without_zeros(key, names, found)
-        return LiveCounts(key, names, cast(Sequence[int], found), is_whole)
-
-    def _of_this_day(self, names: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """The fields of a month that belong to the day."""
-        slots = self._slots_of_fields
-        there = [(name, value) for name, value in zip(names, values, strict=True) if slots[name] is not None]
-        return [name for name, _ in there], [value for _, value in there]
-
-    def _without_zeros(
-        self, key: LiveKey, names: Sequence[Any], found: Sequence[int | None]
-    ) -> tuple[list[Any], list[int | None]]:
-        """Without numbers that are 0, and without damaged ones, which are noted."""
-        for name, counted in zip(names, found, strict=True):
-            if counted is None:
-                self._damage.note(key.name, f"the number of {text(name):.100}")
-        there = [(name, counted) for name, counted in zip(names, found, strict=True) if counted]
-        return [name for name, _ in there], [counted for _, counted in there]
-
-
-class _SlotsOfFields(dict[Any, Slot | None]):
-    """The slots of a series' fields, by what Redis calls these."""
-
-    def __init__(self, slots: Mapping[str, Slot]) -> None:
-        self._slots = slots
-
-    def __missing__(self, raw: Any) -> Slot | None:
-        found = self[raw] = self._slots.get(text(raw).partition(" ")[0])
-        return found

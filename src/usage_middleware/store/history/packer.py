@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from usage_middleware.gil import rest
 from usage_middleware.options import HALF_HOURS_AFTER
@@ -18,7 +18,8 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.change import MonthChange, Todo
 from usage_middleware.store.history.gathering import Gathering
-from usage_middleware.store.history.live import LiveCounts, LiveDay
+from usage_middleware.store.history.live import LiveDay
+from usage_middleware.store.history.live_counts import LiveCounts
 from usage_middleware.store.history.names import buckets_for, month_of, place
 from usage_middleware.store.history.section import encode_raw
 from usage_middleware.store.history.witness import Witness, witness
@@ -93,7 +94,8 @@ class Packer:
         # A day that was packed once begins with a section of its own.
         again = bool(head.version) and self._has(month, layer, start)
         day = LiveDay(client, self._schema, org, layer, start, buckets, self._damage, again=again)
-        moving = Move(month, todo, witness(client, self._schema, org, layer, start), buckets, self._clock, day.slots)
+        seen = Seen(head.version, todo, witness(client, self._schema, org, layer, start))
+        moving = Move(month, seen, buckets, self._clock, day.slots)
         for group in day.groups():
             yield
             if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
@@ -112,21 +114,41 @@ class Packer:
         return buckets_for(int(self._client().zcard(self._schema.seen(org, "key"))))
 
 
+class Seen(NamedTuple):
+    """What was seen before any live counter of a day was read.
+
+    Attributes:
+        version: of the month. If another packer has changed it since, counters that were read may be gone.
+        todo: the day. If a chunk has written it since, its score is another one.
+        witness: tells what an older version has written since.
+    """
+
+    version: int
+    todo: Todo
+    witness: Witness | None
+
+
 class Move:
-    """What is moved with one script."""
+    """What is moved with one script.
+
+    Args:
+        month: where it goes.
+        seen: what must be so still.
+        buckets: into how many keys are spread.
+        clock: seconds since the epoch.
+        slots: the slots of the day, by what the fields of series call them.
+    """
 
     def __init__(
         self,
         month: MonthChange,
-        todo: Todo,
-        witness: Witness | None,
+        seen: Seen,
         buckets: int,
         clock: Callable[[], float],
         slots: Mapping[str, Slot],
     ) -> None:
         self._month = month
-        self._todo = todo
-        self._witness = witness
+        self._version, self._todo, self._witness = seen
         self._buckets = buckets
         self._clock = clock
         self._slots = slots
@@ -143,8 +165,8 @@ class Move:
         keys, numbers = len(self._taken) + len(self._cleared), self._numbers + sum(len(one.names) for one in more)
         if not keys or not more:
             return False
-        begins = all(one.key.what not in self._gathering for one in more)
-        return keys + len(more) > (ENOUGH_KEYS if begins else MOST_KEYS) or numbers > MOST_NUMBERS
+        most = ENOUGH_KEYS if all(one.key.what not in self._gathering for one in more) else MOST_KEYS
+        return keys + len(more) > most or numbers > MOST_NUMBERS
 
     def add(self, more: Sequence[LiveCounts]) -> None:
         """Move these, too."""
@@ -161,6 +183,8 @@ class Move:
         """Move what there is; returns whether it was moved."""
         sections = self._gathering.sections()
         was = self._month.read(list(sections))
+        if was.head.version != self._version:
+            return False
         yield
         written: dict[str, bytes] = {}
         for name, cells in sections.items():
@@ -181,6 +205,7 @@ class Move:
             cleared=self._cleared,
             witness=self._witness,
         )
+        self._version += bool(changes.written or changes.removed)
         self._begin()
         return moved
 
