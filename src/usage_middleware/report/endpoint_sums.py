@@ -125,7 +125,7 @@ def _by_label(usages: Mapping[str, EndpointSums], settings: Settings) -> dict[st
     found: dict[str, EndpointSums] = {}
     for label, names in under_label(usages, settings).items():
         many = [usages[name] for name in names]
-        sums = [summed(parts) for parts in zip(*(usage.sums for usage in many), strict=True)]
+        sums = [summed(parts) for parts in zip(*(usage.sums for usage in many), strict=True)] if len(many) > 1 else many[0].sums
         # Corrections may leave or add counters without calls.
         if any(number for bucket in sums for number in bucket.values()):
             found[label] = EndpointSums(sums, max(usage.last_ms for usage in many))
