@@ -20,7 +20,7 @@ from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
 from usage_middleware.store.owing import is_final
 from usage_middleware.store.read_batch import Deferred, ReadBatch
-from usage_middleware.store.reader import Coverage, Reader
+from usage_middleware.store.reader import Completeness, Reader
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
 
@@ -152,21 +152,21 @@ class ReportContext:
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
         # Asked before the counters are read: what workers said to have delivered is then in them.
-        _ = self._coverage
+        _ = self._completeness
         return self.reader.batch(org, self.now, self.charge)
 
     @cached_property
-    def _coverage(self) -> Coverage:
-        return self.reader.coverage(self.now)
+    def _completeness(self) -> Completeness:
+        return self.reader.completeness(self.now)
 
     @property
     def since(self) -> Mapping[str, int]:
         """From when each declared dimension is kept, in seconds since the epoch; those that never were are absent."""
-        return self._coverage.since
+        return self._completeness.since
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
-        through = self._coverage.through_ms
+        through = self._completeness.through_ms
         return None if through is None else rfc3339(through / 1000)
 
     def is_final(self, end: int) -> bool:
@@ -174,7 +174,7 @@ class ReportContext:
 
         Never of one that ends now.
         """
-        return end < self.now and is_final(self._coverage.debts, end * 1000, int(self.moment * 1000))
+        return end < self.now and is_final(self._completeness.debts, end * 1000, int(self.moment * 1000))
 
 
 class ReportSource:

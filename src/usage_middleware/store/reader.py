@@ -16,7 +16,7 @@ from usage_middleware.store.schema import Schema, parse_route_member, since_fiel
 WORKER_GONE_MS = 60_000
 
 
-class Coverage(NamedTuple):
+class Completeness(NamedTuple):
     """From when to when the counters are complete.
 
     Attributes:
@@ -80,7 +80,7 @@ class Reader:
         add_scores(names, found, lambda name: self._engine.damage.note(key, f"the time of {name:.100}"), values)
         return found
 
-    def coverage(self, now: int) -> Coverage:
+    def completeness(self, now: int) -> Completeness:
         """From when to when the counters are complete."""
         schema, dimensions = self.schema, self.settings.dimensions
         with self._engine.read_client.pipeline(transaction=False) as pipe:
@@ -90,7 +90,7 @@ class Reader:
                 pipe.execute_command("HMGET", schema.meta, *map(since_field, dimensions))
             workers, owing, *since = pipe.execute(raise_on_error=False)
         began = self._times(schema.meta, dimensions, self._sound_reply(schema.meta, since[0])) if since else {}
-        return Coverage(
+        return Completeness(
             {name: ms // 1000 for name, ms in began.items()},
             self._through(self._sound_reply(schema.workers, workers)),
             debts(self._sound_reply(schema.owing, owing) or {}),
