@@ -108,15 +108,16 @@ class Settings:
         """How long the longest-lived counters are kept after their slot, seconds."""
         return max(self.kept(kind, self.layers.day.rank) for kind in self.retention)
 
-    def reaching(self, since: int | None, now: int) -> Settings:
-        """The settings with the retention that readers go by now. There is history of what was counted `since` then.
+    def reach(self, since: int | None, now: int) -> int:
+        """How far back history reaches, seconds, if there is history of what was counted `since` then.
 
         What is older was written when nothing was packed, and is kept for as long as its own kind is.
         """
-        if not self.history:
-            return self
         first = now if since is None else self.layers.day.ceil(since)
-        packed = max(0, min(self.history_kept, now - first))
+        return max(0, min(self.history_kept, now - first)) if self.history else 0
+
+    def reaching(self, packed: int) -> Settings:
+        """The settings with the retention that readers go by, where history reaches back so many seconds."""
         return replace(self, history=False, retention={kind: _at_least(packed, own) for kind, own in self.retention.items()})
 
     def member_limit(self, dimension: str) -> int:

@@ -63,6 +63,8 @@ class Reader:
         self.settings = schema.settings
         self._own_routes = own_routes
         self._months = KnownMonths()
+        #: The last result of `_reaching`: settings are checked when they are made.
+        self._reached = (-1, self.settings)
 
     def routes(self) -> dict[str, bool]:
         """The application's own endpoints, called or not, and whether its schema lists them.
@@ -111,8 +113,17 @@ class Reader:
         times = self._times(schema.meta, names, found)
         since = {name: times[since_field(name)] // 1000 for name in self.settings.dimensions if since_field(name) in times}
         alive, owed = self._sound_reply(schema.workers, workers), debts(self._sound_reply(schema.owing, owing) or {})
-        settings = self.settings.reaching(history_began(times), now)
-        return Standing(settings, since, cache(lambda: Completeness(self._through(alive), owed)))
+        return Standing(
+            self._reaching(history_began(times), now), since, cache(lambda: Completeness(self._through(alive), owed))
+        )
+
+    def _reaching(self, began: int | None, now: int) -> Settings:
+        if not self.settings.history:
+            return self.settings
+        reach = self.settings.reach(began, now)
+        if self._reached[0] != reach:
+            self._reached = reach, self.settings.reaching(reach)
+        return self._reached[1]
 
     @property
     def _beginnings(self) -> Sequence[str]:
