@@ -71,19 +71,22 @@ def _live_a_month(usage: Usage, client: Any, clock: Clock, days: int) -> Held:
     for number in range(SIZE.traffic.keys):
         usage.keys.put(ORG, KeyInfo(id=f"key_{number:06d}", name=f"Key {number}"))
     usage.flush()
-    live: list[float] = []
-    before = _used(client)
+    half_hours: list[float] = []
     for day in range(days):
-        begun, empty = time.monotonic(), _used(client)
+        begun = time.monotonic()
         _count(usage, clock, FIRST + day * DAY, seed=day)
-        live.append(_used(client) - empty)
         clock.set(FIRST + (day + 3) * DAY + 1)
-        usage.pack_history()
+        half_hours.append(_pack(usage, client))
         print(f"day {day + 1} of {days}: {time.monotonic() - begun:.0f} s", flush=True)
-    of_days = _used(client) - before - _months(usage, client)
     clock.set(NOW)
+    return Held(statistics.median(half_hours), _pack(usage, client), _months(usage, client))
+
+
+def _pack(usage: Usage, client: Any) -> float:
+    """Pack what is due; bytes of what was live."""
+    before = _used(client) - _months(usage, client)
     usage.pack_history()
-    return Held(statistics.median(live) - of_days / days, of_days, _months(usage, client))
+    return before - (_used(client) - _months(usage, client))
 
 
 def _count(usage: Usage, clock: Clock, midnight: int, seed: int) -> None:

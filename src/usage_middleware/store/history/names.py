@@ -26,7 +26,7 @@ _OF_MONTH = (SERIES, ENDPOINT, KEY)
 WHOLE = ""
 
 #: About so many keys share a section, and into so many they are spread at most.
-BUCKET_KEYS, MOST_BUCKETS = 50, 512
+BUCKET_KEYS, MOST_BUCKETS = 30, 512
 
 
 class Place(NamedTuple):
@@ -91,6 +91,6 @@ def buckets_for(keys: int) -> int:
     """Into how many buckets so many keys are spread.
 
     >>> buckets_for(5), buckets_for(1_000)
-    (1, 20)
+    (1, 34)
     """
     return min(MOST_BUCKETS, max(1, -(-keys // BUCKET_KEYS)))

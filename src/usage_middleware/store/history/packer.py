@@ -27,7 +27,7 @@ from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
 #: So many live keys are taken away at once, and so many numbers moved, at most; so many where another section begins.
-MOST_KEYS, ENOUGH_KEYS, MOST_NUMBERS = 4_000, 2_000, 100_000
+MOST_KEYS, ENOUGH_KEYS, MOST_NUMBERS = 2_000, 1_000, 100_000
 _TODO = re.compile(r"(\S+) \d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 #: Packing is a generator: after each `yield` it may rest as long as it likes.
 Steps = Iterator[None]
