@@ -80,7 +80,7 @@ def test_graduated_is_the_sum_of_each_unit(found: tuple[tuple[int | None, Decima
 
 
 @settings(deadline=None)
-@given(st.lists(any_price, max_size=4), currencies, weights)
+@given(st.lists(any_price, min_size=1, max_size=4), currencies, weights)
 def test_keys_add_up_to_lines_and_lines_to_the_total(found: list[Price], currency: str, quantities: Mapping[str, int]) -> None:
     named = [Price(f"p{place}", **_fields(price)) for place, price in enumerate(found)]
     bill = statement(Plan("p", prices=named, currency=currency), lambda _: quantities)
@@ -139,3 +139,4 @@ def _same(found: Mapping[str, int], _: Price) -> Mapping[str, int]:
 
 def test_a_plan_without_prices_has_no_statement() -> None:
     assert statement(Plan("free"), lambda _: {}) is None
+    assert statement(Plan("free", currency="EUR"), lambda _: {}) is None

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.seeds.traffic import Traffic, at
@@ -227,7 +228,7 @@ def test_several_periods_that_begin_in_a_month_are_named(usage: Usage, traffic: 
 def test_a_statement_is_kept_as_it_was() -> None:
     own = Line("calls", 3, Decimal("1.20"), {"a": Decimal("0.40"), "b": Decimal("0.80")}, {"a": 1, "b": 2}, "EUR")
     prices = (PlanPrice("calls", volume=((10, "0.4"), (None, "0.3"))), PlanPrice("pack", of="bytes", package=(1000, "5")))
-    final = FinalStatement(Period(0, 10), "pro", prices, Statement("EUR", [own, own._replace(origin=-5)]), 12)
+    final = FinalStatement(Period(0, 10), "pro", prices, Statement("EUR", [own, msgspec.structs.replace(own, origin=-5)]), 12)
     body = encode(final)
     assert decode(body) == final
     assert decode(body.replace(b'"1.20"', b'"9.20"', 1)) is None

@@ -81,27 +81,31 @@ class Meter(NamedTuple):
 
 
 class Meters:
-    """Measures the limits and quotas of a customer. `fresh`: by what is counted now, not some seconds ago."""
+    """Measures the limits and quotas of a customer.
 
-    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False) -> None:
+    `fresh`: by what is counted now, not some seconds ago. `at`: an instant in the periods that are measured, by the plan of
+    then, seconds since the epoch; None: now.
+    """
+
+    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False, at: int | None = None) -> None:
         self._context = context
         self._fresh = fresh
         self._org = org
+        self._at = context.now if at is None else at
         self.plans: CustomerPlans = context.plans.of(org)
 
     @property
     def plan(self) -> Plan | None:
-        """The organisation's plan now."""
-        return self.plans.plan(self._context.now)
+        """The organisation's plan."""
+        return self.plans.plan(self._at)
 
     def period(self, part: Part) -> Period:
-        """The running period of a limit or a quota."""
-        now = self._context.now
+        """The period of a limit or a quota."""
         if isinstance(part, Limit):
             # `now` is rounded up: what is counted by then may be of the minute before.
             start = int(self._context.moment) // MINUTE * MINUTE
             return Period(start, start + MINUTE)
-        return self.plans.history.period(now, part.per)
+        return self.plans.history.period(self._at, part.per)
 
     def of_org(self) -> list[Meter]:
         """Those of the whole organisation."""
@@ -110,7 +114,7 @@ class Meters:
 
     def of_key(self, key: str) -> list[Meter]:
         """Those of one key."""
-        plan = self.plans.plan(self._context.now, key)
+        plan = self.plans.plan(self._at, key)
         return [] if plan is None else [Meter(part, key) for part in plan.parts if part.by == "key"]
 
     def rows(self, meters: Sequence[Meter]) -> list[LimitRow]:
@@ -141,7 +145,7 @@ class Meters:
 
     @property
     def _timezone(self) -> str:
-        assigned = self.plans.assigned(self._context.now)
+        assigned = self.plans.assigned(self._at)
         return "UTC" if assigned is None else assigned.timezone
 
     def used(self, meters: Sequence[Meter]) -> Mapping[Meter, int]:

@@ -88,7 +88,7 @@ def _org_rows(meters: Meters, rows: Sequence[LimitRow]) -> list[LimitRow]:
 
 def _closest(context: ReportContext, scope: ReportScope, meters: Meters) -> list[Meter]:
     """The limits of keys that have the least left."""
-    asked = [meter for key in keys_used_since(context, scope.org, meters) for meter in meters.of_key(key)]
+    asked = [meter for key in keys_used_since(context, scope.org, meters)[:MOST_KEYS] for meter in meters.of_key(key)]
     used = meters.used(asked)
     ranked = sorted((meter for meter in asked if used[meter] > 0), key=lambda meter: _left(meter, used[meter]))
     return ranked[:MOST_ROWS]
@@ -110,7 +110,7 @@ def keys_used_since(context: ReportContext, org: str, meters: Meters, since_ms: 
     began = min(meters.period(part).start for part in parts) * 1000
     since = began if since_ms is None else max(began, since_ms)
     found = {key: last for key, last in seen.value.items() if last >= since and not is_reserved("key", key)}
-    return sorted(found, key=lambda key: (-found[key], key))[:MOST_KEYS]
+    return sorted(found, key=lambda key: (-found[key], key))
 
 
 def _key_parts(meters: Meters) -> list[Part]:

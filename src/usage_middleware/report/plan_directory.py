@@ -16,6 +16,7 @@ from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.plans.plan import Plan
 from usage_middleware.plans.reach import LATE_DAYS, check_reach
 from usage_middleware.plans.records import decode, encode, with_change
+from usage_middleware.store.agenda import Agenda
 from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.members import OPERATOR, OTHER, key_member, org_member, org_name_of
@@ -70,6 +71,7 @@ class PlanDirectory:
         used: what was read lately of billing periods; kept for some seconds.
         statements: the final statements.
         alerts: the thresholds that were reached.
+        period_ends: when to look at organisations whose periods end, or whose plans change.
     """
 
     def __init__(self, engine: Engine, schema: Schema, declared: DeclaredPlans, clock: Callable[[], float]) -> None:
@@ -79,6 +81,7 @@ class PlanDirectory:
         self._clock = clock
         self.declared = declared
         self.alerts = AlertOutbox(engine, schema)
+        self.period_ends = Agenda(engine, schema.period_ends)
         self.statements = Statements(lambda: engine.read_client, schema)
         seconds = ASSIGNED_SECONDS if declared.plan_of is None else PLAN_OF_SECONDS
         self.used: TTLCache[Any, Any] = TTLCache(clock, seconds=USED_SECONDS, size=MOST_USED)
@@ -127,6 +130,8 @@ class PlanDirectory:
             field = ORG if key is None else key_field(key_member(key))
             oldest = self._clock() - self._longest_kept
             self._records.change(org_member(org), field, lambda old: encode(with_change(_changes(old) or [], change, oldest)))
+            # Other processes know by then: a lower quota may be reached though nobody calls.
+            self.period_ends.enter(org_member(org), int((self._clock() + ASSIGNED_SECONDS) * 1000))
         self._kept.clear()
         return assigned
 
