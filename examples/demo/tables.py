@@ -60,14 +60,14 @@ def by_group(report: Report) -> RenderableType:
 
 def limits(report: Report) -> RenderableType:
     """`/limits`: what may be used, and what is left of it."""
-    table = grid("limit", "of", "used", "may be used", "left", "by the end")
+    table = grid("limit", "of", "used", "allowed", "left", "expected")
     fill(
         table,
         (
             (
                 row["name"],
                 row["key_id"] or "all keys",
-                f"{row['used']:,} {row['unit']}",
+                f"{row['used']:,}",
                 f"{row['limit']:,} a {'minute' if row['kind'] == 'rate' else 'period'}",
                 f"{row['remaining']:,}",
                 None if row["projected"] is None else f"{row['projected']['value']:,}",
@@ -110,7 +110,7 @@ def grid(*columns: str) -> Table:
     return table
 
 
-NUMERIC = {"calls", "successful", "errors", "avg ms", "used", "may be used", "left", "by the end"}
+NUMERIC = {"calls", "successful", "errors", "avg ms", "used", "allowed", "left", "expected"}
 
 
 def part(name: str, rows: Iterable[Sequence[object]]) -> Table:
