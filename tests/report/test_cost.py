@@ -14,7 +14,7 @@ import pytest
 from tests.seeds.traffic import Traffic, at
 from tests.support import Clock
 from usage_middleware import KeyInfo, Limit, Plan, Price, Quota, Usage, Viewer
-from usage_middleware.errors import QueryError
+from usage_middleware.errors import ConfigurationError, QueryError
 from usage_middleware.plans.billing import Period
 from usage_middleware.plans.plan import Price as PlanPrice
 from usage_middleware.plans.statement import Line, Statement
@@ -144,6 +144,48 @@ def test_what_is_corrected_later_is_carried_once(usage: Usage, traffic: Traffic,
         ("base", -33, "0.00"),
         ("calls", -33, "-0.43"),
     ]
+
+
+def test_what_is_paid_for_is_not_moved_by_a_first_assignment(make_usage: Callable[..., Usage], clock: Clock) -> None:
+    """Billing periods of a default plan with prices are those that were there before."""
+    usage = make_usage(**OPTIONS, default_plan="pro")
+    Traffic(usage, clock).calls("2026-09-10T12:00:00Z", times=100)
+    clock.set(at("2026-10-15T00:00:00Z"))
+    september = cost(usage, "2026-09")
+    assert (september.state, september.total) == ("final", "10.00")
+    usage.plans.assign("acme", "dollars", anchor=date(2026, 1, 20))
+    clock.advance(10)
+    assert (cost(usage, "2026-09").digest, cost(usage).period.end) == (september.digest, "2026-11-01T00:00:00Z")
+    assert (cost(usage).currency, cost(usage).state) == ("EUR", "open")
+    clock.set(at("2026-11-02T00:00:00Z"))
+    assert (cost(usage).currency, cost(usage).period.end) == ("USD", "2026-11-20T00:00:00Z")
+
+
+def test_a_period_whose_statement_is_final_is_not_moved(usage: Usage, traffic: Traffic, clock: Clock) -> None:
+    clock.set(at("2026-10-15T00:00:00Z"))
+    final = cost(usage, "2026-09")
+    moved: dict[str, tuple[int, Any]] = {"now": (9, True), "anchor": (8, date(2026, 1, 15)), "timezone": (8, "Asia/Tokyo")}
+    for name, (month, how) in moved.items():
+        with pytest.raises(ConfigurationError, match="the billing period that began 2026-09-01T00:00:00Z, whose statement"):
+            usage.plans.assign("acme", "pro", from_=datetime(2026, month, 10, tzinfo=UTC), **{name: how})
+    usage.plans.assign("acme", "dollars", from_=datetime(2026, 9, 1, tzinfo=UTC))
+    usage.plans.assign("acme", "pro", anchor=date(2026, 1, 20), from_=datetime(2026, 9, 10, tzinfo=UTC))
+    clock.advance(10)
+    assert cost(usage, "2026-09").digest == final.digest
+    assert [cost(usage, period).period.start for period in ("2026-09", "2026-10")] == [
+        "2026-09-01T00:00:00Z",
+        "2026-10-01T00:00:00Z",
+    ]
+
+
+def test_a_period_is_named_by_the_days_of_its_own_zone(usage: Usage, traffic: Traffic, clock: Clock) -> None:
+    usage.plans.assign("acme", "pro", timezone="America/New_York")
+    clock.advance(10)
+    assert cost(usage, "2026-09").period.start == cost(usage, "2026-09-01").period.start == "2026-09-01T00:00:00Z"
+    assert cost(usage).period.end == "2026-10-01T04:00:00Z"
+    clock.set(at("2026-10-02T00:00:00Z"))
+    assert cost(usage, "2026-10-01").period.start == cost(usage).period.start == "2026-10-01T04:00:00Z"
+    assert cost(usage, "2026-09").period.end == "2026-10-01T04:00:00Z"
 
 
 def test_a_currency_changes_at_the_start_of_a_period(usage: Usage, traffic: Traffic, clock: Clock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import midnight, zone
@@ -11,14 +11,9 @@ from usage_middleware.plans.assignment import History
 from usage_middleware.plans.billing import Period
 
 CURRENT, PREVIOUS = "current", "previous"
+UTC = zone("UTC")
 _CODE, _PARAM = "invalid_period", "period"
 _MONTH, _DAY = re.compile(r"([0-9]{4})-([0-9]{2})"), re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
-
-
-def timezone_of(history: History, at: int) -> str:
-    """The zone of a customer's days at an instant."""
-    assigned = history.at(at)
-    return "UTC" if assigned is None else assigned.timezone
 
 
 def billing_period(history: History, asked: str, now: int) -> Period:
@@ -32,42 +27,40 @@ def billing_period(history: History, asked: str, now: int) -> Period:
         return running
     if asked == PREVIOUS:
         return history.period(running.start - 1)
-    found = _named(history, asked, now)
-    if found.start > now:
-        raise QueryError(_CODE, f"The period {asked} has not begun.", _PARAM)
-    return found
+    return _named(history, asked, now)
 
 
 def _named(history: History, asked: str, now: int) -> Period:
     first = _first_day(asked)
-    tz = zone(timezone_of(history, now))
     is_day = _DAY.fullmatch(asked) is not None
-    periods = [found for found in _beginning_in(history, first, tz_name=tz.key) if not is_day or _day(found, tz.key) == first]
+    found = [period for period in _beginning_in(history, first) if not is_day or _day(history, period) == first]
+    periods = [period for period in found if period.start <= now]
     if len(periods) == 1:
         return periods[0]
-    days = ", ".join(_day(found, tz.key).isoformat() for found in periods)
-    if is_day or not periods:
-        near = _day(history.period(midnight(first, tz)), tz.key)
+    if found and not periods:
+        raise QueryError(_CODE, f"The period {asked} has not begun.", _PARAM)
+    if not periods or is_day:
+        near = _day(history, history.period(midnight(first, zone(history.timezone(midnight(first, UTC))))))
         raise QueryError(_CODE, f"No billing period begins then; the one that holds it begins {near}.", _PARAM)
+    days = ", ".join(_day(history, period).isoformat() for period in periods)
     raise QueryError(_CODE, f"Several billing periods begin in {asked}: ask for one of {days}.", _PARAM)
 
 
-def _beginning_in(history: History, first: date, tz_name: str) -> list[Period]:
-    """The periods that begin in the month of a day."""
-    tz = zone(tz_name)
-    start = midnight(first.replace(day=1), tz)
-    end = midnight(date(first.year + first.month // 12, first.month % 12 + 1, 1), tz)
-    found, at = [], start
+def _beginning_in(history: History, first: date) -> list[Period]:
+    """The periods that begin in the month of a day, each by the calendar of its own zone."""
+    at, end = (midnight(first.replace(day=1) + timedelta(days), UTC) for days in (-1, 33))
+    found = []
     while at < end:
         period = history.period(at)
-        if period.start >= start:
+        if _day(history, period).replace(day=1) == first.replace(day=1):
             found.append(period)
         at = period.end
     return found
 
 
-def _day(period: Period, tz_name: str) -> date:
-    return datetime.fromtimestamp(period.start, zone(tz_name)).date()
+def _day(history: History, period: Period) -> date:
+    """The local day on which a period begins."""
+    return datetime.fromtimestamp(period.start, zone(history.timezone(period.start))).date()
 
 
 def _first_day(asked: str) -> date:

@@ -145,8 +145,7 @@ class Meters:
 
     @property
     def _timezone(self) -> str:
-        assigned = self.plans.assigned(self._at)
-        return "UTC" if assigned is None else assigned.timezone
+        return self.plans.history.timezone(self._at)
 
     def used(self, meters: Sequence[Meter]) -> Mapping[Meter, int]:
         """How much was used of each, and no more than that: to find the greatest among many."""

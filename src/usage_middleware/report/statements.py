@@ -111,13 +111,7 @@ class Biller:
         return _of(found)
 
     def _earlier(self, period: Period) -> list[Period]:
-        """The periods before, the latest first."""
-        found, at = [], period.start
-        for _ in range(CARRIED_PERIODS):
-            before = self._plans.history.period(at - 1)
-            found.append(before)
-            at = before.start
-        return found
+        return self._plans.history.before(period, CARRIED_PERIODS)
 
     def _later(self, period: Period) -> list[Period]:
         """The periods after it that have ended: they may have carried what was left over."""
