@@ -267,6 +267,21 @@ def test_several_periods_that_begin_in_a_month_are_named(usage: Usage, traffic: 
     assert (cost(usage, "2026-09-01").total, cost(usage, "2026-09-20").total) == ("14.33", "10.00")
 
 
+def test_several_periods_that_begin_on_a_day_are_named_by_their_times(usage: Usage, traffic: Traffic, clock: Clock) -> None:
+    for hour in ("10", "14"):
+        clock.set(at(f"2026-09-20T{hour}:10:00Z"))
+        usage.plans.assign("acme", "pro", now=True)
+        clock.advance(10)
+    with pytest.raises(QueryError, match="2026-09-01, 2026-09-20T10:00:00Z, 2026-09-20T14:00:00Z"):
+        cost(usage, "2026-09")
+    with pytest.raises(QueryError, match="2026-09-20T10:00:00Z, 2026-09-20T14:00:00Z"):
+        cost(usage, "2026-09-20")
+    assert cost(usage, "2026-09-20T10:00:00Z").period.end == "2026-09-20T14:00:00Z"
+    assert cost(usage, "2026-09-20T14:00:00Z").period.end == "2026-10-01T00:00:00Z"
+    with pytest.raises(QueryError, match="No billing period begins then"):
+        cost(usage, "2026-09-20T11:00:00Z")
+
+
 def test_a_statement_is_kept_as_it_was() -> None:
     own = Line("calls", 3, Decimal("1.20"), {"a": Decimal("0.40"), "b": Decimal("0.80")}, {"a": 1, "b": 2}, "EUR")
     prices = (PlanPrice("calls", volume=((10, "0.4"), (None, "0.3"))), PlanPrice("pack", of="bytes", package=(1000, "5")))

@@ -21,7 +21,7 @@ from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import WindowEdges
 from usage_middleware.store.members import OPERATOR
 
-_LABEL = re.compile(r"label:([a-z][a-z0-9_.-]{0,63})")
+_LABEL = re.compile(r"label:([a-z0-9_.-]{1,64})")
 
 
 class CostParameters(AskedOf, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class CostParameters(AskedOf, frozen=True, kw_only=True):
     period: Annotated[
         str,
         described(
-            "The billing period: `current`, `previous`, the month in which it begins, or the day.",
+            "The billing period: `current`, `previous`, the month in which it begins, the day, or the time in UTC.",
             "2026-10",
             code="invalid_period",
         ),
