@@ -152,12 +152,14 @@ class History:
         spans: list[_Span] = []
         for change in self._changes:
             calendar = change.assigned.calendar
+            # What was to begin later does not begin any more.
+            spans = [span for span in spans if span.start <= change.at]
             if not spans:
                 spans.append(_Span(-inf, calendar))
-            elif change.now or calendar != spans[-1].calendar:
-                span = _Span(change.at, calendar) if change.now else _next(spans, int(change.at), calendar)
-                # What was to begin then or later does not begin any more.
-                spans = [*(before for before in spans if before.start < span.start), span]
+            elif change.now:
+                spans = [*(span for span in spans if span.start < change.at), _Span(change.at, calendar)]
+            elif calendar != spans[-1].calendar:
+                spans.append(_next(spans, int(change.at), calendar))
         return spans or [_Span(-inf, Assigned(plan=None).calendar)]
 
 

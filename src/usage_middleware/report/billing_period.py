@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import midnight, rfc3339, zone
@@ -33,43 +34,44 @@ def billing_period(history: History, asked: str, now: int) -> Period:
 
 
 def _named(history: History, asked: str, now: int) -> Period:
-    first, is_month = _first_day(asked), _MONTH.fullmatch(asked) is not None
-    found = [period for period in _beginning_in(history, first) if is_month or asked in _names(history, period)]
-    periods = [period for period in found if period.start <= now]
+    first = _first_day(asked)
+    named = [period for period in _beginning_around(history, first) if asked in _names(history, period)]
+    periods = [period for period in named if period.start <= now]
     if len(periods) == 1:
         return periods[0]
-    if found and not periods:
+    if named and not periods:
         raise QueryError(_CODE, f"The period {asked} has not begun.", _PARAM)
     if not periods:
-        near = _day(history, history.period(midnight(first, zone(history.timezone(midnight(first, UTC))))))
-        raise QueryError(_CODE, f"No billing period begins then; the one that holds it begins {near}.", _PARAM)
-    # By its day, or by its time where several begin on one day.
-    both = [_names(history, period) for period in periods]
-    days = [day for day, _ in both]
-    names = ", ".join(day if days.count(day) == 1 else time for day, time in both)
-    raise QueryError(_CODE, f"Several billing periods begin in {asked}: ask for one of {names}.", _PARAM)
+        near = history.period(midnight(first, zone(history.timezone(midnight(first, UTC)))))
+        begun = _names(history, near).day
+        raise QueryError(_CODE, f"No billing period begins then; the one that holds it begins {begun}.", _PARAM)
+    names = [_names(history, period) for period in periods]
+    days = [name.day for name in names]
+    # By the day, or by the time where several begin on one day.
+    each = ", ".join(name.day if days.count(name.day) == 1 else name.time for name in names)
+    raise QueryError(_CODE, f"Several billing periods begin in {asked}: ask for one of {each}.", _PARAM)
 
 
-def _names(history: History, period: Period) -> tuple[str, str]:
-    """What a period may be asked for as: the day on which it begins, and the time."""
-    return _day(history, period).isoformat(), rfc3339(period.start)
+class _Names(NamedTuple):
+    """What a period may be asked for as: where it begins, by the calendar of its own zone, and in UTC."""
+
+    month: str
+    day: str
+    time: str
 
 
-def _beginning_in(history: History, first: date) -> list[Period]:
-    """The periods that begin in the month of a day, each by the calendar of its own zone."""
-    at, end = (midnight(first.replace(day=1) + timedelta(days), UTC) for days in (-1, 33))
-    found = []
-    while at < end:
-        period = history.period(at)
-        if _day(history, period).replace(day=1) == first.replace(day=1):
-            found.append(period)
-        at = period.end
+def _names(history: History, period: Period) -> _Names:
+    day = datetime.fromtimestamp(period.start, zone(history.timezone(period.start))).date().isoformat()
+    return _Names(day[:7], day, rfc3339(period.start))
+
+
+def _beginning_around(history: History, day: date) -> list[Period]:
+    """The periods that begin in the month of a day, and some more: in another zone it may be another day."""
+    at, end = (midnight(day.replace(day=1) + timedelta(days), UTC) for days in (-2, 33))
+    found = [history.period(at)]
+    while found[-1].end < end:
+        found.append(history.period(found[-1].end))
     return found
-
-
-def _day(history: History, period: Period) -> date:
-    """The local day on which a period begins."""
-    return datetime.fromtimestamp(period.start, zone(history.timezone(period.start))).date()
 
 
 def _first_day(asked: str) -> date:

@@ -21,7 +21,7 @@ from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import WindowEdges
 from usage_middleware.store.members import OPERATOR
 
-_LABEL = re.compile(r"label:([a-z0-9_.-]{1,64})")
+_LABEL = re.compile(r"label:([a-z][a-z0-9_.-]{0,63})")
 
 
 class CostParameters(AskedOf, frozen=True, kw_only=True):
