@@ -28,7 +28,7 @@ class Question(NamedTuple):
 #: Since when it has a plan: the begin of the running billing period.
 FIRST = date(2026, 11, 1)
 ORG_PLAN = Plan("org", Limit("requests", 600), Quota("calls", 10_000_000), Quota("records", 1_000_000, of="records"))
-KEY_PLAN = Plan("key", *ORG_PLAN.parts, Limit("own", 60, by="key"), Quota("own calls", 100_000, by="key"))
+KEY_PLAN = Plan("key", *ORG_PLAN.parts, Limit("own-requests", 60, by="key"), Quota("own-calls", 100_000, by="key"))
 PRICES = (Price("base", flat="19"), Price("records", of="records", graduated=((100_000, "0"), (None, "0.0004"))))
 PLANS = (ORG_PLAN, KEY_PLAN, Plan("priced", prices=PRICES, currency="EUR"))
 QUESTIONS: Mapping[str, Question] = {

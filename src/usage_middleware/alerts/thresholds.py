@@ -12,10 +12,10 @@ import msgspec
 from usage_middleware.alerts.event import AlertData, AlertEvent, AlertPeriod
 from usage_middleware.periods import rfc3339
 from usage_middleware.plans.plan import Quota
+from usage_middleware.report.closest_keys import MOST_KEYS, keys_used_since
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.fired import FiredAlert, fired_field
 from usage_middleware.report.limit_rows import LimitRow, Meter, Meters
-from usage_middleware.report.limits import MOST_KEYS, keys_used_since
 from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.members import org_name_of
 from usage_middleware.store.ttl_cache import TTLCache

@@ -13,7 +13,7 @@ from usage_middleware.plans.billing import Period
 from usage_middleware.plans.plan import Limit, Plan, Quota
 from usage_middleware.plans.projection import projected
 from usage_middleware.report.context import ReportContext
-from usage_middleware.report.minutes import MinuteReads, Minutes
+from usage_middleware.report.minutes import Minutes, MinutesOf
 from usage_middleware.report.period_sums import PeriodReads, PeriodSums
 from usage_middleware.report.plan_directory import CustomerPlans
 
@@ -129,18 +129,18 @@ class Meters:
         return [(meter.part, row) for meter, row in found if row is not None and isinstance(meter.part, Quota)]
 
     def _read(self, meters: Sequence[Meter]) -> list[tuple[Meter, LimitRow | None]]:
-        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinuteReads(self._context, self._org)
+        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinutesOf(self._context, self._org)
         later = [(meter, self._ask(meter, reads, minutes)) for meter in meters]
         reads.read()
         minutes.read()
         return [(meter, row()) for meter, row in later]
 
-    def _ask(self, meter: Meter, reads: PeriodReads, minutes: MinuteReads) -> Callable[[], LimitRow | None]:
+    def _ask(self, meter: Meter, reads: PeriodReads, minutes: MinutesOf) -> Callable[[], LimitRow | None]:
         part, period = meter.part, self.period(meter.part)
         if isinstance(part, Limit):
             found = minutes.ask(meter.key, part.of)
             return lambda: _rate_row(part, meter.key, period, found())
-        sums = reads.ask(meter.key, period, self._timezone)
+        sums = reads.ask(meter.key, period, self._timezone, units.fields(part.of, part.billable))
         return lambda: _quota_row(part, meter.key, period, sums(), self._context.now)
 
     @property
@@ -149,7 +149,7 @@ class Meters:
 
     def used(self, meters: Sequence[Meter]) -> Mapping[Meter, int]:
         """How much was used of each, and no more than that: to find the greatest among many."""
-        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinuteReads(self._context, self._org)
+        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinutesOf(self._context, self._org)
         later: dict[Meter, Callable[[], int]] = {}
         for meter in meters:
             part = meter.part
