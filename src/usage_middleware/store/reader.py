@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.minute_reads import MinuteReads
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
@@ -58,6 +59,10 @@ class Reader:
     def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
         return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage)
+
+    def minutes(self, org: str, charge: Callable[[int], object]) -> MinuteReads:
+        """An empty batch of reads minute by minute."""
+        return MinuteReads(self._engine.read_client, self.schema, org, charge, self._engine.damage)
 
     def _sound(self, key: str, *command: object) -> Any:
         """The reply to a command, or nothing where the Redis key that it reads holds another type."""
