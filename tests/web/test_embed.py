@@ -84,6 +84,24 @@ def test_a_session_is_no_embed_token(usage: Usage) -> None:
     assert mounted(usage).get("/summary", authorization=f"Bearer uet_{token}").status == 401
 
 
+def test_the_chart_alone(usage: Usage) -> None:
+    api = Api(HOSTS[4], HOSTS[4].make(usage, auth=OperatorOrKey(usage.keys), name="a", allow_origins=[PORTAL]))
+    begin = api.get("/dashboard/chart.js", origin=PORTAL)
+    assert (begin.status, begin.headers["cache-control"]) == (200, "public, max-age=300")
+    found = re.fullmatch(rb'import "\./(\w+/chart\.js)";\n', begin.body)
+    assert found
+    file = api.get(f"/dashboard/{found[1].decode()}", origin=PORTAL)
+    assert file.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert file.headers["access-control-allow-origin"] == PORTAL
+    assert "Origin" in file.headers["vary"]
+    # Nothing of the page itself is in it: the page would begin to run.
+    assert b"location" not in file.body
+    assert b"document.cookie" not in file.body
+    assert (
+        "access-control-allow-origin" not in api.get(f"/dashboard/{found[1].decode()}", origin="https://evil.example").headers
+    )
+
+
 def test_the_frame(usage: Usage) -> None:
     api = mounted(usage)
     framed = api.get("/dashboard?embed=1")
