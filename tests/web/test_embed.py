@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import ServerProcess
+from tests.support import ServerProcess, eventually
 from tests.web.conftest import ACME, OperatorOrKey
 from tests.web.hosts import HOSTS, Api
 from usage_middleware import Viewer
@@ -58,6 +58,24 @@ def test_a_revoked_key_ends_it(usage: Usage) -> None:
     assert api.get("/summary", authorization=token).status == 200
     usage.keys.revoke("acme", "key_2")
     assert api.get("/summary", authorization=token).status == 401
+
+
+def test_its_time_is_over(usage: Usage, server: ServerProcess, namespace: str) -> None:
+    api, token = mounted(usage), given(usage)
+    assert api.get("/summary", authorization=token).status == 200
+    with server.client() as client:
+        (name,) = client.keys(f"{namespace}:*:embed:*")
+        client.pexpire(name, 1)
+        eventually(lambda: not client.exists(name))
+    found = api.get("/summary", authorization=token)
+    assert (found.status, found.code) == (401, "unauthenticated")
+
+
+def test_it_is_no_session(usage: Usage) -> None:
+    """Shown as a cookie, or as an API key, it opens nothing."""
+    api, token = mounted(usage), given(usage).removeprefix("Bearer ")
+    assert api.get("/summary", cookie=f"usage_0={token}").status == 401
+    assert api.get("/summary", x_api_key=token).status == 401
 
 
 @pytest.mark.parametrize("token", ["uet_", "uet_a", "uet_" + "a" * 43, "uet_" + "a" * 9_000, "uet_*", "uet_\x7f"])

@@ -135,7 +135,7 @@ def site_of(command: Callable[[int], list[str]], redis_url: str, **variables: st
 
 def uvicorn(port: int) -> list[str]:
     """The command that serves it over ASGI."""
-    return [sys.executable, "-m", "uvicorn", "tests.web.page.served:site", "--port", str(port), "--no-access-log"]
+    return [sys.executable, "-m", "uvicorn", "tests.web.page.served:site", "--port", str(port)]
 
 
 def gunicorn(port: int) -> list[str]:

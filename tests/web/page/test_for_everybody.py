@@ -7,27 +7,32 @@ from typing import Any
 
 import pytest
 
+from tests.serving import Serving
 from tests.web.page.conftest import Counted, OpenLook
 from usage_middleware import KeyInfo, Usage
 
 pytestmark = pytest.mark.slow
 
 COUNTED = Counted()
+#: Who looks, at which mount, with which address, and what state the page is in then.
 SCREENS = {
-    "customer": ("acme", "", "ready"),
-    "table": ("acme", "?table=1", "ready"),
-    "key": ("acme", "?key=key_1", "ready"),
-    "endpoint": ("acme", "?endpoint=GET+/v1/items", "ready"),
-    "operator": ("operator", "", "ready"),
-    "empty": ("nobody", "", "ready"),
-    "refused": ("acme", "?timezone=x", "error"),
-    "signed out": (None, "", "signed-out"),
+    "customer": ("acme", "usage", "", "ready"),
+    "table": ("acme", "usage", "?table=1", "ready"),
+    "key": ("acme", "usage", "?key=key_1", "ready"),
+    "endpoint": ("acme", "usage", "?endpoint=GET+/v1/items", "ready"),
+    "operator": ("operator", "usage", "", "ready"),
+    "customer with a plan": ("acme", "paid/usage", "", "ready"),
+    "key with a plan": ("odd", "paid/usage", "?key=key_7", "ready"),
+    "counters": ("acme", "paid/usage", "?endpoint=GET+/v1/items", "ready"),
+    "operator with plans": ("operator", "paid/usage", "?lang=de", "ready"),
+    "operator apart": ("operator", "apart/usage", "", "ready"),
+    "empty": ("nobody", "usage", "", "ready"),
+    "refused": ("acme", "usage", "?timezone=x", "error"),
+    "signed out": (None, "people", "", "signed-out"),
 }
 #: What WCAG 2.2 AA asks for, as axe tells its rules.
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
-
-
-#: What the other theme may change.
+#: What another theme may change.
 CONTRAST = {"runOnly": ["color-contrast"]}
 
 
@@ -38,21 +43,36 @@ def violations(page: Any, rules: Any) -> list[str]:
     return [f"{one['id']}: {node['html'][:200]} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing(look: OpenLook, theme: str) -> None:
-    for who, query, state in SCREENS.values():
-        # The tool puts its own script into the page, which our policy forbids.
-        seen = look(who, color_scheme=theme, bypass_csp=True)
-        rules = RULES if theme == "light" else CONTRAST
-        assert violations(seen.open(query, state), rules) == [], query
-        seen.said.clear()
-        seen.context.close()
+@pytest.mark.parametrize("screen", SCREENS)
+def test_axe_finds_nothing(look: OpenLook, site: Serving, paid_usage: Usage, screen: str) -> None:
+    who, mount, query, state = SCREENS[screen]
+    # The tool puts its own script into the page, which our policy forbids.
+    seen = look(who, base=f"http://127.0.0.1:{site.port}/{mount}", bypass_csp=True, color_scheme="light")
+    page = seen.open(query, state)
+    assert violations(page, RULES) == []
+    page.emulate_media(color_scheme="dark")
+    assert violations(page, CONTRAST) == []
+    seen.said.clear()
+
+
+def test_forced_colors(look: OpenLook) -> None:
+    """The bars keep the colours that tell them apart; the rest is of the system."""
+    seen = look(forced_colors="active")
+    page = seen.open()
+    fills = page.locator("#calls .row").evaluate_all("all => all.map((one) => getComputedStyle(one).fill)")
+    swatches = page.locator("#usage .legend .swatch").evaluate_all(
+        "all => all.map((one) => getComputedStyle(one).backgroundColor)"
+    )
+    assert fills == swatches
+    assert len(set(fills)) == len(fills) == 2
+    surface = page.locator("#usage").evaluate("one => getComputedStyle(one).backgroundColor")
+    assert surface not in fills
 
 
 @pytest.mark.parametrize(("width", "size"), [(320, "100%"), (640, "200%")])
-def test_nothing_scrolls_sideways(look: OpenLook, width: int, size: str) -> None:
-    for who, query in (("acme", ""), ("acme", "?key=key_1"), ("operator", "?lang=de")):
-        seen = look(who, viewport={"width": width, "height": 700})
+def test_nothing_scrolls_sideways(look: OpenLook, site: Serving, paid_usage: Usage, width: int, size: str) -> None:
+    for who, query in (("acme", ""), ("acme", "?key=key_1"), ("operator", "?lang=de"), ("acme", "?lang=de&period=last_month")):
+        seen = look(who, base=f"http://127.0.0.1:{site.port}/paid/usage", viewport={"width": width, "height": 700})
         page = seen.open(query)
         page.locator("html").evaluate(f"root => root.style.setProperty('font-size', '{size}')")
         page.locator("html").evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
@@ -64,6 +84,14 @@ def test_targets_are_large_enough(look: OpenLook) -> None:
     page = look().open()
     heights = "all => all.map(one => one.getBoundingClientRect().height)"
     assert min(page.locator("button, select, input, .tool, .legend a, tbody a").evaluate_all(heights)) >= 24
+
+
+def test_german_with_plans(look: OpenLook, site: Serving, paid_usage: Usage) -> None:
+    seen = look("acme", base=f"http://127.0.0.1:{site.port}/paid/usage", locale="de-DE")
+    seen.open()
+    assert "25,50\xa0€" in seen.text("#cost-total")
+    assert "4.600 von 5.000" in seen.text("#limits")
+    assert "Wer es trägt" in seen.page.locator("#cost-rows caption").inner_text()
 
 
 def test_german(look: OpenLook) -> None:
@@ -99,6 +127,9 @@ def test_print_and_less_motion(look: OpenLook) -> None:
     assert not page.locator(".choices").is_visible()
     assert page.locator("body").evaluate("one => getComputedStyle(one).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("#calls svg").is_visible()
+    assert not page.locator(".tools").first.is_visible()
+    inks = page.locator("#calls .row, .share").evaluate_all("all => all.map((one) => getComputedStyle(one).printColorAdjust)")
+    assert set(inks) == {"exact"}
 
 
 HOSTILE = (

@@ -37,7 +37,7 @@ function shaped(answer, rows, zone, more) {
 }
 
 /** How long a bucket is at least, with an hour less for the change of clocks. */
-const LENGTHS = { minute: 60_000, hour: 3_600_000, day: 82_800_000, week: 601_200_000, month: 2_415_600_000 };
+export const LENGTHS = { minute: 60_000, hour: 3_600_000, day: 82_800_000, week: 601_200_000, month: 2_415_600_000 };
 
 /** The names under a chart, with their totals; `opens` makes a link of a name and its content. */
 export function legend(data, opens) {

@@ -1,16 +1,17 @@
 // The screens of a customer: which questions each asks, and what it makes of the answers.
 
-import { barsOf, legend, linesOf } from "./answers.js";
+import { LENGTHS, barsOf, legend, linesOf } from "./answers.js";
 import { ask, load, series } from "./api.js";
 import { h } from "./dom.js";
 import { bytes, grown, milliseconds, number, percent, percentPoints, start, t } from "./format.js";
 import { about, busiest, endpointsPanel, keysPanel, opened } from "./lists.js";
 import { card, changeOf, chart, choice, link, missing, panel, tools } from "./panels.js";
 import { groupOf, groupsOf, measured, measures, pageOf, statuses } from "./questions.js";
-import { changed, sizes, zoneOf } from "./state.js";
+import { changed, zoneOf } from "./state.js";
 import { table } from "./tables.js";
 
 const PAGE = 20;
+const MOST_BARS = 800;
 const ERROR_COLORS = ["e0", "e1", "e2", "e3", "e4"];
 const isError = (row) => Number(row.name) >= 400;
 
@@ -103,7 +104,7 @@ export function main(state, found, act) {
   const choices = [
     choice("group", t("group_by"), groupsOf(state).map((one) => [one, groupName(one)]), groupOf(state), choose("group")),
     choice("measure", t("measure"), measures().map((one) => [one, nameOf(one)]), measure, choose("measure")),
-    choice("size", t("granularity"), sizes.map((one) => [one, t(`size_${one}`)]), first.granularity, choose("granularity")),
+    choice("size", t("granularity"), sizesOf(first).map((one) => [one, t(`size_${one}`)]), first.granularity, choose("granularity")),
   ];
   return panel("usage", name, answer, () => {
     if (!answer.series) return missing(answer, "series");
@@ -118,6 +119,12 @@ export function main(state, found, act) {
       legend(data, opens), first.instead ? h("p", { class: "note" }, first.instead) : null, data.previous ? h("p", { class: "hint" }, h("i", { class: "dashes" }), t("dashed")) : null,
     ];
   }, [...choices, ...tools(state, "series", found.asked, act.announce)]);
+}
+
+/** How wide bars may be: at most so many that each can be seen, or nearly. */
+function sizesOf({ window, granularity: size }) {
+  const span = Date.parse(window.end) - Date.parse(window.start);
+  return Object.keys(LENGTHS).filter((one) => one === size || span / LENGTHS[one] <= MOST_BARS);
 }
 
 const groupName = (name) => start.words[`group_${name}`] ?? name;

@@ -32,6 +32,5 @@ export function changed(state, changes) {
 }
 
 export const periods = PERIODS;
-export const sizes = ["minute", "hour", "day", "week", "month"];
 export const zoneOf = (state) => state.timezone ?? ownZone;
 export const periodOf = (state) => (state.start ? null : (state.period ?? "30d"));
