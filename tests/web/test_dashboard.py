@@ -80,6 +80,8 @@ def test_nothing_in_the_page_needs_more_than_the_policy_allows(one_api: Api) -> 
 def test_a_slash_at_the_end_leads_to_the_page(api: Api) -> None:
     found = api.get("/dashboard/?period=7d")
     assert (found.status, found.headers["location"]) == (308, "../dashboard?period=7d")
+    nobody = api.with_key(None).get("/dashboard/?period=7d")
+    assert (nobody.status, nobody.headers["location"]) == (308, "../dashboard?period=7d")
 
 
 def test_what_it_starts_from(one_api: Api) -> None:

@@ -19,7 +19,7 @@ COUNTED = Counted()
 DRAWN = "usage-chart svg"
 
 
-def put(seen: Look, site: Serving, token: str, question: str = "group=endpoint&period=30d", **attributes: str) -> Any:
+def put(seen: Look, site: Serving, token: str, question: str = "group=endpoint&granularity=day", **attributes: str) -> Any:
     """A page of another origin with a chart of this question."""
     ours = f"http://127.0.0.1:{site.port}/usage"
     given = {"script": f"{ours}/dashboard/chart.js", "src": f"{ours}/series?{question}", "token": token, **attributes}

@@ -92,6 +92,31 @@ def test_a_named_period(look: OpenLook, base: str, period: str) -> None:
     assert seen.total == fixed.counted(begins, UNTIL) == number(seen.rows("usage")["Total"][-1])
 
 
+def test_the_period_before(look: OpenLook, base: str) -> None:
+    """As many days before it, today included, up to the same time: in half-hours, for older minutes are not kept."""
+    seen = look(None, base=base)
+    page = seen.open("?timezone=UTC&period=7d")
+    today = UNTIL.replace(hour=0, minute=0)
+    begins, earlier = today - timedelta(days=7), timedelta(days=8)
+    ended = UNTIL.replace(minute=30) - earlier
+    windows = ((begins, UNTIL), (begins - earlier, ended))
+    now, before = (fixed.counted(*window) for window in windows)
+    change = page.locator("#headline .card").first.locator(".change").inner_text().split("\n")[0]
+    assert abs(float(change.rstrip("%")) - 100 * (now - before) / before) < 0.06
+    failed = [sum(fixed.counted(*window, status=status) for status in (404, 500)) for window in windows]
+    points = page.locator("#headline .card").nth(1).locator(".change").inner_text().split(" ")[0]
+    assert abs(float(points) - 100 * (failed[0] / now - failed[1] / before)) < 0.006
+    assert page.locator("#calls .previous").count() == 1
+    page.focus("#calls-plot")
+    spoken = page.locator("#calls [role=status]").inner_text()
+    assert f"before: {fixed.counted(today - earlier, ended):,}" in spoken
+    assert "so far" in spoken
+    page.select_option("#compare", "none")
+    page.wait_for_url("**compare=none**")
+    seen.wait()
+    assert page.locator(".change, .previous").count() == 0
+
+
 def test_the_day_on_which_clocks_change(look: OpenLook, base: str) -> None:
     """It has 25 hours, and is one bar."""
     seen = look(None, base=base)

@@ -152,6 +152,13 @@ def test_other_measures(look: OpenLook, base: str) -> None:
     page.select_option("#group", "status")
     page.wait_for_url("**group=status**")
     seen.wait()
+    # Counters are not kept by status.
+    assert page.locator("#measure").input_value() == "calls"
+    page.select_option("#measure", "bytes")
+    page.wait_for_url("**measure=bytes**")
+    seen.wait()
+    assert page.locator("#group").input_value() == "none"
+    seen.open("?group=status&measure=bytes")
     assert "not kept for group=status" in seen.text("#usage")
     seen.said.clear()
 

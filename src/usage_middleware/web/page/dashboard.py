@@ -73,12 +73,6 @@ class Dashboard:
         }
 
     def _answer(self, visit: Visit) -> Response:
-        if visit.request.path.endswith("/"):
-            # The addresses in the page are relative to its own.
-            query = visit.request.query.decode("ascii", "replace")
-            return Response(
-                308, {"Content-Type": "text/plain; charset=utf-8", "Location": f"../{PATH[1:]}{query and '?'}{query}"}, b""
-            )
         if self._is_embedded(visit.request):
             return self._html(visit.request, 200, {"embedded": True})
         return self._html(visit.request, 200, self._start(visit))
@@ -86,9 +80,13 @@ class Dashboard:
     def _refused(self, visit: Visit, error: Response) -> Response:
         """The page that says why there is none."""
         found = self._html(visit.request, error.status, {"error": msgspec.json.decode(error.body)})
+        if found.status != error.status:
+            return found
         return found._replace(headers={**error.headers, **found.headers})
 
     def _html(self, request: Request, status: int, start: Mapping[str, object]) -> Response:
+        if request.path.endswith("/"):
+            return _without_slash(request)
         asked = _asked(request)
         language = language_of(asked.get("lang", ""), request.header("accept-language"))
         theme = asked.get("theme", "")
@@ -115,6 +113,13 @@ class Dashboard:
             "prices": any(plan.prices for plan in plans.by_name.values()),
             "kept": {kind: settings.kept(kind, settings.layers.middle.rank) for kind in _HISTOGRAMS},
         }
+
+
+def _without_slash(request: Request) -> Response:
+    """Leads to the page: the addresses in it are relative to its own."""
+    query = request.query.decode("ascii", "replace")
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Location": f"../{PATH[1:]}{query and '?'}{query}"}
+    return Response(308, headers, b"")
 
 
 def _asked(request: Request) -> dict[str, str]:

@@ -10,15 +10,24 @@ const exact = ({ window }, state) => ({ start: window.start, end: window.end, al
 /** The groups that a screen offers, the usual one first. */
 export function groupsOf(state) {
   const declared = start.groups.filter((name) => !["endpoint", "key", "method", "status", "org"].includes(name));
-  if (start.viewer.operator && !state.org) return ["org", "endpoint", "method", "status", ...declared];
-  if (state.endpoint) return ["status"];
-  return state.key || start.viewer.key ? ["endpoint", "status", "method", ...declared] : ["endpoint", "key", "status", "method", ...declared];
+  if (start.viewer.operator && !state.org) return ["org", "endpoint", "method", "status", ...declared, "none"];
+  if (state.endpoint) return ["status", "key", "none"];
+  return [...(ofKey(state) ? ["endpoint"] : ["endpoint", "key"]), "status", "method", ...declared, "none"];
 }
+
+const ofKey = (state) => state.key || start.viewer.key;
 
 /** What the bars are grouped by. */
 export function groupOf(state) {
   const allowed = groupsOf(state);
   return allowed.includes(state.group) ? state.group : allowed[0];
+}
+
+/** Whether a measure is kept of a group. */
+export function fits(state, group, measure) {
+  if (group === "none" || measure === "calls") return true;
+  if (measure === "errors") return group !== "status";
+  return ["endpoint", "key", "method"].includes(group) && !ofKey(state) && !state.endpoint;
 }
 
 /** What the bars may be of. */
@@ -75,7 +84,7 @@ function speeds(state, first, given, within, compare) {
 
 /** Whether histograms are kept that tell the buckets of an answer apart. */
 function hasPercentiles(state, { window, granularity: size }) {
-  const kept = start.kept[state.key || start.viewer.key ? "key_board" : "board"] * 1000;
+  const kept = start.kept[ofKey(state) ? "key_board" : "board"] * 1000;
   const isWhole = ["day", "week", "month"].includes(size) && zoneOf(state) === "UTC" && Date.parse(window.start) % 86_400_000 === 0;
   return isWhole || Date.parse(window.start) >= now() - kept;
 }

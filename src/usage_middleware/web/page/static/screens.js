@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 import { bytes, grown, milliseconds, number, percent, percentPoints, start, t } from "./format.js";
 import { about, busiest, endpointsPanel, keysPanel, opened } from "./lists.js";
 import { card, changeOf, chart, choice, link, missing, panel, tools } from "./panels.js";
-import { groupOf, groupsOf, measured, measures, pageOf, statuses } from "./questions.js";
+import { fits, groupOf, groupsOf, measured, measures, pageOf, statuses } from "./questions.js";
 import { changed, zoneOf } from "./state.js";
 import { table } from "./tables.js";
 
@@ -35,8 +35,8 @@ const customer = {
     return { ...found, plans };
   },
   crumbs: (state) => [[state, orgOf(state)]],
-  show: (state, found, act) => [headline(state, found), found.plans?.planPanels(state, found), main(state, found, act), h("div", { class: "pair" },
-    start.viewer.key ? null : keysPanel(state, found, found.plans?.keyColumns(found.keys)), endpointsPanel(state, found)), health(state, found)],
+  show: (state, found, act) => [headline(state, found), main(state, found, act), h("div", { class: "pair" },
+    start.viewer.key ? null : keysPanel(state, found, found.plans?.keyColumns(found.keys)), endpointsPanel(state, found)), found.plans?.planPanels(state, found), health(state, found)],
 };
 
 const key = {
@@ -51,7 +51,7 @@ const key = {
     return { ...found, plans };
   },
   crumbs: (state, found) => [[changed(state, { key: null }), orgOf(state)], [state, rowOf(state, found)?.name ?? state.key]],
-  show: (state, found, act) => [about(rowOf(state, found)), headline(state, found), found.plans?.planPanels(state, found), main(state, found, act), endpointsPanel(state, found), health(state, found)],
+  show: (state, found, act) => [about(rowOf(state, found)), headline(state, found), main(state, found, act), endpointsPanel(state, found), found.plans?.planPanels(state, found), health(state, found)],
 };
 
 const endpoint = {
@@ -98,13 +98,14 @@ const STATUS_COLORS = (answer) => answer.series.map((row) => ({ 2: "c1", 3: "c4"
 /** The bars: a measure over time, of a group. */
 export function main(state, found, act) {
   const { bars: answer, main: first } = found;
-  const { group = groupOf(state), measure = state.measure } = answer;
+  const { group = groupOf(state), measure = state.measure ?? "calls" } = answer;
   const name = nameOf(measure);
-  const choose = (name) => (value) => act.go(changed(state, { [name]: value }));
+  const go = (changes) => act.go(changed(state, changes));
+  const by = groupOf(state);
   const choices = [
-    choice("group", t("group_by"), groupsOf(state).map((one) => [one, groupName(one)]), groupOf(state), choose("group")),
-    choice("measure", t("measure"), measures().map((one) => [one, nameOf(one)]), measure, choose("measure")),
-    choice("size", t("granularity"), sizesOf(first).map((one) => [one, t(`size_${one}`)]), first.granularity, choose("granularity")),
+    choice("group", t("group_by"), groupsOf(state).map((one) => [one, groupName(one)]), by, (one) => go({ group: one, measure: fits(state, one, measure) ? measure : null })),
+    choice("measure", t("measure"), measures().map((one) => [one, nameOf(one)]), measure, (one) => go({ measure: one, group: fits(state, by, one) ? by : "none" })),
+    choice("size", t("granularity"), sizesOf(first).map((one) => [one, t(`size_${one}`)]), first.granularity, (one) => go({ granularity: one })),
   ];
   return panel("usage", name, answer, () => {
     if (!answer.series) return missing(answer, "series");
