@@ -254,7 +254,7 @@ def _page(
 
 def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) -> GroupBucket:
     avg_ms = tally.avg_ms if has_latency else None
-    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=avg_ms, **facts or {})
+    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=avg_ms, **facts._asdict() if facts else {})
 
 
 def _other(hidden: Sequence[Tally], has_latency: bool) -> OtherGroups:

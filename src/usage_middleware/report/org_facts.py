@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NamedTuple
 
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.context import ReportContext
@@ -14,7 +14,7 @@ from usage_middleware.store.members import OPERATOR
 MOST_JUDGED = 50
 
 
-class OrgFacts(TypedDict):
+class OrgFacts(NamedTuple):
     """Fields of a row of by-group with `group=org`."""
 
     last_activity: str | None

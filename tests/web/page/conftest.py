@@ -192,8 +192,9 @@ class Look:
 
     def rows(self, panel: str) -> dict[str, list[str]]:
         """The rows of a table: name -> cells."""
-        found = self.page.locator(f"#{panel} tbody tr, #{panel} tfoot tr").all()
-        return {row.locator("th").inner_text(): [cell.inner_text() for cell in row.locator("td").all()] for row in found}
+        found = self.page.locator(f"#{panel} tbody tr, #{panel} tfoot tr")
+        cells = found.evaluate_all("rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText))")
+        return {name: texts for name, *texts in cells}
 
 
 OpenLook = Callable[..., Look]

@@ -24,6 +24,7 @@ usage = Usage(
     namespace=os.environ["USAGE_NAMESPACE"],
     credentials=("x-api-key",),
     dimensions=("project",),
+    exclude=("/around", "/chart", "/favicon.ico"),
     flush_interval=0.2,
 )
 

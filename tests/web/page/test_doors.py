@@ -92,9 +92,9 @@ def test_another_site_can_not_sign_anybody_out(look: OpenLook, site: Serving) ->
     seen.wait()
     # A form of another page sends it, as people's browsers would.
     for action in ("sign-out", "sign-in"):
-        page.goto(f"http://localhost:{site.port}/around?src=about:blank&token=")
+        page.goto(f"http://localhost:{site.port}/around?src=&token=")
         form = "(body, to) => { body.innerHTML = `<form method=post action=${to}></form>`; body.firstChild.submit(); }"
-        with page.expect_response(f"{seen.base}/{action}") as answered:
+        with page.expect_navigation(url=f"{seen.base}/{action}") as answered:
             page.locator("body").evaluate(form, f"{seen.base}/{action}")
         assert answered.value.status == 403
     seen.open()

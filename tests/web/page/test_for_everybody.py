@@ -16,15 +16,11 @@ pytestmark = pytest.mark.slow
 COUNTED = Counted()
 #: Who looks, at which mount, with which address, and what state the page is in then.
 SCREENS = {
-    "customer": ("acme", "usage", "", "ready"),
-    "table": ("acme", "usage", "?table=1", "ready"),
-    "key": ("acme", "usage", "?key=key_1", "ready"),
-    "endpoint": ("acme", "usage", "?endpoint=GET+/v1/items", "ready"),
-    "operator": ("operator", "usage", "", "ready"),
-    "customer with a plan": ("acme", "paid/usage", "", "ready"),
-    "key with a plan": ("odd", "paid/usage", "?key=key_7", "ready"),
-    "counters": ("acme", "paid/usage", "?endpoint=GET+/v1/items", "ready"),
-    "operator with plans": ("operator", "paid/usage", "?lang=de", "ready"),
+    "customer": ("acme", "paid/usage", "", "ready"),
+    "table": ("acme", "paid/usage", "?table=1", "ready"),
+    "key": ("odd", "paid/usage", "?key=key_7", "ready"),
+    "endpoint": ("acme", "paid/usage", "?endpoint=GET+/v1/items", "ready"),
+    "operator": ("operator", "paid/usage", "?lang=de", "ready"),
     "operator apart": ("operator", "apart/usage", "", "ready"),
     "empty": ("nobody", "usage", "", "ready"),
     "refused": ("acme", "usage", "?timezone=x", "error"),
@@ -69,15 +65,20 @@ def test_forced_colors(look: OpenLook) -> None:
     assert surface not in fills
 
 
-@pytest.mark.parametrize(("width", "size"), [(320, "100%"), (640, "200%")])
-def test_nothing_scrolls_sideways(look: OpenLook, site: Serving, paid_usage: Usage, width: int, size: str) -> None:
-    for who, query in (("acme", ""), ("acme", "?key=key_1"), ("operator", "?lang=de"), ("acme", "?lang=de&period=last_month")):
-        seen = look(who, base=f"http://127.0.0.1:{site.port}/paid/usage", viewport={"width": width, "height": 700})
-        page = seen.open(query)
+NARROW = ((320, "100%"), (640, "200%"))
+
+
+@pytest.mark.parametrize(
+    ("who", "query"), [("acme", "?lang=de&period=last_month"), ("acme", "?key=key_1"), ("operator", "?lang=de")]
+)
+def test_nothing_scrolls_sideways(look: OpenLook, site: Serving, paid_usage: Usage, who: str, query: str) -> None:
+    seen = look(who, base=f"http://127.0.0.1:{site.port}/paid/usage")
+    page = seen.open(query)
+    for width, size in NARROW:
+        page.set_viewport_size({"width": width, "height": 700})
         page.locator("html").evaluate(f"root => root.style.setProperty('font-size', '{size}')")
         page.locator("html").evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
-        assert page.locator("html").evaluate("root => root.scrollWidth - root.clientWidth") == 0
-        seen.context.close()
+        assert page.locator("html").evaluate("root => root.scrollWidth - root.clientWidth") == 0, width
 
 
 def test_targets_are_large_enough(look: OpenLook) -> None:
@@ -159,17 +160,3 @@ def test_hostile_names_stay_text(look: OpenLook, apart: str, apart_usage: Usage)
     names = seen.page.locator("#keys tbody th").all_inner_texts()
     assert "<script>alert(1)</script>" in names
     assert seen.total == sum(range(1, len(HOSTILE) + 1))
-
-
-def test_many_keys_come_in_pages(look: OpenLook, site_usage: Usage) -> None:
-    for number in range(120):
-        site_usage.keys.put("many", KeyInfo(id=f"key_{number:03}", name=f"Key {number:03}"))
-    seen = look("many")
-    page = seen.open("?period=24h")
-    listed: list[str] = page.locator("#keys tbody th").all_inner_texts()
-    assert len(listed) == 20
-    for first in (21, 41):
-        page.click("#page-next")
-        page.get_by_text(f"{first}\u2013{first + 19} of 120").wait_for()
-        listed += page.locator("#keys tbody th").all_inner_texts()
-    assert len(set(listed)) == 60

@@ -80,8 +80,8 @@ function said(state, one) {
 /** What is odd about keys, and what they cost; no column that would be empty. */
 export function keyColumns(answer) {
   const rows = answer.keys ?? [];
-  const flags = { name: "flags", label: t("flags"), text: (row) => row.flags.map((one) => h("span", { class: `badge ${one.severity === "info" ? "" : "alarm"}`, title: one.message }, t(`flag_${one.code}`))) };
-  const costs = { name: "cost", label: t("cost"), numeric: true, text: (row) => (row.cost ? [money(row.cost.amount, row.cost.currency), row.share === null ? null : h("span", { class: "more" }, ` ${percent(row.share)}`)] : "–") };
+  const flags = { name: "flags", label: t("flags"), minor: true, text: (row) => row.flags.map((one) => h("span", { class: `badge ${one.severity === "info" ? "" : "alarm"}`, title: one.message }, t(`flag_${one.code}`))) };
+  const costs = { name: "cost", label: t("cost"), numeric: true, text: (row) => (row.cost ? [money(row.cost.amount, row.cost.currency), row.share === null ? null : h("span", { class: "minor" }, ` ${percent(row.share)}`)] : "–") };
   return [...(rows.some((row) => row.flags?.length) ? [flags] : []), ...(rows.some((row) => row.cost) ? [costs] : [])];
 }
 
