@@ -16,15 +16,17 @@ from usage_middleware.store.schema import Schema, parse_route_member, since_fiel
 WORKER_GONE_MS = 60_000
 
 
-class Delivered(NamedTuple):
-    """How far workers have delivered their calls.
+class Completeness(NamedTuple):
+    """From when to when the counters are complete.
 
     Attributes:
+        since: from when each declared dimension is kept, in seconds since the epoch; those that never were are absent.
         through_ms: the calls of all live workers that finished before then are in, milliseconds since 1970; None without
             workers.
         debts: what each worker may still have to deliver, also of those that have ended.
     """
 
+    since: dict[str, int]
     through_ms: int | None
     debts: list[Debt]
 
@@ -78,31 +80,32 @@ class Reader:
         add_scores(names, found, lambda name: self._engine.damage.note(key, f"the time of {name:.100}"), values)
         return found
 
-    def since(self, dimensions: Sequence[str]) -> dict[str, int]:
-        """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""
-        if not dimensions:
-            return {}
-        names = [since_field(dimension) for dimension in dimensions]
-        found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
-        return {name: ms // 1000 for name, ms in self._times(self.schema.meta, dimensions, found).items()}
+    def completeness(self, now: int) -> Completeness:
+        """From when to when the counters are complete."""
+        schema, dimensions = self.schema, self.settings.dimensions
+        with self._engine.read_client.pipeline(transaction=False) as pipe:
+            pipe.execute_command("ZRANGEBYSCORE", schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
+            pipe.hgetall(schema.owing)
+            if dimensions:
+                pipe.execute_command("HMGET", schema.meta, *map(since_field, dimensions))
+            workers, owing, *since = pipe.execute(raise_on_error=False)
+        began = self._times(schema.meta, dimensions, self._sound_reply(schema.meta, since[0])) if since else {}
+        return Completeness(
+            {name: ms // 1000 for name, ms in began.items()},
+            self._through(self._sound_reply(schema.workers, workers)),
+            debts(self._sound_reply(schema.owing, owing) or {}),
+        )
 
-    def delivered(self, now: int) -> Delivered:
-        """How far workers have delivered their calls."""
-        client = self._engine.read_client
-        with client.pipeline(transaction=False) as pipe:
-            pipe.execute_command("ZRANGEBYSCORE", self.schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
-            pipe.hgetall(self.schema.owing)
-            workers, owing = pipe.execute(raise_on_error=False)
-        alive = self._sound_reply(self.schema.workers, workers)
-        owed = debts(self._sound_reply(self.schema.owing, owing) or {})
+    def _through(self, alive: Sequence[Any]) -> int | None:
+        """Until when these workers have delivered everything, in milliseconds since the epoch."""
         if not alive:
-            return Delivered(None, owed)
-        with client.pipeline(transaction=False) as pipe:
+            return None
+        with self._engine.read_client.pipeline(transaction=False) as pipe:
             for worker in alive:
                 pipe.execute_command("HGET", self.schema.worker(text(worker)), "flushed_through_ms")
             replies = pipe.execute(raise_on_error=False)
         through = self._times(self.schema.workers, map(text, alive), map(_unless_of_another_type, replies))
-        return Delivered(min(through.values()) if through else None, owed)
+        return min(through.values(), default=None)
 
     def corrections(self, org: str, months: Sequence[str], most: int) -> dict[str, str] | None:
         """Id -> record, of the corrections of an organisation's tree in these months; None if there are more than `most`."""

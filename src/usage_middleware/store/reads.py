@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 from usage_middleware.store import deadline
@@ -34,13 +33,14 @@ def send(client: Any, reads: Sequence[Read], damage: DamageLog) -> None:
         TimeoutError: the time of this thread's operation is over before all replies were added up.
     """
     closed, changing = [read for read in reads if not read.is_open], [read for read in reads if read.is_open]
-    fetch = _in_two_trips if is_cluster(client) else _in_one_trip
+    fetch, check, notes = _in_two_trips if is_cluster(client) else _in_one_trip, deadline.check, _Notes(damage)
     for read, reply in zip((*closed, *changing), fetch(client, closed, changing), strict=True):
-        deadline.check()
+        check()
         if isinstance(reply, Exception):
             _send_apart(client, read, reply, damage)
         else:
-            read.add(partial(_note, damage, read), reply)
+            notes.read = read
+            read.add(notes, reply)
 
 
 def _in_one_trip(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:
@@ -84,7 +84,15 @@ def _send_apart(client: Any, read: Read, error: Exception, damage: DamageLog) ->
     send(client, [Read(("ZUNION", 1, key, "WITHSCORES"), False, read.add) for key in read.keys], damage)
 
 
-def _note(damage: DamageLog, read: Read, name: str) -> None:
-    keys = read.keys
-    where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
-    damage.note(where, f"the number of {name:.100}")
+class _Notes:
+    """Notes what is damaged in the reply to a read. One for all of them: they may be thousands."""
+
+    read: Read
+
+    def __init__(self, damage: DamageLog) -> None:
+        self._damage = damage
+
+    def __call__(self, name: str) -> None:
+        keys = self.read.keys
+        where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
+        self._damage.note(where, f"the number of {name:.100}")
