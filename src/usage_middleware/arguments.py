@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from usage_middleware.errors import ConfigurationError
-from usage_middleware.options import HISTORY_KEPT, Settings, retention, seconds
+from usage_middleware.options import HALF_HOURS_AFTER, HISTORY_AFTER, Settings, retention, seconds
 
 #: The name of packed time in `retention`. It has days alone.
 HISTORY = "history"
@@ -23,6 +23,7 @@ def settings_of(
     retention_changes: Mapping[str, Mapping[str, timedelta | int]] | None,
     max_members: int | Mapping[str, int] | None,
     shards: Mapping[str, int] | None,
+    history: bool,
     history_after: timedelta | int,
     **others: object,
 ) -> Settings:
@@ -33,15 +34,21 @@ def settings_of(
     """
     names = _names("dimensions", dimensions)
     changes = dict(retention_changes or {})
+    packed = _packed(changes)
+    kept = retention(changes)
+    # Who keeps days for a shorter time means packed ones, too, unless it is said how long these are kept.
+    history_kept = kept["series"]["day"] if packed is None else packed
+    after = seconds(history_after)
     limits = dict.fromkeys(("endpoint", "key", "org", *names), max_members) if isinstance(max_members, int) else max_members
     return Settings(
         dimensions=names,
         counters=_names("counters", counters),
         rates=dict(rates or {}),
         untagged=dict.fromkeys(names, untagged) if isinstance(untagged, str) else dict(untagged),
-        history_kept=_history_kept(changes),
-        history_after=seconds(history_after),
-        retention=retention(changes),
+        history=history if packed is not None or history_kept >= HALF_HOURS_AFTER else False,
+        history_kept=history_kept,
+        history_after=min(after, history_kept) if after == HISTORY_AFTER and packed is None else after,
+        retention=kept,
         max_members=dict(limits or {}),
         shards=dict(shards or {}),
         **others,  # type: ignore[arg-type]
@@ -54,12 +61,12 @@ def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
     return tuple(given)
 
 
-def _history_kept(changes: dict[str, Mapping[str, timedelta | int]]) -> int:
-    """Take out of the changes of retention how long packed time is kept, seconds."""
+def _packed(changes: dict[str, Mapping[str, timedelta | int]]) -> int | None:
+    """Take out of the changes of retention how long packed time is kept, seconds; None if that is not said."""
     found = changes.get(HISTORY, {})
     if set(found) <= {"day"}:
         changes.pop(HISTORY, None)
-    return seconds(found.get("day", HISTORY_KEPT))
+    return seconds(found["day"]) if "day" in found else None
 
 
 def is_strict(strict: bool | None) -> bool:

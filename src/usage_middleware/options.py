@@ -65,7 +65,7 @@ class Settings:
     max_unknown_keys: int = 100
     operator_tree: bool = True
     max_unknown_orgs: int = 10_000
-    history: bool = False
+    history: bool = True
     history_after: int = HISTORY_AFTER
     history_kept: int = HISTORY_KEPT
 
@@ -108,15 +108,16 @@ class Settings:
         """How long the longest-lived counters are kept after their slot, seconds."""
         return max(self.kept(kind, self.layers.day.rank) for kind in self.retention)
 
-    def reaching(self, since: int | None, now: int) -> Settings:
-        """The settings with the retention that readers go by now. There is history of what was counted `since` then.
+    def reach(self, since: int | None, now: int) -> int:
+        """How far back history reaches, seconds, if there is history of what was counted `since` then.
 
         What is older was written when nothing was packed, and is kept for as long as its own kind is.
         """
-        if not self.history:
-            return self
         first = now if since is None else self.layers.day.ceil(since)
-        packed = max(0, min(self.history_kept, now - first))
+        return max(0, min(self.history_kept, now - first)) if self.history else 0
+
+    def reaching(self, packed: int) -> Settings:
+        """The settings with the retention that readers go by, where history reaches back so many seconds."""
         return replace(self, history=False, retention={kind: _at_least(packed, own) for kind, own in self.retention.items()})
 
     def member_limit(self, dimension: str) -> int:
@@ -233,7 +234,7 @@ def seconds(lifetime: timedelta | int) -> int:
 def _check_history(history: object, after: int, kept: int) -> None:
     if not isinstance(history, bool):
         raise ConfigurationError(f"history must be True or False, not {history!r}")
-    if not HALF_HOURS_AFTER <= after <= kept:
+    if history and not HALF_HOURS_AFTER <= after <= kept:
         raise ConfigurationError(
             f"history_after must be at least 2 days and at most what retention keeps of history, not {after} seconds; "
             "for days give timedelta(days=...)"

@@ -80,7 +80,7 @@ class Usage:
         retention: how long counters are kept, where it differs from the default: {"board": {"day": timedelta(days=800)}}.
             Kinds are series, endpoint, key, board, key_board and history; layers minute, middle and day.
         slot_minutes: 30, or 15 for zones such as Nepal's.
-        history: True packs half-hours and days, and keeps them for 800 days (`retention`, kind `history`).
+        history: half-hours and days are packed, and kept for 800 days (`retention`, kind `history`); False: they are not.
         history_after: after how long days are packed.
         max_unknown_keys: how many API keys that no directory knows are counted apart; the rest is `(unknown)`.
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
@@ -145,7 +145,7 @@ class Usage:
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
         slot_minutes: int = 30,
-        history: bool = False,
+        history: bool = True,
         history_after: timedelta = timedelta(days=35),
         max_unknown_keys: int = 100,
         max_members: int | Mapping[str, int] | None = None,

@@ -45,7 +45,7 @@ def main(url: str, namespace: str, now: float, how: str) -> None:
     """Pack."""
     take_small_steps()
     clock = Clock(now)
-    usage = Usage(url, namespace=namespace, clock=clock, flush_interval=3600, history=True, **OPTIONS)
+    usage = Usage(url, namespace=namespace, clock=clock, flush_interval=3600, **{**OPTIONS, "history": True})
     if how == "once":
         pack(World(usage, clock))
         return

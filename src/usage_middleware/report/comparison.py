@@ -193,7 +193,7 @@ class Comparison:
         series = _Side("series", found.map(_as_board))
         bins = _Side("latency", batch.latency(slots.fine).map(_in_bins))
         yield _Check("", _uncorrected(series, found), bins, (CALLS,))
-        since = self._context.reader.since(self._settings.dimensions)
+        since = self._context.standing.since
         for dimension in self._dimensions:
             # Calls from before it was declared are on no board of it.
             is_new = since.get(dimension, 0) > slots.fine[0].start

@@ -143,7 +143,7 @@ class ReportContext:
     @cached_property
     def settings(self) -> Settings:
         """What the counters were declared with, and how long they are kept."""
-        return self._standing.settings if self.reader.settings.history else self.reader.settings
+        return self.standing.settings if self.reader.settings.history else self.reader.settings
 
     @property
     def generated_at(self) -> str:
@@ -153,16 +153,17 @@ class ReportContext:
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
         # Asked before the counters are read: what workers said to have delivered is then in them.
-        _ = self._standing.delivered()
+        _ = self.standing.completeness()
         return self.reader.batch(org, self.now, self.charge)
 
     @cached_property
-    def _standing(self) -> Standing:
+    def standing(self) -> Standing:
+        """How things are in Redis when the report begins."""
         return self.reader.standing(self.now)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
-        through = self._standing.delivered().through_ms
+        through = self.standing.completeness().through_ms
         return None if through is None else rfc3339(through / 1000)
 
     def is_final(self, end: int) -> bool:
@@ -170,7 +171,7 @@ class ReportContext:
 
         Never of one that ends now.
         """
-        return end < self.now and is_final(self._standing.delivered().debts, end * 1000, int(self.moment * 1000))
+        return end < self.now and is_final(self.standing.completeness().debts, end * 1000, int(self.moment * 1000))
 
 
 class ReportSource:
@@ -276,7 +277,7 @@ class ScopedReader:
     def began_before(self, dimension: str) -> bool:
         """True where the slots begin before a declared dimension did."""
         began = self.slots[0].start if self.slots else self.context.now
-        return began < self.context.reader.since([dimension]).get(dimension, began)
+        return began < self.context.standing.since.get(dimension, began)
 
     def latency(self) -> Deferred[dict[int, int]]:
         """The latency histogram: bin -> calls."""

@@ -29,17 +29,23 @@ _BUCKET_BYTES, _COUNTER_BYTES = 64, 9
 
 
 class EndpointSums(NamedTuple):
-    """What an endpoint comes to: each measure in each bucket, and the last call in the range (ms, 0 for none)."""
+    """What an endpoint comes to: each measure in each bucket, and in all, and the last call in the range (ms, 0 for none)."""
 
     sums: Sequence[Mapping[str, int]]
+    total: Mapping[str, int]
     last_ms: int
+
+
+def endpoint_sums(sums: Sequence[Mapping[str, int]], last_ms: int) -> EndpointSums:
+    """What buckets come to."""
+    return EndpointSums(sums, summed(sums), last_ms)
 
 
 class FoundEndpoints(NamedTuple):
     """Every endpoint of which something is counted, under its label, and what they come to together.
 
     Attributes:
-        whole: the slots or buckets that everything is added up from.
+        whole: what everything is added up from: slots, or the totals of endpoints.
         counters: those that are kept for everything.
     """
 
@@ -49,7 +55,7 @@ class FoundEndpoints(NamedTuple):
 
     def totals(self) -> dict[str, int]:
         """What is listed comes to these requests, and everything to these counters."""
-        requests = sum(bucket.get(CALLS, 0) for usage in self.usages.values() for bucket in usage.sums)
+        requests = sum(usage.total.get(CALLS, 0) for usage in self.usages.values())
         return {**self.totals_of(self.whole), "total_requests": requests}
 
     def totals_of(self, many: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -63,7 +69,7 @@ def read_endpoints(context: ReportContext, scope: ReportScope, line: Timeline) -
     """Read what each endpoint comes to."""
     if scope.key is None:
         usages = _by_label(_of_organization(context, scope, line), context.settings)
-        return FoundEndpoints(usages, [bucket for usage in usages.values() for bucket in usage.sums], context.settings.counters)
+        return FoundEndpoints(usages, [usage.total for usage in usages.values()], context.settings.counters)
     is_kept = Kept(context.settings, ("key",), context.now).gap(line.window.edges) is None
     found, series = _of_key(context, scope, scope.key, line, with_series=is_kept)
     return FoundEndpoints(_by_label(found, context.settings), series, context.settings.counters if is_kept else ())
@@ -86,7 +92,7 @@ def _of_organization(context: ReportContext, scope: ReportScope, line: Timeline)
     ends = {name: batch.series(slots, ("endpoint", name)) for name in later}
     batch.read()
     last = {**seen.value, **{name: latest(series.value.values()) for name, series in ends.items()}}
-    return {name: EndpointSums(sums.buckets(read.value), last[name]) for name, read in reads.items()}
+    return {name: endpoint_sums(sums.buckets(read.value), last[name]) for name, read in reads.items()}
 
 
 def _check_buckets(names: Collection[str], line: Timeline, settings: Settings) -> int:
@@ -117,7 +123,7 @@ def _of_key(
     batch.read()
     per_bucket = [board.value.members.get("endpoint", {}) for board in boards]
     names = sorted({name for members in per_bucket for name in members})
-    found = {name: EndpointSums([{CALLS: members.get(name, {}).get(CALLS, 0)} for members in per_bucket], 0) for name in names}
+    found = {name: endpoint_sums([{CALLS: members.get(name, {}).get(CALLS, 0)} for members in per_bucket], 0) for name in names}
     return found, list(series.value.values())
 
 
@@ -125,11 +131,16 @@ def _by_label(usages: Mapping[str, EndpointSums], settings: Settings) -> dict[st
     found: dict[str, EndpointSums] = {}
     for label, names in under_label(usages, settings).items():
         many = [usages[name] for name in names]
-        sums = [summed(parts) for parts in zip(*(usage.sums for usage in many), strict=True)]
+        usage = many[0] if len(many) == 1 else _together(many)
         # Corrections may leave or add counters without calls.
-        if any(number for bucket in sums for number in bucket.values()):
-            found[label] = EndpointSums(sums, max(usage.last_ms for usage in many))
+        if any(usage.total.values()):
+            found[label] = usage
     return found
+
+
+def _together(many: Sequence[EndpointSums]) -> EndpointSums:
+    sums = [summed(parts) for parts in zip(*(usage.sums for usage in many), strict=True)]
+    return endpoint_sums(sums, max(usage.last_ms for usage in many))
 
 
 class SlotSums:

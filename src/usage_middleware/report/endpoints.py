@@ -10,9 +10,8 @@ import msgspec
 from usage_middleware.options import Settings
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, report_scope
-from usage_middleware.report.endpoint_sums import EndpointSums, check_buckets, read_endpoints
+from usage_middleware.report.endpoint_sums import EndpointSums, check_buckets, endpoint_sums, read_endpoints
 from usage_middleware.report.endpoints_range import BUCKETS, EndpointsParameters, cover
-from usage_middleware.report.metrics import summed
 from usage_middleware.report.parts import Previous, Unavailable, compared, present
 from usage_middleware.report.unused import visible_labels
 from usage_middleware.report.view import Table, View, WireFields, fields_of
@@ -76,7 +75,7 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     visible = visible_labels(context) if params.include_unused_endpoints else []
     unused = [label for label in visible if label not in found.usages]
     check_buckets((len(found.usages) + len(unused)) * (1 if stamps is None else len(stamps)))
-    nothing = EndpointSums([{} for _ in line.starts], 0)
+    nothing = endpoint_sums([{} for _ in line.starts], 0)
     everything = {**found.usages, **dict.fromkeys(unused, nothing)}
     rows = [_row(label, usage, stamps, scope, settings) for label, usage in everything.items()]
     source = ScopedReader(context, scope, ())
@@ -101,7 +100,7 @@ def _depends_on(context: ReportContext, params: EndpointsParameters) -> object:
 def _row(
     label: str, usage: EndpointSums, stamps: Sequence[str] | None, scope: ReportScope, settings: Settings
 ) -> EndpointUsage:
-    total = summed(usage.sums)
+    total = usage.total
     kept = scope.key is None
     return EndpointUsage(
         endpoint=label,

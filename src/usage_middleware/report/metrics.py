@@ -79,8 +79,9 @@ def tally_sum(many: Iterable[Tally]) -> Tally:
 
 def summed(many: Iterable[Mapping[K, int]]) -> dict[K, int]:
     """Measures, or histograms, added up name by name."""
-    total: dict[K, int] = {}
-    for numbers in many:
+    every = iter(many)
+    total = dict(next(every, {}))
+    for numbers in every:
         for name, number in numbers.items():
             total[name] = total.get(name, 0) + number
     return total

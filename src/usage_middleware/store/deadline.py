@@ -80,7 +80,8 @@ def check() -> None:
     Raises:
         TimeoutError: its operation is over.
     """
-    if left() <= 0:
+    operation = _current.operation  # not by `left`: this is asked at each reply
+    if operation is not None and operation.ends <= monotonic():
         raise TimeoutError("the time for it is over")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from usage_middleware.store.replies import Note, add_scores
@@ -30,32 +30,29 @@ def write_meta(client: Any, schema: Schema, ours: dict[str, int], now_ms: int) -
         return found
 
 
-def history_since(client: Any, schema: Schema, note: Note) -> int | None:
-    """Since when all that is counted is packed in time, seconds since the epoch; None: it is not.
+_FIRST = since_field("endpoint")
+#: The fields that say since when there is history.
+HISTORY_BEGINNINGS = (HISTORY_SINCE, _FIRST)
 
-    0 where nothing was counted before: then nothing is missing, however old it is. `note` is told which time is damaged.
+
+def history_since(client: Any, schema: Schema, note: Note) -> int | None:
+    """As `history_began`, of what Redis has now. `note` is told which time is damaged.
 
     Raises:
         redis_errors(): as the client does.
     """
-    return parse_history_since(client.execute_command(*history_command(schema)), note)
-
-
-def history_command(schema: Schema) -> tuple[str, ...]:
-    """The command whose reply says since when there is history."""
-    return "HMGET", schema.meta, *_BEGINNINGS
-
-
-def parse_history_since(reply: Sequence[Any], note: Note) -> int | None:
-    """As `history_since`, from the reply to `history_command`; nothing if there was none."""
     found: dict[str, int] = {}
-    add_scores(_BEGINNINGS, found, note, reply or (None, None))
-    began = found.get(HISTORY_SINCE)
+    add_scores(HISTORY_BEGINNINGS, found, note, client.execute_command("HMGET", schema.meta, *HISTORY_BEGINNINGS))
+    return history_began(found)
+
+
+def history_began(times: Mapping[str, int]) -> int | None:
+    """Since when all that is counted is packed in time, seconds since the epoch; None: it is not.
+
+    0 where nothing was counted before: then nothing is missing, however old it is. `times` has `HISTORY_BEGINNINGS`.
+    """
+    began = times.get(HISTORY_SINCE)
     if began is None:
         return None
     # Both were written in one moment where nothing was counted before.
-    return 0 if began <= found.get(_FIRST, 0) else began // 1000 + 1
-
-
-_FIRST = since_field("endpoint")
-_BEGINNINGS = (HISTORY_SINCE, _FIRST)
+    return 0 if began <= times.get(_FIRST, 0) else began // 1000 + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 from usage_middleware.options import Settings
@@ -11,7 +11,7 @@ from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.members import parse_route_member
-from usage_middleware.store.meta import history_command, parse_history_since
+from usage_middleware.store.meta import HISTORY_BEGINNINGS, history_began
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
@@ -21,8 +21,8 @@ from usage_middleware.store.schema import Schema, since_field
 WORKER_GONE_MS = 60_000
 
 
-class Delivered(NamedTuple):
-    """How far workers have delivered their calls.
+class Completeness(NamedTuple):
+    """How far the counters are complete.
 
     Attributes:
         through_ms: the calls of all live workers that finished before then are in, milliseconds since 1970; None without
@@ -39,11 +39,13 @@ class Standing(NamedTuple):
 
     Attributes:
         settings: with the retention that readers go by: what is packed is kept for longer.
-        delivered: how far workers have delivered their calls. It asks Redis once.
+        since: from when each declared dimension is kept, in seconds since the epoch; those that never were are absent.
+        completeness: how far the counters are complete. The first call asks Redis.
     """
 
     settings: Settings
-    delivered: Callable[[], Delivered]
+    since: Mapping[str, int]
+    completeness: Callable[[], Completeness]
 
 
 class Reader:
@@ -61,6 +63,8 @@ class Reader:
         self.settings = schema.settings
         self._own_routes = own_routes
         self._months = KnownMonths()
+        #: The last result of `_reaching`: settings are checked when they are made.
+        self._reached = (-1, self.settings)
 
     def routes(self) -> dict[str, bool]:
         """The application's own endpoints, called or not, and whether its schema lists them.
@@ -96,41 +100,45 @@ class Reader:
         add_scores(names, found, lambda name: self._engine.damage.note(key, f"the time of {name:.100}"), values)
         return found
 
-    def since(self, dimensions: Sequence[str]) -> dict[str, int]:
-        """Since when each dimension is kept, in seconds since the epoch; those that never were are absent."""
-        if not dimensions:
-            return {}
-        names = [since_field(dimension) for dimension in dimensions]
-        found = self._engine.read_client.execute_command("HMGET", self.schema.meta, *names)
-        return {name: ms // 1000 for name, ms in self._times(self.schema.meta, dimensions, found).items()}
-
     def standing(self, now: int) -> Standing:
-        """What there is before a report is read: who is alive, what is owed, and since when there is history, in one trip."""
-        client, schema = self._engine.read_client, self.schema
-        with client.pipeline(transaction=False) as pipe:
+        """How things are, in one trip."""
+        schema, names = self.schema, [*self._beginnings, *map(since_field, self.settings.dimensions)]
+        with self._engine.read_client.pipeline(transaction=False) as pipe:
             pipe.execute_command("ZRANGEBYSCORE", schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
             pipe.hgetall(schema.owing)
-            if self.settings.history:
-                pipe.execute_command(*history_command(schema))
+            if names:
+                pipe.execute_command("HMGET", schema.meta, *names)
             workers, owing, *began = pipe.execute(raise_on_error=False)
+        found = (self._sound_reply(schema.meta, began[0]) if began else ()) or [None] * len(names)
+        times = self._times(schema.meta, names, found)
+        since = {name: times[since_field(name)] // 1000 for name in self.settings.dimensions if since_field(name) in times}
         alive, owed = self._sound_reply(schema.workers, workers), debts(self._sound_reply(schema.owing, owing) or {})
-        return Standing(self._reaching(began, now), cache(partial(self._delivered, alive, owed)))
+        return Standing(
+            self._reaching(history_began(times), now), since, cache(lambda: Completeness(self._through(alive), owed))
+        )
 
-    def _reaching(self, began: Sequence[Any], now: int) -> Settings:
-        if not began:
+    def _reaching(self, began: int | None, now: int) -> Settings:
+        if not self.settings.history:
             return self.settings
-        note = partial(self._engine.damage.note, self.schema.meta)
-        return self.settings.reaching(parse_history_since(self._sound_reply(self.schema.meta, began[0]), note), now)
+        reach = self.settings.reach(began, now)
+        if self._reached[0] != reach:
+            self._reached = reach, self.settings.reaching(reach)
+        return self._reached[1]
 
-    def _delivered(self, alive: Sequence[Any], owed: list[Debt]) -> Delivered:
+    @property
+    def _beginnings(self) -> Sequence[str]:
+        return HISTORY_BEGINNINGS if self.settings.history else ()
+
+    def _through(self, alive: Sequence[Any]) -> int | None:
+        """Until when these workers have delivered everything, in milliseconds since the epoch."""
         if not alive:
-            return Delivered(None, owed)
+            return None
         with self._engine.read_client.pipeline(transaction=False) as pipe:
             for worker in alive:
                 pipe.execute_command("HGET", self.schema.worker(text(worker)), "flushed_through_ms")
             replies = pipe.execute(raise_on_error=False)
         through = self._times(self.schema.workers, map(text, alive), map(_unless_of_another_type, replies))
-        return Delivered(min(through.values()) if through else None, owed)
+        return min(through.values(), default=None)
 
     def corrections(self, org: str, months: Sequence[str], most: int) -> dict[str, str] | None:
         """Id -> record, of the corrections of an organisation's tree in these months; None if there are more than `most`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 from usage_middleware.store import deadline
@@ -50,9 +49,11 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
 
 def hand_out(answers: Sequence[Answer], damage: DamageLog) -> None:
     """Add every reply to what was read."""
+    check, notes = deadline.check, _Notes(damage)
     for read, reply in answers:
-        deadline.check()
-        read.add(partial(_note, damage, read), reply)
+        check()
+        notes.read = read
+        read.add(notes, reply)
 
 
 def _in_one_trip(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:
@@ -96,7 +97,15 @@ def _fetched_apart(client: Any, read: Read, error: Exception, damage: DamageLog)
     return fetch(client, [Read(("ZUNION", 1, key, "WITHSCORES"), False, read.add) for key in read.keys], damage)
 
 
-def _note(damage: DamageLog, read: Read, name: str) -> None:
-    keys = read.keys
-    where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
-    damage.note(where, f"the number of {name:.100}")
+class _Notes:
+    """Notes what is damaged in the reply to a read. One for all of them: they may be thousands."""
+
+    read: Read
+
+    def __init__(self, damage: DamageLog) -> None:
+        self._damage = damage
+
+    def __call__(self, name: str) -> None:
+        keys = self.read.keys
+        where = str(keys[0]) if len(keys) == 1 else f"{keys[0]} or one of the {len(keys) - 1} read with it"
+        self._damage.note(where, f"the number of {name:.100}")

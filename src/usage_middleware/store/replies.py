@@ -55,12 +55,16 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
 
 def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HMGET of a block, of these slots and measures."""
-    there = [(field, value) for field, value in zip(fields, reply, strict=True) if value is not None]
-    for ((slot, measure), _), counted in zip(there, numbers([value for _, value in there]), strict=True):
+    for (slot, measure), value in zip(fields, reply, strict=True):
+        if value is None:
+            continue
+        counted = number(value)
         if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
             note(measure)
+        elif slot in found:
+            found[slot][measure] = counted
         else:
-            found.setdefault(slot, {})[measure] = counted
+            found[slot] = {measure: counted}
 
 
 def add_board(measure: str, found: dict[str, Measures], note: Note, reply: Any) -> None:

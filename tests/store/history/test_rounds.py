@@ -97,7 +97,7 @@ def test_only_what_was_counted_since_is_kept_for_longer(make_usage: MakeUsage, c
     """Before history began, half-hours ended after their own retention."""
     make_usage(**OPTIONS).flush()
     clock.advance(50 * DAY)
-    usage = make_usage(**OPTIONS, history=True)
+    usage = make_usage(**{**OPTIONS, "history": True})
     usage.flush()
     began = int(clock.now)
     clock.advance(20 * DAY)
@@ -112,7 +112,7 @@ def test_only_what_was_counted_since_is_kept_for_longer(make_usage: MakeUsage, c
 
 
 def test_a_worker_without_history_ends_it(make_usage: MakeUsage, clock: Any) -> None:
-    usage = make_usage(**OPTIONS, history=True)
+    usage = make_usage(**{**OPTIONS, "history": True})
     usage.flush()
     context = usage.reader.context(Viewer.operator())
     assert context.settings.kept("board", 1) == 800 * DAY

@@ -33,7 +33,7 @@ def old(redis_url: str) -> Iterator[World]:
 def new(old: World, redis_url: str) -> Iterator[World]:
     """A worker with history beside it, which has counted a call."""
     namespace = old.usage.settings.namespace
-    with Usage(redis_url, namespace=namespace, clock=old.clock, flush_interval=3600, history=True, **OPTIONS) as usage:
+    with Usage(redis_url, namespace=namespace, clock=old.clock, flush_interval=3600, **{**OPTIONS, "history": True}) as usage:
         usage.recorder._rounds = None
         found = World(usage, old.clock)
         found.happen([Call(NOW)])
