@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from usage_middleware.store.history.section import (
     DamagedSection,
     Needed,
     Numbers,
+    at_once,
     compressed,
     decode_cells,
     decode_raw,
@@ -106,16 +107,28 @@ class Month:
 
     def changed(self, sections: Mapping[str, bytes]) -> Changes:
         """What has to be written so that these sections are so, not compressed yet; one that is empty is removed."""
+        return at_once(self.changed_in_steps(sections))
+
+    def changed_in_steps(self, sections: Mapping[str, bytes]) -> Generator[None, None, Changes]:
+        """As `changed`, with pauses."""
         if not sections:
             return Changes({}, [])
         raw = {name: one for name, one in sections.items() if one}
         gone = [name for name in sections if name not in raw]
         if self.head.version and not self.head.together:
-            return Changes({name: compressed(one) for name, one in raw.items()}, gone)
+            return Changes((yield from _apart(raw)), gone)
         all_of_them = {name: one for name, one in {**self._small, **raw}.items() if name not in gone}
         if sum(map(len, all_of_them.values())) <= MOST_TOGETHER:
             return Changes({SMALL: compressed(msgspec.msgpack.encode(all_of_them))}, [])
-        return Changes({name: compressed(one) for name, one in all_of_them.items()}, [SMALL])
+        return Changes((yield from _apart(all_of_them)), [SMALL])
+
+
+def _apart(raw: Mapping[str, bytes]) -> Generator[None, None, dict[str, bytes | int]]:
+    found: dict[str, bytes | int] = {}
+    for name, one in raw.items():
+        found[name] = compressed(one)
+        yield
+    return found
 
 
 def fields(names: Iterable[str]) -> list[str]:

@@ -21,13 +21,13 @@ from usage_middleware.store.history.gathering import Gathering
 from usage_middleware.store.history.live import LiveDay
 from usage_middleware.store.history.live_counts import LiveCounts
 from usage_middleware.store.history.names import buckets_for, month_of, place
-from usage_middleware.store.history.section import encode_raw
+from usage_middleware.store.history.section import encode_in_steps
 from usage_middleware.store.history.witness import Witness, witness
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
 #: So many live keys are taken away at once, and so many numbers moved, at most; so many where another section begins.
-MOST_KEYS, ENOUGH_KEYS, MOST_NUMBERS = 2_000, 1_000, 100_000
+MOST_KEYS, ENOUGH_KEYS, MOST_NUMBERS = 2_000, 1_000, 40_000
 _TODO = re.compile(r"(\S+) \d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 #: Packing is a generator: after each `yield` it may rest as long as it likes.
 Steps = Iterator[None]
@@ -188,11 +188,11 @@ class Move:
         yield
         written: dict[str, bytes] = {}
         for name, cells in sections.items():
-            written[name] = _added(was.cells(name), cells)
+            written[name] = yield from _added(was.cells(name), cells)
             yield
         if was.is_damaged(sections) or was.head.buckets not in (0, self._buckets):
             return False
-        changes = was.changed(written)
+        changes = yield from was.changed_in_steps(written)
         yield
         moved = self._month.commit(
             was,
@@ -210,9 +210,11 @@ class Move:
         return moved
 
 
-def _added(before: Cells | None, more: Cells) -> bytes:
+def _added(before: Cells | None, more: Cells) -> Generator[None, None, bytes]:
     """A section with what it had and more, not compressed; empty if nothing is left."""
     if before is not None:
+        yield
         before.add(more)
         more = before.without_zeros()
-    return encode_raw(more) if more else b""
+        yield
+    return (yield from encode_in_steps(more)) if more else b""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -27,6 +27,8 @@ from usage_middleware.store.history.planes import (
     slots_of,
 )
 
+T = TypeVar("T")
+
 #: measure -> slot -> number. A slot is a place in the section's span, from 0; a number is never 0.
 Columns = Mapping[str, Mapping[int, int]]
 #: entity (an endpoint, a key, a member of a dimension) -> its columns.
@@ -40,6 +42,8 @@ LAYOUT = 1
 _LEVEL = 6
 #: No section of a day or a month is larger; a damaged one may claim to be.
 MOST_BYTES = 64 << 20
+#: After so many numbers there may be a pause.
+STEP = 5_000
 _BITS = [1 << slot for slot in range(MOST_SLOTS)]
 
 
@@ -99,10 +103,16 @@ def encode_raw(cells: Cells) -> bytes:
     Raises:
         UsageError: a number does not fit.
     """
+    return at_once(encode_in_steps(cells))
+
+
+def encode_in_steps(cells: Cells) -> Generator[None, None, bytes]:
+    """As `encode_raw`, with pauses."""
     found = cells.in_order()
     measures = sorted(found.columns)
     heads, parts = list[tuple[int, int, int]](), list[bytes]()
     seen: dict[bytes, tuple[int, int]] = {}
+    since = 0
     for number, measure in enumerate(measures):
         rest()
         column = found.columns[measure]
@@ -115,8 +125,21 @@ def encode_raw(cells: Cells) -> bytes:
             seen[shape] = number, owners
         heads.append((like, owners, len(places)))
         parts.append(planes(folded(map(column.__getitem__, places))))
+        since += len(places)
+        if since > STEP:
+            since = 0
+            yield
     head = msgspec.msgpack.encode(_Head(found.entities, measures, heads))
     return b"".join([len(head).to_bytes(4, "little"), head, *parts])
+
+
+def at_once(steps: Generator[None, None, T]) -> T:
+    """What steps return, without pauses."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast(T, done.value)
 
 
 def _shape(cells: Sequence[int]) -> tuple[int, bytes]:
