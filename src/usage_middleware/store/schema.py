@@ -216,6 +216,11 @@ class Schema:
         """Which organisations have alerts to be delivered (ZSET organisation -> when to look, ms)."""
         return f"{self.tree(OPERATOR)}:outbox"
 
+    @property
+    def period_ends(self) -> str:
+        """When to look at organisations whose billing periods end (ZSET organisation -> when, ms)."""
+        return f"{self.tree(OPERATOR)}:period_ends"
+
     def cache(self, org: str, digest: str) -> str:
         """One cached answer."""
         return f"{self.tree(org)}:cache:{digest}"
