@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from benchmarks import apps
+from benchmarks.asking import ask
 from benchmarks.memory import SIZES
 from benchmarks.tables import table
 from benchmarks.traffic import record, requests
-from benchmarks.views import ask
 from tests.support import Clock, ServerProcess
 from usage_middleware import KeyInfo, Usage, Viewer
 from usage_middleware.periods import DAY

@@ -9,18 +9,17 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import Settings
-from usage_middleware.report import breakdown
 from usage_middleware.report.context import (
-    Members,
     ReportContext,
     ReportScope,
     ScopedReader,
-    Series,
     dropped_calls,
     missing_org,
     report_scope,
 )
-from usage_middleware.report.metrics import Measures, Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
+from usage_middleware.report.group_rows import ENDPOINT, KEY, METHOD, ORG, STATUS, GroupRows
+from usage_middleware.report.metrics import Measures, Tally, series_tally, tally_sum
+from usage_middleware.report.org_facts import OrgFacts, org_facts
 from usage_middleware.report.over_quota import QuotaUsage, plans_version, quota_state
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, MAX_OFFSET, MOST_SEARCHED, KeyId, Parameters, described, period
@@ -28,12 +27,9 @@ from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_wi
 from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.report.window import Window, WindowReport
-from usage_middleware.store.deferred import Deferred
-from usage_middleware.store.members import OPERATOR, method_of
+from usage_middleware.report.window import WindowReport
+from usage_middleware.store.members import OPERATOR
 
-#: Groups that every application has, besides the declared dimensions.
-ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
 BUILT_IN = (ENDPOINT, METHOD, STATUS, KEY)
 
 
@@ -59,12 +55,21 @@ class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of the dimension. `avg_ms` is None of a status, for which latency is not kept."""
+    """One value of the dimension.
+
+    Attributes:
+        avg_ms: None of a status, for which latency is not kept.
+        last_activity: of an organisation, its last call ever, RFC 3339; as the next, only with `group=org`.
+        over_quota: whether a quota of the organisation is over in its running period; None where there are no plans, and
+            where more than 50 rows are listed.
+    """
 
     bucket: str
     calls: int
     errors: int
     avg_ms: float | None
+    last_activity: str | msgspec.UnsetType | None = msgspec.UNSET
+    over_quota: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class OtherGroups(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +124,7 @@ def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
     parts = Parts(window, settings)
     source = ScopedReader(context, scope, window.slots(settings.layers))
     series = source.series()
-    rows = _Rows(source, window, parts).of(params.group, series)
+    rows = GroupRows(source, window, parts).of(params.group, series)
     source.read()
     total = series_tally(series.value.values())
     listed = _listed(context, scope, params, None if rows is None else rows.value)
@@ -161,54 +166,6 @@ def allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
     return (*names, ORG) if viewer.is_operator else tuple(names)
 
 
-class _Rows(NamedTuple):
-    """Reads the values of a dimension."""
-
-    source: ScopedReader
-    window: Window
-    parts: Parts
-
-    def of(self, group: str, series: Deferred[Series]) -> Deferred[dict[str, Tally]] | None:
-        """A tally for each value; None where they are not kept for this window."""
-        scope, dimensions = self.source.scope, self.source.context.settings.dimensions
-        if group == STATUS:
-            return series.map(lambda found: status_tallies(by_status(found.values())))
-        if group == KEY and scope.key is not None:
-            key = scope.key
-            return series.map(lambda found: _alone(key, found))
-        if group == ORG and scope.org != OPERATOR:
-            return series.map(lambda found: _alone(scope.org, found))
-        found = self._members(group, series)
-        if found is None:
-            self.parts.offers(scope.board_kind, "buckets", "other")
-            return None
-        return found.map(_by_method if group == METHOD and METHOD not in dimensions else _tallies)
-
-    def _members(self, group: str, series: Deferred[Series]) -> Deferred[Members] | None:
-        if group in self.source.context.settings.dimensions:
-            return breakdown.tagged(self.source, self.parts, group, series)
-        if group == ENDPOINT:
-            return breakdown.endpoints(self.source, self.window, self.parts)
-        return breakdown.members(self.source, self.window, self.parts, ENDPOINT if group == METHOD else group)
-
-
-def _alone(name: str, series: Series) -> dict[str, Tally]:
-    """All calls as those of one member."""
-    total = series_tally(series.values())
-    return {name: total} if total.calls else {}
-
-
-def _tallies(members: Members) -> dict[str, Tally]:
-    return {name: board_tally(measures) for name, measures in members.items()}
-
-
-def _by_method(members: Members) -> dict[str, Tally]:
-    found: dict[str, Tally] = {}
-    for endpoint, tally in _tallies(members).items():
-        found.setdefault(method_of(endpoint), Tally()).add(tally)
-    return found
-
-
 class _Listed(NamedTuple):
     """The values that are shown, and the rest."""
 
@@ -227,7 +184,8 @@ def _listed(
     ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
     shown, pagination = _page(context, scope, params, [name for name in ranked if search.finds(name)])
     hidden = [tallies[name] for name in tallies.keys() - set(shown)]
-    buckets = [_bucket(name, tallies.get(name, Tally()), has_latency) for name in shown]
+    facts = org_facts(context, shown) if params.group == ORG and scope.org == OPERATOR else {}
+    buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
     return _Listed(buckets, _other(hidden, has_latency), pagination)
 
 
@@ -241,8 +199,9 @@ def _page(
     return pages.cut(ordered), pages.pagination(len(ordered))
 
 
-def _bucket(name: str, tally: Tally, has_latency: bool) -> GroupBucket:
-    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=tally.avg_ms if has_latency else None)
+def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) -> GroupBucket:
+    avg_ms = tally.avg_ms if has_latency else None
+    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=avg_ms, **facts._asdict() if facts else {})
 
 
 def _other(hidden: Sequence[Tally], has_latency: bool) -> OtherGroups:

@@ -39,6 +39,7 @@ from usage_middleware.store.schema import CALLS
 UNPAGED = 10_000
 #: What is read of every key: no more than is shown or sorted by.
 MEASURES = (CALLS, "4xx", "5xx")
+_UNUSED = Tally()  # one for all: they may be most of 100,000
 
 
 class ByKeyParameters(Parameters, frozen=True, kw_only=True):
@@ -180,7 +181,7 @@ class _Listing(NamedTuple):
             return _Listed()
         context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
         seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
-        everything = [KeyRow(key, known.get(key), used.get(key, Tally())) for key in {**used, **known}]
+        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in {**used, **known}]
         context.charge(len(everything) // 100)
         search = Search.of(params.q)
         wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
@@ -220,13 +221,10 @@ def _sorted(rows: Iterable[KeyRow], params: ByKeyParameters, seen: Mapping[str, 
     falling = params.sort_order == "desc"
     if params.sort_by == "name":
         return by_name[::-1] if falling else by_name
-    return sorted(by_name, key=lambda row: _number(row, params.sort_by, seen), reverse=falling)
-
-
-def _number(row: KeyRow, sort_by: str, seen: Mapping[str, int]) -> int:
-    if sort_by == "last_activity":
-        return seen.get(row.key, 0)
-    return row.tally.errors if sort_by == "error_count" else row.tally.calls
+    if params.sort_by == "last_activity":
+        return sorted(by_name, key=lambda row: seen.get(row.key, 0), reverse=falling)
+    measure = "errors" if params.sort_by == "error_count" else "calls"
+    return sorted(by_name, key=lambda row: getattr(row.tally, measure), reverse=falling)
 
 
 def _page(
@@ -239,7 +237,7 @@ def _page(
             raise _unpaged(keys)
         return rows[params.offset :], None
     pages = Pages(context, scope, "by-key", params, params.limit, params.offset)
-    ordered = pages.order({row.key: row for row in rows}, lambda key: KeyRow(key, None, Tally()))
+    ordered = pages.order({row.key: row for row in rows}, lambda key: KeyRow(key, None, _UNUSED))
     return pages.cut(ordered), pages.pagination(len(ordered))
 
 

@@ -117,9 +117,12 @@ class KeyDirectory:
         """The keys of an organisation by name, then id: at most `limit`, after the (name, id) `after`."""
         with self._engine.guard():
             sort_keys = merge(*(self._records.sort_keys(name, after, limit) for name in self._orders(org, include_revoked)))
-            members = [keys.member_of(found) for found in islice(sort_keys, limit)]
-            found = self._labels.add_to(org, self._records.keys(org, members)).values()
-            return [key for key in found if include_revoked or key.revoked_at is None]
+            members = map(keys.member_of, islice(sort_keys, limit))
+            found: KeyInfos = []
+            while page := list(islice(members, PAGE)):
+                labelled = self._labels.add_to(org, self._records.keys(org, page)).values()
+                found += (key for key in labelled if include_revoked or key.revoked_at is None)
+            return found
 
     def get(self, org: str, key_id: str) -> KeyInfo | None:
         """One key, revoked or not; None if there is none."""

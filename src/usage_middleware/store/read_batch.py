@@ -116,7 +116,8 @@ class ReadBatch:
                 self._add(("HGETALL", key), block.is_open, partial(add_block, block.slots, found))
                 self._cost += len(block.slots) * self._fields // _MEMBERS_A_COMMAND
         what, name = of or (history.SERIES, history.WHOLE)
-        self._packed.ask(slots, what, adding.series(found, measures), (name,), name if what == history.KEY else None)
+        bucket_of = name if what == history.KEY else None
+        self._packed.ask(slots, what, adding.series(found, measures), (name,), measures=measures, bucket_of=bucket_of)
         return self._deferred(found)
 
     def board(
@@ -134,7 +135,7 @@ class ReadBatch:
                 for measure in measures:
                     self._add_union(some, self._board_key(shard, measure), partial(add_board, measure, found))
         for shard in shards:
-            self._packed.ask(slots, f"{history.BOARD} {shard}", adding.board(found, measures))
+            self._packed.ask(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
         return self._deferred(found)
 
     def members(
@@ -147,7 +148,7 @@ class ReadBatch:
             shards.setdefault(self._schema.sharded(dimension, name), []).append(name)
         wanted = list(slots)
         for shard, some in shards.items():
-            self._packed.ask(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some)
+            self._packed.ask(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some, measures=measures)
         for slot in wanted:
             for shard, some in shards.items():
                 for measure in measures:
@@ -176,7 +177,7 @@ class ReadBatch:
             lambda res, at: self._schema.key_board(self._org, res, at.slot, key),
             partial(add_key_board, found),
         )
-        self._packed.ask(slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), key)
+        self._packed.ask(slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), bucket_of=key)
         return self._deferred(found)
 
     def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:

@@ -48,7 +48,7 @@ def packed_base(client: Any, schema: Schema, chunk: Chunk, now: int, damage: Dam
     slots = {Slot(layer, layer.floor(minute)) for minute in chunk.minutes for layer in schema.layers[1:]}
     for what, names, bucket_of in _sections(schema, chunk) if chunk.corrects else ():
         about = what if bucket_of is None else f"{what} 0"
-        reads.ask(slots, what, partial(_take, values, schema, chunk.org, about), names, bucket_of)
+        reads.ask(slots, what, partial(_take, values, schema, chunk.org, about), names, bucket_of=bucket_of)
     if reads:
         reads.fetch(client)
         reads.hand_out()

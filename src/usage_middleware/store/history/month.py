@@ -10,7 +10,9 @@ import msgspec
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.names import BUCKETS, SMALL, VERSION
 from usage_middleware.store.history.section import (
+    EVERYTHING,
     DamagedSection,
+    Needed,
     Numbers,
     at_once,
     compressed,
@@ -72,9 +74,9 @@ class Month:
             self._lack(SMALL, damaged)
             return {}
 
-    def numbers(self, name: str, only: Container[str] | None = None) -> Numbers:
+    def numbers(self, name: str, only: Container[str] | None = None, needed: Needed = EVERYTHING) -> Numbers:
         """The numbers of a section; none if it is damaged, which is noted, or not there."""
-        return self._decoded(name, lambda raw: decode_raw(raw, only)) or {}
+        return self._decoded(name, lambda raw: decode_raw(raw, only, needed)) or {}
 
     def cells(self, name: str) -> Cells | None:
         """As `numbers`, to be added to."""

@@ -15,6 +15,7 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.month import Month, fields
 from usage_middleware.store.history.names import VERSION, bucketed, month_of, place
+from usage_middleware.store.history.section import Needed
 from usage_middleware.store.replies import number
 from usage_middleware.store.schema import Schema
 
@@ -36,9 +37,10 @@ Command: TypeAlias = tuple[object, ...]
 
 
 class Question(NamedTuple):
-    """`take` is wanted of the entities `only`, None for all."""
+    """`take` gets what there is of the entities `only` and of `measures`; None: of all."""
 
     only: Sequence[str] | None
+    measures: Sequence[str] | None
     take: Take
 
 
@@ -96,13 +98,20 @@ class PackedReads:
         return SECTION_COST * len(found)
 
     def ask(
-        self, slots: Iterable[Slot], what: str, take: Take, only: Sequence[str] | None = None, bucket_of: str | None = None
+        self,
+        slots: Iterable[Slot],
+        what: str,
+        take: Take,
+        only: Sequence[str] | None = None,
+        *,
+        measures: Sequence[str] | None = None,
+        bucket_of: str | None = None,
     ) -> None:
         """Ask for those of the slots that may be packed; `take` gets what there is of each entity, or `only` of some."""
         places = self._placed(slots, what) if self._is_on else {}
         if places:
             group = self._groups.setdefault((id(places), bucket_of), Group(places, bucket_of, []))
-            group.questions.append(Question(only, take))
+            group.questions.append(Question(only, measures, take))
 
     def _placed(self, slots: Iterable[Slot], what: str) -> Places:
         """Where slots stand. It is remembered: many endpoints are read over the same slots."""
@@ -189,13 +198,24 @@ class PackedReads:
 
     def _hand_out(self, month: Month, name: str, questions: Sequence[tuple[Wanted, Question]]) -> None:
         deadline.check()
-        everyone = any(question.only is None for _, question in questions)
-        only = None if everyone else {entity for _, question in questions for entity in question.only or ()}
-        numbers = month.numbers(name, only)
-        for wanted, (entities, take) in questions if numbers else ():
+        only = _together(question.only for _, question in questions)
+        measures = _together(question.measures for _, question in questions)
+        slots = {at for wanted, _ in questions for at in wanted}
+        numbers = month.numbers(name, only, Needed(sum(1 << at for at in slots), measures))
+        for wanted, (entities, _, take) in questions if numbers else ():
             for entity in numbers if entities is None else entities:
                 if entity in numbers:
                     take(entity, numbers[entity], wanted)
+
+
+def _together(many: Iterable[Sequence[str] | None]) -> set[str] | None:
+    """All names of some questions; None if one is about all that there are."""
+    found: set[str] = set()
+    for names in many:
+        if names is None:
+            return None
+        found.update(names)
+    return found
 
 
 def _answers(client: Any, commands: Sequence[Command]) -> list[Any]:

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from sys import byteorder
+from typing import NamedTuple
 
 from usage_middleware.errors import UsageError
 
@@ -14,6 +15,20 @@ MOST_SLOTS = 128
 _WORDS = "Q"
 _WIDTH = 8
 _LOW = (1 << 64) - 1
+#: Small numbers from 0, folded, and half of each byte.
+_EVEN, _HALF = bytes(range(0, 256, 2)), bytes(number >> 1 for number in range(256))
+
+
+class Folded(NamedTuple):
+    """Numbers that were folded; plain ones are as they were before."""
+
+    numbers: Sequence[int]
+    is_plain: bool
+
+    def part(self, begin: int, end: int) -> Sequence[int]:
+        """Some of them, as they were before."""
+        found = self.numbers[begin:end]
+        return found if self.is_plain else unfolded(found)
 
 
 class Planes:
@@ -44,6 +59,18 @@ class Planes:
         for plane in range(width):
             words[plane::_WIDTH] = self.take(count)
         return _native(array(_WORDS, bytes(words)))
+
+    def folded(self, count: int) -> Folded:
+        """So many numbers that were folded."""
+        if self._data[self._at : self._at + 1] > b"\1":
+            return Folded(self.numbers(count), is_plain=False)
+        found = self.take(count) if self.take(1) == b"\1" else bytes(count)
+        is_plain = not found.translate(None, _EVEN)
+        return Folded(found.translate(_HALF) if is_plain else found, is_plain)
+
+    def skip(self, count: int) -> None:
+        """Pass so many numbers by."""
+        self.take(self.take(1)[0] * count)
 
     def ascending(self, count: int) -> list[int]:
         """So many numbers, each greater than the one before."""

@@ -41,7 +41,8 @@ class Schedule:
     def note(self, org: str, minutes: Collection[int], now: float) -> None:
         """Note that calls of these minutes are about to be counted for an organisation. Never raises for Redis."""
         oldest = min(minutes, default=int(now))
-        due = oldest - oldest % DAY + DAY + HALF_HOURS_AFTER
+        # What comes late waits from now on.
+        due = max(oldest - oldest % DAY + DAY + HALF_HOURS_AFTER, int(now))
         if self._noted.get(org, due + 1) <= due and due > now:
             return
         if len(self._noted) >= _MOST_NOTED:
@@ -58,7 +59,10 @@ class Schedule:
         Raises:
             redis_errors(): as the client does.
         """
-        self._client().execute_command("ZADD", self._schema.history_schedule, "LT", due, org)
+        with self._client().pipeline(transaction=False) as pipe:
+            pipe.execute_command("ZADD", self._schema.history_schedule, "LT", due, org)
+            pipe.expire(self._schema.history_schedule, self._schema.settings.history_kept)
+            pipe.execute()
 
     def due(self, now: float, most: int, after: int = 0) -> list[str]:
         """Organisations that are due, the longest first, without the first so many.

@@ -18,13 +18,13 @@ from usage_middleware.gil import rest
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.planes import (
     MOST_SLOTS,
+    Folded,
     Planes,
     ascending_planes,
     bitmap_planes,
     folded,
     planes,
     slots_of,
-    unfolded,
 )
 
 T = TypeVar("T")
@@ -52,12 +52,12 @@ class DamagedSection(UsageError):
 
 
 class _Column(NamedTuple):
-    """A measure: which entities have it, by their places, in which slots, and its numbers in that order, folded."""
+    """A measure: which entities have it, by their places, in which slots, and its numbers in that order."""
 
     measure: str
     owners: Sequence[int]
     bitmaps: Sequence[int]
-    numbers: Sequence[int]
+    numbers: Folded
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -70,6 +70,22 @@ class _Head(msgspec.Struct, array_like=True, frozen=True):
     measures: list[str]
     #: For each measure: the number of the column that it is like, or -1; how many entities; how many numbers.
     columns: list[tuple[int, int, int]]
+
+
+class Needed(NamedTuple):
+    """What is needed of a section.
+
+    Attributes:
+        slots: a bitmap of slots.
+        measures: None: all.
+    """
+
+    slots: int
+    measures: Container[str] | None
+
+
+#: All slots and measures.
+EVERYTHING = Needed((1 << MOST_SLOTS) - 1, None)
 
 
 def encode(entities: Entities) -> bytes:
@@ -163,10 +179,10 @@ def decode(section: bytes, only: Container[str] | None = None) -> Numbers:
     return decode_raw(inflated(section), only)
 
 
-def decode_raw(raw: bytes, only: Container[str] | None = None) -> Numbers:
-    """As `decode`, of what is not compressed."""
+def decode_raw(raw: bytes, only: Container[str] | None = None, needed: Needed = EVERYTHING) -> Numbers:
+    """As `decode`, of what is not compressed; of what is `needed` alone."""
     try:
-        return _decoded(raw, only)
+        return _decoded(raw, only, needed)
     except (msgspec.MsgspecError, ValueError, IndexError, OverflowError) as damaged:
         raise DamagedSection(f"a section of the history can't be read: {damaged}") from damaged
 
@@ -179,19 +195,21 @@ def decode_cells(raw: bytes) -> Cells:
         raise DamagedSection(f"a section of the history can't be read: {damaged}") from damaged
 
 
-def _decoded(raw: bytes, only: Container[str] | None) -> Numbers:
+def _decoded(raw: bytes, only: Container[str] | None, needed: Needed) -> Numbers:
     source = Planes(raw)
     head = _head(source)
     found: Numbers = {name: {} for name in head.entities if only is None or name in only}
-    for measure, owners, bitmaps, numbers in _columns(source, head):
-        at = 0
+    owned = [found.get(name) for name in head.entities]
+    for measure, owners, bitmaps, numbers in _columns(source, head, needed.measures):
+        at, slots = 0, needed.slots
         for owner, bitmap in zip(owners, bitmaps, strict=True):
-            end = at + bitmap.bit_count()
-            columns = found.get(head.entities[owner])
-            if columns is not None:
-                columns[measure] = dict(zip(slots_of(bitmap), unfolded(numbers[at:end]), strict=True))
+            end, columns = at + bitmap.bit_count(), owned[owner]
+            if columns is not None and bitmap & slots:
+                there = zip(slots_of(bitmap), numbers.part(at, end), strict=True)
+                is_all = not bitmap & ~slots
+                columns[measure] = dict(there) if is_all else {slot: one for slot, one in there if slots >> slot & 1}
             at = end
-        if at != len(numbers):
+        if at != len(numbers.numbers):
             raise ValueError("numbers and slots don't match")
     return found
 
@@ -203,7 +221,7 @@ def _cells(raw: bytes) -> Cells:
     firsts = [found.first(entity) for entity in head.entities]
     for measure, owners, bitmaps, numbers in _columns(source, head):
         places = [firsts[owner] + slot for owner, bitmap in zip(owners, bitmaps, strict=True) for slot in slots_of(bitmap)]
-        found.columns[measure] = dict(zip(places, unfolded(numbers), strict=True))
+        found.columns[measure] = dict(zip(places, numbers.part(0, len(places)), strict=True))
     return found
 
 
@@ -211,13 +229,16 @@ def _head(source: Planes) -> _Head:
     return msgspec.msgpack.decode(source.take(int.from_bytes(source.take(4), "little")), type=_Head)
 
 
-def _columns(source: Planes, head: _Head) -> Iterator[_Column]:
+def _columns(source: Planes, head: _Head, measures: Container[str] | None = None) -> Iterator[_Column]:
     shapes: list[tuple[Sequence[int], Sequence[int]]] = []
     for measure, (like, owners, count) in zip(head.measures, head.columns, strict=True):
         rest()
         shape = shapes[like] if like >= 0 else (source.ascending(owners), source.bitmaps(owners))
         shapes.append(shape)
-        yield _Column(measure, *shape, source.numbers(count))
+        if measures is None or measure in measures:
+            yield _Column(measure, *shape, source.folded(count))
+        else:
+            source.skip(count)
 
 
 def _inflated(section: bytes) -> bytes:
