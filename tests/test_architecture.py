@@ -22,6 +22,7 @@ SHARED = {
     "request_keys",
     "gil",
     "options",
+    "option_names",
     "periods",
     "latency",
     "credentials",

@@ -37,6 +37,11 @@ THREADED_KINDS = {
 }
 
 
+#: What a server logs of each worker that has started. One of granian's that is still starting overhears SIGTERM, with or
+#: without the middleware, and its server waits for it for ever.
+_STARTED = {"granian": "Started worker-"}
+
+
 def command(kind: str, port: int, *options: str) -> list[str]:
     """What starts a server on a port."""
     return [sys.executable, *(word.format(port=port) for word in (THREADED_KINDS | EVERY_KIND)[kind]), *options]
@@ -60,6 +65,8 @@ class Worker:
         self.port = free_port()
         self.log = log
         self._command = command(kind, self.port, *options)
+        self._started = _STARTED.get(kind, "")
+        self._workers = int(options[options.index("--workers") + 1]) if "--workers" in options else 1
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,15 +78,19 @@ class Worker:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
+        begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdout=output, stderr=output, start_new_session=True
             )
-        eventually(self._listens, 60)
+        eventually(lambda: self._listens() and self._all_started(begin), 60)
 
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         return is_listening(self.port)
+
+    def _all_started(self, begin: int) -> bool:
+        return not self._started or self.log.read_bytes()[begin:].decode().count(self._started) >= self._workers
 
     def end(self, how: int) -> None:
         """Send a signal, and wait until it has ended."""

@@ -330,3 +330,19 @@ def test_the_wire_is_what_the_page_shows(usage: Usage) -> None:
     example = json.loads(VIEW.example)
     assert list(example) == list(Limits.__struct_fields__)
     assert list(example["limits"][0]) == list(LimitRow.__struct_fields__)
+
+
+def test_an_operator_sees_which_organisations_are_over(traffic: Traffic) -> None:
+    traffic.calls("2026-11-20T13:00:00Z", times=101)
+    traffic.calls("2026-11-20T12:00:00Z", org="globex", key="key_9", times=3)
+    traffic.reach()
+    operator = traffic.api(None, auth=lambda _: Viewer.operator())
+    rows = operator.get("/by-group?group=org").json["buckets"]
+    assert [(row["bucket"], row["over_quota"], row["last_activity"]) for row in rows] == [
+        ("acme", True, "2026-11-20T13:00:00Z"),
+        ("globex", False, "2026-11-20T12:00:00Z"),
+    ]
+    assert "over_quota" not in operator.get("/by-group?group=org&org=acme").json["buckets"][0]
+    assert "last_activity" not in operator.get("/by-group?group=endpoint").json["buckets"][0]
+    many = operator.get("/by-group?group=org&limit=51").json["buckets"]
+    assert [row["over_quota"] for row in many] == [True, False]

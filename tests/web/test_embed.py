@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import ServerProcess
+from tests.support import ServerProcess, eventually
 from tests.web.conftest import ACME, OperatorOrKey
 from tests.web.hosts import HOSTS, Api
 from usage_middleware import Viewer
@@ -60,6 +60,24 @@ def test_a_revoked_key_ends_it(usage: Usage) -> None:
     assert api.get("/summary", authorization=token).status == 401
 
 
+def test_its_time_is_over(usage: Usage, server: ServerProcess, namespace: str) -> None:
+    api, token = mounted(usage), given(usage)
+    assert api.get("/summary", authorization=token).status == 200
+    with server.client() as client:
+        (name,) = client.keys(f"{namespace}:*:embed:*")
+        client.pexpire(name, 1)
+        eventually(lambda: not client.exists(name))
+    found = api.get("/summary", authorization=token)
+    assert (found.status, found.code) == (401, "unauthenticated")
+
+
+def test_it_is_no_session(usage: Usage) -> None:
+    """Shown as a cookie, or as an API key, it opens nothing."""
+    api, token = mounted(usage), given(usage).removeprefix("Bearer ")
+    assert api.get("/summary", cookie=f"usage_0={token}").status == 401
+    assert api.get("/summary", x_api_key=token).status == 401
+
+
 @pytest.mark.parametrize("token", ["uet_", "uet_a", "uet_" + "a" * 43, "uet_" + "a" * 9_000, "uet_*", "uet_\x7f"])
 def test_a_forged_token(usage: Usage, token: str) -> None:
     assert mounted(usage).get("/summary", authorization=f"Bearer {token}").status == 401
@@ -82,6 +100,24 @@ def test_a_session_is_no_embed_token(usage: Usage) -> None:
 
     token = tickets_of(usage.reader).issue("session", Ticket("acme", "key_1", "customers"), 60)
     assert mounted(usage).get("/summary", authorization=f"Bearer uet_{token}").status == 401
+
+
+def test_the_chart_alone(usage: Usage) -> None:
+    api = Api(HOSTS[4], HOSTS[4].make(usage, auth=OperatorOrKey(usage.keys), name="a", allow_origins=[PORTAL]))
+    begin = api.get("/dashboard/chart.js", origin=PORTAL)
+    assert (begin.status, begin.headers["cache-control"]) == (200, "public, max-age=300")
+    found = re.fullmatch(rb'import "\./(\w+/chart\.js)";\n', begin.body)
+    assert found
+    file = api.get(f"/dashboard/{found[1].decode()}", origin=PORTAL)
+    assert file.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert file.headers["access-control-allow-origin"] == PORTAL
+    assert "Origin" in file.headers["vary"]
+    # Nothing of the page itself is in it: the page would begin to run.
+    assert b"location" not in file.body
+    assert b"document.cookie" not in file.body
+    assert (
+        "access-control-allow-origin" not in api.get(f"/dashboard/{found[1].decode()}", origin="https://evil.example").headers
+    )
 
 
 def test_the_frame(usage: Usage) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from usage_middleware import signals
 from usage_middleware.capture.call import Call
@@ -28,6 +28,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[Any]]
 ASGIApp: TypeAlias = Callable[..., Awaitable[Any]]  # every framework has types of its own for what it takes
 
+_NO_HEADERS: Any = ()
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 #: How many messages that nobody has read may come before the one that says that the client left.
 _MOST_UNREAD = 8
@@ -223,12 +224,12 @@ class _ScopeCall(Call):
         try:
             if latency is None:
                 latency = capture.timer() - self.started
-                asks = EXCLUDE in notes or self.method == "OPTIONS" or capture.exclusion.predicate or self.status == 307
+                asks = EXCLUDE in notes or capture.has_predicate or self.method == "OPTIONS" or self.status == 307
                 if asks and self._is_excluded():
                     return
-            who, headers, keys = None, cast(Any, ()), None
-            if self.caller is not None:
-                who = self.caller.member
+            caller, who, headers, keys = self.caller, None, _NO_HEADERS, None
+            if caller is not None:
+                who = caller.member
             elif not capture.only_headers:
                 keys = capture.credentials.in_scope(notes, self._headers(), self._request, capture.credentials_raised)
             elif type(headers := notes.get("headers")) is not list:

@@ -110,6 +110,8 @@ class Capture:
         self.take = recorder.take
         self.identify = identify
         self.exclusion = Exclusion(exclude)
+        #: True if a callable says what is excluded.
+        self.has_predicate = self.exclusion.predicate is not None
         self.credentials = credentials or Credentials()
         #: True if the headers of an ASGI scope, which can be read later, are all that it takes.
         self.only_headers = self.credentials.only_headers

@@ -55,12 +55,17 @@ class WSGIUsageMiddleware:
         if call is None:
             return self.app(environ, start_response)
         try:
-            body = self.app(environ, cast(StartResponse, call.start_response))
+            body = self.app(environ, call.start_response)
         except BaseException as error:
             call.failed(error)
             call.finish()
             raise
-        return call.respond(body)
+        try:
+            return counted(call, body)
+        except Exception:
+            self.capture.count_error("response unreadable")
+            call.finish()
+            return body
 
     def _passes(self, environ: Environ) -> bool:
         """True for what is not counted, or is already by a middleware further out."""
@@ -154,15 +159,6 @@ class EnvironCall(Call):
         if self._template is None:
             self._template = self._templates.find(self, error)
 
-    def respond(self, body: Iterable[bytes]) -> Iterable[bytes]:
-        """What the server gets in place of the application's response."""
-        try:
-            return counted(self, body)
-        except Exception:
-            self.capture.count_error("response unreadable")
-            self.finish()
-            return body
-
     def finish(self) -> None:
         """Hand the call to the recorder, once."""
         if self.done:
@@ -172,18 +168,16 @@ class EnvironCall(Call):
         latency = (capture.timer() if self.stopped is None else self.stopped) - self.started
         self.status = self.status or 500
         try:
-            if (EXCLUDE not in notes and capture.exclusion.predicate is None) or not capture.is_excluded(notes, self._request):
-                caller, values = self.caller, None
-                if caller is None:
-                    if capture.identify is None:
-                        read = capture.credentials
-                        if capture.only_headers:
-                            values = read.headers_by(notes.get)
-                        else:
-                            values = read.in_environ(notes, self._request, capture.credentials_raised)
-                    else:
-                        caller = self._identified(capture.identify)
-                who = None if caller is None else caller.member
+            if not (EXCLUDE in notes or capture.has_predicate) or not capture.is_excluded(notes, self._request):
+                caller, who, values = self.caller, None, None
+                if caller is not None:
+                    who = caller.member
+                elif capture.identify is not None:
+                    who = self._identified(capture.identify).member
+                elif capture.only_headers:
+                    values = capture.credentials.headers_by(notes.get)
+                else:
+                    values = capture.credentials.in_environ(notes, self._request, capture.credentials_raised)
                 template = self._template or self._templates.fallback(self)
                 tags, counts = self.tags, self.counts
                 capture.take(

@@ -21,6 +21,7 @@ from usage_middleware.report.context import (
     report_scope,
 )
 from usage_middleware.report.metrics import Measures, Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
+from usage_middleware.report.org_facts import OrgFacts, org_facts
 from usage_middleware.report.over_quota import QuotaUsage, plans_version, quota_state
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, MAX_OFFSET, MOST_SEARCHED, KeyId, Parameters, described, period
@@ -29,8 +30,8 @@ from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.report.window import Window, WindowReport
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.members import OPERATOR, method_of
-from usage_middleware.store.read_batch import Deferred
 
 #: Groups that every application has, besides the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
@@ -59,12 +60,21 @@ class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of the dimension. `avg_ms` is None of a status, for which latency is not kept."""
+    """One value of the dimension.
+
+    Attributes:
+        avg_ms: None of a status, for which latency is not kept.
+        last_activity: of an organisation, its last call ever, RFC 3339; as the next, only with `group=org`.
+        over_quota: whether a quota of the organisation is over in its running period; None where there are no plans, and
+            where more than 50 rows are listed.
+    """
 
     bucket: str
     calls: int
     errors: int
     avg_ms: float | None
+    last_activity: str | msgspec.UnsetType | None = msgspec.UNSET
+    over_quota: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class OtherGroups(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,7 +237,8 @@ def _listed(
     ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
     shown, pagination = _page(context, scope, params, [name for name in ranked if search.finds(name)])
     hidden = [tallies[name] for name in tallies.keys() - set(shown)]
-    buckets = [_bucket(name, tallies.get(name, Tally()), has_latency) for name in shown]
+    facts = org_facts(context, shown) if params.group == ORG and scope.org == OPERATOR else {}
+    buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
     return _Listed(buckets, _other(hidden, has_latency), pagination)
 
 
@@ -241,8 +252,9 @@ def _page(
     return pages.cut(ordered), pages.pagination(len(ordered))
 
 
-def _bucket(name: str, tally: Tally, has_latency: bool) -> GroupBucket:
-    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=tally.avg_ms if has_latency else None)
+def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) -> GroupBucket:
+    avg_ms = tally.avg_ms if has_latency else None
+    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=avg_ms, **facts._asdict() if facts else {})
 
 
 def _other(hidden: Sequence[Tally], has_latency: bool) -> OtherGroups:

@@ -10,8 +10,9 @@ from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, Slot, rfc3339
 from usage_middleware.plans.flags import COMPARED_DAYS, Day, KeyDays, KeyFlag, flags
 from usage_middleware.report.context import ReportContext, ReportScope
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.keys import KeyInfo
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import CALLS
 

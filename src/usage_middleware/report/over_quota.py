@@ -53,6 +53,12 @@ def quota_state(context: ReportContext, scope: ReportScope) -> QuotaState:
     return QuotaState(any(row.over for row in rows), _usage(shown))
 
 
+def is_over_quota(context: ReportContext, org: str) -> bool:
+    """Whether any quota of a whole organisation (a member) is over in its running period."""
+    meters = Meters(context, org)
+    return any(row.over for _, row in meters.quotas(meters.of_org()))
+
+
 def _usage(row: LimitRow) -> QuotaUsage:
     return QuotaUsage(
         name=row.name,

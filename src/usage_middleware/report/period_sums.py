@@ -13,7 +13,7 @@ from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import Kept
 from usage_middleware.report.metrics import Measures, summed
 from usage_middleware.report.named_periods import Edges
-from usage_middleware.store.read_batch import Deferred
+from usage_middleware.store.deferred import Deferred
 
 #: What was asked of a period: the organisation, its key, the period, the zone of its days, the measures.
 _Question: TypeAlias = tuple[str, str | None, Period, str, Sequence[str] | None]

@@ -8,7 +8,7 @@ from typing import Any
 
 from usage_middleware.periods import MINUTE, Slot, slot_names
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.reads import Read, send
+from usage_middleware.store.reads import Read, fetch, hand_out
 from usage_middleware.store.replies import Note, number
 from usage_middleware.store.schema import Schema
 
@@ -43,7 +43,7 @@ class MinuteReads:
         pending, self._pending = self._pending, []
         if pending:
             self._charge(2 * len(pending))
-            send(self._client, pending, self._damage)
+            hand_out(fetch(self._client, pending, self._damage), self._damage)
 
     def _series(self, key: str | None, block: str) -> str:
         minute = self._schema.layers.minute.name

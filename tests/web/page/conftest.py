@@ -13,6 +13,7 @@ import pytest
 
 from tests.serving import Serving, serving
 from tests.support import ServerProcess, free_port
+from tests.web.page import paid
 from usage_middleware import KeyInfo, Usage
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ NEEDED = "no Chromium: the page is NOT tested. Install it (apt-get install chrom
 READY = "main[data-state=ready]"
 #: When the calls of the past finished: noon of so many days ago, so that the days are the same in every zone of the tests.
 DAYS_AGO = (1, 2, 3, 10, 40)
+
+
+def number(text: str) -> int:
+    """A number as the page writes it."""
+    return int(text.replace(",", ""))
 
 
 def noon(days_ago: int) -> datetime:
@@ -70,9 +76,9 @@ class Counted:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the tests of a file. While it is open an event loop runs, in which others can't run theirs."""
+    """One Chromium for the tests of this folder. While it is open an event loop runs, in which others can't run theirs."""
     if CHROMIUM is None:
         pytest.skip(NEEDED)
     from playwright.sync_api import sync_playwright
@@ -83,18 +89,37 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def page_server() -> Iterator[ServerProcess]:
     """A Valkey of the page's tests alone: one of them pauses it."""
     with ServerProcess() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def site_usage(page_server: ServerProcess) -> Iterator[Usage]:
     """The counters behind the site; what is put here is seen there."""
     usage = Usage(page_server.url, namespace="page", credentials=("x-api-key",), dimensions=("project",))
     Counted().fill(usage)
+    yield usage
+    usage.close()
+
+
+@pytest.fixture(scope="package")
+def paid_usage(page_server: ServerProcess) -> Iterator[Usage]:
+    """The counters of customers with plans."""
+    usage = Usage(page_server.url, **paid.OPTIONS)
+    paid.fill(usage)
+    yield usage
+    usage.close()
+
+
+@pytest.fixture(scope="package")
+def apart_usage(page_server: ServerProcess) -> Iterator[Usage]:
+    """Counters of organisations that are not counted together."""
+    usage = Usage(page_server.url, namespace="apart", operator_tree=False, dimensions=("project",))
+    row = {"id": "1", "at": noon(1), "key": "key_1", "endpoint": "GET /", "status": 200, "calls": 3}
+    usage.backfill([{"org": "acme", **row}])
     yield usage
     usage.close()
 
@@ -110,7 +135,7 @@ def site_of(command: Callable[[int], list[str]], redis_url: str, **variables: st
 
 def uvicorn(port: int) -> list[str]:
     """The command that serves it over ASGI."""
-    return [sys.executable, "-m", "uvicorn", "tests.web.page.served:app", "--port", str(port), "--no-access-log"]
+    return [sys.executable, "-m", "uvicorn", "tests.web.page.served:site", "--port", str(port)]
 
 
 def gunicorn(port: int) -> list[str]:
@@ -119,11 +144,17 @@ def gunicorn(port: int) -> list[str]:
     return [*command, "--no-control-socket", "--threads", "8"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def site(browser: Browser, site_usage: Usage, page_server: ServerProcess) -> Iterator[Serving]:
     """The application under uvicorn; only started where there is a browser."""
     with site_of(uvicorn, page_server.url) as running:
         yield running
+
+
+@pytest.fixture(scope="package")
+def apart(site: Serving, apart_usage: Usage) -> str:
+    """The usage API of organisations that are not counted together: what one test adds, no other sees."""
+    return f"http://127.0.0.1:{site.port}/apart/usage"
 
 
 class Look:
@@ -161,11 +192,25 @@ class Look:
 
     def rows(self, panel: str) -> dict[str, list[str]]:
         """The rows of a table: name -> cells."""
-        found = self.page.locator(f"#{panel} tbody tr, #{panel} tfoot tr").all()
-        return {row.locator("th").inner_text(): [cell.inner_text() for cell in row.locator("td").all()] for row in found}
+        found = self.page.locator(f"#{panel} tbody tr, #{panel} tfoot tr")
+        cells = found.evaluate_all("rows => rows.map((row) => [...row.cells].map((cell) => cell.innerText))")
+        return {name: texts for name, *texts in cells}
 
 
 OpenLook = Callable[..., Look]
+Call = Callable[..., Any]
+CALL = "async ([file, name, given]) => (await import(file))[name](...given)"
+
+
+@pytest.fixture(scope="package")
+def call(browser: Browser, site: Serving) -> Iterator[Call]:
+    """`call(function, *arguments)`: what a function of the page's modules returns."""
+    context = browser.new_context(locale="en-GB", timezone_id="UTC")
+    seen = Look(context, f"http://127.0.0.1:{site.port}/usage")
+    page = seen.open(state="signed-out")
+    script = f"{seen.base}/{page.locator('script[type=module]').get_attribute('src')}"
+    yield lambda name, *given: page.evaluate(CALL, [script, name, list(given)])
+    context.close()
 
 
 @pytest.fixture

@@ -1,14 +1,21 @@
-"""The application that the page's tests look at: `app` for uvicorn, `wsgi` for gunicorn. Who looks is in a cookie."""
+"""The applications that the page's tests look at: `site` for uvicorn, `wsgi` for gunicorn. Who looks is in a cookie.
+
+Below `/paid` is an application whose customers have plans, below `/apart` one that counts no organisations together.
+"""
 
 from __future__ import annotations
 
 import os
+from html import escape
 from http.cookies import SimpleCookie
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, PlainTextResponse
+from starlette.routing import Mount
 
+from tests.web.page import paid
 from usage_middleware import Usage, UsageMiddleware, Viewer, WSGIUsageMiddleware
 from usage_middleware.web import BrowserAuth, KeyAuth, mount_usage, usage_wsgi_app
 
@@ -17,6 +24,7 @@ usage = Usage(
     namespace=os.environ["USAGE_NAMESPACE"],
     credentials=("x-api-key",),
     dimensions=("project",),
+    exclude=("/around", "/chart", "/favicon.ico"),
     flush_interval=0.2,
 )
 
@@ -40,8 +48,10 @@ def auth(request: Any) -> Viewer | None:
 app = FastAPI()
 app.add_middleware(UsageMiddleware, usage=usage)
 options: Any = {"cache_seconds": 0, "limit": None}
-mount_usage(app, "/usage", usage, auth=auth, name="site", embed_origins=[os.environ["PORTAL"]], **options)
+PORTAL = os.environ["PORTAL"]
+mount_usage(app, "/usage", usage, auth=auth, name="site", embed_origins=[PORTAL], allow_origins=[PORTAL], **options)
 mount_usage(app, "/people", usage, auth=BrowserAuth(KeyAuth(usage.keys)), name="people", **options)
+mount_usage(app, "/machines", usage, auth=BrowserAuth(KeyAuth(usage.keys, "key")), name="machines", **options)
 
 
 @app.get("/v1/items/{item}")
@@ -64,6 +74,36 @@ addEventListener("message", (event) => {{
 def around(src: str, token: str) -> HTMLResponse:
     """A page around ours."""
     return HTMLResponse(AROUND.format(src=src, token=token))
+
+
+def mounted(other: Usage) -> FastAPI:
+    """An application with a route, whose calls are counted."""
+    made = FastAPI()
+    made.add_middleware(UsageMiddleware, usage=other)
+    made.get("/v1/items/{item}")(item)
+    mount_usage(made, "/usage", other, auth=auth, **options)
+    return made
+
+
+url = os.environ["USAGE_REDIS_URL"]
+with_plans = Usage(url, flush_interval=0.2, **paid.OPTIONS)
+apart = Usage(url, namespace="apart", operator_tree=False, dimensions=("project",), flush_interval=0.2)
+site = Starlette(routes=[Mount("/paid", mounted(with_plans)), Mount("/apart", mounted(apart)), Mount("/", app)])
+
+#: A page of somebody else with a chart of ours in it, and with styles that would spoil it.
+WITH_CHART = """<!doctype html><html lang="{lang}"><head><meta charset="utf-8"><title>Portal</title>
+<link rel="icon" href="data:,"><style>
+svg, path, text, h2, li, * {{ color: red; fill: red; stroke: red; display: none; font-size: 1px; }}
+html, body, usage-chart {{ display: block; }}
+</style><script type="module" src="{script}"></script></head>
+<body><usage-chart id="ours" src="{src}" token="{token}" heading="{heading}"></usage-chart></body></html>"""
+
+
+@app.get("/chart")
+def with_chart(script: str, src: str, token: str = "", heading: str = "", lang: str = "en") -> HTMLResponse:
+    """A page with a chart."""
+    known = {"script": script, "src": src, "token": token, "heading": heading, "lang": lang}
+    return HTMLResponse(WITH_CHART.format(**{name: escape(text) for name, text in known.items()}))
 
 
 views = usage_wsgi_app(usage, auth=lambda environ: viewer_of(environ.get("HTTP_COOKIE", "")), cache_seconds=0, limit=None)

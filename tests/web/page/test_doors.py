@@ -36,13 +36,13 @@ def test_in_and_out_with_a_key(look: OpenLook, site: Serving) -> None:
 
 
 def test_a_key_that_is_revoked_meanwhile(look: OpenLook, site: Serving, site_usage: Usage) -> None:
-    site_usage.keys.put("acme", KeyInfo(id="key_8", name="Short"), secret="sk_short")
+    site_usage.keys.put("brief", KeyInfo(id="key_8", name="Short"), secret="sk_short")
     seen = look(None, base=f"http://127.0.0.1:{site.port}/people")
     page = seen.open(state="signed-out")
     page.fill("#key", "sk_short")
     page.keyboard.press("Enter")
     seen.wait()
-    site_usage.keys.revoke("acme", "key_8")
+    site_usage.keys.revoke("brief", "key_8")
     page.select_option("#period", "7d")
     seen.wait("signed-out")
     assert "You were signed out" in seen.text("main")
@@ -82,6 +82,47 @@ def end(usage: Usage, token: str) -> None:
     from usage_middleware.report.embed import PREFIX, tickets_of
 
     tickets_of(usage.reader).end("embed", token.removeprefix(PREFIX))
+
+
+def test_another_site_can_not_sign_anybody_out(look: OpenLook, site: Serving) -> None:
+    seen = look(None, base=f"http://127.0.0.1:{site.port}/people")
+    page = seen.open(state="signed-out")
+    page.fill("#key", "sk_acme_1")
+    page.keyboard.press("Enter")
+    seen.wait()
+    # A form of another page sends it, as people's browsers would.
+    for action in ("sign-out", "sign-in"):
+        page.goto(f"http://localhost:{site.port}/around?src=&token=")
+        form = "(body, to) => { body.innerHTML = `<form method=post action=${to}></form>`; body.firstChild.submit(); }"
+        with page.expect_navigation(url=f"{seen.base}/{action}") as answered:
+            page.locator("body").evaluate(form, f"{seen.base}/{action}")
+        assert answered.value.status == 403
+    seen.open()
+    assert seen.total == COUNTED.calls(org="acme")
+    seen.said.clear()
+
+
+def test_no_secret_is_in_a_log(look: OpenLook, site: Serving, site_usage: Usage) -> None:
+    """The server logs every address that it is asked for."""
+    token = site_usage.reader.embed_token(
+        Viewer.organization("acme"), 60, audience="site", origin=f"http://localhost:{site.port}"
+    )
+    seen = look(None)
+    show(seen, f"http://localhost:{site.port}", f"{seen.base}/dashboard?embed=1#token={token}", "later")
+    seen.page.frame_locator("#usage").locator("main[data-state=ready]").wait_for()
+    entered = look(None, base=f"http://127.0.0.1:{site.port}/people")
+    entered.open(state="signed-out")
+    entered.page.fill("#key", "sk_acme_1")
+    entered.page.keyboard.press("Enter")
+    entered.wait()
+    (cookie,) = entered.context.cookies()
+    log = "\n".join(line for line in site.log.read_text().splitlines() if "/around?" not in line)
+    assert "GET /usage/dashboard?embed=1" in log
+    assert "POST /people/sign-in" in log
+    for secret in (token, "sk_acme_1", cookie["value"]):
+        assert secret not in log
+    seen.said.clear()
+    entered.said.clear()
 
 
 def test_strangers_may_not_frame_it(look: OpenLook, site: Serving, site_usage: Usage) -> None:

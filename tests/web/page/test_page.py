@@ -9,16 +9,12 @@ import pytest
 
 from tests.serving import Serving
 from tests.support import ServerProcess
-from tests.web.page.conftest import Counted, OpenLook, gunicorn, site_of
+from tests.web.page.conftest import Counted, OpenLook, number
 from usage_middleware import KeyInfo, Usage
 
 pytestmark = pytest.mark.slow
 
 COUNTED = Counted()
-
-
-def number(text: str) -> int:
-    return int(text.replace(",", ""))
 
 
 def test_the_panels_of_a_customer(look: OpenLook) -> None:
@@ -209,15 +205,15 @@ def test_csv_and_curl_ask_the_same_question(look: OpenLook, site: Serving) -> No
     assert "/usage/series?period=30d" in copied
 
 
-def test_a_minute_later_it_shows_what_came_and_keeps_the_focus(look: OpenLook, site_usage: Usage) -> None:
-    site_usage.keys.put("fresh", KeyInfo(id="key_5", name="Fresh"), secret="sk_fresh")
-    seen = look("fresh")
+def test_a_minute_later_it_shows_what_came_and_keeps_the_focus(look: OpenLook, apart: str, apart_usage: Usage) -> None:
+    apart_usage.keys.put("fresh", KeyInfo(id="key_5", name="Fresh"), secret="sk_fresh")
+    seen = look("fresh", base=apart)
     seen.page.clock.install()
     page = seen.open("?period=24h")
     assert "Not used yet" in seen.text("#usage")
     assert seen.total == 0
     row = {"org": "fresh", "id": "1", "at": datetime.now(UTC) - timedelta(hours=1), "key": "key_5", "endpoint": "GET /v1/items"}
-    site_usage.backfill([{**row, "status": 200, "calls": 3, "latency_ms": 1}])
+    apart_usage.backfill([{**row, "status": 200, "calls": 3, "latency_ms": 1}])
     page.focus("#as-table")
     page.clock.fast_forward(61_000)
     page.wait_for_selector("#total[data-value='3']")
@@ -259,12 +255,3 @@ def test_a_refused_question_in_the_words_of_the_api(look: OpenLook) -> None:
     seen.open("?timezone=Nowhere/Land", state="error")
     assert "Invalid timezone: Nowhere/Land" in seen.text(".notice")
     seen.said.clear()
-
-
-def test_under_wsgi_below_another_path(look: OpenLook, page_server: ServerProcess) -> None:
-    with site_of(gunicorn, page_server.url) as running:
-        seen = look(base=f"http://127.0.0.1:{running.port}/my/usage")
-        seen.open("/")
-        assert seen.page.url.endswith("/my/usage/dashboard")
-        assert seen.total == COUNTED.calls(org="acme")
-        assert all(f":{running.port}/my/usage/" in url or url.startswith("data:") for url in seen.asked)

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from itertools import pairwise
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.serving import Serving
-from tests.web.page.conftest import Look
+from tests.web.page.conftest import Call
 
 pytestmark = pytest.mark.slow
-
-Call = Callable[..., Any]
-SCRIPT = "async ([file, name, given]) => (await import(file))[name](...given)"
-
-
-@pytest.fixture(scope="module")
-def call(browser: Any, site: Serving) -> Iterator[Call]:
-    """`call(file, function, *arguments)`: what a function of a module returns."""
-    context = browser.new_context()
-    seen = Look(context, f"http://127.0.0.1:{site.port}/usage")
-    page = seen.open(state="signed-out")
-    style = page.locator("link[rel=stylesheet]").get_attribute("href") or ""
-    folder = f"{seen.base}/{style.rpartition('/')[0]}"
-    yield lambda file, name, *given: page.evaluate(SCRIPT, [f"{folder}/{file}", name, list(given)])
-    context.close()
 
 
 @pytest.mark.parametrize(
@@ -44,12 +26,12 @@ def call(browser: Any, site: Serving) -> Iterator[Call]:
     ],
 )
 def test_ticks_of_whole_numbers(call: Call, greatest: float, ticks: list[float]) -> None:
-    assert call("scales.js", "ticks", greatest, 4, True) == ticks
+    assert call("ticks", greatest, 4, True) == ticks
 
 
 @pytest.mark.parametrize("greatest", [0.003, 0.7, 12.34, 999.9, 1e9])
 def test_ticks_cover_and_are_even(call: Call, greatest: float) -> None:
-    ticks = call("scales.js", "ticks", greatest)
+    ticks = call("ticks", greatest)
     assert ticks[0] == 0
     assert ticks[-1] >= greatest * (1 - 1e-9)
     assert 2 <= len(ticks) <= 5
@@ -57,25 +39,25 @@ def test_ticks_cover_and_are_even(call: Call, greatest: float) -> None:
 
 
 def test_stacks_end_at_their_sums(call: Call) -> None:
-    assert call("scales.js", "stacked", [[1, 0, 2], [3, None, 1]]) == [[1, 0, 2], [4, 0, 3]]
-    assert call("scales.js", "stacked", []) == []
+    assert call("stacked", [[1, 0, 2], [3, None, 1]]) == [[1, 0, 2], [4, 0, 3]]
+    assert call("stacked", []) == []
 
 
 def test_a_place_is_always_in_a_bucket(call: Call) -> None:
-    assert [call("scales.js", "bucketAt", x, 100, 10) for x in (-5, 0, 9.9, 10, 99.9, 100, 500)] == [0, 0, 0, 1, 9, 9, 9]
+    assert [call("bucketAt", x, 100, 10) for x in (-5, 0, 9.9, 10, 99.9, 100, 500)] == [0, 0, 0, 1, 9, 9, 9]
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kolkata", "Pacific/Apia", "Africa/Cairo"])
 def test_a_day_begins_at_midnight_of_the_zone(call: Call, zone: str) -> None:
     for day in (date(2026, 3, 29), date(2026, 3, 30), date(2026, 10, 25), date(2026, 10, 26), date(2026, 1, 1)):
         midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()
-        assert call("format.js", "instant", day.isoformat(), zone) == midnight * 1000
+        assert call("instant", day.isoformat(), zone) == midnight * 1000
 
 
 def test_a_state_is_its_address(call: Call) -> None:
     state = {"org": "a&b", "key": "k=1", "period": "7d", "timezone": "Europe/Berlin", "q": "ü "}
-    address = call("state.js", "address", state, "?lang=de&theme=dark&other=1")
-    assert call("state.js", "read", address) == state
+    address = call("address", state, "?lang=de&theme=dark&other=1")
+    assert call("read", address) == state
     assert "lang=de" in address
     assert "other" not in address
-    assert "period" not in call("state.js", "read", "?period=bogus&unknown=1")
+    assert "period" not in call("read", "?period=bogus&unknown=1")

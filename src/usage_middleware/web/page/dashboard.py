@@ -16,7 +16,7 @@ from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.browser_auth import SignIn
 from usage_middleware.web.http import Request, Response, json_response
 from usage_middleware.web.page.document import document, policy
-from usage_middleware.web.page.files import FOREVER, static_files
+from usage_middleware.web.page.files import A_WHILE, CHART, FOREVER, SCRIPT, static_files
 from usage_middleware.web.page.words import LANGUAGES, language_of, words
 from usage_middleware.web.pages import Page, Visit
 
@@ -48,6 +48,10 @@ class Dashboard:
             f"/{static.path(one.name)}": Page(one.answer, "static", is_public=True, cache_control=FOREVER)
             for one in static.files
         }
+        chart = f'import "./{static.folder}/{CHART}";\n'.encode()
+        files[f"{PATH}/{CHART}"] = Page(
+            lambda _: Response(200, {"Content-Type": SCRIPT}, chart), "static", is_public=True, cache_control=A_WHILE
+        )
         begin = Page(lambda visit: json_response(self._start(visit)), "dashboard", cache_control="no-store")
         page = Page(self._answer, "dashboard", cache_control="no-store", refused=self._refused)
         return {PATH: page._replace(is_open=self._is_embedded), f"{PATH}/start": begin, **files, **self._doors()}
@@ -69,12 +73,6 @@ class Dashboard:
         }
 
     def _answer(self, visit: Visit) -> Response:
-        if visit.request.path.endswith("/"):
-            # The addresses in the page are relative to its own.
-            query = visit.request.query.decode("ascii", "replace")
-            return Response(
-                308, {"Content-Type": "text/plain; charset=utf-8", "Location": f"../{PATH[1:]}{query and '?'}{query}"}, b""
-            )
         if self._is_embedded(visit.request):
             return self._html(visit.request, 200, {"embedded": True})
         return self._html(visit.request, 200, self._start(visit))
@@ -82,9 +80,13 @@ class Dashboard:
     def _refused(self, visit: Visit, error: Response) -> Response:
         """The page that says why there is none."""
         found = self._html(visit.request, error.status, {"error": msgspec.json.decode(error.body)})
+        if found.status != error.status:
+            return found
         return found._replace(headers={**error.headers, **found.headers})
 
     def _html(self, request: Request, status: int, start: Mapping[str, object]) -> Response:
+        if request.path.endswith("/"):
+            return _without_slash(request)
         asked = _asked(request)
         language = language_of(asked.get("lang", ""), request.header("accept-language"))
         theme = asked.get("theme", "")
@@ -99,16 +101,25 @@ class Dashboard:
         return Response(status, {**_HEADERS, "Content-Security-Policy": policy(frames)}, body)
 
     def _start(self, visit: Visit) -> dict[str, object]:
-        settings, viewer = self._source.schema.settings, visit.viewer
+        settings, viewer, plans = self._source.schema.settings, visit.viewer, self._source.plans.declared
         return {
             "viewer": {"org": viewer.org, "key": viewer.key_id, "operator": viewer.is_operator},
             "groups": allowed_groups(settings, viewer),
             "counters": settings.counters,
+            "rates": settings.rates,
             "together": settings.operator_tree,
             "framed_by": visit.framed_by,
-            "plans": self._source.plans.declared.is_on,
+            "plans": plans.is_on,
+            "prices": any(plan.prices for plan in plans.by_name.values()),
             "kept": {kind: settings.kept(kind, settings.layers.middle.rank) for kind in _HISTOGRAMS},
         }
+
+
+def _without_slash(request: Request) -> Response:
+    """Leads to the page: the addresses in it are relative to its own."""
+    query = request.query.decode("ascii", "replace")
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Location": f"../{PATH[1:]}{query and '?'}{query}"}
+    return Response(308, headers, b"")
 
 
 def _asked(request: Request) -> dict[str, str]:

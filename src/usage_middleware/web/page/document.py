@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
-from usage_middleware.web.page.files import static_files
+from usage_middleware.web.page.files import LATER, PAGE, STYLE, static_files
 
-#: The module that begins, and those that it imports: a browser fetches all of them at once.
-FIRST = "app.js"
 _HTML = """\
 <!doctype html>
 <html lang="{language}"{theme}>
@@ -21,7 +20,7 @@ _HTML = """\
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="{style}">
 {modules}
-<script type="application/json" id="start">{start}</script>
+<script type="application/json" id="usage-start">{start}</script>
 <script type="module" src="{first}"></script>
 </head>
 <body>
@@ -34,19 +33,25 @@ _HTML = """\
 def document(start: Mapping[str, object], words: Mapping[str, str], language: str, theme: str) -> bytes:
     """The page, with what it starts from."""
     static = static_files()
-    modules = [one.name for one in static.files if one.name.endswith(".js") and one.name != FIRST]
-    preloads = (f'<link rel="modulepreload" href="{static.path(name)}">' for name in modules)
+    preloads = (f'<link rel="modulepreload" href="{static.path(name)}">' for name in later(start))
     html = _HTML.format(
         language=language,
         theme=f' data-theme="{theme}"' if theme else "",
         title=escape(words["title"]),
-        style=static.path("page.css"),
+        style=static.path(STYLE),
         modules="\n".join(preloads),
         start=embedded_json({**start, "language": language, "words": words}),
-        first=static.path(FIRST),
+        first=static.path(PAGE),
         without_scripts=escape(words["without_scripts"]),
     )
     return html.encode()
+
+
+def later(start: Mapping[str, Any]) -> list[str]:
+    """The modules that not all need, and the first view does."""
+    viewer: Mapping[str, object] = start.get("viewer") or {}
+    wanted = {"operator.js": viewer.get("operator"), "plans.js": start.get("plans"), "sign_in.js": "error" in start}
+    return [name for name in LATER if wanted.get(name)]
 
 
 def embedded_json(content: object) -> str:

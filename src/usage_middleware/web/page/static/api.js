@@ -21,6 +21,13 @@ export class Refused extends Error {
   }
 }
 
+/** A module that only some need; a page that was open while the server got other ones has to be loaded again. */
+export function load(module) {
+  return module.catch(() => {
+    throw new Refused(0, { code: "stale", message: start.words.unreachable });
+  });
+}
+
 /** The address of a question, relative to the page. */
 export function path(view, parameters, more = {}) {
   const given = Object.entries({ ...parameters, ...more }).filter(([, value]) => value !== null && value !== undefined);
@@ -59,12 +66,12 @@ export function granularity(state) {
   return granularityOf(custom || SPANS[periodOf(state)] * 86_400_000);
 }
 
-/** A question about a series; where its buckets are not kept, wider ones are asked for. */
-export async function series(parameters, size) {
+/** A question about numbers over time; where its buckets are not kept, wider ones are asked for. */
+export async function series(parameters, size, view = "series") {
   try {
-    return await ask("series", { ...parameters, granularity: size });
+    return await ask(view, { ...parameters, granularity: size });
   } catch (error) {
-    if (error.code === "invalid_granularity" && wider[size]) return series(parameters, wider[size]);
+    if (error.code === "invalid_granularity" && wider[size]) return series(parameters, wider[size], view);
     throw error;
   }
 }
@@ -72,7 +79,7 @@ export async function series(parameters, size) {
 /** Several questions at once: answers, and in place of those that were refused their errors. */
 export async function all(questions) {
   const names = Object.keys(questions);
-  const answers = await Promise.all(names.map((name) => questions[name].catch((error) => error)));
+  const answers = await Promise.all(names.map((name) => Promise.resolve(questions[name]).catch((error) => error)));
   return Object.fromEntries(names.map((name, index) => [name, answers[index]]));
 }
 

@@ -4,9 +4,8 @@ import { now } from "./api.js";
 import { h, named, replaceChildren } from "./dom.js";
 import { start, t, time, zones } from "./format.js";
 import { begin, isFramed } from "./frame.js";
-import { footer } from "./panels.js";
+import { choice, footer, option } from "./panels.js";
 import { screenOf } from "./screens.js";
-import { signIn, signOutButton } from "./sign_in.js";
 import { address, changed, periodOf, periods, read, zoneOf } from "./state.js";
 
 const REFRESH = 60_000;
@@ -14,6 +13,7 @@ const RETRY = 10_000;
 const page = document.getElementById("main");
 const spoken = h("p", { class: "unseen", role: "status", "aria-live": "polite" });
 let state = read(location.search);
+let screen = null;
 let shown = null;
 let timer = null;
 let turn = 0;
@@ -38,8 +38,9 @@ async function refresh() {
   clearTimeout(timer);
   page.setAttribute("aria-busy", "true");
   const asked = state;
-  const screen = screenOf(asked);
   try {
+    screen = await screenOf(asked);
+    if (mine !== turn) return;
     const found = await screen.ask(asked);
     if (mine !== turn) return;
     shown = { state: asked, screen, found, at: now() };
@@ -62,19 +63,23 @@ function wait(milliseconds) {
 
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : shown && now() - shown.at > REFRESH ? refresh() : wait(REFRESH)));
 
+const again = () => location.reload();
+
+async function signedOut(error) {
+  shown = null;
+  await import("./sign_in.js").then(({ signIn }) => settle("signed-out", signIn(error)), again);
+}
+
 function show(error) {
-  if (error?.status === 401) {
-    shown = null;
-    return settle("signed-out", signIn(error));
-  }
+  if (error?.status === 401) return signedOut(error);
   const usable = shown && (!error || (isPassing(error) && shown.state === state));
   const content = usable ? shown.screen.show(shown.state, shown.found, act) : [];
-  const bar = usable ? shown : { screen: screenOf(state), found: null };
+  const bar = usable ? shown : { screen, found: null };
   settle(error ? "error" : "ready", [
     header(bar),
     error && notice(error),
     ...content,
-    usable && footer(shown.found.main, zoneOf(shown.state), now()),
+    usable && shown.found.main && footer(shown.found.main, zoneOf(shown.state), now()),
   ]);
 }
 
@@ -92,7 +97,7 @@ function notice(error) {
   const offers = (error.nearest ?? []).map((window) => h("a", { href: address(changed(state, { ...window, period: null })), "data-state": "" },
     `${time(window.start, "full", zoneOf(state))} – ${time(window.end, "full", zoneOf(state))}`));
   return h("div", { class: "notice", role: "alert" }, h("p", {}, error.message), since, offers,
-    h("button", { type: "button", click: refresh, id: "retry" }, t("again")));
+    h("button", { type: "button", click: error.code === "stale" ? again : refresh, id: "retry" }, t("again")));
 }
 
 function header({ screen, found }) {
@@ -103,49 +108,44 @@ function header({ screen, found }) {
     ? h("h1", {}, named(name)) : h("a", { href: address(target), "data-state": "" }, named(name))));
   document.title = `${crumbs[last][1]} · ${t("title")}`;
   return h("header", { class: "top" }, h("nav", { "aria-label": t("where") }, h("ol", { class: "crumbs" }, trail)),
-    h("div", { class: "choices" }, periodChoice(), compareChoice(), zoneChoice(), signOutButton(act)));
+    h("div", { class: "choices" }, periodChoice(), compareChoice(), zoneChoice(), signOutButton()));
 }
 
-const select = (id, label, options, change) => h("label", { class: "choice" }, h("span", { class: "unseen" }, label), h("select", { id, change: (event) => change(event.target.value) }, options));
-const option = (value, text, selected) => h("option", { value, selected }, text);
-
 function periodChoice() {
-  const custom = state.start ? [option("custom", t("custom"), true)] : [];
-  const options = [...custom, ...periods.map((one) => option(one, t(`period_${one}`), one === periodOf(state))), option("dates", t("dates"), false)];
+  const custom = state.start ? [["custom", t("custom")]] : [];
+  const options = [...custom, ...periods.map((one) => [one, t(`period_${one}`)]), ["dates", t("dates")]];
   const choose = (value) => (value === "dates" ? askDates() : act.go(changed(state, { period: value, start: null, end: null, granularity: null })));
-  return select("period", t("period"), options, choose);
+  return choice("period", t("period"), options, periodOf(state) ?? "custom", choose);
+}
+
+/** Asks for days; what it asks with is only loaded then. */
+async function askDates() {
+  await import("./dates.js").then(({ askDates: ask }) => ask(state, act), again);
+  document.getElementById("period").value = periodOf(state) ?? "custom";
 }
 
 function compareChoice() {
-  const options = [option("", t("compare_previous"), !state.compare), option("none", t("compare_none"), state.compare === "none")];
-  return select("compare", t("compare"), options, (value) => act.go(changed(state, { compare: value })));
+  const options = [["", t("compare_previous")], ["none", t("compare_none")]];
+  return choice("compare", t("compare"), options, state.compare ?? "", (value) => act.go(changed(state, { compare: value })));
 }
 
 function zoneChoice() {
   const zone = zoneOf(state);
   const some = [...new Set([zone, ...zones().slice(0, 2)])];
-  const label = select("zone", t("time_zone"), some.map((name) => option(name, name, name === zone)), (value) => act.go(changed(state, { timezone: value })));
+  const label = choice("zone", t("time_zone"), some.map((name) => [name, name]), zone, (value) => act.go(changed(state, { timezone: value })));
   // Hundreds of zones are only there for somebody who wants another.
-  const others = () => label.lastChild.append(...zones().filter((name) => !some.includes(name)).map((name) => option(name, name, false)));
+  const others = () => label.lastChild.append(...zones().filter((name) => !some.includes(name)).map((name) => option(name, name)));
   for (const event of ["focusin", "pointerdown"]) label.addEventListener(event, () => label.lastChild.length === some.length && others());
   return label;
 }
 
-function askDates() {
-  const [from, to] = ["start", "end"].map((name) => h("input", { type: "date", id: `date-${name}`, required: true, value: state[name]?.slice(0, 10) }));
-  const close = () => { dialog.close(); dialog.remove(); document.getElementById("period").value = state.start ? "custom" : periodOf(state); };
-  const done = (event) => {
-    event.preventDefault();
-    close();
-    const end = new Date(`${to.value}T00:00:00Z`);
-    end.setUTCDate(end.getUTCDate() + 1);
-    act.go(changed(state, { start: from.value, end: end.toISOString().slice(0, 10), period: null, granularity: null }));
+/** The way out, where there is one. */
+function signOutButton() {
+  const leave = async () => {
+    await fetch("sign-out", { method: "POST" });
+    location.assign(location.pathname);
   };
-  const dialog = h("dialog", { "aria-labelledby": "dates-title", close: () => dialog.remove() }, h("form", { submit: done },
-    h("h2", { id: "dates-title" }, t("dates")), h("label", {}, t("first_day"), from), h("label", {}, t("last_day"), to),
-    h("div", { class: "buttons" }, h("button", { type: "button", click: close }, t("cancel")), h("button", { type: "submit", class: "primary" }, t("show")))));
-  document.body.append(dialog);
-  dialog.showModal();
+  return start.signs_in && !isFramed ? h("button", { type: "button", id: "sign-out", click: leave }, t("sign_out")) : null;
 }
 
 document.addEventListener("click", (event) => {
@@ -170,5 +170,5 @@ window.addEventListener("popstate", () => {
 });
 
 if (isFramed) await begin();
-if (start.error) settle("signed-out", signIn(start.error));
+if (start.error) signedOut(start.error);
 else refresh();

@@ -1,4 +1,4 @@
-// <usage-chart>: stacked bars or lines over time, as SVG. One tab stop: arrows move, Shift and arrows mark, Enter opens, Escape
+// <usage-plot>: stacked bars or lines over time, as SVG. One tab stop: arrows move, Shift and arrows mark, Enter opens, Escape
 // leaves. It sends `zoom` {first, last} and `open` {index}.
 
 import { h, named, s } from "./dom.js";
@@ -9,7 +9,7 @@ import { t } from "./format.js";
 const MARGIN = { top: 0.7, right: 0.4, bottom: 1.6, left: 3.5 };
 const LABEL = 4.3;
 
-class UsageChart extends HTMLElement {
+class UsagePlot extends HTMLElement {
   #data = null;
   #cursor = null;
   #mark = null;
@@ -126,7 +126,7 @@ class UsageChart extends HTMLElement {
         const high = Math.max(bottom - y(value), 0.5);
         return `M${round(index * band + gap / 2)} ${round(bottom)}v${-round(high)}h${round(band - gap)}v${round(high)}z`;
       });
-      return s("path", { class: `row ${this.#data.rows[row].color}`, d: rects.join("") });
+      return s("path", { class: "row", "--color": `var(--${this.#data.rows[row].color})`, d: rects.join("") });
     });
     const last = (tops.at(-1) ?? []).length - 1;
     if (this.#data.open && last >= 0 && tops.at(-1)[last] > 0) {
@@ -138,7 +138,7 @@ class UsageChart extends HTMLElement {
   }
 
   #lines(rows, y, band) {
-    return rows.map((values, row) => s("path", { class: `line ${this.#data.rows[row].color}`, d: line(values, y, band) }));
+    return rows.map((values, row) => s("path", { class: "line", "--color": `var(--${this.#data.rows[row].color})`, d: line(values, y, band) }));
   }
 
   #focus() {
@@ -182,7 +182,7 @@ class UsageChart extends HTMLElement {
     this.tip.replaceChildren(
       h("strong", {}, label, partial && ` (${partial})`),
       ...[...lines].reverse().map(({ row, value }) => h("span", { class: "entry" },
-        h("i", { class: `swatch ${row.color}` }), h("span", {}, named(row.name)), h("b", {}, format(value)))),
+        h("i", { class: "swatch", "--color": `var(--${row.color})` }), h("span", {}, named(row.name)), h("b", {}, format(value)))),
       ...(total === null || lines.length < 2 ? [] : [h("span", { class: "entry sum" }, h("i"), h("span", {}, t("total")), h("b", {}, format(total)))]),
       ...(before ? [h("span", { class: "before" }, before)] : []));
     this.tip.hidden = false;
@@ -236,7 +236,7 @@ class UsageChart extends HTMLElement {
       this.#open();
     } else if (event.type === "pointerleave" || event.type === "pointercancel") {
       this.#dragged = null;
-      if (document.activeElement !== this.plot) this.#show(null, false);
+      if (this.getRootNode().activeElement !== this.plot) this.#show(null, false);
     } else {
       this.#mark = this.#dragged;
       this.#show(index, false);
@@ -267,4 +267,4 @@ function hatch(id) {
     s("rect", { width: 3, height: 6, class: "hatching" }));
 }
 
-customElements.define("usage-chart", UsageChart);
+customElements.define("usage-plot", UsagePlot);

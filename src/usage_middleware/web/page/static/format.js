@@ -1,6 +1,7 @@
 // Words, numbers and times as people of a language and a zone write them.
 
-export const start = JSON.parse(document.getElementById("start").textContent);
+/** What the page starts from; nothing inside of another site's page. */
+export const start = JSON.parse(document.querySelector("script#usage-start")?.textContent ?? '{"words": {}}');
 /** The language of the words, in the region of the viewer. */
 const language = navigator.languages.find((one) => one.split("-")[0] === start.language) ?? start.language;
 
@@ -24,6 +25,11 @@ export const number = or((value) => whole.format(value));
 export const compact = or((value) => (Math.abs(value) < 1000 ? fine.format(value) : short.format(value)));
 export const percent = or((value) => share.format(value));
 export const grown = or((value) => change.format(value));
+/** An amount of money: text with as many digits as the currency has. */
+export function money(amount, currency) {
+  const digits = amount.split(".")[1]?.length ?? 0;
+  return new Intl.NumberFormat(language, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount);
+}
 export const milliseconds = or((value) => `${value < 100 ? fine.format(value) : whole.format(value)} ms`);
 export const percentPoints = or((value) => t("points", { value: points.format(value * 100) }));
 export const bytes = or((value) => {

@@ -1,4 +1,4 @@
-// Signing in with an API key, where the page does that; and out. The key is in no address, and nothing keeps it.
+// Signing in with an API key, where the page does that. Only loaded when somebody is nobody. The key is in no address, and nothing keeps it.
 
 import { h } from "./dom.js";
 import { start, t } from "./format.js";
@@ -35,13 +35,4 @@ async function enter(key) {
   if (page.status === 401) return t("no_cookie");
   location.reload();
   return null;
-}
-
-/** The way out, where there is one. */
-export function signOutButton() {
-  const leave = async () => {
-    await fetch("sign-out", { method: "POST" });
-    location.assign(location.pathname);
-  };
-  return start.signs_in && !isFramed ? h("button", { type: "button", id: "sign-out", click: leave }, t("sign_out")) : null;
 }

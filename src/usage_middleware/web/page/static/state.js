@@ -3,7 +3,7 @@
 import { ownZone } from "./format.js";
 
 const PERIODS = ["24h", "7d", "30d", "90d", "month_to_date", "last_month"];
-const KNOWN = ["org", "key", "endpoint", "period", "start", "end", "timezone", "group", "compare", "granularity", "table", "q", "page"];
+const KNOWN = ["org", "key", "endpoint", "period", "start", "end", "timezone", "group", "compare", "granularity", "measure", "bill", "table", "q", "page"];
 /** What is not about numbers and stays in the address whatever is clicked. */
 const KEPT = ["lang", "theme", "embed"];
 

@@ -24,9 +24,7 @@ const kindOf = (column) => [column.numeric && "number", column.minor && "minor"]
 /** A share of a whole as a number with a bar under it. */
 export function bar(value, whole) {
   const part = whole ? value / whole : 0;
-  const meter = h("span", { class: "share", "aria-hidden": "true" }, h("i"));
-  meter.firstChild.style.setProperty("inline-size", `${Math.max(part * 100, value ? 0.5 : 0)}%`);
-  return [h("span", {}, percent(part)), meter];
+  return [h("span", {}, percent(part)), h("span", { class: "share", "aria-hidden": "true", "--part": `${Math.max(part * 100, value ? 0.5 : 0)}%` })];
 }
 
 /** The numbers of a chart, with their sums: what it draws, no less. */
