@@ -35,6 +35,8 @@ OPTIONS: dict[str, Any] = {"plans": (FREE, PRO, DOLLARS, YEN), "counters": ("rec
 @pytest.fixture
 def usage(make_usage: Callable[..., Usage], clock: Clock) -> Usage:
     found = make_usage(**OPTIONS)
+    # Statements are made when a test asks for them.
+    found._alerting._is_on = False
     clock.set(at("2026-09-01T00:00:00Z"))
     found.keys.put("acme", KeyInfo("key_1", "Search", owner="ada", labels={"team": "search"}), secret="sk_acme")
     found.keys.put("acme", KeyInfo("key_2", "Maps", owner="bob", labels={"team": "maps"}))

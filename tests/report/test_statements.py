@@ -27,6 +27,8 @@ OPTIONS: dict[str, Any] = {"plans": (FREE, PRO), "flush_interval": 3600}
 @pytest.fixture
 def usage(make_usage: Callable[..., Usage], clock: Clock) -> Usage:
     found = make_usage(**OPTIONS)
+    # Statements are made when a test asks for them.
+    found._alerting._is_on = False
     clock.set(at("2026-09-01T00:00:00Z"))
     found.plans.assign("acme", "pro")
     return found
