@@ -232,6 +232,23 @@ def test_a_key_viewer_sees_its_own_alone(usage: Usage, traffic: Traffic) -> None
     assert triples(found.lines) == [("base", 300, "6.93"), ("calls", 300, "3.00")]
 
 
+def test_a_key_viewer_is_not_told_of_corrections_of_others(usage: Usage, traffic: Traffic, clock: Clock) -> None:
+    clock.set(at("2026-10-15T00:00:00Z"))
+    assert cost(usage, "2026-09").state == "final"
+    correct(usage, -100, "ticket-1")
+    clock.advance(10)
+    shown = {}
+    for key in ("key_1", "key_2"):
+        september, october = (usage.reader.cost(Viewer.key("acme", key), period=period) for period in ("2026-09", "current"))
+        shown[key] = [triples(september.corrected), triples(line for line in october.lines if line.carried)]
+    # Without the calls of key_2 a greater part of the flat price is the others'.
+    assert shown["key_2"] == [[("base", -100, "-0.92"), ("calls", -100, "-1.18")]] * 2
+    assert [name for name, *_ in shown["key_1"][0]] == ["base", "calls"]
+    correct(usage, 100, "ticket-2")
+    clock.advance(10)
+    assert usage.reader.cost(Viewer.key("acme", "key_1"), period="2026-09").corrected == []
+
+
 def test_without_prices(usage: Usage, traffic: Traffic) -> None:
     usage.plans.assign("globex", "free")
     found = usage.reader.cost(org="globex")
