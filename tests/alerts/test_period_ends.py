@@ -12,7 +12,14 @@ from tests.alerts.bench import FREE, OPTIONS, Bench, Told, calls
 from tests.seeds.traffic import Traffic, at
 from tests.support import Clock, record_call
 from usage_middleware import KeyInfo, Plan, Price, Quota, Usage
-from usage_middleware.alerts.period_ends import DELIVERED_SECONDS, FAILED_SECONDS, LEASE_SECONDS, SPREAD_SECONDS, PeriodEnds
+from usage_middleware.alerts.period_ends import (
+    DELIVERED_SECONDS,
+    FAILED_SECONDS,
+    KNOWN_SECONDS,
+    LEASE_SECONDS,
+    SPREAD_SECONDS,
+    PeriodEnds,
+)
 from usage_middleware.report.context import ReportContext
 
 PRO = Plan("pro", prices=(Price("calls", unit="0.01"),), currency="EUR")
@@ -61,6 +68,7 @@ def test_the_last_calls_of_a_period_reach_its_thresholds(bench: Bench, traffic: 
     bench.step()
     assert told.reached == [("calls", None, 80), ("own", "key_1", 50)]
     assert told.events[-1].data.period.end == "2026-12-01T00:00:00Z"
+    clock.advance(KNOWN_SECONDS)
     calls(traffic, clock, 1)
     bench.look()
     clock.advance(AFTER)

@@ -29,7 +29,7 @@ LATE_SECONDS = DAY
 #: How soon, and how late, it is looked again whether the calls of a period are all in, seconds.
 _SOONEST, _LATEST = MINUTE, HOUR
 #: So many organisations a process remembers to have entered, for so many seconds.
-_MOST_KNOWN, _KNOWN_SECONDS = 10_000, 3600.0
+_MOST_KNOWN, KNOWN_SECONDS = 10_000, 600.0
 
 
 class PeriodEnds:
@@ -39,7 +39,7 @@ class PeriodEnds:
         self._agenda = agenda
         self._thresholds = thresholds
         self._clock = clock
-        self._known: TTLCache[tuple[str, int], bool] = TTLCache(clock, seconds=_KNOWN_SECONDS, size=_MOST_KNOWN)
+        self._known: TTLCache[tuple[str, int], bool] = TTLCache(clock, seconds=KNOWN_SECONDS, size=_MOST_KNOWN)
 
     def enter(self, context: ReportContext, org: str) -> None:
         """See that an organisation is looked at when its running periods end."""
