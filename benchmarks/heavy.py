@@ -17,9 +17,9 @@ from wsgiref.types import WSGIApplication
 import msgspec
 
 from benchmarks import apps
+from benchmarks.asking import ask
 from benchmarks.seeding import Past, seed
 from benchmarks.tables import table
-from benchmarks.views import ask
 from tests.support import START, Clock, ServerProcess
 from usage_middleware import Usage, Viewer
 from usage_middleware.web import usage_wsgi_app

@@ -12,11 +12,17 @@ from benchmarks.calls import Cost, asgi_sampler, cost_since, cpu_now, wsgi_sampl
 from benchmarks.measure import Spread, added, in_turns, spread
 from benchmarks.tables import table
 from tests.support import ServerProcess
-from usage_middleware import Usage, UsageMiddleware, WSGIUsageMiddleware
+from usage_middleware import Limit, Plan, Quota, Usage, UsageMiddleware, WSGIUsageMiddleware
 
 BARE, OURS, PLAIN = "bare", "usage_middleware", "usage_middleware, without tag and counter"
+PLANNED = "usage_middleware, plans declared"
 #: Seconds between flushes: never. What a flush costs is measured separately.
 NEVER = 1e9
+#: Looked at after calls were counted, never by a request.
+PLANS: Mapping[str, Any] = {
+    "plans": (Plan("free", Limit("requests", 60), Quota("calls", 10_000), Quota("own", 1_000, by="key")),),
+    "default_plan": "free",
+}
 
 
 class Framework(NamedTuple):
@@ -87,12 +93,17 @@ def _in_process(name: str, url: str, group: list[str], requests: int, rounds: in
 
 def _measure(name: str, url: str, group: list[str], requests: int, rounds: int) -> Measured:
     framework = FRAMEWORKS[name]
-    with apps.new_usage(url, namespace="overhead", flush_interval=NEVER) as usage:
+    with _usage(url) as usage, _usage(url, **PLANS) as planned:
         made = {BARE: framework.make(None), OURS: framework.make(usage), PLAIN: framework.wrap(framework.make(None), usage)}
+        made[PLANNED] = framework.make(planned)
         others, missing = peers.made({peer: framework.peers[peer] for peer in group})
         samplers = _samplers(framework, made | others, requests)
         in_turns(samplers, 1)
         return Measured(in_turns(samplers, rounds), missing)
+
+
+def _usage(url: str, **more: Any) -> Usage:
+    return apps.new_usage(url, namespace="overhead", flush_interval=NEVER, **more)
 
 
 def _samplers(framework: Framework, made: Mapping[str, Any], requests: int) -> dict[str, Callable[[], Cost]]:

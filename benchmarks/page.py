@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from benchmarks import apps
+from benchmarks.asking import LIMIT, ORG
 from benchmarks.seeding import seed
 from benchmarks.tables import table
-from benchmarks.views import LIMIT, NOW, ORG, SIZES
+from benchmarks.views import NOW, SIZES
 from tests.support import Clock, ServerProcess
 from usage_middleware import Viewer
 from usage_middleware.web import usage_wsgi_app

@@ -6,24 +6,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from wsgiref.types import WSGIApplication
 
 import msgspec
 
-from benchmarks import apps
+from benchmarks import apps, plans
+from benchmarks.asking import LIMIT, ORG, Found, ask, owner
 from benchmarks.probe import Probe
 from benchmarks.seeding import Past, seed
 from benchmarks.tables import table
 from tests.support import START, Clock, ServerProcess
-from usage_middleware import Usage, Viewer
+from usage_middleware import Usage
 from usage_middleware.web import usage_wsgi_app
 
-ORG = "acme"
 NOW = int(START)
-#: More than can be asked. It is counted all the same.
-LIMIT = "1000000/second"
 
 
 class Size(NamedTuple):
@@ -63,22 +61,13 @@ QUESTIONS: Mapping[str, str] = {
 }
 
 
-class Found(NamedTuple):
-    """The duration of one request in milliseconds, and that of the slowest Redis command in it."""
-
-    cold: float
-    cached: float
-    slowest: float
-    bytes: int
-
-
 def run(quick: bool) -> str:
     """The tables of this part."""
     sizes = QUICK if quick else SIZES
     found = {size.name: _of_size(size, 3 if quick else 7) for size in sizes}
     header = ["question", *found]
     cold = [[name, *(f"{one[name].cold:.1f} / {one[name].cached:.1f} / {one[name].slowest:.1f}" for one in found.values())]
-            for name in QUESTIONS]  # fmt: skip
+            for name in (*QUESTIONS, *plans.QUESTIONS)]  # fmt: skip
     text = "Milliseconds: cold / cached / the slowest command in Redis of the cold answer. With hiredis (the extra `speed`)."
     return f"{text}\n\n{table(header, cold)}\n\n{_parsers(3 if quick else 7)}\n\n{_growth(3 if quick else 7)}"
 
@@ -90,17 +79,14 @@ def _of_size(size: Size, times: int) -> dict[str, Found]:
             begun = time.monotonic()
             seed(usage, server.url, options, ORG, size.past, NOW)
             print(f"{size.name}: seeded in {time.monotonic() - begun:.0f} s, {client.dbsize():,} keys", flush=True)
-            return _ask_all(usage, Probe(client), times)
+            found = _ask_all(usage, Probe(client), times)
+        return found | plans.ask_all(server.url, options, client, times)
 
 
 def _ask_all(usage: Usage, probe: Probe, times: int) -> dict[str, Found]:
-    cold = usage_wsgi_app(usage, auth=_owner, cache_seconds=0, limit=LIMIT)
-    cached = usage_wsgi_app(usage, auth=_owner, cache_seconds=600, limit=LIMIT)
+    cold = usage_wsgi_app(usage, auth=owner, cache_seconds=0, limit=LIMIT)
+    cached = usage_wsgi_app(usage, auth=owner, cache_seconds=600, limit=LIMIT)
     return {name: _measure(cold, cached, path, probe, times) for name, path in QUESTIONS.items()}
-
-
-def _owner(_: object) -> Viewer:
-    return Viewer.organization(ORG)
 
 
 def _measure(cold: WSGIApplication, cached: WSGIApplication, path: str, probe: Probe, times: int) -> Found:
@@ -111,29 +97,6 @@ def _measure(cold: WSGIApplication, cached: WSGIApplication, path: str, probe: P
     _ask(cached, path)
     kept, size = statistics.median(_ask(cached, path)[0] for _ in range(times)), _ask(cached, path)[1]
     return Found(took, kept, slowest / 1000, size)
-
-
-class Asked(NamedTuple):
-    """An answer, and its duration in milliseconds."""
-
-    status: str
-    took: float
-    body: bytes
-
-
-def ask(app: WSGIApplication, path: str) -> Asked:
-    """Ask the usage API."""
-    where, _, query = path.partition("?")
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": where, "QUERY_STRING": query, "SCRIPT_NAME": "/usage"}
-    statuses: list[str] = []
-
-    def start_response(status: str, _headers: Sequence[tuple[str, str]], _exc_info: object = None) -> Callable[[bytes], None]:
-        statuses.append(status)
-        return lambda _: None
-
-    begun = time.perf_counter()
-    body = b"".join(app(environ, start_response))
-    return Asked(statuses[0][:3], (time.perf_counter() - begun) * 1000, body)
 
 
 def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
@@ -163,7 +126,7 @@ def _parsers(times: int) -> str:
 def tell(url: str, times: int) -> None:
     """Print how long the cold answers take in this process, as JSON."""
     with apps.new_usage(url, namespace="views", clock=Clock()) as usage:
-        app = usage_wsgi_app(usage, auth=_owner, cache_seconds=0, limit=LIMIT)
+        app = usage_wsgi_app(usage, auth=owner, cache_seconds=0, limit=LIMIT)
         _ask(app, QUESTIONS["details, 1h"])
         took = {name: statistics.median(_ask(app, path)[0] for _ in range(times)) for name, path in QUESTIONS.items()}
     print(msgspec.json.encode(took).decode())

@@ -16,6 +16,8 @@ FRAMEWORKS = (
     *("starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"),
     *("pyramid", "connexion", "datasette", "a2wsgi", "rest_framework"),
 )
+#: What sends webhooks and asks over HTTP.
+WITH_FIRST_USE = ("usage_middleware.alerts.https", "http.client", "urllib.request")
 
 
 def run(script: str, *arguments: str) -> str:
@@ -36,13 +38,34 @@ def test_redis_is_imported_by_the_first_connection(tmp_path: Path, server: Serve
         usages = [Usage("redis://localhost"), Usage(data_dir=sys.argv[1]), Usage(sys.argv[2])]
         for usage in usages:
             UsageMiddleware(print, usage=usage), WSGIUsageMiddleware(print, usage)
-        loaded = {{"redis", "opentelemetry", *{FRAMEWORKS!r}}} & set(sys.modules)
+        loaded = {{"redis", "opentelemetry", *{WITH_FIRST_USE!r}, *{FRAMEWORKS!r}}} & set(sys.modules)
         assert not loaded, loaded
         assert usages[2].engine.client.ping()
         assert "redis" in sys.modules
         """,
         str(tmp_path),
         server.url,
+    )
+
+
+@pytest.mark.slow
+def test_tls_is_imported_by_the_first_webhook() -> None:
+    run(
+        """
+        import sys
+        sys.modules["ssl"] = None  # An import of it fails. That of asyncio, which is done without it then, does not.
+        from usage_middleware import Plan, Quota, Usage, Webhook
+
+        secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAbCdEfGhIjk="
+        hook = Webhook("https://hooks.example", secret)
+        Usage("redis://localhost", plans=[Plan("free", Quota("calls", 1))], default_plan="free", on_alert=hook)
+        try:
+            hook(None)
+        except ImportError as error:
+            assert "ssl" in str(error)
+        else:
+            raise AssertionError
+        """
     )
 
 

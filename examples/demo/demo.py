@@ -27,15 +27,20 @@ TRAFFIC_SECONDS = 5.0
 COUNTED_SECONDS = 10
 #: The customer whose views are shown, its API key, and the id of that key.
 ORG, KEY, KEY_ID = "acme", traffic.STOREFRONT, "key_storefront"
+#: So much of its quota it has used when the demo's calls are counted: enough for an alert.
+NEAR = 0.86
 VIEWS = (
     ("/usage/summary", tables.summary),
     ("/usage/by-key?include_revoked=true", tables.by_key),
     ("/usage/by-group?group=project", tables.by_group),
+    ("/usage/limits", tables.limits),
 )
+#: Where alerts stand.
+DETAILS = "/usage/"
 PAGE = "Open http://127.0.0.1:{port}/usage/dashboard and sign in with {key}"
 INTRODUCTION = """\
 A geocoding API with two customers, Acme and Globex, and an embedded Valkey.
-The views below are what Acme's key gets: nothing of Globex is in them.
+The views below are what Acme's key gets: nothing of Globex is in them. Acme is near its quota, Globex is over.
 """
 TRY = (
     ("a call of your own", KEY, "/v1/geocode?q=ams"),
@@ -43,6 +48,7 @@ TRY = (
     ("every key of Acme", KEY, "/usage/by-key"),
     ("its busiest endpoints", KEY, "/usage/by-group?group=endpoint"),
     ("the same for a spreadsheet", KEY, "/usage/by-key?format=csv"),
+    ("what is left", KEY, "/usage/limits"),
     ("another customer sees its own", traffic.MAPS, "/usage/summary"),
     ("a revoked key sees nothing", traffic.OLD_APP, "/usage/summary"),
 )
@@ -57,8 +63,10 @@ def run_demo(*, seconds: float | None, port: int | None, data_dir: Path | None) 
             console.print(PAGE.format(port=chosen, key=KEY), style="bold")
             console.print(INTRODUCTION)
             fill_history(console, example)
+            set_quota(example)
             send_traffic(console, example)
             show_views(console, example)
+            show_alerts(console, example)
             show_redis(console, example)
             show_urls(console, example)
             keep_serving(console, example, seconds)
@@ -71,6 +79,13 @@ def fill_history(console: Console, example: Example) -> None:
     with console.status("Backfilling ninety days that are made up ..."):
         done = example.usage.backfill(history.rows(datetime.now(UTC)))
     console.print(f"The {history.DAYS} days before today are made up: {done.calls:,} calls, backfilled.")
+
+
+def set_quota(example: Example) -> None:
+    """Give the customer a quota that it will almost have used, on whichever day of the month the demo runs."""
+    (quota,) = (row for row in example.usage.reader.limits(org=ORG).limits if row.unit == "calls" and row.kind == "quota")
+    more = sum(call.key is not None and call.key.startswith(ORG) for call in traffic.calls(CALLS))
+    example.usage.plans.assign(ORG, "pro", overrides={quota.name: round((quota.used + more) / NEAR)})
 
 
 @contextmanager
@@ -111,18 +126,35 @@ def wait_until_counted(example: Example, before: int, sent: int) -> int:
 
 
 def show_views(console: Console, example: Example) -> None:
-    """Print the three views, as this customer's key gets them."""
+    """Print the views, as this customer's key gets them."""
     for path, table in VIEWS:
         console.print()
         console.print(Rule(f"GET {path}", align="left"))
         console.print(table(get(example.port, path)))
 
 
-def get(port: int, path: str) -> tables.Report:
+def show_alerts(console: Console, example: Example) -> None:
+    """Print the alerts of this customer, which is near its quota, and of the other one, which is over."""
+    for name, key in (("Acme", KEY), ("Globex", traffic.MAPS)):
+        console.print()
+        console.print(Rule(f"What {name} was alerted of", align="left"))
+        console.print(tables.alerts(wait_for_alerts(example, key)))
+
+
+def wait_for_alerts(example: Example, key: str) -> tables.Report:
+    """The details view once it has alerts, at the latest after ten seconds."""
+    deadline = time.monotonic() + COUNTED_SECONDS
+    while not (found := get(example.port, DETAILS, key))["alerts"] and time.monotonic() < deadline:
+        example.check_alive()
+        time.sleep(0.2)
+    return found
+
+
+def get(port: int, path: str, key: str = KEY) -> tables.Report:
     """The JSON answer of one view."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=traffic.TIMEOUT)
     try:
-        connection.request("GET", path, headers={"X-API-Key": KEY})
+        connection.request("GET", path, headers={"X-API-Key": key})
         response = connection.getresponse()
         report: tables.Report = json.loads(response.read())
     finally:

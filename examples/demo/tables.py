@@ -58,6 +58,31 @@ def by_group(report: Report) -> RenderableType:
     return Group(Text(head), table)
 
 
+def limits(report: Report) -> RenderableType:
+    """`/limits`: what may be used, and what is left of it."""
+    table = grid("limit", "of", "used", "allowed", "left", "expected")
+    fill(
+        table,
+        (
+            (
+                row["name"],
+                row["key_id"] or "all keys",
+                f"{row['used']:,}",
+                f"{row['limit']:,} a {'minute' if row['kind'] == 'rate' else 'period'}",
+                f"{row['remaining']:,}",
+                None if row["projected"] is None else f"{row['projected']['value']:,}",
+            )
+            for row in report["limits"]
+        ),
+    )
+    return Group(Text(f"plan {report['plan']}, {'over quota' if report['over_quota'] else 'within its quotas'}"), table)
+
+
+def alerts(report: Report) -> RenderableType:
+    """`/`: thresholds that were reached in the running periods."""
+    return Group(*(Text(f"{alert['severity']}: {alert['message']}") for alert in report["alerts"]))
+
+
 def meter(report: Report) -> str:
     """How much of its quota the customer has used."""
     quota = report["quota"]
@@ -85,7 +110,7 @@ def grid(*columns: str) -> Table:
     return table
 
 
-NUMERIC = {"calls", "successful", "errors", "avg ms"}
+NUMERIC = {"calls", "successful", "errors", "avg ms", "used", "allowed", "left", "expected"}
 
 
 def part(name: str, rows: Iterable[Sequence[object]]) -> Table:

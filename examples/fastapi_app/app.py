@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel, Field
 
-from usage_middleware import AlertEvent, Assigned, KeyInfo, Limit, Plan, Quota, Usage, UsageMiddleware, Webhook, track
+from usage_middleware import AlertEvent, KeyInfo, Limit, Plan, Quota, Usage, UsageMiddleware, Webhook, track
 from usage_middleware.web import BrowserAuth, KeyAuth, mount_usage
 
 logger = logging.getLogger("places")
@@ -44,7 +44,7 @@ ISLANDS = {"rek"}
 FREE = Plan("free", Limit("requests", 60), Quota("calls", 10, per="day"))
 PRO = Plan("pro", Limit("requests", 600, by="key"), Quota("calls", 100_000), Quota("records", 1_000_000, of="records"))
 #: Who has which plan; all others have the free one.
-PLANS = {"acme": Assigned(plan="pro", timezone="Europe/Lisbon")}
+PLANS = {"acme": "pro"}
 
 
 def warn(event: AlertEvent) -> None:
@@ -67,20 +67,26 @@ usage = Usage(
     untagged={"project": "default"},
     plans=(FREE, PRO),
     default_plan="free",
-    plan_of=PLANS.get,
     on_alert=on_alert(),
     flush_interval=float(os.environ.get("USAGE_FLUSH_INTERVAL", "5")),
 )
 
 
 def seed(usage: Usage) -> None:
-    """Tell the key directory about every key, so that calls are counted under its name. May be done again."""
+    """Tell the key directory about every key, so that calls are counted under its name, and who has which plan.
+
+    May be done again.
+    """
     for secret, (org, key) in LIVE_KEYS.items():
         usage.keys.put(org, key, secret=secret)
     for secret, (org, key) in REVOKED_KEYS.items():
         if usage.keys.get(org, key.id) is None:
             usage.keys.put(org, key, secret=secret)
             usage.keys.revoke(org, key.id)
+    for org, plan in PLANS.items():
+        assigned = usage.plans.get(org)
+        if assigned is None or assigned.plan != plan:
+            usage.plans.assign(org, plan, timezone="Europe/Lisbon")
 
 
 def authorize(

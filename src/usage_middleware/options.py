@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.option_names import check_counters, check_dimensions, check_names, check_namespace
 from usage_middleware.periods import Resolutions, resolutions
 
 #: The kinds of counters, each with its own retention: series of the organisation, of an endpoint, of a key; boards; the board
@@ -23,14 +23,6 @@ Layer = Literal["minute", "middle", "day"]
 
 NONE = "(none)"
 DEFAULT_ORG = "default"
-
-_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}")
-#: Names that views use for themselves. `method` is not among them: a dimension of that name replaces the HTTP method.
-RESERVED_DIMENSIONS = frozenset({"endpoint", "key", "org", "status", "latency", "calls", "day", "status_class"})
-
-#: What an endpoint of the endpoints view says beside its rates.
-RESERVED_RATES = frozenset({"endpoint", "total_requests", "last_requested_at", "buckets"})
 
 _HOURS = 3600
 _DAYS = 24 * _HOURS
@@ -43,6 +35,10 @@ DEFAULT_RETENTION: Mapping[CounterKind, Mapping[Layer, int]] = MappingProxyType(
         "key_board": {"minute": 75 * 60, "middle": 49 * _HOURS, "day": 100 * _DAYS},
     }
 )
+#: How long packed time is kept, and after how long days are packed; seconds.
+HISTORY_KEPT, HISTORY_AFTER = 800 * _DAYS, 35 * _DAYS
+#: Half-hours are packed so long after the end of their day, seconds: workers have delivered by then what they had.
+HALF_HOURS_AFTER = 2 * _DAYS
 DEFAULT_MAX_MEMBERS: Mapping[str, int] = MappingProxyType({"endpoint": 1_000, "org": 100_000})
 MAX_MEMBERS = 10_000
 
@@ -69,12 +65,15 @@ class Settings:
     max_unknown_keys: int = 100
     operator_tree: bool = True
     max_unknown_orgs: int = 10_000
+    history: bool = True
+    history_after: int = HISTORY_AFTER
+    history_kept: int = HISTORY_KEPT
 
     def __post_init__(self) -> None:
-        _check_namespace(self.namespace)
-        _check_dimensions(self.dimensions)
-        _check_counters(self.counters, self.rates, self.rank_by)
-        _check_names("untagged", self.untagged, self.dimensions)
+        check_namespace(self.namespace)
+        check_dimensions(self.dimensions)
+        check_counters(self.counters, self.rates, self.rank_by)
+        check_names("untagged", self.untagged, self.dimensions)
         _check_untagged(self.untagged)
         check_plain_function("endpoint_label", self.endpoint_label)
         _check_retention(self.retention)
@@ -85,6 +84,7 @@ class Settings:
         resolutions(self.slot_minutes)
         if isinstance(self.max_unknown_orgs, bool) or not isinstance(self.max_unknown_orgs, int) or self.max_unknown_orgs < 1:
             raise ConfigurationError(f"max_unknown_orgs must be a whole number of at least 1, not {self.max_unknown_orgs!r}")
+        _check_history(self.history, self.history_after, self.history_kept)
 
     @property
     def layers(self) -> Resolutions:
@@ -92,12 +92,41 @@ class Settings:
         return resolutions(self.slot_minutes)
 
     def kept(self, kind: CounterKind, rank: int) -> int:
-        """For how many seconds after its slot ended a counter of this kind is kept; `rank` is the resolution's."""
+        """For how many seconds after its slot ended a counter of this kind is kept; `rank` is the resolution's.
+
+        With history, half-hours and days are packed, and so kept for as long as the history is.
+        """
+        own = self.kept_without_history(kind, rank)
+        return max(own, self.history_kept) if self.history and rank else own
+
+    def kept_without_history(self, kind: CounterKind, rank: int) -> int:
+        """As `kept`, of what is never packed."""
         return self.retention[kind][_LAYERS[rank]]
+
+    @property
+    def longest_kept(self) -> int:
+        """How long the longest-lived counters are kept after their slot, seconds."""
+        return max(self.kept(kind, self.layers.day.rank) for kind in self.retention)
+
+    def reach(self, since: int | None, now: int) -> int:
+        """How far back history reaches, seconds, if there is history of what was counted `since` then.
+
+        What is older was written when nothing was packed, and is kept for as long as its own kind is.
+        """
+        first = now if since is None else self.layers.day.ceil(since)
+        return max(0, min(self.history_kept, now - first)) if self.history else 0
+
+    def reaching(self, packed: int) -> Settings:
+        """The settings with the retention that readers go by, where history reaches back so many seconds."""
+        return replace(self, history=False, retention={kind: _at_least(packed, own) for kind, own in self.retention.items()})
 
     def member_limit(self, dimension: str) -> int:
         """How many members of a dimension an organisation may have before the rest is `(other)`."""
         return self.max_members.get(dimension, DEFAULT_MAX_MEMBERS.get(dimension, MAX_MEMBERS))
+
+
+def _at_least(seconds: int, own: Mapping[Layer, int]) -> Mapping[Layer, int]:
+    return {layer: kept if layer == "minute" else max(kept, seconds) for layer, kept in own.items()}
 
 
 def boot_clock() -> float:
@@ -190,53 +219,26 @@ def retention(given: Mapping[str, Mapping[str, timedelta | int]] | None) -> Mapp
         for layer, lifetime in changes.items():
             if kind not in merged or layer not in _LAYERS:
                 raise ConfigurationError(
-                    f"retention has no {kind!r} {layer!r}; kinds are {', '.join(merged)}, layers {', '.join(_LAYERS)}"
+                    f"retention has no {kind!r} {layer!r}; kinds are {', '.join(merged)}, layers {', '.join(_LAYERS)}; "
+                    "of history there are days alone"
                 )
-            seconds = lifetime.total_seconds() if isinstance(lifetime, timedelta) else lifetime
-            merged[kind][layer] = int(seconds)
+            merged[kind][layer] = seconds(lifetime)
     return merged
 
 
-def _check_namespace(namespace: str) -> None:
-    if not _NAMESPACE.fullmatch(namespace):
-        raise ConfigurationError(f"namespace must be 1 to 64 of A-Z a-z 0-9 _ . -, not {namespace!r}")
+def seconds(lifetime: timedelta | int) -> int:
+    """A time as an option may give it, in seconds."""
+    return int(lifetime.total_seconds()) if isinstance(lifetime, timedelta) else int(lifetime)
 
 
-def _check_dimensions(dimensions: tuple[str, ...]) -> None:
-    for name in dimensions:
-        if not _DIMENSION.fullmatch(name) or name in RESERVED_DIMENSIONS:
-            raise ConfigurationError(
-                f"dimensions: {name!r} is not possible; a name begins with a-z, goes on with a-z 0-9 _ (32 at most), "
-                f"and is none of {', '.join(sorted(RESERVED_DIMENSIONS))}"
-            )
-    if len(set(dimensions)) != len(dimensions):
-        raise ConfigurationError("dimensions: every name may stand once")
-
-
-def _check_counters(counters: tuple[str, ...], rates: Mapping[str, tuple[str, str]], rank_by: str | None) -> None:
-    for name in counters:
-        if not _DIMENSION.fullmatch(name):
-            raise ConfigurationError(f"counters: {name!r} is not possible; a-z first, then a-z 0-9 _, 32 at most")
-    if len(set(counters)) != len(counters):
-        raise ConfigurationError("counters: every name may stand once")
-    for name, pair in rates.items():
-        if not _DIMENSION.fullmatch(name) or name in RESERVED_RATES or name.startswith("num_"):
-            raise ConfigurationError(
-                f"rates: {name!r} is not possible; a-z first, then a-z 0-9 _, 32 at most, not num_..., "
-                f"and none of {', '.join(sorted(RESERVED_RATES))}"
-            )
-        if len(pair) != 2 or not set(pair) <= set(counters):
-            raise ConfigurationError(f"rates: {name!r} must be a pair of declared counters ({', '.join(counters) or 'none'})")
-    if rank_by is not None and rank_by not in counters:
+def _check_history(history: object, after: int, kept: int) -> None:
+    if not isinstance(history, bool):
+        raise ConfigurationError(f"history must be True or False, not {history!r}")
+    if history and not HALF_HOURS_AFTER <= after <= kept:
         raise ConfigurationError(
-            f"rank_by must be one of the declared counters ({', '.join(counters) or 'none'}), not {rank_by!r}"
+            f"history_after must be at least 2 days and at most what retention keeps of history, not {after} seconds; "
+            "for days give timedelta(days=...)"
         )
-
-
-def _check_names(option: str, given: Mapping[str, str], allowed: tuple[str, ...]) -> None:
-    for name in given:
-        if name not in allowed:
-            raise ConfigurationError(f"{option}: {name!r} is not one of {', '.join(allowed) or 'the dimensions (none)'}")
 
 
 def _check_untagged(untagged: Mapping[str, str]) -> None:

@@ -111,6 +111,29 @@ def slot_names(slot: Slot, middle_seconds: int) -> SlotNames:
     return SlotNames(f"{at:%Y-%m-%d}", f"{at:%Y-%m}", f"{at:%d}", slot.end, int(month_end.timestamp()))
 
 
+def day_name(at: int) -> str:
+    """The UTC day of an instant as keys name it.
+
+    >>> day_name(0)
+    '1970-01-01'
+    """
+    return f"{_utc(at):%Y-%m-%d}"
+
+
+def month_start(month: str) -> int:
+    """The first instant of a UTC month.
+
+    >>> month_start("1970-02")
+    2678400
+    """
+    return int(datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC).timestamp())
+
+
+def month_end(month: str) -> int:
+    """The first instant after a UTC month."""
+    return month_start(f"{_utc(month_start(month) + 31 * DAY):%Y-%m}")
+
+
 def _utc(at: int) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 

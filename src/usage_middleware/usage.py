@@ -17,6 +17,7 @@ from usage_middleware.credentials import Credentials
 from usage_middleware.options import NONE, DeliveryOptions, check_plain_function, handles_sigterm, spool_directory
 from usage_middleware.plans.declared import declared_plans
 from usage_middleware.record.corrections import Corrections
+from usage_middleware.record.history import History
 from usage_middleware.record.once import OnceWriter
 from usage_middleware.record.recorder import Recorder
 from usage_middleware.report.plan_directory import PlanDirectory
@@ -76,10 +77,11 @@ class Usage:
         on_alert: what is told of thresholds of quotas that are reached: a callable(`AlertEvent`), a `Webhook`, or several. In a
             thread of its own; an alert is created once, and delivered at least once.
         flush_interval: how old an unsent call may get, seconds.
-        retention: how long counters are kept, where it differs from the default:
-            {"board": {"day": timedelta(days=800)}}; kinds are series, endpoint, key, board, key_board; layers minute,
-            middle, day.
+        retention: how long counters are kept, where it differs from the default: {"board": {"day": timedelta(days=800)}}.
+            Kinds are series, endpoint, key, board, key_board and history; layers minute, middle and day.
         slot_minutes: 30, or 15 for zones such as Nepal's.
+        history: half-hours and days are packed, and kept for 800 days (`retention`, kind `history`); False: they are not.
+        history_after: after how long days are packed.
         max_unknown_keys: how many API keys that no directory knows are counted apart; the rest is `(unknown)`.
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
@@ -113,8 +115,8 @@ class Usage:
         remaining: what is left of a quota, from memory, see `alerts.alerting.Alerting.remaining`.
         reader: the reports of the views, for programs.
         recorder: what the middlewares record with.
-        correct: changes what was counted, see `record.corrections.Corrections.correct`.
-        backfill: counts calls of the past, see `record.corrections.Corrections.backfill`.
+        correct, backfill: change what was counted, and count calls of the past, see `record.corrections.Corrections`.
+        pack_history, unpack_history: pack what is due, and write it back, see `record.history.History`.
         reconcile: compares the counters with each other, see `report.reports.Reports.reconcile`.
         engine: the connection.
     """
@@ -143,6 +145,8 @@ class Usage:
         flush_interval: float = 5.0,
         retention: Mapping[str, Mapping[str, timedelta | int]] | None = None,
         slot_minutes: int = 30,
+        history: bool = True,
+        history_after: timedelta = timedelta(days=35),
         max_unknown_keys: int = 100,
         max_members: int | Mapping[str, int] | None = None,
         shards: Mapping[str, int] | None = None,
@@ -169,6 +173,8 @@ class Usage:
             endpoint_label=endpoint_label,
             retention_changes=retention,
             slot_minutes=slot_minutes,
+            history=history,
+            history_after=history_after,
             max_unknown_keys=max_unknown_keys,
             max_members=max_members,
             shards=shards,
@@ -176,15 +182,15 @@ class Usage:
             max_unknown_orgs=max_unknown_orgs,
         )
         self.credentials = Credentials(credentials)
-        schema = Schema(self.settings)
         self.engine = Engine(redis, data_dir=data_dir)
-        own = KeyDirectory(self.engine, schema, pepper=pepper, clock=clock)
+        own = KeyDirectory(self.engine, Schema(self.settings), pepper=pepper, clock=clock)
         #: Typed as our own. Another one may lack what `Directory` does not have, such as `put`.
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
         self._known = KnownOwners(self._directory, own if keys is None else None)
-        self.plans = PlanDirectory(self.engine, schema, declared_plans(plans, default_plan, plan_of, self.settings), clock)
+        declared = declared_plans(plans, default_plan, plan_of, self.settings)
+        self.plans = PlanDirectory(self.engine, Schema(self.settings), declared, clock)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,
@@ -195,11 +201,12 @@ class Usage:
             clock=clock,
             counted=lambda org: self._alerting.note(org),
         )
-        self.recorder = self._recorder(schema, delivery)
+        self.recorder = self._recorder(delivery)
         self.capture = self._capture(identify, exclude, strict)
         self.recorder.open_calls = self.capture
         self.correct, self.backfill = self._corrections.correct, self._corrections.backfill
-        self.reader = self._reports(schema, visible_endpoints)
+        self.pack_history, self.unpack_history = self._history.pack, self._history.unpack
+        self.reader = self._reports(visible_endpoints)
         self.reconcile = self.reader.reconcile
         self._alerting = Alerting(self.reader, self.plans.declared, targets_of(on_alert))
         self.remaining = self._alerting.remaining
@@ -217,28 +224,34 @@ class Usage:
             at_shutdown=self.close,
         )
 
-    def _recorder(self, schema: Schema, options: DeliveryOptions) -> Recorder:
+    def _recorder(self, options: DeliveryOptions) -> Recorder:
         return Recorder(
-            Writer(lambda: self.engine.client, schema, self.engine.damage),
+            Writer(lambda: self.engine.client, Schema(self.settings), self.engine.damage),
             options,
             resolve=self._directory.resolve,
             known_keys=self._known.keys,
             known_orgs=self._known.orgs,
-            admit=UnknownKeys(self.engine, schema, self.clock).admit,
+            admit=UnknownKeys(self.engine, Schema(self.settings), self.clock).admit,
             credentials=self.credentials,
             routes=self.routes,
+            rounds=self._history.rounds,
         )
+
+    @cached_property
+    def _history(self) -> History:
+        schema = Schema(self.settings)
+        return History(lambda: self.engine.client, schema, self.clock, self.engine.damage, self.engine.guard)
 
     @cached_property
     def _corrections(self) -> Corrections:
         writer = Writer(lambda: self.engine.client, Schema(self.settings))
         return Corrections(OnceWriter(writer, self._known.keys, self.engine.guard, self.clock), self.clock)
 
-    def _reports(self, schema: Schema, visible_endpoints: VisibleEndpoints | None) -> Reports:
+    def _reports(self, visible_endpoints: VisibleEndpoints | None) -> Reports:
         check_plain_function("visible_endpoints", visible_endpoints)
         return Reports(
             self.engine,
-            schema,
+            Schema(self.settings),
             self._directory,
             self.clock,
             plans=self.plans,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,52 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.alerts.bench import OPTIONS, Bench, Told, calls
 from tests.seeds.traffic import Traffic, at
 from tests.support import Clock, eventually, record_call
-from usage_middleware import AlertEvent, KeyInfo, Plan, Quota, Usage, Viewer
-from usage_middleware.alerts import delivery
-from usage_middleware.alerts.alerting import Alerting
+from usage_middleware import AlertEvent, KeyInfo, Usage, Viewer
+from usage_middleware.alerts import alerting, delivery
 from usage_middleware.alerts.delivery import GIVE_UP_SECONDS, LEASE_SECONDS, PAUSES
 from usage_middleware.alerts.webhook import NotDelivered
 from usage_middleware.errors import ConfigurationError
-
-FREE = Plan("free", Quota("calls", 100, alerts=(80, 100)), Quota("own", 10, by="key", alerts=(50,)))
-OPTIONS: dict[str, Any] = {"plans": (FREE,), "default_plan": "free", "flush_interval": 3600}
-
-
-class Told:
-    """An `on_alert` that remembers what it was told, and fails when it is to."""
-
-    def __init__(self) -> None:
-        self.events: list[AlertEvent] = []
-        self.error: BaseException | None = None
-
-    def __call__(self, event: AlertEvent) -> None:
-        self.events.append(event)
-        if self.error is not None:
-            raise self.error
-
-    @property
-    def reached(self) -> list[tuple[str, str | None, int]]:
-        """What was reached, sorted."""
-        found = [(one.data.limit, one.data.key_id, one.data.threshold_percent) for one in self.events]
-        return sorted(found, key=str)
-
-
-class Bench:
-    """A process whose alerts are looked for when a test says so: its thread never runs."""
-
-    def __init__(self, usage: Usage, told: Sequence[Told], clock: Clock) -> None:
-        usage._alerting._is_on = False
-        self.usage, self.told = usage, told
-        self.alerting = Alerting(usage.reader, usage.plans.declared, told, monotonic=clock)
-        self.alerting._wake = lambda: None  # type: ignore[method-assign]
-
-    def look(self, *orgs: str) -> None:
-        """Look at organisations, and deliver."""
-        for org in orgs or ("acme",):
-            self.alerting.note(org)
-        self.alerting.step()
 
 
 @pytest.fixture
@@ -80,13 +42,6 @@ def traffic(usage: Usage, clock: Clock) -> Traffic:
     found = Traffic(usage, clock)
     found.reach()
     return found
-
-
-def calls(traffic: Traffic, clock: Clock, times: int, key: str = "key_1") -> None:
-    for _ in range(times):
-        record_call(traffic.usage.recorder, ("acme", key), "GET /v1/items", (), 200, 8000, 100, ())
-    assert traffic.usage.flush()
-    clock.advance(5)
 
 
 def test_a_threshold_fires_once(bench: Bench, traffic: Traffic, told: Told, clock: Clock) -> None:
@@ -250,6 +205,51 @@ def test_a_target_that_hangs_is_left(
     clock.advance(60)
     bench.look()
     assert len(told.events) == 1
+
+
+def test_a_slow_target_takes_no_time_from_redis(
+    bench: Bench, traffic: Traffic, told: Told, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after it, such as noting that it was delivered, has its own time."""
+    monkeypatch.setattr(alerting, "STEP_SECONDS", 0.05)
+
+    class Slow(Told):
+        def __call__(self, event: AlertEvent) -> None:
+            threading.Event().wait(0.2)
+            told(event)
+
+    slow = Bench(bench.usage, [Slow()], clock)
+    calls(traffic, clock, 6)
+    slow.look()
+    clock.advance(LEASE_SECONDS + 1)
+    slow.look()
+    assert len(told.events) == 1
+
+
+def test_an_alert_that_is_created_meanwhile_is_not_overlooked(
+    bench: Bench, make_usage: Callable[..., Usage], traffic: Traffic, told: Told, clock: Clock
+) -> None:
+    """One worker finds no alert that is due; before it says so, another one creates one."""
+    other = Bench(make_usage(**OPTIONS), [told], clock)
+    first, second = bench.alerting._delivery, other.alerting._delivery
+    assert first is not None
+    assert second is not None
+    other.alerting._delivery = None
+    look_again = first._outbox.look_again
+
+    def later(org: str, was: float) -> None:
+        calls(traffic, clock, 80)
+        other.look()
+        look_again(org, was)
+
+    calls(traffic, clock, 6)
+    first._outbox.orgs.enter("acme", int(clock() * 1000))
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(first._outbox, "look_again", later)
+    first.deliver()
+    monkey.undo()
+    first.deliver()
+    assert told.reached == [("calls", None, 80), ("own", "key_1", 50)]
 
 
 def test_what_has_fired_stands_in_details(bench: Bench, traffic: Traffic, clock: Clock) -> None:

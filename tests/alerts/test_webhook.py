@@ -15,7 +15,7 @@ from standardwebhooks import Webhook as Verifier
 
 from tests.alerts.receiver import Receiver, receiving
 from usage_middleware import AlertEvent, Webhook
-from usage_middleware.alerts import webhook
+from usage_middleware.alerts import https
 from usage_middleware.alerts.addresses import Refused, is_public, resolve
 from usage_middleware.alerts.event import AlertData, AlertPeriod
 from usage_middleware.alerts.webhook import NotDelivered
@@ -86,7 +86,7 @@ def test_what_is_no_delivery(receiver: Receiver, status: int, is_final: bool) ->
 
 @pytest.mark.parametrize("behaviour", ["hang", "drip"])
 def test_it_is_not_waited_for(receiver: Receiver, behaviour: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "SECONDS", 0.5)
+    monkeypatch.setattr(https, "SECONDS", 0.5)
     receiver.behaviour = behaviour
     began = time.monotonic()
     with pytest.raises(NotDelivered):

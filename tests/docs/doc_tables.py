@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from usage_middleware.options import CounterKind, Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "redis-schema.md"
 BEGIN, END = "<!-- generated: how far back -->", "<!-- end of generated -->"
-HEADER = ("who looks", "at what", "edges and buckets", "zones", "answered from", "how far back")
+HEADER = ("who looks", "at what", "edges and buckets", "zones", "answered from", "how far back", "with `history=False`")
 
 _EDGES = ("to the minute", "to the half-hour", "whole UTC days")
 _BUCKETS = ("minutes", "hours, days, weeks, months", "UTC days, weeks, months")
@@ -44,8 +45,8 @@ def rows(settings: Settings) -> Iterator[tuple[str, ...]]:
     for question in QUESTIONS:
         for layer in settings.layers:
             source = f"{question.answered_from}, `{layer.name}`"
-            back = span(settings.kept(question.kind, layer.rank))
-            yield question.viewer, question.asks, question.steps[layer.rank], _ZONES[layer.rank], source, back
+            back = [span(one.kept(question.kind, layer.rank)) for one in (settings, replace(settings, history=False))]
+            yield question.viewer, question.asks, question.steps[layer.rank], _ZONES[layer.rank], source, *back
 
 
 def span(seconds: int) -> str:

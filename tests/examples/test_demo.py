@@ -64,8 +64,13 @@ def check_output(output: str, port: int) -> None:
     assert re.search(r"The 90 days before today are made up: [\d,]{6,} calls, backfilled\.", output)
     sent, counted = re.findall(r"(\d+) calls sent .*?, (\d+) counted", output)[0]
     assert sent == counted
-    for view in ("/usage/summary", "/usage/by-key", "/usage/by-group"):
+    for view in ("/usage/summary", "/usage/by-key", "/usage/by-group", "/usage/limits"):
         assert f"GET {view}" in output
+    acme, globex = (output.split(f"What {name} was alerted of", 1)[1].split("\n\n")[0] for name in ("Acme", "Globex"))
+    assert re.search(r"warning: calls: [\d,]+ of [\d,]+ were used, 80 % or more", acme)
+    assert "100 %" not in acme
+    assert re.search(r"critical: calls: [\d,]+ of 10 were used, 100 % or more", globex)
+    assert re.search(r"calls +all keys +[\d,]+ +[\d,]+ a period", output)
     assert re.search(r"ZREVRANGE usage:\{acme\}:board:1d:\S+:endpoint:calls 0 4 WITHSCORES\n +GET /v1/geocode +\d+", output)
     assert f"'http://127.0.0.1:{port}/usage/by-key'" in output
     assert output.rstrip().endswith("Stopped.")

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from examples.demo import traffic
 from examples.fastapi_app import receiver
-from examples.fastapi_app.app import LIVE_KEYS, REVOKED_KEYS, seed
+from examples.fastapi_app.app import FREE, LIVE_KEYS, PRO, REVOKED_KEYS, seed
 from tests.serving import Serving, counted, request, serving_example
 from tests.support import ServerProcess, eventually
 from usage_middleware import Usage, Webhook
@@ -44,7 +44,7 @@ OF_ACME = 17
 
 @pytest.fixture(scope="module")
 def running(server: ServerProcess) -> Iterator[Serving]:
-    usage = Usage(server.url, namespace=NAMESPACE)
+    usage = Usage(server.url, namespace=NAMESPACE, counters=("records", "matches"), plans=(FREE, PRO), default_plan="free")
     seed(usage)
     usage.close()
     with serving_example("uvicorn", (), server.url, NAMESPACE) as example:

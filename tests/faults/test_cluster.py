@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from functools import partial
 
 import pytest
-import redis
 
 from tests.faults.harness import World
+from tests.faults.migration import Migration
 from tests.support import ClusterProcess, ServerProcess, eventually
 
 pytestmark = pytest.mark.slow
@@ -119,24 +119,11 @@ def test_the_cluster_is_down(replicated: ClusterProcess, world: World) -> None:
 def test_half_of_an_organisations_keys_have_moved(replicated: ClusterProcess, world: World) -> None:
     source, _ = pair(replicated, world)
     target = next(node for node in replicated.everyone if replicated.is_primary(node) and node is not source)
-    slot = redis.crc.key_slot(ORG.encode())
-    here, there = (replicated.ask(node, "CLUSTER MYID") for node in (source, target))
-    replicated.ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", here)
-    replicated.ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", there)
-    keys = replicated.ask(source, "CLUSTER GETKEYSINSLOT", slot, 100_000)
-    move(replicated, source, target, keys[::2])
+    migration = Migration(replicated, ORG, source, target)
+    migration.begin()
     before = world.usage.recorder.stats().retries
     eventually(lambda: world.usage.recorder.stats().retries > before + 2)
     world.traffic.go_on()
     assert not world.usage.flush()
-    while rest := replicated.ask(source, "CLUSTER GETKEYSINSLOT", slot, 100_000):
-        move(replicated, source, target, rest)
-    for node in (target, source):
-        replicated.ask(node, "CLUSTER SETSLOT", slot, "NODE", there)
+    migration.finish()
     world.check()
-
-
-def move(cluster: ClusterProcess, source: ServerProcess, target: ServerProcess, keys: list[bytes]) -> None:
-    """Move keys from node to node."""
-    for start in range(0, len(keys), 100):
-        cluster.ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys[start : start + 100])

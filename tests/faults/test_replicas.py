@@ -11,37 +11,10 @@ import pytest
 from tests.faults.harness import ServerWorld, World
 from tests.faults.ledger import assert_agreement, stored
 from tests.faults.proxy import Proxy
+from tests.faults.replication import SERVICE, ask, follow, sentinel
 from tests.support import ServerProcess, eventually
 
 pytestmark = pytest.mark.slow
-
-SERVICE = "orders"
-
-
-def sentinel(primary: ServerProcess) -> ServerProcess:
-    """One that decides alone, and soon."""
-    watching = ServerProcess("sentinel.conf", "--sentinel")
-    (watching.folder / "sentinel.conf").touch()
-    watching.arguments = (str(watching.folder / "sentinel.conf"), "--sentinel")
-    watching.options = {}
-    watching.start()
-    with watching.client() as client:
-        ask(client, "MONITOR", SERVICE, "127.0.0.1", primary.port, 1)
-        for option, value in (("down-after-milliseconds", 500), ("failover-timeout", 3000)):
-            ask(client, "SET", SERVICE, option, value)
-    return watching
-
-
-def ask(client: Any, *words: str | int) -> Any:
-    """What a sentinel answers."""
-    return client.execute_command("SENTINEL", *words)
-
-
-def follow(replica: ServerProcess, primary: ServerProcess) -> None:
-    """Have one be a replica of the other."""
-    with replica.client() as client:
-        client.replicaof("127.0.0.1", primary.port)
-        eventually(lambda: client.info("replication").get("master_link_status") == "up")
 
 
 @pytest.fixture

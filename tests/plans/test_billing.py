@@ -167,3 +167,31 @@ def test_periods_of_all_zones_follow_each_other_for_decades() -> None:
             found.append(calendar.period(at, "day"))
             at = found[-1].end
         assert all(before.end == after.start and before.start < before.end for before, after in pairwise(found)), tz
+
+
+@pytest.mark.parametrize(
+    ("timezone", "december"),
+    [
+        ("America/New_York", "2026-12-01T05:00"),
+        ("Pacific/Pago_Pago", "2026-12-01T11:00"),
+        ("Europe/Berlin", "2026-12-01T00:00"),
+        ("Pacific/Kiritimati", "2026-12-01T00:00"),
+    ],
+)
+def test_another_zone_leaves_no_period_of_hours(timezone: str, december: str) -> None:
+    """Else a flat price would be due for it."""
+    before, after = Assigned(plan="pro"), Assigned(plan="pro", timezone=timezone)
+    history = History([Change(_at("2026-01-01T00:00"), before), Change(_at("2026-11-10T00:00"), after)])
+    november = history.period(_at("2026-11-20T00:00"))
+    assert november == (_at("2026-11-01T00:00"), _at(december))
+    december_ = history.period(november.end)
+    assert december_.end == Calendar(after.anchor, ZoneInfo(timezone)).period(_at("2026-12-15T00:00")).end
+    assert (history.timezone(november.end - 1), history.timezone(november.end)) == ("UTC", timezone)
+    day = history.period(november.end - 1, "day")
+    assert day == (_at("2026-11-30T00:00"), november.end)
+
+
+def test_a_period_that_ended_is_not_stretched_by_one_that_is_ended_soon() -> None:
+    history = History([_change("2026-01-01", 1), Change(_at("2026-12-01T10:00"), Assigned(plan="pro"), now=True)])
+    assert history.period(_at("2026-11-20T00:00")).end == _at("2026-12-01T00:00")
+    assert history.period(_at("2026-12-01T05:00")) == (_at("2026-12-01T00:00"), _at("2026-12-01T10:00"))

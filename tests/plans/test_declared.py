@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -42,7 +43,8 @@ def test_what_may_be_declared(options: dict[str, Any], said: str | None) -> None
             declared_plans(settings=Settings(), **given)
 
 
-SHORT = Settings(retention=retention({"key": {"middle": timedelta(days=30)}, "series": {"day": timedelta(days=300)}}))
+UNPACKED = Settings(history=False)
+SHORT = replace(UNPACKED, retention=retention({"key": {"middle": timedelta(days=30)}, "series": {"day": timedelta(days=300)}}))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,8 @@ SHORT = Settings(retention=retention({"key": {"middle": timedelta(days=30)}, "se
         (Plan("p", prices=[Price("calls", unit="1")], currency="EUR"), "Europe/Berlin", SHORT, "Price 'calls'"),
         (Plan("p", Quota("calls", 1, per="week", by="key")), "Europe/Berlin", SHORT, None),
         (Plan("p", Quota("calls", 1, per="year")), "UTC", SHORT, r'"series": \{"day": timedelta\(days=376\)'),
-        (Plan("p", Quota("calls", 1, per="year")), "Europe/Berlin", Settings(), r'"series": \{"middle"'),
+        (Plan("p", Quota("calls", 1, per="year")), "Europe/Berlin", UNPACKED, r'"series": \{"middle"'),
+        (Plan("p", Quota("calls", 1, per="year")), "Europe/Berlin", Settings(), None),
     ],
 )
 def test_a_plan_that_cannot_be_measured_is_refused(plan: Plan, timezone: str, settings: Settings, said: str | None) -> None:

@@ -26,7 +26,7 @@ def _codes(key: KeyDays) -> list[str]:
 
 def test_ten_times_as_many_calls_are_a_spike_and_say_of_what() -> None:
     found = flags(KeyDays(today=MONDAY, days={**_before(MONDAY, 100), MONDAY: Day(1_000)}))
-    assert [(flag.code, flag.value, flag.baseline, flag.since) for flag in found] == [("spike", 1_000, 100, MONDAY)]
+    assert [(flag.code, flag.value, flag.baseline, flag.since) for flag in found] == [("spike", 1_000, 100, "2026-11-16")]
     assert found[0].message == "1,000 calls today; usual for such a day are 100."
 
 

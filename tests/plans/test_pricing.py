@@ -18,7 +18,7 @@ from usage_middleware.plans.statement import UNALLOCATED, priced_line, statement
 
 #: Figures of docs.stripe.com/subscriptions/pricing-models/tiered-pricing, read in November 2026.
 FONTS = ((5, "7"), (10, "6.5"), (None, "6"))
-#: Figures of getlago.com/docs/guide/plans/charges/charge-models, read in November 2026.
+#: Figures of getlago.com/docs/guide/plans/charges/charge-models (graduated, package, standard), read in November 2026.
 API_CALLS = ((100, "1"), (200, "0.50"), (None, "0.10"))
 
 
@@ -40,6 +40,17 @@ def test_graduated_prices_of_another_document(quantity: int, cost: str) -> None:
 @pytest.mark.parametrize(("quantity", "cost"), [(0, "0"), (100, "0"), (101, "5"), (200, "5"), (201, "10")])
 def test_packages_with_free_units_of_a_public_document(quantity: int, cost: str) -> None:
     assert amount(Price("calls", package=(100, "5"), included=100), quantity) == Decimal(cost)
+
+
+def test_a_price_for_each_unit_of_a_public_document() -> None:
+    assert amount(Price("calls", unit="0.05"), 1_000) == 50
+
+
+def test_a_flat_rate_of_a_public_document() -> None:
+    """The basic level of docs.stripe.com/billing/subscriptions/usage-based/pricing-models, read in November 2026."""
+    bill = statement(Plan("basic", prices=(Price("basic", flat="10"),), currency="USD"), lambda _: {"key_1": 5_000})
+    assert bill is not None
+    assert (bill.total(), bill.by_key) == (Decimal("10.00"), {"key_1": Decimal("10.00")})
 
 
 @pytest.mark.parametrize("quantity", [-5, 0, 1, 10**9])
@@ -80,7 +91,7 @@ def test_graduated_is_the_sum_of_each_unit(found: tuple[tuple[int | None, Decima
 
 
 @settings(deadline=None)
-@given(st.lists(any_price, max_size=4), currencies, weights)
+@given(st.lists(any_price, min_size=1, max_size=4), currencies, weights)
 def test_keys_add_up_to_lines_and_lines_to_the_total(found: list[Price], currency: str, quantities: Mapping[str, int]) -> None:
     named = [Price(f"p{place}", **_fields(price)) for place, price in enumerate(found)]
     bill = statement(Plan("p", prices=named, currency=currency), lambda _: quantities)
@@ -139,3 +150,4 @@ def _same(found: Mapping[str, int], _: Price) -> Mapping[str, int]:
 
 def test_a_plan_without_prices_has_no_statement() -> None:
     assert statement(Plan("free"), lambda _: {}) is None
+    assert statement(Plan("free", currency="EUR"), lambda _: {}) is None

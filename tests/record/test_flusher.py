@@ -446,7 +446,7 @@ def test_the_workers_account_of_itself(make_recorder: MakeRecorder, client: Any,
         "spool_damaged", "damaged",
         "flushed_through_ms", "backlog_calls", "backlog_bytes", "dropped", "retries", "refused", "wrong_type", "unreplicated",
         "blocked", "blocked_reason", "spool_files", "spool_calls", "spool_error", "skew_ms", "script", "beat_ms", "pid", "host",
-        "version", "dropped_unresolved", "conflicting", "key_store_error",
+        "version", "dropped_unresolved", "conflicting", "key_store_error", "history",
     }  # fmt: skip
     assert client.zscore(f"{namespace}:{{*}}:workers", worker) == int(START * 1000)
     clock.advance(5)

@@ -12,7 +12,9 @@ from usage_middleware import Usage, Viewer
 @pytest.mark.parametrize("viewer", [Viewer.organization("acme"), Viewer.key("acme", "key_1"), Viewer.operator()])
 def test_calls_from_before_a_dimension_was_declared_are_without_a_value(redis_url: str, namespace: str, viewer: Viewer) -> None:
     clock = Clock(START - 7200)
-    with Usage(redis_url, namespace=namespace, clock=clock, flush_interval=3600, counters=OPTIONS["counters"]) as before:
+    with Usage(
+        redis_url, namespace=namespace, clock=clock, flush_interval=3600, counters=OPTIONS["counters"], history=False
+    ) as before:
         for status in (200, 200, 404):
             record_call(before.recorder, ("acme", "key_1"), "GET /v1/items", (), status, 10_000, 1, (0, 0))
         assert before.flush()

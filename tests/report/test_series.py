@@ -353,3 +353,15 @@ def test_points_before_that_are_gone_are_null(aged: World) -> None:
     assert isinstance(before, series.PreviousSeries)
     assert before.points is None
     assert aged.usage.reader.series(KEY_1, **asks).unavailable.keys() == {"previous.points"}
+
+
+def test_points_before_that_no_slots_tell_apart_are_null(aged: World) -> None:
+    # No hour of this zone begins in the window, and one does in the window before: at 20:15 UTC.
+    window = {"start": datetime(2026, 11, 4, 20, 30, tzinfo=UTC), "end": datetime(2026, 11, 4, 21, tzinfo=UTC)}
+    report = aged.usage.reader.series(ACME, timezone="Australia/Eucla", compare="previous", **window)
+    before = report.previous
+    assert isinstance(before, series.PreviousSeries)
+    assert before.window.start == "2026-11-04T20:00:00Z"
+    assert before.totals == {"calls": len(aged.inside(before.window.start, before.window.end))}
+    assert before.points is None
+    assert report.unavailable["previous.points"].since == "2026-11-18T14:00:00Z"

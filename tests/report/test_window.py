@@ -17,7 +17,7 @@ from usage_middleware.report.named_periods import ALL, Edges
 from usage_middleware.report.window import CAP, Align, Window, WindowRequest, previous, resolve
 
 NOW = instant("2026-11-20T13:45:20Z")
-SETTINGS = Settings()
+SETTINGS = Settings(history=False)
 ORG: Sequence[CounterKind] = ("series",)
 KEY: Sequence[CounterKind] = ("key",)
 NEW_YORK = "America/New_York"

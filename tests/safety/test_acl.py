@@ -93,6 +93,24 @@ def test_recording(own_server: ServerProcess, make_usage: MakeUsage, clock: Cloc
     assert not base(granted("usage-recorder")) - base(used(own_server)) - CONNECTING, "a right is idle"
 
 
+def test_packing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock) -> None:
+    """With history, the recorder needs some more."""
+    url = url_of(own_server, "usage-recorder")
+    (more,) = re.findall(r"^redis-cli (ACL SETUSER usage-recorder \+.*)$", GUIDE, re.MULTILINE)
+    with own_server.client() as admin:
+        admin.execute_command(*shlex.split(more))
+    usage = make_usage(url, namespace="usage", pepper="outside", dimensions=("project",), history=True)
+    record_call(usage.recorder, ("acme", "key_1"), "GET /", ("search",))
+    assert usage.flush()
+    clock.advance(40 * 86_400)
+    assert usage.pack_history() == 4
+    changes: dict[str, Any] = {"calls": -1, "endpoint": "GET /", "status": 200, "tags": {"project": "search"}, "key": "key_1"}
+    assert usage.correct("acme", id="c1", at=clock() - 40 * 86_400, reason="a test", **changes)
+    assert usage.unpack_history() > 0
+    wanted = {word[1:] for word in shlex.split(more) if word.startswith("+")}
+    assert not wanted - base(used(own_server)), "a right is idle"
+
+
 def send_in_parts(usage: Usage, clock: Clock) -> None:
     key = CallKey(int(clock()) // 60 * 60, ("acme", "key_1"), "GET /", ("search",), 200)
     chunk = Chunk("acme", 1, {key: CallTotals(1, 1, 1, int(clock() * 1000), (1,), {0: 1})})

@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from tests.support import ClusterProcess, ServerProcess
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.engine import Engine
-from usage_middleware.store.reads import Read, send
+from usage_middleware.store.reads import Read, fetch, hand_out
 
 
 @pytest.fixture
@@ -19,6 +19,10 @@ def engine(redis_url: str) -> Iterator[Engine]:
     made = Engine(redis_url)
     yield made
     made.close()
+
+
+def send(client: Any, reads: list[Read], damage: DamageLog) -> None:
+    hand_out(fetch(client, reads, damage), damage)
 
 
 class Got(list[Any]):

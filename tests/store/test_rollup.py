@@ -24,7 +24,7 @@ MONTH_END = MIDNIGHT + 11 * DAY
 
 
 def schema(**options: Any) -> Schema:
-    return Schema(Settings(**options))
+    return Schema(Settings(**{"history": False, **options}))
 
 
 def expanded(*given_cells: Cell, org: str = "acme", now: int = NOW, dropped: int = 0, **options: Any) -> Expansion:
@@ -91,6 +91,16 @@ def test_counters_end_with_their_slot_or_block_and_the_retention() -> None:
     assert ends["board:1m:2026-11-20T13:45:key:key_7"] == MINUTE + 60 + 75 * 60
     assert ends["board:30m:2026-11-20T13:30:key:key_7"] == block + 49 * HOUR
     assert ends["board:1d:2026-11-20:key:key_7"] == MIDNIGHT + DAY + 100 * DAY
+
+
+def test_with_history_days_are_marked_and_live_until_they_are_packed() -> None:
+    found = expanded(cell(), history=True)
+    todo = found.boards.pop("usage:{acme}:history:todo")
+    assert todo == Increments(NOW + 800 * DAY, {"30m 2026-11-20": 1, "1d 2026-11-20": 1})
+    alike = expanded(cell())
+    assert {key: one.sums for key, one in found.boards.items()} == {key: one.sums for key, one in alike.boards.items()}
+    for key, one in {**found.series, **found.boards}.items():
+        assert one.expire_at >= MINUTE + 800 * DAY or ":1m:" in key
 
 
 def test_declared_dimensions_and_counters() -> None:

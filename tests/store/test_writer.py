@@ -62,13 +62,13 @@ def calls(client: Any, writer: Writer, org: str = "acme") -> int:
 
 
 def stored(client: Any, namespace: str) -> dict[str, dict[str, int]]:
-    """All series and boards of a namespace."""
+    """All series and boards of a namespace, and the days that are marked for packing."""
     found: dict[str, dict[str, int]] = {}
     for key in client.scan_iter(f"{namespace}:*", count=10_000):
         name = key.decode()
         if ":series:" in name:
             found[name] = {field.decode(): int(value) for field, value in client.hgetall(key).items()}
-        elif ":board:" in name:
+        elif ":board:" in name or name.endswith(":history:todo"):
             found[name] = {member.decode(): int(score) for member, score in client.zrange(key, 0, -1, withscores=True)}
     return found
 
@@ -460,6 +460,7 @@ def test_the_shape_is_written_down_once(client: Any, make_writer: Callable[..., 
         b"since:key": b"1000",
         b"since:project": b"2000",
         b"features": b"",
+        b"history_since": b"1000",
     }
 
 

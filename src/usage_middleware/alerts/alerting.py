@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 from usage_middleware import fork, signals
 from usage_middleware.alerts.delivery import Delivery, Target
+from usage_middleware.alerts.period_ends import PeriodEnds
 from usage_middleware.alerts.remaining import REFRESH_SECONDS, KnownRemaining, Remaining
 from usage_middleware.alerts.thresholds import Thresholds
 from usage_middleware.alerts.webhook import Webhook
@@ -28,8 +30,9 @@ logger = logging.getLogger("usage_middleware")
 
 #: An organisation is looked at again after so many seconds; the outbox is, without news.
 EVERY_SECONDS, POLL_SECONDS = 5.0, 5.0
-#: How long Redis may take for one organisation, and how long the end waits for the thread, seconds.
-STEP_SECONDS, END_SECONDS = 10.0, 1.0
+#: How long Redis may take for one organisation, and for one whose period has ended; how long the end waits for the thread,
+#: seconds.
+STEP_SECONDS, PERIOD_END_SECONDS, END_SECONDS = 10.0, 30.0, 1.0
 #: So many organisations a process remembers to have looked at.
 MOST_ORGS = 10_000
 
@@ -67,6 +70,7 @@ class Alerting:
         self._monotonic = monotonic
         outbox = AlertOutbox(source.engine, source.schema)
         self._thresholds = Thresholds(outbox, len(targets), source.clock)
+        self._period_ends = PeriodEnds(source.plans.period_ends, self._thresholds, source.clock)
         self._delivery = Delivery(outbox, targets, source.clock) if targets else None
         self._known = KnownRemaining(source.clock)
         self._reset()
@@ -77,6 +81,8 @@ class Alerting:
         #: Organisations with news -> when the first of it came; and when each was looked at last, by two clocks.
         self._news: dict[str, float] = {}
         self._looked: dict[str, tuple[float, float]] = {}
+        #: When it is asked next which periods have ended.
+        self._ends_at = -math.inf
         self._thread: threading.Thread | None = None
         self._started_in: int | None = None
         self._is_over = False
@@ -136,9 +142,23 @@ class Alerting:
             self._safely(partial(self._look, org))
         for org in self._known.due():
             self._safely(partial(self._refresh, org))
+        if self._is_on and self._monotonic() >= self._ends_at:
+            self._look_at_ends()
         if self._delivery is not None:
-            delivery = self._delivery
-            self._safely(lambda: delivery.deliver(lambda: not self._is_over))
+            # Each of its commands has an end; what it delivers to takes as long as it may.
+            self._safely(partial(self._delivery.deliver, lambda: not self._is_over), math.inf)
+
+    def _look_at_ends(self) -> None:
+        """Do what is due for organisations whose periods have ended, and whose plans have changed."""
+        found: list[tuple[str, float]] = []
+        self._safely(lambda: found.extend(self._period_ends.due()))
+        for org, since in found:
+            if not self._is_over:
+                self._safely(partial(self._look_at_end, org, since), PERIOD_END_SECONDS)
+        self._ends_at = self._monotonic() + (0.0 if found else POLL_SECONDS)
+
+    def _look_at_end(self, org: str, since: float) -> None:
+        self._period_ends.look(self._context(), org, since)
 
     def _due(self) -> list[str]:
         now = self._monotonic()
@@ -149,7 +169,7 @@ class Alerting:
         now = self._monotonic()
         soonest = [self._looked[org][0] + EVERY_SECONDS - now for org in list(self._news) if org in self._looked]
         refresh = [REFRESH_SECONDS] if self._known.is_asked else []
-        return max(0.05, min([POLL_SECONDS, *soonest, *refresh]))
+        return max(0.05, min([POLL_SECONDS, self._ends_at - now, *soonest, *refresh]))
 
     def _look(self, org: str) -> None:
         self._news.pop(org, None)
@@ -158,7 +178,9 @@ class Alerting:
             self._looked.clear()
         self._looked[org] = (self._monotonic(), self._source.clock())
         try:
-            self._thresholds.evaluate(self._context(), org, None if before is None else before[1])
+            context = self._context()
+            self._period_ends.enter(context, org)
+            self._thresholds.evaluate(context, org, None if before is None else before[1])
         except BaseException:
             # Nothing was seen: the keys of the meantime have to be looked at again.
             self._news.setdefault(org, self._monotonic())
@@ -174,9 +196,9 @@ class Alerting:
     def _context(self) -> ReportContext:
         return self._source.context(Viewer.operator())
 
-    def _safely(self, step: Callable[[], object]) -> None:
+    def _safely(self, step: Callable[[], object], seconds: float = STEP_SECONDS) -> None:
         try:
-            with deadline.within(STEP_SECONDS), self._source.engine.guard():
+            with deadline.within(seconds), self._source.engine.guard():
                 step()
         except Exception as error:  # Whatever it was, the thread must go on.
             if not self._is_over and threading.current_thread() in (self._thread, threading.main_thread()):

@@ -41,17 +41,24 @@ class Delivery:
 
     def deliver(self, going_on: Callable[[], bool] = lambda: True) -> int:
         """Deliver what is due; how many were tried."""
-        tried = 0
-        for org, since in self._outbox.due(self._now_ms()):
+        tried, orgs = 0, self._outbox.orgs
+        for org, since in orgs.due(self._now_ms()):
+            until = self._leased_until
+            # Moved first: an alert that is created from here on moves it back, and is not overlooked.
+            if not orgs.move(org, since, until):
+                continue
             while tried < _MOST_AT_ONCE and going_on() and (leased := self._lease(org)) is not None:
                 self._try(leased)
                 tried += 1
-            self._outbox.look_again(org, since)
+            self._outbox.look_again(org, until)
         return tried
 
     def _lease(self, org: str) -> Leased | None:
-        now = self._now_ms()
-        return self._outbox.lease(org, now, now + int(LEASE_SECONDS * 1000))
+        return self._outbox.lease(org, self._now_ms(), self._leased_until)
+
+    @property
+    def _leased_until(self) -> int:
+        return self._now_ms() + int(LEASE_SECONDS * 1000)
 
     def _try(self, leased: Leased) -> None:
         item = decode(leased.item)

@@ -12,10 +12,10 @@ import msgspec
 from usage_middleware.alerts.event import AlertData, AlertEvent, AlertPeriod
 from usage_middleware.periods import rfc3339
 from usage_middleware.plans.plan import Quota
+from usage_middleware.report.closest_keys import MOST_KEYS, keys_used_since
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.fired import FiredAlert, fired_field
 from usage_middleware.report.limit_rows import LimitRow, Meter, Meters
-from usage_middleware.report.limits import keys_used_since
 from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.members import org_name_of
 from usage_middleware.store.ttl_cache import TTLCache
@@ -43,15 +43,22 @@ class Thresholds:
         self._clock = clock
         self._known: TTLCache[tuple[str, str], bool] = TTLCache(clock, seconds=_KNOWN_SECONDS, size=_MOST_KNOWN)
 
-    def evaluate(self, context: ReportContext, org: str, since: float | None) -> int:
-        """Look at an organisation, and at its keys that were used `since` (None: in their periods); how many alerts are new."""
-        meters = Meters(context, org, fresh=True)
+    def evaluate(self, context: ReportContext, org: str, since: float | None, *, at: int | None = None) -> int:
+        """Look at an organisation, and at its keys that were used `since` (None: in their periods); how many alerts are new.
+
+        `at`: an instant in the periods that are looked at, seconds since the epoch, of which those that have ended are; None:
+        those that run.
+        """
+        meters = Meters(context, org, fresh=True, at=at)
         if meters.plan is None and not meters.plans.keys:
             return 0
         since_ms = None if since is None else int((since - OVERLAP) * 1000)
         keys = keys_used_since(context, org, meters, since_ms)
-        near = _over_lowest(meters, [meter for key in keys for meter in meters.of_key(key)])
-        rows = meters.quotas([*meters.of_org(), *near])
+        until = None if at is None else context.now
+        rows = meters.quotas(_ended(meters, meters.of_org(), until))
+        for begin in range(0, len(keys), MOST_KEYS):
+            asked = [meter for key in keys[begin : begin + MOST_KEYS] for meter in meters.of_key(key)]
+            rows += meters.quotas(_over_lowest(meters, _ended(meters, asked, until)))
         return sum(self._created(org, reached) for quota, row in rows for reached in _reached(quota, row))
 
     def _created(self, org: str, reached: Reached) -> bool:
@@ -105,6 +112,11 @@ def _reached(quota: Quota, row: LimitRow) -> Iterator[Reached]:
     for percent in quota.alerts:
         if row.used > 0 and row.used * 100 >= percent * row.limit:
             yield Reached(quota, row, percent)
+
+
+def _ended(meters: Meters, asked: list[Meter], until: int | None) -> list[Meter]:
+    """Those whose periods have ended until then; None: all."""
+    return [meter for meter in asked if until is None or meters.period(meter.part).end <= until]
 
 
 def _over_lowest(meters: Meters, asked: list[Meter]) -> list[Meter]:

@@ -6,19 +6,16 @@ import base64
 import binascii
 import hashlib
 import hmac
-import http.client
-import socket
-import ssl
 import time
 from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
-from usage_middleware.alerts.addresses import Refused, resolve
+from usage_middleware import fork
+from usage_middleware.alerts.addresses import Refused
 from usage_middleware.alerts.event import AlertEvent
 from usage_middleware.errors import ConfigurationError
 
-#: How long one delivery may take, seconds, and how much of an answer is read.
-SECONDS, MOST_BYTES = 5.0, 65_536
 _PREFIX = "whsec_"
 _SECRET_BYTES = range(24, 65)
 _GONE = 410
@@ -55,10 +52,7 @@ class Webhook:
         if not isinstance(allow_private, bool):
             raise ConfigurationError(f"allow_private of Webhook must be True or False, not {allow_private!r}")
         self._allow_private = allow_private
-        try:
-            self._tls = ssl.create_default_context(cafile=ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"ca of Webhook must be a file with certificates: {error}") from error
+        self._tls = None if ca is None else _trusting(ca)
 
     def __repr__(self) -> str:
         return f"<Webhook https://{self._host}>"
@@ -69,20 +63,20 @@ class Webhook:
         Raises:
             NotDelivered: it was not taken.
         """
-        body = event.encode()
-        now = int(time.time())
+        https = _transport()
+        body, now = event.encode(), int(time.time())
         headers = {
-            "Host": self._host if self._port == 443 else f"{self._host}:{self._port}",
             "Content-Type": "application/json",
             "User-Agent": "usage-middleware",
             "webhook-id": event.id,
             "webhook-timestamp": str(now),
             "webhook-signature": self.signature(event.id, now, body),
-            "Connection": "close",
         }
+        place = https.Place(self._host, self._port, self._target, self._allow_private)
         try:
-            status = self._post(body, headers)
-        except (OSError, http.client.HTTPException, Refused) as error:
+            self._tls = self._tls or https.trusting(None)
+            status = https.post(place, self._tls, headers, body)
+        except (OSError, Refused) as error:
             raise NotDelivered(f"{self!r}: {str(error) or type(error).__name__}") from error
         if not 200 <= status <= 299:
             raise NotDelivered(f"{self!r} answered {status}", is_final=status == _GONE)
@@ -93,58 +87,19 @@ class Webhook:
         found = (base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in self._keys)
         return " ".join(f"v1,{one}" for one in found)
 
-    def _post(self, body: bytes, headers: dict[str, str]) -> int:
-        ends = time.monotonic() + SECONDS
-        connection = http.client.HTTPSConnection(self._host, self._port)
-        connection.sock = self._connected(ends)
-        try:
-            connection.putrequest("POST", self._target, skip_host=True, skip_accept_encoding=True)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                connection.putheader(name, value)
-            connection.endheaders(body)
-            connection.sock.settimeout(_left(ends))
-            return _status(connection.sock, ends)
-        finally:
-            connection.close()
 
-    def _connected(self, ends: float) -> ssl.SSLSocket:
-        """A connection to one of the host's addresses, which were asked for once."""
-        failed: OSError | None = None
-        for address in resolve(self._host, self._port, allow_private=self._allow_private):
-            try:
-                plain = socket.create_connection((address, self._port), timeout=_left(ends))
-            except OSError as error:
-                failed = error
-                continue
-            plain.settimeout(_left(ends))
-            try:
-                return self._tls.wrap_socket(plain, server_hostname=self._host)
-            except BaseException:
-                plain.close()
-                raise
-        raise failed or OSError(f"{self._host} has no address")
+def _transport() -> Any:
+    """What sends: it imports `ssl`, which an application without webhooks does without."""
+    with fork.importing:
+        from usage_middleware.alerts import https
+    return https
 
 
-def _status(sock: ssl.SSLSocket, ends: float) -> int:
-    """The status of an answer, however slowly it comes. Nothing after its first line is read."""
-    found = b""
-    while b"\r\n" not in found and len(found) < MOST_BYTES:
-        sock.settimeout(_left(ends))
-        more = sock.recv(4096)
-        if not more:
-            break
-        found += more
-    parts = found.split(b"\r\n", 1)[0].split(b" ", 2)
-    if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit() or len(parts[1]) != 3:
-        raise http.client.BadStatusLine(ascii(found[:100]))
-    return int(parts[1])
-
-
-def _left(ends: float) -> float:
-    left = ends - time.monotonic()
-    if left <= 0:
-        raise TimeoutError(f"it took longer than {SECONDS:g} seconds")
-    return left
+def _trusting(ca: str) -> Any:
+    try:
+        return _transport().trusting(ca)
+    except OSError as error:
+        raise ConfigurationError(f"ca of Webhook must be a file with certificates: {error}") from error
 
 
 def _parsed(url: object) -> tuple[str, int, str]:

@@ -11,10 +11,13 @@ from math import inf
 from typing import NamedTuple
 
 from usage_middleware.errors import ConfigurationError, QueryError
-from usage_middleware.periods import zone
+from usage_middleware.periods import HOUR, zone
 from usage_middleware.plans.billing import Calendar, Period
 from usage_middleware.plans.plan import Per, Plan
 
+#: What another time zone would leave between two periods, and a little more, is no period of its own, seconds: the ends of the
+#: earth are 26 hours apart.
+_STUB = 27 * HOUR
 #: Billing periods of a customer who was never told otherwise begin with the month.
 FIRST_OF_MONTH = date(2000, 1, 1)
 
@@ -90,10 +93,15 @@ class Change(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """A calendar, and since when it holds."""
+    """A calendar, and since when it holds.
+
+    Attributes:
+        stretches: whether what is left before it, if that is short, belongs to the period before.
+    """
 
     start: float
     calendar: Calendar
+    stretches: bool = False
 
 
 class History:
@@ -124,6 +132,17 @@ class History:
         """The period that holds an instant. It is shorter than others where the calendar changed."""
         return _period(self._spans, at, per)
 
+    def before(self, period: Period, count: int) -> list[Period]:
+        """So many billing periods before one, the latest first."""
+        found = [period]
+        for _ in range(count):
+            found.append(self.period(found[-1].start - 1))
+        return found[1:]
+
+    def timezone(self, at: float) -> str:
+        """The zone of the customer's days at an instant: that of the period which it is in."""
+        return self._spans[_place(self._spans, at)].calendar.tz.key
+
     def priced(self, period: Period) -> Assigned | None:
         """Whose prices hold in a billing period: what was assigned when it began."""
         return self.at(period.start)
@@ -133,18 +152,46 @@ class History:
         spans: list[_Span] = []
         for change in self._changes:
             calendar = change.assigned.calendar
+            # What was to begin later does not begin any more.
+            spans = [span for span in spans if span.start <= change.at]
             if not spans:
                 spans.append(_Span(-inf, calendar))
-            elif change.now or calendar != spans[-1].calendar:
-                start = change.at if change.now else _period(spans, int(change.at), "month").end
-                # What was to begin then or later does not begin any more.
-                spans = [*(span for span in spans if span.start < start), _Span(start, calendar)]
+            elif change.now:
+                spans = [*(span for span in spans if span.start < change.at), _Span(change.at, calendar)]
+            elif calendar != spans[-1].calendar:
+                spans.append(_next(spans, int(change.at), calendar))
         return spans or [_Span(-inf, Assigned(plan=None).calendar)]
 
 
+def _next(spans: Sequence[_Span], at: int, calendar: Calendar) -> _Span:
+    """Another calendar, from the end of the running period on: in a zone further west that is some hours later."""
+    end = _period(spans, at, "month").end
+    found = calendar.period(end)
+    is_short = found.start < end and found.end - end < _STUB
+    return _Span(found.end if is_short else end, calendar, is_short)
+
+
+def _place(spans: Sequence[_Span], at: float) -> int:
+    """Which span holds an instant."""
+    return max(0, bisect_right(spans, at, key=lambda span: span.start) - 1)
+
+
 def _period(spans: Sequence[_Span], at: int, per: Per) -> Period:
-    starts = [span.start for span in spans]
-    place = max(0, bisect_right(starts, at) - 1)
-    found = spans[place].calendar.period(at, per)
-    after = starts[place + 1] if place + 1 < len(starts) else inf
-    return Period(int(max(found.start, starts[place])), int(min(found.end, after)))
+    place = _place(spans, at)
+    start, calendar, _ = spans[place]
+    after = spans[place + 1] if place + 1 < len(spans) else _Span(inf, calendar)
+    found = calendar.period(at, per)
+    left = _left(spans[place], after, per)
+    if found.start == left:
+        found = calendar.period(found.start - 1, per)
+    end = after.start if found.end == left else min(found.end, after.start)
+    return Period(int(max(found.start, start)), int(end))
+
+
+def _left(span: _Span, after: _Span, per: Per) -> int | None:
+    """When that begins which is left before another calendar, and is no period of its own; None if nothing is."""
+    if not after.stretches:
+        return None
+    found = span.calendar.period(int(after.start) - 1, per)
+    is_short = found.end > after.start and after.start - found.start < _STUB
+    return found.start if is_short and found.start > span.start else None

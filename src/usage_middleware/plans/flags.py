@@ -9,6 +9,8 @@ from math import sqrt
 from statistics import median
 from typing import Literal, NamedTuple
 
+import msgspec
+
 Code = Literal["spike", "error_burst", "dormant", "reactivated", "unexpected_environment"]
 Severity = Literal["info", "warning", "critical"]
 
@@ -65,11 +67,11 @@ class KeyDays:
         return [(day, self.days.get(day, Day(0))) for day in found if self.known_since is None or day >= self.known_since]
 
 
-class Flag(NamedTuple):
-    """One finding.
+class KeyFlag(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is odd about a key.
 
     Attributes:
-        value: what was found, in the unit of the message.
+        value: what was found.
         baseline: what it was compared with; None where with nothing.
         since: the day it is about.
         message: a sentence for a person.
@@ -79,24 +81,24 @@ class Flag(NamedTuple):
     severity: Severity
     value: float
     baseline: float | None
-    since: date
+    since: str
     message: str
 
 
-def flags(key: KeyDays) -> list[Flag]:
+def flags(key: KeyDays) -> list[KeyFlag]:
     """All that is odd about a key, the most urgent first."""
     order = ("critical", "warning", "info")
     return sorted(_found(key), key=lambda flag: order.index(flag.severity))
 
 
-def _found(key: KeyDays) -> Iterator[Flag]:
+def _found(key: KeyDays) -> Iterator[KeyFlag]:
     for judge in (_spike, _error_burst, _dormant, _reactivated, _unexpected_environment):
         flag = judge(key)
         if flag is not None:
             yield flag
 
 
-def _spike(key: KeyDays) -> Flag | None:
+def _spike(key: KeyDays) -> KeyFlag | None:
     """Today against the earlier days of its kind: workdays with workdays, weekends with weekends."""
     same = [day.calls for at, day in key.earlier if (at.weekday() >= 5) == (key.today.weekday() >= 5)]
     calls = key.now.calls
@@ -108,10 +110,10 @@ def _spike(key: KeyDays) -> Flag | None:
     if calls < SPIKE_TIMES * usual or calls <= usual + SPIKE_SPREADS * spread:
         return None
     message = f"{calls:,} calls today; usual for such a day are {usual:,g}."
-    return Flag("spike", "warning", calls, usual, key.today, message)
+    return _flag("spike", "warning", calls, usual, key.today, message)
 
 
-def _error_burst(key: KeyDays) -> Flag | None:
+def _error_burst(key: KeyDays) -> KeyFlag | None:
     calls, errors = key.now
     if calls < BURST_CALLS or errors < BURST_RATE * calls:
         return None
@@ -121,10 +123,10 @@ def _error_burst(key: KeyDays) -> Flag | None:
     if rate < BURST_TIMES * usual:
         return None
     message = f"{errors:,} of {calls:,} calls today failed ({rate:.0%}); in the {COMPARED_DAYS} days before, {usual:.1%} did."
-    return Flag("error_burst", "critical", rate, usual, key.today, message)
+    return _flag("error_burst", "critical", rate, usual, key.today, message)
 
 
-def _dormant(key: KeyDays) -> Flag | None:
+def _dormant(key: KeyDays) -> KeyFlag | None:
     last, limit = (key.previous_activity, DORMANT_DAYS) if key.previous_activity else (key.known_since, UNUSED_DAYS)
     if key.now.calls or last is None:
         return None
@@ -132,20 +134,20 @@ def _dormant(key: KeyDays) -> Flag | None:
     if quiet < limit:
         return None
     message = f"No call for {quiet} days." if key.previous_activity else f"Never used since it was made {quiet} days ago."
-    return Flag("dormant", "info", quiet, limit, last, message)
+    return _flag("dormant", "info", quiet, limit, last, message)
 
 
-def _reactivated(key: KeyDays) -> Flag | None:
+def _reactivated(key: KeyDays) -> KeyFlag | None:
     if not key.now.calls or key.previous_activity is None:
         return None
     quiet = (key.today - key.previous_activity).days
     if quiet <= AWAY_DAYS:
         return None
     message = f"Used again today; the last call before was {quiet} days ago."
-    return Flag("reactivated", "warning", quiet, AWAY_DAYS, key.today, message)
+    return _flag("reactivated", "warning", quiet, AWAY_DAYS, key.today, message)
 
 
-def _unexpected_environment(key: KeyDays) -> Flag | None:
+def _unexpected_environment(key: KeyDays) -> KeyFlag | None:
     if key.environment is None:
         return None
     others = {name: calls for name, calls in key.environments.items() if calls and name not in (key.environment, "(none)")}
@@ -154,4 +156,8 @@ def _unexpected_environment(key: KeyDays) -> Flag | None:
         return None
     names = ", ".join(sorted(others))
     message = f"{calls:,} calls today said they are of {names}; the key is of {key.environment}."
-    return Flag("unexpected_environment", "warning", calls, None, key.today, message)
+    return _flag("unexpected_environment", "warning", calls, None, key.today, message)
+
+
+def _flag(code: Code, severity: Severity, value: float, baseline: float | None, since: date, message: str) -> KeyFlag:
+    return KeyFlag(code=code, severity=severity, value=value, baseline=baseline, since=since.isoformat(), message=message)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
+
 from usage_middleware.plans.money import divided, rounded
 from usage_middleware.plans.plan import Plan, Price
 from usage_middleware.plans.pricing import amount
@@ -20,7 +22,7 @@ _NOBODY = frozenset({"(anonymous)", "(other)", "(none)", "(unknown)"})
 Quantities = Callable[[Price], Mapping[str, int]]
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True):
     """What one price costs.
 
     Attributes:
@@ -79,7 +81,7 @@ def statement(plan: Plan, quantities: Quantities, carried: Sequence[Line] = ()) 
         quantities: how much of a price's unit each key used.
         carried: lines that earlier periods left over.
     """
-    if plan.currency is None:
+    if plan.currency is None or not plan.prices:
         return Statement(carried[0].currency, carried) if carried else None
     return Statement(
         plan.currency, [*(priced_line(price, quantities(price), plan.currency) for price in plan.prices), *carried]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -29,16 +30,6 @@ class FinalStatement(NamedTuple):
     made_at: int
 
 
-class _Line(msgspec.Struct, omit_defaults=True):
-    price: str
-    quantity: int
-    amount: Decimal
-    shares: dict[str, Decimal]
-    quantities: dict[str, int]
-    currency: str
-    origin: int | None = None
-
-
 class _Price(msgspec.Struct, omit_defaults=True):
     name: str
     of: str
@@ -58,7 +49,7 @@ class _Kept(msgspec.Struct):
     made_at: int
     digest: str
     prices: list[_Price]
-    lines: list[_Line]
+    lines: Sequence[Line]
 
 
 _decode = msgspec.json.Decoder(_Kept).decode
@@ -66,10 +57,9 @@ _decode = msgspec.json.Decoder(_Kept).decode
 
 def encode(final: FinalStatement) -> bytes:
     """A statement as JSON."""
-    lines = [_Line(**{**line._asdict(), "shares": dict(line.shares)}) for line in final.statement.lines]
     (start, end), found = final.period, final.statement
     prices = [_Price(*(getattr(price, name) for name in _Price.__struct_fields__)) for price in final.prices]
-    kept = _Kept(start, end, final.plan, found.currency, final.made_at, found.digest, prices, lines)
+    kept = _Kept(start, end, final.plan, found.currency, final.made_at, found.digest, prices, found.lines)
     return msgspec.json.encode(kept)
 
 
@@ -80,7 +70,7 @@ def decode(raw: bytes) -> FinalStatement | None:
         prices = tuple(Price(**msgspec.structs.asdict(price)) for price in kept.prices)
     except (msgspec.MsgspecError, ConfigurationError):
         return None
-    found = Statement(kept.currency, [Line(**msgspec.structs.asdict(line)) for line in kept.lines])
+    found = Statement(kept.currency, kept.lines)
     if found.digest != kept.digest:
         return None
     return FinalStatement(Period(kept.start, kept.end), kept.plan, prices, found, kept.made_at)

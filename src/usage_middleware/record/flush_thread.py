@@ -14,7 +14,9 @@ from usage_middleware import signals
 from usage_middleware.gil import set_yielding
 from usage_middleware.record.attribution import CountError
 from usage_middleware.record.flusher import Flusher
+from usage_middleware.record.idle_packing import IdlePacking
 from usage_middleware.store.deadline import Operation, within
+from usage_middleware.store.driver_errors import says_full
 
 #: How much longer than `shutdown_timeout` the end may take if calls go to disk, seconds: a slow disk.
 LAST_SECONDS = 5.0
@@ -72,11 +74,12 @@ class FlushThread(threading.Thread):
         settled: once it has ended, whether everything was acknowledged.
     """
 
-    def __init__(self, flusher: Flusher, count_error: CountError, interval: float) -> None:
+    def __init__(self, flusher: Flusher, count_error: CountError, interval: float, packing: IdlePacking) -> None:
         super().__init__(name="usage-flusher", daemon=True)
         self._flusher = flusher
         self._count_error = count_error
         self._interval = interval
+        self._packing = packing
         self._deadline: float | None = None
         self._operation: Operation | None = None
         self._hurry = False
@@ -125,11 +128,19 @@ class FlushThread(threading.Thread):
         while self._deadline is None and not self._hurry:
             left = over - time.monotonic()
             # Asked before the event: requests may set it again faster than it is cleared.
-            if left <= 0 or not self.wake.wait(left):
+            if left <= 0:
                 break
-            self._add_up()
-            self._safely(self._flusher.ask_who_called)
+            if self.wake.wait(min(left, self._packing.rest if self._may_pack else inf)):
+                self._add_up()
+                self._safely(self._flusher.ask_who_called)
+            elif self._may_pack:
+                self._packing.step()
         self._hurry = False
+
+    @property
+    def _may_pack(self) -> bool:
+        """Also while the memory of Redis is full: to pack makes room."""
+        return self._flusher.is_ok or says_full(self._flusher.status.reason)
 
     def _after_rest(self) -> None:
         """During a flush: add up the calls of the meantime, and stop resting if the process ends."""

@@ -70,7 +70,7 @@ class Flusher:
         if self.spool is not None:
             self.spool.after_fork_in_child()
             self._recovery = Recovery(self.spool, self._new_sender, self._count_error)
-        self.status = OwnStatus(script=SCRIPT.sha)
+        self.status = OwnStatus(script=SCRIPT.sha, history=self._writer.schema.settings.history)
         self._disagreement, self._has_agreed = "", False
         self._notices = Notices(self._options.monotonic)
         self._announced = ""  # The worker whose status Redis has.

@@ -149,7 +149,7 @@ class OnceWriter:
                 rows = _unknown(rows, answer)
             elif answer.outcome is Outcome.FULL:
                 exempt |= self._refuse(tree, answer, refused)
-            elif answer.outcome is not Outcome.COUNTED:
+            elif answer.outcome not in (Outcome.COUNTED, Outcome.AGAIN):
                 raise _error(answer, rows)
             if not rows or answer.outcome is Outcome.COUNTED:
                 return wanted - len(rows)
@@ -160,10 +160,11 @@ class OnceWriter:
         name = self.schema.corrections if way.corrects else self.schema.backfilled
         places = [name(chunk.org, month) for month in _months(self.schema, int(now))]
         once = Once(places, _kept(self.schema, chunk.org, rows, way), way.trying, way.corrects)
-        encoded = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once)
-        size.check(len(rows), encoded)
         try:
             with self._guard():
+                base = self._writer.packed(chunk, now)
+                encoded = encode_chunk(self.schema, "", chunk, 0, now, exempt, once=once, base=base)
+                size.check(len(rows), encoded)
                 return self._writer.count_once(chunk.org, once, encoded)
         except UsageUnavailable as error:
             raise UsageUnavailable(f"{error} {_REPEAT}") from None

@@ -19,9 +19,11 @@ from usage_middleware.record.aggregate import Aggregate
 from usage_middleware.record.attribution import Admit, Callers, Resolve, admit_all
 from usage_middleware.record.flush_thread import GRACE_SECONDS, LAST_SECONDS, FlushThread
 from usage_middleware.record.flusher import Flusher
+from usage_middleware.record.idle_packing import IdlePacking
 from usage_middleware.record.known_credentials import KnownCredentials
 from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.record.overflow import FindKnownKeys, find_none
+from usage_middleware.store.history.rounds import Rounds
 from usage_middleware.store.worker_status import OwnStatus
 from usage_middleware.store.writer import Writer
 
@@ -37,6 +39,7 @@ AWAITED_SECONDS = 0.5
 #: What the log says of errors that `stats().lost` counts under one word.
 _MEANINGS = {
     "ended late": "a call ended after the last delivery of this process, and is not counted",
+    "history": "the history can't be packed, and is tried again",
     "flush": "a flush failed, and is tried again",
     "journal": "the journal can't be written; check the disk",
     "credentials raised": "a function in credentials raised; its key is not seen",
@@ -85,6 +88,7 @@ class Recorder:
         admit: tells which of these names of unknown credentials get a row of their own.
         credentials: where calls show their API keys.
         routes: the endpoints of the application, and whether its schema lists them. The flusher asks about once an hour.
+        rounds: packs history in idle moments; None: nothing is packed.
 
     Attributes:
         take: `take(raw_call)` keeps what was noted of a finished request, to be counted soon.
@@ -102,8 +106,10 @@ class Recorder:
         admit: Admit = admit_all,
         credentials: Credentials | None = None,
         routes: Callable[[], Mapping[str, bool]] = dict,
+        rounds: Rounds | None = None,
     ) -> None:
         self._options = options
+        self._rounds = rounds
         known = KnownCredentials(options.clock)
         self._aggregate = Aggregate(
             Normalizer(writer.schema.settings, credentials),
@@ -238,7 +244,8 @@ class Recorder:
         return self._flusher.snapshot()
 
     def _new_thread(self) -> FlushThread:
-        return FlushThread(self._flusher, self.count_error, self._options.flush_interval)
+        packing = IdlePacking(self._rounds, self.count_error)
+        return FlushThread(self._flusher, self.count_error, self._options.flush_interval, packing)
 
     def _crowded(self) -> None:
         """The aggregate fills up."""

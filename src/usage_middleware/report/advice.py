@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from usage_middleware.periods import rfc3339
-from usage_middleware.plans.flags import Severity
+from usage_middleware.plans.flags import KeyFlag, Severity
 from usage_middleware.report.context import NO_KEY, ReportContext, ReportScope, Series
 from usage_middleware.report.fired import CODE, FiredAlert, decode, months_of
-from usage_middleware.report.key_findings import KeyFlag, key_flags
+from usage_middleware.report.key_findings import key_flags
 from usage_middleware.report.key_rows import KeyRow
 from usage_middleware.report.limit_rows import LimitRow
 from usage_middleware.report.limits import has_plan, limit_rows

@@ -20,7 +20,7 @@ MANY_ORGS = 0.8
 
 
 class Warned(msgspec.Struct, frozen=True):
-    """A warning: a stable word for programs, and a sentence for a person. At `failing`, calls are not being counted."""
+    """A warning: a stable word for programs, and a sentence for a person. At `failing`, somebody has to act."""
 
     code: str
     message: str

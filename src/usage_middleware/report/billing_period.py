@@ -1,24 +1,22 @@
-"""Which billing period is asked for: `current`, `previous`, a month in which it begins, or the day."""
+"""Which billing period is asked for: `current`, `previous`, a month in which it begins, the day, or the time."""
 
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from usage_middleware.errors import QueryError
-from usage_middleware.periods import midnight, zone
+from usage_middleware.periods import midnight, rfc3339, zone
 from usage_middleware.plans.assignment import History
 from usage_middleware.plans.billing import Period
 
 CURRENT, PREVIOUS = "current", "previous"
+UTC = zone("UTC")
 _CODE, _PARAM = "invalid_period", "period"
 _MONTH, _DAY = re.compile(r"([0-9]{4})-([0-9]{2})"), re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
-
-
-def timezone_of(history: History, at: int) -> str:
-    """The zone of a customer's days at an instant."""
-    assigned = history.at(at)
-    return "UTC" if assigned is None else assigned.timezone
+#: As answers echo it, in UTC.
+_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T[0-9:]{8}Z")
 
 
 def billing_period(history: History, asked: str, now: int) -> Period:
@@ -32,46 +30,52 @@ def billing_period(history: History, asked: str, now: int) -> Period:
         return running
     if asked == PREVIOUS:
         return history.period(running.start - 1)
-    found = _named(history, asked, now)
-    if found.start > now:
-        raise QueryError(_CODE, f"The period {asked} has not begun.", _PARAM)
-    return found
+    return _named(history, asked, now)
 
 
 def _named(history: History, asked: str, now: int) -> Period:
     first = _first_day(asked)
-    tz = zone(timezone_of(history, now))
-    is_day = _DAY.fullmatch(asked) is not None
-    periods = [found for found in _beginning_in(history, first, tz_name=tz.key) if not is_day or _day(found, tz.key) == first]
+    named = [period for period in _beginning_around(history, first) if asked in _names(history, period)]
+    periods = [period for period in named if period.start <= now]
     if len(periods) == 1:
         return periods[0]
-    days = ", ".join(_day(found, tz.key).isoformat() for found in periods)
-    if is_day or not periods:
-        near = _day(history.period(midnight(first, tz)), tz.key)
-        raise QueryError(_CODE, f"No billing period begins then; the one that holds it begins {near}.", _PARAM)
-    raise QueryError(_CODE, f"Several billing periods begin in {asked}: ask for one of {days}.", _PARAM)
+    if named and not periods:
+        raise QueryError(_CODE, f"The period {asked} has not begun.", _PARAM)
+    if not periods:
+        near = history.period(midnight(first, zone(history.timezone(midnight(first, UTC)))))
+        begun = _names(history, near).day
+        raise QueryError(_CODE, f"No billing period begins then; the one that holds it begins {begun}.", _PARAM)
+    names = [_names(history, period) for period in periods]
+    days = [name.day for name in names]
+    # By the day, or by the time where several begin on one day.
+    each = ", ".join(name.day if days.count(name.day) == 1 else name.time for name in names)
+    raise QueryError(_CODE, f"Several billing periods begin in {asked}: ask for one of {each}.", _PARAM)
 
 
-def _beginning_in(history: History, first: date, tz_name: str) -> list[Period]:
-    """The periods that begin in the month of a day."""
-    tz = zone(tz_name)
-    start = midnight(first.replace(day=1), tz)
-    end = midnight(date(first.year + first.month // 12, first.month % 12 + 1, 1), tz)
-    found, at = [], start
-    while at < end:
-        period = history.period(at)
-        if period.start >= start:
-            found.append(period)
-        at = period.end
+class _Names(NamedTuple):
+    """What a period may be asked for as: where it begins, by the calendar of its own zone, and in UTC."""
+
+    month: str
+    day: str
+    time: str
+
+
+def _names(history: History, period: Period) -> _Names:
+    day = datetime.fromtimestamp(period.start, zone(history.timezone(period.start))).date().isoformat()
+    return _Names(day[:7], day, rfc3339(period.start))
+
+
+def _beginning_around(history: History, day: date) -> list[Period]:
+    """The periods that begin in the month of a day, and some more: in another zone it may be another day."""
+    at, end = (midnight(day.replace(day=1) + timedelta(days), UTC) for days in (-2, 33))
+    found = [history.period(at)]
+    while found[-1].end < end:
+        found.append(history.period(found[-1].end))
     return found
 
 
-def _day(period: Period, tz_name: str) -> date:
-    return datetime.fromtimestamp(period.start, zone(tz_name)).date()
-
-
 def _first_day(asked: str) -> date:
-    found = _DAY.fullmatch(asked) or _MONTH.fullmatch(asked)
+    found = _DAY.fullmatch(asked) or _MONTH.fullmatch(asked) or _TIME.fullmatch(asked)
     try:
         assert found is not None
         day = date(*(int(part) for part in (*found.groups(), "1")[:3]))

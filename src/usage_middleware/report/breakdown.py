@@ -9,7 +9,7 @@ from usage_middleware.report.context import Members, ScopedReader, Series
 from usage_middleware.report.metrics import board_measures, by_label
 from usage_middleware.report.parts import Parts
 from usage_middleware.report.window import Window
-from usage_middleware.store.read_batch import Deferred
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.schema import BOARD_MEASURES, CALLS
 
 #: The dimensions whose members have series of their own.

@@ -30,8 +30,8 @@ from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.report.window import Window, WindowReport
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.members import OPERATOR, method_of
-from usage_middleware.store.read_batch import Deferred
 
 #: Groups that every application has, besides the declared dimensions.
 ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"

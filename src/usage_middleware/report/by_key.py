@@ -30,9 +30,9 @@ from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_wi
 from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import CAP, Window, WindowReport
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.keys import Directory, KeyInfo
 from usage_middleware.store.members import OPERATOR, is_reserved, key_member
-from usage_middleware.store.read_batch import Deferred
 from usage_middleware.store.schema import CALLS
 
 #: How many keys are listed where nobody asked for a page.

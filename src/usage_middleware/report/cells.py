@@ -12,7 +12,8 @@ from usage_middleware.report.endpoint_sums import PrefixSums
 from usage_middleware.report.measure import Cell, Measure
 from usage_middleware.report.metrics import summed, with_rest
 from usage_middleware.report.timeline import too_wide
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.deferred import Deferred
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, CALLS, status_field
 

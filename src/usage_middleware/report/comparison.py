@@ -12,8 +12,9 @@ from usage_middleware.periods import DAY, HOUR, Resolution, Slot, rfc3339
 from usage_middleware.report.context import Members, ReportContext, Series
 from usage_middleware.report.kept import oldest_kept
 from usage_middleware.report.metrics import statuses, summed
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.members import OPERATOR, OTHER
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import (
     BOARD_MEASURES,
@@ -27,9 +28,8 @@ from usage_middleware.store.schema import (
     status_class,
 )
 
-#: Counters that end within so many seconds are left alone: the clocks of workers and of Redis differ a little.
+#: Counters that end within so many seconds are left alone: clocks differ a little.
 _ENDING = 120
-
 _Amounts: TypeAlias = Mapping[str, int]
 
 
@@ -193,7 +193,7 @@ class Comparison:
         series = _Side("series", found.map(_as_board))
         bins = _Side("latency", batch.latency(slots.fine).map(_in_bins))
         yield _Check("", _uncorrected(series, found), bins, (CALLS,))
-        since = self._context.since
+        since = self._context.standing.since
         for dimension in self._dimensions:
             # Calls from before it was declared are on no board of it.
             is_new = since.get(dimension, 0) > slots.fine[0].start

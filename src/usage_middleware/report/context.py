@@ -15,12 +15,13 @@ from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.report.metrics import with_rest
 from usage_middleware.report.plan_directory import PlanDirectory
 from usage_middleware.report.viewer import Names, Viewer
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import OPERATOR, key_member, member_from_request, name_of, org_member, org_name_of
 from usage_middleware.store.owing import is_final
-from usage_middleware.store.read_batch import Deferred, ReadBatch
-from usage_middleware.store.reader import Completeness, Reader
+from usage_middleware.store.read_batch import ReadBatch
+from usage_middleware.store.reader import Reader, Standing
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import BOARD_MEASURES, DROPPED, Schema
 
@@ -139,10 +140,10 @@ class ReportContext:
     page_order: PageOrder | None = None
     charge: Callable[[int], object] = free_of_charge
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
-        """What the counters were declared with."""
-        return self.reader.settings
+        """What the counters were declared with, and how long they are kept."""
+        return self.standing.settings if self.reader.settings.history else self.reader.settings
 
     @property
     def generated_at(self) -> str:
@@ -152,21 +153,17 @@ class ReportContext:
     def batch(self, org: str) -> ReadBatch:
         """An empty batch of reads in one organisation's tree (`*`: all organisations together)."""
         # Asked before the counters are read: what workers said to have delivered is then in them.
-        _ = self._completeness
+        _ = self.standing.completeness()
         return self.reader.batch(org, self.now, self.charge)
 
     @cached_property
-    def _completeness(self) -> Completeness:
-        return self.reader.completeness(self.now)
-
-    @property
-    def since(self) -> Mapping[str, int]:
-        """From when each declared dimension is kept, in seconds since the epoch; those that never were are absent."""
-        return self._completeness.since
+    def standing(self) -> Standing:
+        """How things are in Redis when the report begins."""
+        return self.reader.standing(self.now)
 
     def complete_through(self) -> str | None:
         """Every call that finished before it is counted, on workers that are alive; None without workers."""
-        through = self._completeness.through_ms
+        through = self.standing.completeness().through_ms
         return None if through is None else rfc3339(through / 1000)
 
     def is_final(self, end: int) -> bool:
@@ -174,7 +171,7 @@ class ReportContext:
 
         Never of one that ends now.
         """
-        return end < self.now and is_final(self._completeness.debts, end * 1000, int(self.moment * 1000))
+        return end < self.now and is_final(self.standing.completeness().debts, end * 1000, int(self.moment * 1000))
 
 
 class ReportSource:
@@ -280,7 +277,7 @@ class ScopedReader:
     def began_before(self, dimension: str) -> bool:
         """True where the slots begin before a declared dimension did."""
         began = self.slots[0].start if self.slots else self.context.now
-        return began < self.context.since.get(dimension, began)
+        return began < self.context.standing.since.get(dimension, began)
 
     def latency(self) -> Deferred[dict[int, int]]:
         """The latency histogram: bin -> calls."""

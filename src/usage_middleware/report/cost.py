@@ -30,7 +30,7 @@ class CostParameters(AskedOf, frozen=True, kw_only=True):
     period: Annotated[
         str,
         described(
-            "The billing period: `current`, `previous`, the month in which it begins, or the day.",
+            "The billing period: `current`, `previous`, the month in which it begins, the day, or the time in UTC.",
             "2026-10",
             code="invalid_period",
         ),
@@ -81,7 +81,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
         total: the sum of the lines, exact.
         rows: who carries it; their amounts add up to the total.
         corrected: what was added since it was final; the next period carries it.
-        digest: a SHA-256 of a final statement; None before.
+        digest: a SHA-256 of a final statement; None before, and for a key viewer.
     """
 
     org_id: str | None
@@ -126,7 +126,7 @@ def build(context: ReportContext, params: CostParameters) -> Cost:
         rows=[] if bill is None else CostRows(context, scope, bill).of(params.by, label),
         other_totals=[] if bill is None else _other_totals(bill),
         corrected=_corrected(found, scope.key),
-        digest=found.statement.digest if found.state == "final" and found.statement is not None else None,
+        digest=_digest(found, scope.key),
         by=params.by,
         generated_at=context.generated_at,
     )
@@ -148,7 +148,7 @@ def _of_key(bill: Statement, key: str | None) -> Statement:
 
 def _part(line: Line, key: str) -> Line:
     share, quantity = line.shares.get(key, Decimal(0)), line.quantities.get(key, 0)
-    return line._replace(quantity=quantity, amount=share, shares={key: share}, quantities={key: quantity})
+    return msgspec.structs.replace(line, quantity=quantity, amount=share, shares={key: share}, quantities={key: quantity})
 
 
 def _line(line: Line) -> CostLine:
@@ -165,6 +165,11 @@ def _line(line: Line) -> CostLine:
 def _other_totals(bill: Statement) -> list[OtherTotal]:
     others = sorted({line.currency for line in bill.lines} - {bill.currency})
     return [OtherTotal(currency=currency, total=amount_text(bill.total(currency), currency)) for currency in others]
+
+
+def _digest(found: PeriodCost, key: str | None) -> str | None:
+    """The digest of a final statement. Not of one key's part: with few keys and known prices it would tell what others use."""
+    return found.statement.digest if found.state == "final" and found.statement is not None and key is None else None
 
 
 def _corrected(found: PeriodCost, key: str | None) -> list[Corrected]:

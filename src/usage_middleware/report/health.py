@@ -10,6 +10,7 @@ import msgspec
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.report.at_rest import AtRest, Warned, at_rest_of, of_damage, of_rest
 from usage_middleware.report.context import ReportSource
+from usage_middleware.report.history_health import HistoryReport, history_of, warnings_of
 from usage_middleware.store import diagnostics
 from usage_middleware.store.diagnostics import ServerStatus
 from usage_middleware.store.driver_errors import guard
@@ -27,6 +28,7 @@ class Health(msgspec.Struct, frozen=True):
 
     Attributes:
         status: the worst level of the warnings.
+        history: how far packing is; null where history is off, or Redis does not answer.
     """
 
     status: Literal["ok", "warning", "failing"]
@@ -34,6 +36,7 @@ class Health(msgspec.Struct, frozen=True):
     redis: dict[str, Any]
     workers: list[SeenStatus]
     recorder: Any
+    history: HistoryReport | None = None
 
 
 def health(source: ReportSource) -> Health:
@@ -42,6 +45,8 @@ def health(source: ReportSource) -> Health:
     server, workers, error = _ask_redis(source)
     warnings = [*_of_server(server, error), *_of_recorder(recorder), *_of_workers(workers, source.clock())]
     at_rest = AtRest() if server is None else at_rest_of(source)
+    history, state = (None, None) if server is None else history_of(source, source.clock())
+    warnings += warnings_of(history, state, workers)
     warnings += [*of_damage(workers, str(source.engine.damage)), *of_rest(source, at_rest)]
     levels = {warned.level for warned in warnings}
     redis: dict[str, Any] = {"kind": source.engine.kind, "reachable": server is not None}
@@ -53,6 +58,7 @@ def health(source: ReportSource) -> Health:
         redis=redis if server is None else {**redis, **msgspec.structs.asdict(server)},
         workers=workers,
         recorder=recorder,
+        history=history,
     )
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import NamedTuple, Protocol
 
-import msgspec
-
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import DAY, Slot, rfc3339
-from usage_middleware.plans.flags import COMPARED_DAYS, Code, Day, Flag, KeyDays, Severity, flags
+from usage_middleware.plans.flags import COMPARED_DAYS, Day, KeyDays, KeyFlag, flags
 from usage_middleware.report.context import ReportContext, ReportScope
+from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.keys import KeyInfo
-from usage_middleware.store.read_batch import Deferred, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import KeyBoard
 from usage_middleware.store.schema import CALLS
 
@@ -21,24 +20,6 @@ from usage_middleware.store.schema import CALLS
 MOST_KEYS = 1_000
 _MEASURES = (CALLS, "4xx", "5xx")
 ENVIRONMENT = "environment"
-
-
-class KeyFlag(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is odd about a key.
-
-    Attributes:
-        value: what was found.
-        baseline: what it was compared with; None where with nothing.
-        since: the day it is about.
-        message: a sentence for a person.
-    """
-
-    code: Code
-    severity: Severity
-    value: float
-    baseline: float | None
-    since: str
-    message: str
 
 
 class Findings(NamedTuple):
@@ -136,7 +117,7 @@ class _Judge:
         first = None if known_since is None else known_since.isoformat()
         first = first if created is None else rfc3339(created)
         previous = judged.previous_activity
-        return Findings([_flag(one) for one in flags(judged)], first, None if previous is None else previous.isoformat())
+        return Findings(flags(judged), first, None if previous is None else previous.isoformat())
 
 
 def _date(at: float) -> date:
@@ -149,14 +130,3 @@ def _day_of(measures: Mapping[str, int]) -> Day:
 
 def _calls_by_environment(board: KeyBoard) -> dict[str, int]:
     return {name: measures.get(CALLS, 0) for name, measures in board.members.get(ENVIRONMENT, {}).items()}
-
-
-def _flag(found: Flag) -> KeyFlag:
-    return KeyFlag(
-        code=found.code,
-        severity=found.severity,
-        value=found.value,
-        baseline=found.baseline,
-        since=found.since.isoformat(),
-        message=found.message,
-    )

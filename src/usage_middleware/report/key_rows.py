@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from usage_middleware.periods import rfc3339
+from usage_middleware.plans.flags import KeyFlag
 from usage_middleware.report.context import ScopedReader
 from usage_middleware.report.distributions import distributions
 from usage_middleware.report.key_costs import KeyCost, KeyCosts
-from usage_middleware.report.key_findings import Findings, KeyFlag
+from usage_middleware.report.key_findings import Findings
 from usage_middleware.report.metrics import Tally, tally_sum
 from usage_middleware.report.parts import Parts
 from usage_middleware.store.keys import KeyInfo

@@ -13,7 +13,7 @@ from usage_middleware.plans.billing import Period
 from usage_middleware.plans.plan import Limit, Plan, Quota
 from usage_middleware.plans.projection import projected
 from usage_middleware.report.context import ReportContext
-from usage_middleware.report.minutes import MinuteReads, Minutes
+from usage_middleware.report.minutes import Minutes, MinutesOf
 from usage_middleware.report.period_sums import PeriodReads, PeriodSums
 from usage_middleware.report.plan_directory import CustomerPlans
 
@@ -81,27 +81,31 @@ class Meter(NamedTuple):
 
 
 class Meters:
-    """Measures the limits and quotas of a customer. `fresh`: by what is counted now, not some seconds ago."""
+    """Measures the limits and quotas of a customer.
 
-    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False) -> None:
+    `fresh`: by what is counted now, not some seconds ago. `at`: an instant in the periods that are measured, by the plan of
+    then, seconds since the epoch; None: now.
+    """
+
+    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False, at: int | None = None) -> None:
         self._context = context
         self._fresh = fresh
         self._org = org
+        self._at = context.now if at is None else at
         self.plans: CustomerPlans = context.plans.of(org)
 
     @property
     def plan(self) -> Plan | None:
-        """The organisation's plan now."""
-        return self.plans.plan(self._context.now)
+        """The organisation's plan."""
+        return self.plans.plan(self._at)
 
     def period(self, part: Part) -> Period:
-        """The running period of a limit or a quota."""
-        now = self._context.now
+        """The period of a limit or a quota."""
         if isinstance(part, Limit):
             # `now` is rounded up: what is counted by then may be of the minute before.
             start = int(self._context.moment) // MINUTE * MINUTE
             return Period(start, start + MINUTE)
-        return self.plans.history.period(now, part.per)
+        return self.plans.history.period(self._at, part.per)
 
     def of_org(self) -> list[Meter]:
         """Those of the whole organisation."""
@@ -110,7 +114,7 @@ class Meters:
 
     def of_key(self, key: str) -> list[Meter]:
         """Those of one key."""
-        plan = self.plans.plan(self._context.now, key)
+        plan = self.plans.plan(self._at, key)
         return [] if plan is None else [Meter(part, key) for part in plan.parts if part.by == "key"]
 
     def rows(self, meters: Sequence[Meter]) -> list[LimitRow]:
@@ -125,28 +129,27 @@ class Meters:
         return [(meter.part, row) for meter, row in found if row is not None and isinstance(meter.part, Quota)]
 
     def _read(self, meters: Sequence[Meter]) -> list[tuple[Meter, LimitRow | None]]:
-        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinuteReads(self._context, self._org)
+        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinutesOf(self._context, self._org)
         later = [(meter, self._ask(meter, reads, minutes)) for meter in meters]
         reads.read()
         minutes.read()
         return [(meter, row()) for meter, row in later]
 
-    def _ask(self, meter: Meter, reads: PeriodReads, minutes: MinuteReads) -> Callable[[], LimitRow | None]:
+    def _ask(self, meter: Meter, reads: PeriodReads, minutes: MinutesOf) -> Callable[[], LimitRow | None]:
         part, period = meter.part, self.period(meter.part)
         if isinstance(part, Limit):
             found = minutes.ask(meter.key, part.of)
             return lambda: _rate_row(part, meter.key, period, found())
-        sums = reads.ask(meter.key, period, self._timezone)
+        sums = reads.ask(meter.key, period, self._timezone, units.fields(part.of, part.billable))
         return lambda: _quota_row(part, meter.key, period, sums(), self._context.now)
 
     @property
     def _timezone(self) -> str:
-        assigned = self.plans.assigned(self._context.now)
-        return "UTC" if assigned is None else assigned.timezone
+        return self.plans.history.timezone(self._at)
 
     def used(self, meters: Sequence[Meter]) -> Mapping[Meter, int]:
         """How much was used of each, and no more than that: to find the greatest among many."""
-        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinuteReads(self._context, self._org)
+        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinutesOf(self._context, self._org)
         later: dict[Meter, Callable[[], int]] = {}
         for meter in meters:
             part = meter.part

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import msgspec
 
 from usage_middleware.periods import rfc3339
+from usage_middleware.report.closest_keys import closest_rows
 from usage_middleware.report.context import NO_KEY, ReportContext, ReportScope, missing_org, report_scope
-from usage_middleware.report.limit_rows import LimitRow, Meter, Meters, Part, Projected
+from usage_middleware.report.limit_rows import LimitRow, Meters, Projected
 from usage_middleware.report.parameters import AskedOf, KeyId
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import WindowEdges
-from usage_middleware.store.members import OPERATOR, is_reserved
-
-#: How many rows of keys are listed, and how many keys are looked at: those that were used last.
-MOST_ROWS, MOST_KEYS = 20, 1_000
+from usage_middleware.store.members import OPERATOR
 
 
 class LimitsParameters(AskedOf, frozen=True, kw_only=True):
@@ -70,7 +68,7 @@ def limit_rows(context: ReportContext, scope: ReportScope, meters: Meters | None
         return []
     if scope.key is not None:
         return found.rows(found.of_key(scope.key))
-    return found.rows([*found.of_org(), *_closest(context, scope, found)])
+    return [*found.rows(found.of_org()), *closest_rows(context, scope.org, found)]
 
 
 def has_plan(context: ReportContext, scope: ReportScope) -> bool:
@@ -84,39 +82,6 @@ def _org_rows(meters: Meters, rows: Sequence[LimitRow]) -> list[LimitRow]:
     """The rows of the whole organisation, read if these are of one key."""
     found = [row for row in rows if row.scope == "org"]
     return found or [row for _, row in meters.quotas(meters.of_org())]
-
-
-def _closest(context: ReportContext, scope: ReportScope, meters: Meters) -> list[Meter]:
-    """The limits of keys that have the least left."""
-    asked = [meter for key in keys_used_since(context, scope.org, meters) for meter in meters.of_key(key)]
-    used = meters.used(asked)
-    ranked = sorted((meter for meter in asked if used[meter] > 0), key=lambda meter: _left(meter, used[meter]))
-    return ranked[:MOST_ROWS]
-
-
-def _left(meter: Meter, used: int) -> tuple[float, str, str]:
-    ratio = used / meter.part.amount if meter.part.amount else float("inf")
-    return -ratio, meter.key or "", meter.part.name
-
-
-def keys_used_since(context: ReportContext, org: str, meters: Meters, since_ms: int | None = None) -> list[str]:
-    """The keys that were used since then, the last ones first; None: since the running periods began."""
-    parts = _key_parts(meters)
-    if not parts:
-        return []
-    batch = context.batch(org)
-    seen = batch.seen("key")
-    batch.read()
-    began = min(meters.period(part).start for part in parts) * 1000
-    since = began if since_ms is None else max(began, since_ms)
-    found = {key: last for key, last in seen.value.items() if last >= since and not is_reserved("key", key)}
-    return sorted(found, key=lambda key: (-found[key], key))[:MOST_KEYS]
-
-
-def _key_parts(meters: Meters) -> list[Part]:
-    """All that may hold for keys."""
-    others = meters.plans.declared.by_name.values() if meters.plans.keys else ()
-    return [part for plan in (meters.plan, *others) if plan is not None for part in plan.parts if part.by == "key"]
 
 
 def _period(context: ReportContext, meters: Meters) -> WindowEdges | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
-from usage_middleware.periods import MINUTE, Slot
+from usage_middleware.periods import cover
 from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
-from usage_middleware.report.context import ReportContext, Series
+from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import oldest_kept
-from usage_middleware.store.read_batch import Deferred
 
 _Question: TypeAlias = tuple[str, str, str | None, str, int]
 
@@ -35,14 +34,15 @@ class Minutes(NamedTuple):
         return (None, 0) if at is None or self.used[at] <= 0 else (at, self.used[at])
 
 
-class MinuteReads:
+class MinutesOf:
     """Reads minutes, all in one batch. What was read by this process some seconds ago is not read again."""
 
     def __init__(self, context: ReportContext, org: str) -> None:
         self._context = context
         self._org = org
         self._batch = context.batch(org)
-        self._asked: dict[_Question, Deferred[Minutes]] = {}
+        self._minutes = context.reader.minutes(org, context.charge)
+        self._asked: dict[_Question, Callable[[], Minutes]] = {}
         self._found: dict[_Question, Minutes] = {}
 
     def ask(self, key: str | None, of: str) -> Callable[[], Minutes]:
@@ -56,28 +56,29 @@ class MinuteReads:
         if question in known:
             self._found[question] = known[question]
         elif question not in self._asked:
-            slots = [Slot(minute, at) for at in range(since, context.now + 1, MINUTE)]
-            series = self._batch.series(slots, None if key is None else ("key", key), (units.field(of), units.REFUSED))
-            self._asked[question] = series.map(lambda found: _minutes(found, of, since))
+            self._asked[question] = self._read_later(key, of, since)
         return lambda: self._found[question]
+
+    def _read_later(self, key: str | None, of: str, since: int) -> Callable[[], Minutes]:
+        now, layers = self._context.now, self._context.settings.layers
+        used = self._minutes.ask(key, units.field(of), since, layers.minute.ceil(now + 1))
+        # Their sum is in half-hours, too.
+        slots = cover(since, now, now=now, layers=layers)
+        refused = self._batch.series(slots, None if key is None else ("key", key), (units.REFUSED,))
+        return lambda: Minutes(since, used, sum(sums.get(units.REFUSED, 0) for sums in refused.value.values()))
 
     def ask_now(self, key: str | None, of: str, minute: Period) -> Callable[[], int]:
         """How much was used in one minute, known after `read`."""
-        slot, measure = Slot(self._context.settings.layers.minute, minute.start), units.field(of)
-        series = self._batch.series([slot], None if key is None else ("key", key), (measure,))
-        return lambda: series.value.get(slot, {}).get(measure, 0)
+        found = self._minutes.ask(key, units.field(of), minute.start, minute.end)
+        return lambda: found.get(minute.start, 0)
 
     def read(self) -> None:
         """Read everything that was asked."""
         used = self._context.plans.used
         asked_at = used.generation
         self._batch.read()
-        found = {question: minutes.value for question, minutes in self._asked.items()}
+        self._minutes.read()
+        found = {question: minutes() for question, minutes in self._asked.items()}
         used.keep(found, asked_at)
         self._found |= found
         self._asked = {}
-
-
-def _minutes(series: Series, of: str, since: int) -> Minutes:
-    used = {slot.start: units.quantity(measures, of) for slot, measures in series.items()}
-    return Minutes(since, used, sum(measures.get(units.REFUSED, 0) for measures in series.values()))

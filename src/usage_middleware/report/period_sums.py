@@ -13,7 +13,7 @@ from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import Kept
 from usage_middleware.report.metrics import Measures, summed
 from usage_middleware.report.named_periods import Edges
-from usage_middleware.store.read_batch import Deferred
+from usage_middleware.store.deferred import Deferred
 
 #: What was asked of a period: the organisation, its key, the period, the zone of its days, the measures.
 _Question: TypeAlias = tuple[str, str | None, Period, str, Sequence[str] | None]
@@ -44,6 +44,9 @@ class PeriodReads:
         self._batch = context.batch(org)
         self._asked: dict[_Question, Deferred[PeriodSums]] = {}
         self._found: dict[_Question, PeriodSums] = {}
+        #: What is the same for all keys: whether a period is kept, and its slots. Of one list a batch works out the names once.
+        self._gaps: dict[tuple[Period, bool], bool] = {}
+        self._slots: dict[tuple[Period, str], tuple[Sequence[int], Sequence[Slot]]] = {}
 
     def ask(
         self, key: str | None, period: Period, timezone: str, fields: Sequence[str] | None = None, *, days: bool = True
@@ -53,8 +56,7 @@ class PeriodReads:
         `days`: also each of the latest days. `fields`: of which measures; None: all.
         """
         context = self._context
-        gap = Kept(context.settings, ("series" if key is None else "key",), context.now).gap(Edges(*period))
-        if gap is not None:
+        if not self._is_kept(period, of_key=key is not None):
             return lambda: None
         question = (self._org, key, period, timezone if days else "", fields)
         known = {} if self._fresh else context.plans.used.known([question])
@@ -75,11 +77,24 @@ class PeriodReads:
         self._found |= found
         self._asked = {}
 
+    def _is_kept(self, period: Period, *, of_key: bool) -> bool:
+        if (period, of_key) not in self._gaps:
+            kept = Kept(self._context.settings, ("key" if of_key else "series",), self._context.now)
+            self._gaps[period, of_key] = kept.gap(Edges(*period)) is None
+        return self._gaps[period, of_key]
+
+    def _slots_of(self, period: Period, timezone: str) -> tuple[Sequence[int], Sequence[Slot]]:
+        """Where the latest days begin, and the slots of the period."""
+        if (period, timezone) not in self._slots:
+            now, layers = self._context.now, self._context.settings.layers
+            midnights = _midnights(period, timezone, now) if timezone else []
+            slots = cover(period.start, period.end, now=now, layers=layers, cuts=midnights)
+            self._slots[period, timezone] = midnights, slots
+        return self._slots[period, timezone]
+
     def _read_later(self, question: _Question) -> Deferred[PeriodSums]:
         _, key, period, timezone, fields = question
-        context = self._context
-        midnights = _midnights(period, timezone, context.now) if timezone else []
-        slots = cover(period.start, period.end, now=context.now, layers=context.settings.layers, cuts=midnights)
+        midnights, slots = self._slots_of(period, timezone)
         series = self._batch.series(slots, None if key is None else ("key", key), fields)
         return series.map(lambda found: PeriodSums(summed(found.values()), _by_day(found, midnights)))
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.options import DEFAULT_ORG, Settings
-from usage_middleware.periods import midnight, zone
+from usage_middleware.periods import midnight, rfc3339, zone
 from usage_middleware.plans.assignment import FIRST_OF_MONTH, Assigned, Change, History
 from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.plans.plan import Plan
 from usage_middleware.plans.reach import LATE_DAYS, check_reach
 from usage_middleware.plans.records import decode, encode, with_change
+from usage_middleware.store.agenda import Agenda
 from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.members import OPERATOR, OTHER, key_member, org_member, org_name_of
@@ -29,6 +30,8 @@ ASSIGNED_SECONDS, PLAN_OF_SECONDS = 5.0, 60.0
 MOST_KEPT = 10_000
 #: How long a process keeps what was used in a period, seconds; and how many of them.
 USED_SECONDS, MOST_USED = 5.0, 1_000
+#: So many earlier billing periods are looked at for final statements.
+CHECKED_PERIODS = 24
 #: Nobody pays for the calls of nobody.
 _NOBODY = (DEFAULT_ORG, OPERATOR, OTHER)
 
@@ -70,6 +73,7 @@ class PlanDirectory:
         used: what was read lately of billing periods; kept for some seconds.
         statements: the final statements.
         alerts: the thresholds that were reached.
+        period_ends: when to look at organisations whose periods end, or whose plans change.
     """
 
     def __init__(self, engine: Engine, schema: Schema, declared: DeclaredPlans, clock: Callable[[], float]) -> None:
@@ -79,6 +83,7 @@ class PlanDirectory:
         self._clock = clock
         self.declared = declared
         self.alerts = AlertOutbox(engine, schema)
+        self.period_ends = Agenda(engine, schema.period_ends)
         self.statements = Statements(lambda: engine.read_client, schema)
         seconds = ASSIGNED_SECONDS if declared.plan_of is None else PLAN_OF_SECONDS
         self.used: TTLCache[Any, Any] = TTLCache(clock, seconds=USED_SECONDS, size=MOST_USED)
@@ -124,9 +129,16 @@ class PlanDirectory:
             assigned.check(self.declared.by_name)
             change = self._change(before, assigned, from_, key, now)
             self._check_plan(plan, assigned, key)
+            if key is None:
+                self._check_final(org_member(org), before.history, change)
             field = ORG if key is None else key_field(key_member(key))
             oldest = self._clock() - self._longest_kept
-            self._records.change(org_member(org), field, lambda old: encode(with_change(_changes(old) or [], change, oldest)))
+            first = self._default() if key is None else []
+            self._records.change(
+                org_member(org), field, lambda old: encode(with_change(_changes(old) or first, change, oldest))
+            )
+            # Other processes know by then: a lower quota may be reached though nobody calls.
+            self.period_ends.enter(org_member(org), int((self._clock() + ASSIGNED_SECONDS) * 1000))
         self._kept.clear()
         return assigned
 
@@ -237,6 +249,26 @@ class PlanDirectory:
         if key is not None and "key" not in {part.by for part in declared.parts}:
             raise ConfigurationError(f"plan {plan!r} has no Limit or Quota with by='key', so it says nothing of a key")
         check_reach(declared, assigned, self._settings)
+
+    def _check_final(self, org: str, before: History, change: Change) -> None:
+        """A final statement never moves, and so its period doesn't."""
+        running = before.period(int(self._clock()))
+        if change.at >= running.start:
+            return
+        after = History([*(one for one in before.changes if one.at != change.at), change])
+        periods = before.before(running, CHECKED_PERIODS)
+        bodies = self.statements.read(org, [period.start for period in periods])
+        for period, body in zip(periods, bodies, strict=True):
+            if body is not None and after.period(period.start) != period:
+                raise ConfigurationError(
+                    f"from_ would move the billing period that began {rfc3339(period.start)}, whose statement is final: "
+                    "anchor, timezone and now can change from a later time on"
+                )
+
+    def _default(self) -> list[Change]:
+        """What a customer had before the first assignment, if it was paid for: its billing periods stay as they were."""
+        plan = self.declared.by_name.get(self.declared.default or "")
+        return [Change(0, Assigned(plan=plan.name))] if plan is not None and plan.prices else []
 
     @property
     def _longest_kept(self) -> int:

@@ -32,16 +32,22 @@ class KeyQuantities(NamedTuple):
         return {**found, UNALLOCATED: found.get(UNALLOCATED, 0) + rest} if rest else found
 
 
+#: What was used where nothing is measured.
+NOTHING = KeyQuantities({}, {})
+
+
 def key_quantities(
-    context: ReportContext, org: str, period: Period, prices: Sequence[Price], only: str | None = None
+    context: ReportContext, org: str, period: Period, prices: Sequence[Price], *, fresh: bool = False
 ) -> KeyQuantities | None:
     """What each key used in a period, of what these prices are of; None where that is not kept any more.
+
+    `fresh`: by what is counted now, not some seconds ago.
 
     Raises:
         QueryError: `window_too_wide` for too many keys.
     """
     fields = _fields(prices)
-    reads = PeriodReads(context, org)
+    reads = PeriodReads(context, org, fresh=fresh)
     whole = reads.ask(None, period, "", fields, days=False)
     keys: dict[str, Callable[[], PeriodSums | None]] = {
         key: reads.ask(key, period, "", fields, days=False) for key in _keys(context, org, period)

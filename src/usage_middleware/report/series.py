@@ -16,7 +16,7 @@ from usage_middleware.report.parameters import KeyId, Parameters, Period, descri
 from usage_middleware.report.parts import Parts, Unavailable, asked_window, changes, present
 from usage_middleware.report.series_question import TOGETHER, Breakdown, allowed_groups, breakdown
 from usage_middleware.report.series_reads import Coverage, Lines, cover, cover_again, falling, read
-from usage_middleware.report.timeline import Granularity, first_day
+from usage_middleware.report.timeline import Granularity
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import Window, WindowReport, previous
 from usage_middleware.store.schema import CALLS
@@ -182,8 +182,9 @@ def _previous(
         parts.lack(window, "previous")
         return None
     before = cover_again(coverage, window, asked, measure)
-    if before.line is None:
-        parts.lack(first_day(window.now, context.settings, kinds[-1]), "previous.points")
+    if isinstance(before, Gap):
+        parts.lack(before, "previous.points")
+        before = Coverage(window, None, None, kinds)
     (cells,) = before.reads(context, asked.scope.org, measure).read([asked.subject])
     was = {measure.name: measure.value(summed(cells))}
     points = None if before.line is None else _points(cells, measure, before.stamps())

@@ -101,12 +101,13 @@ def cover(window: Window, parts: Parts, asked: Breakdown, measure: Measure, want
     return Coverage(window, timeline(window, size, zone(window.timezone)), size, kinds)
 
 
-def cover_again(coverage: Coverage, window: Window, asked: Breakdown, measure: Measure) -> Coverage:
-    """The buckets of another window, as wide as those of the first; none where such are not kept of everything."""
+def cover_again(coverage: Coverage, window: Window, asked: Breakdown, measure: Measure) -> Coverage | Gap:
+    """The buckets of another window, as wide as those of the first; or what is missing to tell them apart."""
     kind, size, tz = asked.subject.kind(measure), coverage.granularity, zone(window.timezone)
-    if size is None or GranularityChooser(window, tz, asked.settings, kind).kept(size) != size:
-        return Coverage(window, None, None, (kind,))
-    return Coverage(window, timeline(window, size, tz), size, (kind,))
+    if size is None:
+        return first_day(window.now, asked.settings, kind)
+    gap = GranularityChooser(window, tz, asked.settings, kind).gap(size)
+    return gap or Coverage(window, timeline(window, size, tz), size, (kind,))
 
 
 def _granularity(window: Window, settings: Settings, kind: CounterKind, wanted: Granularity | None) -> Granularity | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from usage_middleware.periods import DAY
 from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
 from usage_middleware.plans.plan import Plan
+from usage_middleware.plans.reach import LATE_DAYS
 from usage_middleware.plans.statement import Line, Statement, left_over, priced_line, statement
 from usage_middleware.plans.statement_record import FinalStatement, decode, encode
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.plan_directory import CustomerPlans
-from usage_middleware.report.quantities import key_quantities, whole_quantities
+from usage_middleware.report.quantities import NOTHING, key_quantities, whole_quantities
 
 State = Literal["open", "provisional", "final"]
 #: So many earlier periods are asked for what was added to them since they were final.
@@ -44,35 +46,60 @@ class Biller:
         self._context = context
         self._org = org
         self._plans = plans
+        #: The final statements that were looked for, by the begin of their periods; None: there is none.
+        self._found: dict[int, FinalStatement | None] = {}
 
     def cost(self, period: Period) -> PeriodCost:
         """What a period costs. A period that is final now is kept, and is the same for ever."""
-        earlier = self._earlier(period)
-        kept = {one.period.start: one for one in self._kept([*earlier, period])}
-        final = kept.pop(period.start, None)
+        self._read([*self._earlier(period), period, *self._later(period)])
+        final = self._found[period.start]
         if final is not None:
-            corrected = self._left_over(final, list(kept.values()), always=True)
-            return PeriodCost(final.period, final.plan, "final", final.statement, corrected)
-        return self._made(period, list(kept.values()))
+            return _of(final, self._left_over(final, []))
+        # What earlier periods left over depends on whether those between are final.
+        due = [before for before in reversed(self._earlier(period)) if self._is_due(before)]
+        if due:
+            self._read(self._earlier(due[0]))
+        for before in due:
+            self._made(before)
+        return self._made(period)
 
-    def _made(self, period: Period, kept: Sequence[FinalStatement]) -> PeriodCost:
+    def close(self) -> list[Period]:
+        """Keep the statements that are final now. The periods that have ended lately, and are not final yet."""
+        now = self._context.now
+        running = self._plans.history.period(now)
+        ended = [period for period in self._earlier(running) if now - period.end <= LATE_DAYS * DAY]
+        if not ended:
+            return []
+        self._read([*self._earlier(ended[-1]), *ended])
+        found = [(period, self._made(period)) for period in reversed(ended) if self._found[period.start] is None]
+        return [period for period, cost in found if cost.state != "final"]
+
+    def _is_due(self, period: Period) -> bool:
+        """Whether a period that nobody has asked about is final, and was not long ago."""
+        is_late = self._context.now - period.end > LATE_DAYS * DAY
+        return self._found.get(period.start) is None and not is_late and self._context.is_final(period.end)
+
+    def _made(self, period: Period) -> PeriodCost:
         assigned = self._plans.history.priced(period)
         plan = self._plans.declared.plan(assigned)
         name = None if assigned is None else assigned.plan
-        state: State = "open" if period.end > self._context.now else "provisional"
-        if state == "provisional" and self._context.is_final(period.end):
-            state = "final"
-        carried = self._carried(period, kept)
-        if plan is None or not plan.prices:
-            return PeriodCost(period, name, state, statement(Plan("none"), lambda _: {}, carried))
-        found = key_quantities(self._context, self._org, period, plan.prices)
+        state = self._state(period, is_known=name is None or plan is not None)
+        prices = () if plan is None else plan.prices
+        # What was read some seconds ago may lack what made the period final.
+        found = key_quantities(self._context, self._org, period, prices, fresh=state == "final") if prices else NOTHING
         if found is None:
             return PeriodCost(period, name, state, None, is_kept=False)
-        made = statement(plan, found.of, carried)
-        assert made is not None
-        if state == "final":
-            return self._finished(FinalStatement(period, name, plan.prices, made, self._context.now))
+        made = statement(plan or Plan("none"), found.of, self._carried(period))
+        if state == "final" and (made is not None or self._may_be_carried(period)):
+            made = made or Statement(self._last_currency(period), [])
+            return self._finished(FinalStatement(period, name, prices, made, self._context.now))
         return PeriodCost(period, name, state, made)
+
+    def _state(self, period: Period, *, is_known: bool) -> State:
+        """How far a period is. One whose plan is not declared here (`is_known`) never becomes final: its prices are missing."""
+        if period.end > self._context.now:
+            return "open"
+        return "final" if is_known and self._context.is_final(period.end) else "provisional"
 
     def _finished(self, final: FinalStatement) -> PeriodCost:
         body = self._context.plans.statements.keep(self._org, final.period.start, encode(final))
@@ -80,58 +107,82 @@ class Biller:
         found = None if body is None else decode(body)
         if found is None:
             return PeriodCost(final.period, final.plan, "provisional", final.statement)
-        return PeriodCost(found.period, found.plan, "final", found.statement)
+        self._found[found.period.start] = found
+        return _of(found)
 
     def _earlier(self, period: Period) -> list[Period]:
-        """The periods before, the latest first."""
-        found, at = [], period.start
-        for _ in range(CARRIED_PERIODS):
-            before = self._plans.history.period(at - 1)
-            found.append(before)
-            at = before.start
+        return self._plans.history.before(period, CARRIED_PERIODS)
+
+    def _later(self, period: Period) -> list[Period]:
+        """The periods after it that have ended: they may have carried what was left over."""
+        found: list[Period] = []
+        at = period.end
+        while at < self._context.now and len(found) < CARRIED_PERIODS:
+            after = self._plans.history.period(at)
+            found.append(after)
+            at = after.end
         return found
 
-    def _kept(self, periods: Sequence[Period]) -> list[FinalStatement]:
-        bodies = self._context.plans.statements.read(self._org, [period.start for period in periods])
-        return [final for body in bodies if body is not None and (final := decode(body)) is not None]
+    def _read(self, periods: Sequence[Period]) -> None:
+        """Read the final statements of these periods."""
+        starts = [period.start for period in periods]
+        bodies = self._context.plans.statements.read(self._org, starts)
+        self._found |= {at: None if body is None else decode(body) for at, body in zip(starts, bodies, strict=True)}
 
-    def _carried(self, period: Period, kept: Sequence[FinalStatement]) -> list[Line]:
-        """What earlier periods left over, and no period between has carried."""
-        if not kept:
-            return []
-        latest = max(final.period.start for final in kept)
-        return [
-            line
-            for final in sorted(kept, key=lambda one: one.period.start)
-            for line in self._left_over(final, kept, always=final.period.start == latest)
-        ]
+    def _finals_before(self, period: Period) -> list[FinalStatement]:
+        """The final statements of earlier periods, the earliest first."""
+        found = (final for _, final in sorted(self._found.items()) if final is not None)
+        return [final for final in found if final.period.start < period.start]
 
-    def _left_over(self, final: FinalStatement, kept: Sequence[FinalStatement], *, always: bool) -> list[Line]:
-        """What was added to a final period since. Without `always` its keys are looked at only where its sums have changed."""
-        if not always and not self._has_changed(final, kept):
+    def _carried(self, period: Period) -> list[Line]:
+        """What earlier periods left over, and no other has carried. The first period that is not final carries it."""
+        finals = self._finals_before(period)
+        if not finals or not self._context.is_final(period.start):
             return []
-        found = key_quantities(self._context, self._org, final.period, final.prices)
+        changed = [final for final in finals[:-1] if final.prices and self._has_changed(final)]
+        return [line for final in (*changed, finals[-1]) for line in self._left_over(final, self._finals)]
+
+    def _may_be_carried(self, period: Period) -> bool:
+        """Whether an earlier period may leave something over: then this one has to say that it carries nothing."""
+        return any(final.prices for final in self._finals_before(period))
+
+    def _last_currency(self, period: Period) -> str:
+        return self._finals_before(period)[-1].statement.currency
+
+    @property
+    def _finals(self) -> list[FinalStatement]:
+        return [final for final in self._found.values() if final is not None]
+
+    def _left_over(self, final: FinalStatement, carriers: Sequence[FinalStatement]) -> list[Line]:
+        """What was added to a final period since, less what others have carried of it."""
+        found = key_quantities(self._context, self._org, final.period, final.prices) if final.prices else None
         if found is None:
             return []
         origin, lines = final.period.start, []
         before = {line.price: line for line in final.statement.own}
         for price in final.prices:
-            carried = _carried_of(origin, price.name, kept)
             now = priced_line(price, found.of(price), before[price.name].currency)
-            line = left_over(before[price.name], now, carried, origin)
+            line = left_over(before[price.name], now, _carried_of(origin, price.name, carriers), origin)
             lines += [] if line is None else [line]
         return lines
 
-    def _has_changed(self, final: FinalStatement, kept: Sequence[FinalStatement]) -> bool:
+    def _has_changed(self, final: FinalStatement) -> bool:
+        """Whether its sums are others than those of its lines, and of what was carried. Its keys are not looked at."""
         (sums,) = whole_quantities(self._context, self._org, [final.period])
         if sums is None:
             return False
         before = {line.price: line.quantity for line in final.statement.own}
         for price in final.prices:
-            carried = sum(line.quantity for line in _carried_of(final.period.start, price.name, kept))
+            carried = sum(line.quantity for line in _carried_of(final.period.start, price.name, self._finals))
             if units.quantity(sums, price.of, price.billable) != before[price.name] + carried:
                 return True
         return False
+
+
+def _of(final: FinalStatement, corrected: Sequence[Line] = ()) -> PeriodCost:
+    """The cost of a period that is final. Without lines it had no prices, and carried nothing."""
+    made = final.statement if final.statement.lines else None
+    return PeriodCost(final.period, final.plan, "final", made, corrected)
 
 
 def _carried_of(origin: int, price: str, kept: Sequence[FinalStatement]) -> list[Line]:

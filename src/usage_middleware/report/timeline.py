@@ -193,11 +193,25 @@ class GranularityChooser(NamedTuple):
             return wanted
         return self._finest(GRANULARITIES[1:] if wanted is None else GRANULARITIES)
 
+    def gap(self, size: Granularity) -> Gap | None:
+        """What is missing to tell buckets of a size apart; None if nothing is.
+
+        Raises:
+            QueryError: `window_too_wide`.
+        """
+        found = self._problem(size)
+        if found is None:
+            return None
+        is_fine = size == "minute" or found == "unaligned"
+        return self._first_minutes() if is_fine else first_day(self.window.now, self.settings, self.kind)
+
+    def _first_minutes(self) -> Gap:
+        """Since when minutes are kept: they cut wherever it may be."""
+        minute, middle, _ = self.settings.layers
+        return Gap(minute, middle.ceil(oldest_kept(minute, self.window.now, self.settings.kept(self.kind, minute.rank))))
+
     def _expired(self, size: Literal["minute", "day"]) -> QueryError:
-        gap = first_day(self.window.now, self.settings, self.kind)
-        if size == "minute":
-            minute, middle, _ = self.settings.layers
-            gap = Gap(minute, middle.ceil(oldest_kept(minute, self.window.now, self.settings.kept(self.kind, minute.rank))))
+        gap = self._first_minutes() if size == "minute" else first_day(self.window.now, self.settings, self.kind)
         start = max(gap.since, self.window.start)
         line = timeline(self.window._replace(start=start), size, self.tz) if start < self.window.end else None
         return buckets_expired(line or Timeline((), self.window, self.tz), gap, self.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from usage_middleware.store.agenda import Agenda
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
@@ -12,8 +13,6 @@ from usage_middleware.store.script import Script
 
 #: How long it is known that a threshold was reached, seconds.
 KEPT_SECONDS = 400 * 86_400
-#: So many organisations and alerts are looked at in one go.
-_SOME = 20
 
 #: Creates an alert unless it is there. KEYS: alerts of the month, outbox, its items. ARGV: field, record, seconds, now, then
 #: pairs of an id and an item.
@@ -45,13 +44,6 @@ if not redis.call('HGET', KEYS[2], ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 return redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 """)
-#: Says when to look at an organisation next, unless somebody else has said so since. ARGV: it, the time that was, the new one.
-_LATER = Script("""
-local was = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not was or tonumber(was) ~= tonumber(ARGV[2]) then return 0 end
-if ARGV[3] == '' then return redis.call('ZREM', KEYS[1], ARGV[1]) end
-return redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
-""")
 
 
 class Leased(NamedTuple):
@@ -63,21 +55,32 @@ class Leased(NamedTuple):
 
 
 class AlertOutbox:
-    """Creates, leases and settles alerts. Organisations are members, times are milliseconds since the epoch."""
+    """Creates, leases and settles alerts. Organisations are members, times are milliseconds since the epoch.
+
+    Attributes:
+        orgs: which organisations have alerts to be delivered.
+    """
 
     def __init__(self, engine: Engine, schema: Schema) -> None:
         self._engine = engine
         self._schema = schema
+        self.orgs = Agenda(engine, schema.outbox_orgs)
 
     def create(self, org: str, month: str, field: str, record: bytes, items: Mapping[str, bytes], now_ms: int) -> bool:
         """Create an alert, with an item for each that has to get it. False if it was there already."""
-        client = self._engine.client
-        if items:
-            # First: an organisation without alerts does no harm here, an alert that nobody looks for does.
-            client.execute_command("ZADD", self._schema.outbox_orgs, "LT", now_ms, org)
         keys = [self._schema.alerts(org, month), self._schema.outbox(org), self._schema.outbox_items(org)]
         pairs = [part for pair in items.items() for part in pair]
-        return bool(_CREATE.run(client, keys, (field, record, KEPT_SECONDS, now_ms, *pairs)))
+        # Before: an organisation without alerts does no harm there, an alert that nobody looks for does.
+        self._enter(org, items, now_ms)
+        created = bool(_CREATE.run(self._engine.client, keys, (field, record, KEPT_SECONDS, now_ms, *pairs)))
+        if created:
+            # And after: somebody may have looked in between, found nothing, and crossed it out.
+            self._enter(org, items, now_ms)
+        return created
+
+    def _enter(self, org: str, items: Mapping[str, bytes], now_ms: int) -> None:
+        if items:
+            self.orgs.enter(org, now_ms)
 
     def fired(self, org: str, months: Sequence[str]) -> dict[str, bytes]:
         """The alerts of some months: what reached a threshold -> its record."""
@@ -93,15 +96,6 @@ class AlertOutbox:
             found |= {text(field): record for field, record in reply.items()}
         return found
 
-    def due(self, now_ms: int) -> list[tuple[str, float]]:
-        """Organisations that may have alerts to be delivered now, and since when."""
-        client, name = self._engine.client, self._schema.outbox_orgs
-        found = client.execute_command("ZRANGEBYSCORE", name, "-inf", now_ms, "LIMIT", 0, _SOME)
-        if not found:
-            return []
-        scores = client.execute_command("ZMSCORE", name, *found)
-        return [(text(org), float(score)) for org, score in zip(found, scores, strict=True) if score is not None]
-
     def lease(self, org: str, now_ms: int, until_ms: int) -> Leased | None:
         """The alert that is due first, leased until then; None if none is."""
         reply = _LEASE.run(self._engine.client, self._keys(org), (now_ms, until_ms))
@@ -113,10 +107,9 @@ class AlertOutbox:
 
     def look_again(self, org: str, was: float) -> None:
         """Say when to look at an organisation again: when its next alert is due."""
-        client = self._engine.client
-        reply = client.execute_command("ZRANGE", self._schema.outbox(org), 0, 0, "WITHSCORES")
-        when = "" if not reply else str(int(float(reply[-1][1] if isinstance(reply[-1], list | tuple) else reply[-1])))
-        _LATER.run(client, [self._schema.outbox_orgs], (org, repr(was), when))
+        reply = self._engine.client.execute_command("ZRANGE", self._schema.outbox(org), 0, 0, "WITHSCORES")
+        score = None if not reply else reply[-1][1] if isinstance(reply[-1], list | tuple) else reply[-1]
+        self.orgs.move(org, was, None if score is None else int(float(score)))
 
     def _keys(self, org: str) -> list[str]:
         return [self._schema.outbox(org), self._schema.outbox_items(org)]

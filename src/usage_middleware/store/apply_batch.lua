@@ -12,8 +12,8 @@
 --          may have expired since.
 --          sealed: the greatest number that this worker has given here: a mark that is greater is damaged.
 --          once: of a correction or of backfilled rows, in place of a number: {keys that may have one of their ids,
---          {{key that keeps them, expire_at, limit, ids, records}, ...}, only try, may take away}. KEYS[1] is then
---          such a key.
+--          {{key that keeps them, expire_at, limit, ids, records}, ...}, only try, may take away,
+--          {{month of the history, its version}, ...}}. KEYS[1] is then such a key.
 -- ARGV[2]  if ARGV[1] is empty: the SHA-1 of what KEYS[4] holds in its place.
 --
 -- Answers  {'OK', keys of another type}  counted
@@ -24,6 +24,7 @@
 --          {'RETRY', error}               the server can't now; nothing was counted
 --          {'KNOWN', {id, record}, ..}    these were counted before; nothing was counted now
 --          {'BEYOND', text}               a counter would fall below 0, or not be exact; nothing was counted
+--          {'AGAIN'}                      a month of the history was changed; nothing was counted
 --          {'CROWDED', key}               this key has no room for more ids; nothing was counted
 
 local EXACT = 9007199254740992 -- 2^53, up to which a Lua number is a whole one
@@ -248,6 +249,12 @@ local function counted_before()
   return answer[2] and answer
 end
 
+local function repacked()
+  for _, month in ipairs(once[5] or {}) do
+    if tonumber(redis.call('HGET', month[1], 'v') or 0) ~= month[2] then return {'AGAIN'} end
+  end
+end
+
 local function crowded()
   for _, kept in ipairs(once[2]) do
     if kept[3] > 0 and redis.call('HLEN', kept[1]) + #kept[4] > kept[3] then return {'CROWDED', kept[1]} end
@@ -255,13 +262,14 @@ local function crowded()
 end
 
 -- The first sum that would leave the numbers which every counter holds exactly. How much was corrected may be below 0.
+-- What is packed adds to what is live, which may then be below 0 itself.
 local function beyond(entries, command)
   for _, entry in ipairs(entries) do
     local before = read(command, entry)
     if before.err then return {'RETRY', before.err .. ' (' .. entry[1] .. ')'} end
     entry.before = before
     for i = 1, entry[5] - 1 do
-      local name, old = entry[3][i], tonumber(before[i] or 0)
+      local name, old = entry[3][i], tonumber(before[i] or 0) + (entry[6] and entry[6][i] or 0)
       local new = old + tonumber(entry[4][i])
       local may_fall = command == 'HMGET' and name:sub(-10) == ' corrected'
       if new >= EXACT or (new < 0 and not may_fall) then
@@ -286,7 +294,7 @@ local function claim()
 end
 
 local refusal
-if once then refusal = counted_before() or crowded() else refusal = not_the_next() end
+if once then refusal = counted_before() or crowded() or repacked() else refusal = not_the_next() end
 refusal = refusal or over_the_caps()
 if refusal then return refusal end
 

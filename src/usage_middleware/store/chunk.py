@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from usage_middleware.events import CallKey, CallTotals, Cells, calls_in
 from usage_middleware.gil import rest, yielding
+from usage_middleware.periods import DAY
 
 #: How much a chunk costs Redis at most, in increments: some 5 ms.
 CHUNK_WORK = 6_500
@@ -41,6 +42,11 @@ class Chunk(NamedTuple):
     def calls(self) -> int:
         """How many calls it counts."""
         return calls_in(self.cells)
+
+    @property
+    def minutes(self) -> set[int]:
+        """The minutes of its calls."""
+        return {key.minute for key in self.cells}
 
     def emptied(self) -> Chunk:
         """The same number, its calls counted as dropped."""
@@ -121,6 +127,8 @@ class RollupCost:
             (2, 0, minute, "ks", who, status),
             (2, 0, minute, "ke", who, endpoint),
             (1, 0, minute, "kes", who, endpoint, status),
+            # Days that are to be packed are marked.
+            (1, 1, minute - minute % DAY, "d"),
         ]
         for place, tag in enumerate(key.tags):
             parts += [(2, 0, minute, "t", place, tag), (1, 0, minute, "ts", place, tag, status)]

@@ -109,6 +109,16 @@ def is_missing_right(error: Exception) -> bool:
     return "NoPermissionError" in _known(error).types
 
 
+def is_full(error: Exception) -> bool:
+    """Whether the server's memory is full: it refuses what may need more of it."""
+    return "OutOfMemoryError" in _known(error).types
+
+
+def says_full(text: str) -> bool:
+    """As `is_full`, of what an error says."""
+    return "used memory > 'maxmemory'" in text
+
+
 def is_wrong_type(error: object) -> bool:
     """Whether a Redis key holds another type than ours: somebody else wrote it."""
     return isinstance(error, Exception) and "WRONGTYPE" in str(error)

@@ -130,3 +130,18 @@ def is_reserved(dimension: str, name: str) -> bool:
 def method_of(endpoint: str) -> str:
     """The HTTP method of an endpoint's label."""
     return endpoint.split(" ", 1)[0]
+
+
+def route_member(endpoint: str, public: bool) -> str:
+    """A member of `routes`: `public GET /v1/items` for a route that the application's schema lists, else `hidden GET ...`."""
+    return f"{'public' if public else 'hidden'} {endpoint}"
+
+
+def parse_route_member(text: str) -> tuple[str, bool]:
+    """(endpoint, whether it is public) of a member of `routes`.
+
+    >>> parse_route_member("public GET /v1/items"), parse_route_member("GET /as/an/older/worker/wrote/it")
+    (('GET /v1/items', True), ('GET /as/an/older/worker/wrote/it', False))
+    """
+    word, _, endpoint = text.partition(" ")
+    return (endpoint, word == "public") if word in ("public", "hidden") else (text, False)

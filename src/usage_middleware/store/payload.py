@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from usage_middleware.gil import rest
 from usage_middleware.options import NONE, Settings
 from usage_middleware.periods import DAY
 from usage_middleware.store.chunk import Chunk
+from usage_middleware.store.history.base import NOTHING_PACKED, Base
 from usage_middleware.store.members import ANONYMOUS, METHODS, OTHER, OTHER_METHOD, UNKNOWN, UNMATCHED, is_reserved
 from usage_middleware.store.rollup import Increments, expand
 from usage_middleware.store.schema import Schema
@@ -34,6 +35,8 @@ _RESERVED_NAMES = [ANONYMOUS, NONE, OTHER, UNKNOWN]
 class _Entry(msgspec.Struct, array_like=True, gc=False):
     """What the script adds to one Redis key; from place `greatest` on (counted from 1) the greater value stays.
 
+    `packed` is what history has of each, where a correction may take from that.
+
     A flush makes some 10,000 of them, none of which the garbage collector tracks for long.
     """
 
@@ -42,6 +45,7 @@ class _Entry(msgspec.Struct, array_like=True, gc=False):
     names: tuple[str, ...]
     amounts: tuple[int | str, ...]
     greatest: int
+    packed: tuple[int, ...] = ()
 
 
 class Doubt(IntEnum):
@@ -93,12 +97,14 @@ class Once(NamedTuple):
         kept: where they are to be kept, in Redis keys of the chunk's organisation.
         trying: only find out whether it can be counted.
         may_shrink: some of its amounts may be below 0.
+        months: months of the history that must still have these versions, by their Redis keys.
     """
 
     places: list[str]
     kept: list[KeptIds]
     trying: bool = False
     may_shrink: bool = False
+    months: Sequence[tuple[str, int]] = ()
 
 
 def encode_chunk(
@@ -111,6 +117,7 @@ def encode_chunk(
     doubt: Doubt = Doubt.NONE,
     sealed: int | None = None,
     once: Once | None = None,
+    base: Base = NOTHING_PACKED,
 ) -> EncodedChunk:
     """A chunk as the script takes it.
 
@@ -125,12 +132,14 @@ def encode_chunk(
         sealed: the greatest number that this worker has given in this organisation: a mark that is greater is damaged.
             None if that is not known.
         once: in place of a number, the ids that it is counted under.
+        base: what history has of the counters.
     """
-    expansion = expand(schema, chunk, int(now))
+    expansion = expand(schema, chunk, int(now), base.since)
+    once = once and once._replace(months=base.months)
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
     rest()
-    series = [_entry(key, one) for key, one in expansion.series.items()]
-    boards = [_entry(key, one) for key, one in expansion.boards.items()]
+    series = [_entry(key, one, base.values.get(key)) for key, one in expansion.series.items()]
+    boards = [_entry(key, one, base.values.get(key)) for key, one in expansion.boards.items()]
     data = msgspec.msgpack.encode(
         [
             3,
@@ -153,7 +162,7 @@ def encode_chunk(
 
 def longest_kept(settings: Settings) -> int:
     """How long the longest-lived counters are kept after their slot, seconds."""
-    return max(kept["day"] for kept in settings.retention.values())
+    return settings.longest_kept
 
 
 def _registry(schema: Schema, org: str, dimension: str, seen: dict[str, int], now: int, exempt: Collection[str]) -> list[Any]:
@@ -174,10 +183,11 @@ def _registry(schema: Schema, org: str, dimension: str, seen: dict[str, int], no
     ]
 
 
-def _entry(key: str, one: Increments) -> _Entry:
+def _entry(key: str, one: Increments, packed: Mapping[str, int] | None) -> _Entry:
     amounts = (*one.sums.values(), *one.greatest.values())
     exact = amounts if max(amounts, default=0) < _EXACT else map(_exact, amounts)
-    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1)
+    base = () if packed is None else tuple(packed.get(name, 0) for name in one.sums)
+    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1, base)
 
 
 def _exact(amount: int) -> int | str:

@@ -6,13 +6,18 @@ Slots that may still change are read in one MULTI, so that the parts of an answe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
-from usage_middleware.errors import UsageError
 from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.reads import Read, send
+from usage_middleware.store.deferred import Deferred, Pending
+from usage_middleware.store.history import adding
+from usage_middleware.store.history import names as history
+from usage_middleware.store.history.fetching import fetch_with
+from usage_middleware.store.history.known_months import KnownMonths
+from usage_middleware.store.history.packed_reads import PackedReads
+from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
     KeyBoard,
     Measures,
@@ -33,7 +38,7 @@ U = TypeVar("U")
 
 #: How long after its end a slot may still change, in seconds: workers flush every few seconds.
 STILL_OPEN = 120
-#: How many commands go in one pipeline, and how many members in one command.
+#: How many members are asked for in one command.
 _BATCH = 500
 #: How many members one ZUNION may read, if all of them are in every slot: it keeps other clients waiting.
 _MOST_UNITED = 300_000
@@ -43,39 +48,6 @@ _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 _FIELDS = 7
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
-
-
-class _Pending(list[Read]):
-    """Reads that are sent together, and whether they were."""
-
-    done = False
-
-
-class Deferred(Generic[T]):
-    """The result of a read, which is there after `ReadBatch.read`."""
-
-    def __init__(self, pending: _Pending, get: Callable[[], T]) -> None:
-        self._pending = pending
-        self._get = get
-
-    @property
-    def value(self) -> T:
-        """The result.
-
-        Raises:
-            UsageError: the batch was not read yet.
-        """
-        if not self._pending.done:
-            raise UsageError("the batch was not read yet")
-        return self._get()
-
-    def map(self, make: Callable[[T], U]) -> Deferred[U]:
-        """The result of `make` with this result."""
-        return Deferred(self._pending, lambda: make(self._get()))
-
-    def kept(self) -> Deferred[T]:
-        """The same result, which is worked out once, however often it is asked for."""
-        return Deferred(self._pending, cache(self._get))
 
 
 #: Slots by resolution and names: those that are closed, those that are open.
@@ -97,6 +69,7 @@ class ReadBatch:
     """A batch of reads with deferred results. `read` sends all of them; then the batch may be used again.
 
     `charge` is told what a read costs before it is sent, in Redis commands, and may raise. `damage` is told what is damaged.
+    `months` is what this process knows of packed months.
     """
 
     def __init__(
@@ -107,13 +80,15 @@ class ReadBatch:
         now: int,
         charge: Callable[[int], object] = lambda cost: None,
         damage: DamageLog | None = None,
+        months: KnownMonths | None = None,
     ) -> None:
         self._client = client
         self._damage = damage or DamageLog()
         self._schema = schema
         self._org = org
         self._now = now
-        self._pending = _Pending()
+        self._pending = Pending()
+        self._packed = PackedReads(schema, org, now, self._damage, months)
         self._charge = charge
         #: About how many fields a slot has in a block.
         self._fields = _FIELDS + len(schema.settings.counters)
@@ -140,6 +115,9 @@ class ReadBatch:
             else:
                 self._add(("HGETALL", key), block.is_open, partial(add_block, block.slots, found))
                 self._cost += len(block.slots) * self._fields // _MEMBERS_A_COMMAND
+        what, name = of or (history.SERIES, history.WHOLE)
+        bucket_of = name if what == history.KEY else None
+        self._packed.ask(slots, what, adding.series(found, measures), (name,), measures=measures, bucket_of=bucket_of)
         return self._deferred(found)
 
     def board(
@@ -156,6 +134,8 @@ class ReadBatch:
             for shard in shards:
                 for measure in measures:
                     self._add_union(some, self._board_key(shard, measure), partial(add_board, measure, found))
+        for shard in shards:
+            self._packed.ask(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
         return self._deferred(found)
 
     def members(
@@ -166,7 +146,10 @@ class ReadBatch:
         shards: dict[str, list[str]] = {}
         for name in names:
             shards.setdefault(self._schema.sharded(dimension, name), []).append(name)
-        for slot in slots:
+        wanted = list(slots)
+        for shard, some in shards.items():
+            self._packed.ask(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some, measures=measures)
+        for slot in wanted:
             for shard, some in shards.items():
                 for measure in measures:
                     key = self._board_key(shard, measure)(slot.resolution.name, self._names(slot))
@@ -182,6 +165,8 @@ class ReadBatch:
             lambda res, at: self._schema.latency_board(self._org, res, at.slot, endpoint),
             partial(add_bins, found),
         )
+        what, name = (history.LATENCY, history.WHOLE) if endpoint is None else (history.ENDPOINT_LATENCY, endpoint)
+        self._packed.ask(slots, what, adding.bins(found, self._note_bin), (name,))
         return self._deferred(found)
 
     def key_board(self, slots: Sequence[Slot], key: str) -> Deferred[KeyBoard]:
@@ -192,6 +177,7 @@ class ReadBatch:
             lambda res, at: self._schema.key_board(self._org, res, at.slot, key),
             partial(add_key_board, found),
         )
+        self._packed.ask(slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), bucket_of=key)
         return self._deferred(found)
 
     def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:
@@ -223,16 +209,11 @@ class ReadBatch:
 
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
-        self._charge(self._cost)
-        pending, self._pending, self._cost = self._pending, _Pending(), 0
-        closed = [read for read in pending if not read.is_open]
-        # Those of open slots go with the last of the others.
-        last = (len(closed) - 1) // _BATCH * _BATCH if closed else 0
-        for begin in range(0, last, _BATCH):
-            send(self._client, closed[begin : begin + _BATCH], self._damage)
-        rest = [*closed[last:], *(read for read in pending if read.is_open)]
-        if rest:
-            send(self._client, rest, self._damage)
+        self._charge(self._cost + self._packed.cost)
+        pending, self._pending, self._cost = self._pending, Pending(), 0
+        packed, self._packed = self._packed, self._packed.renewed()
+        hand_out(fetch_with(packed, self._client, pending, self._damage, self._charge), self._damage)
+        packed.hand_out()
         pending.done = True
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
@@ -260,6 +241,9 @@ class ReadBatch:
                 self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), bool(is_open), add)
                 self.keys += len(keys) - 1
                 self._cost += len(keys) // _KEYS_A_COMMAND
+
+    def _note_bin(self, name: str) -> None:
+        self._damage.note(f"the history of {self._org}", f"the number of {name:.100}")
 
     def _deferred(self, found: T) -> Deferred[T]:
         return Deferred(self._pending, lambda: found)

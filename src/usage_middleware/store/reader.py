@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
+from usage_middleware.options import Settings
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
+from usage_middleware.store.history.known_months import KnownMonths
+from usage_middleware.store.members import parse_route_member
+from usage_middleware.store.meta import HISTORY_BEGINNINGS, history_began
+from usage_middleware.store.minute_reads import MinuteReads
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
-from usage_middleware.store.schema import Schema, parse_route_member, since_field
+from usage_middleware.store.schema import Schema, since_field
 
 #: How long the numbers wait for a worker that has gone silent, in milliseconds.
 WORKER_GONE_MS = 60_000
 
 
 class Completeness(NamedTuple):
-    """From when to when the counters are complete.
+    """How far the counters are complete.
 
     Attributes:
-        since: from when each declared dimension is kept, in seconds since the epoch; those that never were are absent.
         through_ms: the calls of all live workers that finished before then are in, milliseconds since 1970; None without
             workers.
         debts: what each worker may still have to deliver, also of those that have ended.
     """
 
-    since: dict[str, int]
     through_ms: int | None
     debts: list[Debt]
+
+
+class Standing(NamedTuple):
+    """How things are in Redis when a report begins.
+
+    Attributes:
+        settings: with the retention that readers go by: what is packed is kept for longer.
+        since: from when each declared dimension is kept, in seconds since the epoch; those that never were are absent.
+        completeness: how far the counters are complete. The first call asks Redis.
+    """
+
+    settings: Settings
+    since: Mapping[str, int]
+    completeness: Callable[[], Completeness]
 
 
 class Reader:
@@ -45,6 +63,9 @@ class Reader:
         self.schema = schema
         self.settings = schema.settings
         self._own_routes = own_routes
+        self._months = KnownMonths()
+        #: The last result of `_reaching`: settings are checked when they are made.
+        self._reached = (-1, self.settings)
 
     def routes(self) -> dict[str, bool]:
         """The application's own endpoints, called or not, and whether its schema lists them.
@@ -57,7 +78,11 @@ class Reader:
 
     def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
-        return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage)
+        return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage, self._months)
+
+    def minutes(self, org: str, charge: Callable[[int], object]) -> MinuteReads:
+        """An empty batch of reads minute by minute."""
+        return MinuteReads(self._engine.read_client, self.schema, org, charge, self._engine.damage)
 
     def _sound(self, key: str, *command: object) -> Any:
         """The reply to a command, or nothing where the Redis key that it reads holds another type."""
@@ -80,21 +105,34 @@ class Reader:
         add_scores(names, found, lambda name: self._engine.damage.note(key, f"the time of {name:.100}"), values)
         return found
 
-    def completeness(self, now: int) -> Completeness:
-        """From when to when the counters are complete."""
-        schema, dimensions = self.schema, self.settings.dimensions
+    def standing(self, now: int) -> Standing:
+        """How things are, in one trip."""
+        schema, names = self.schema, [*self._beginnings, *map(since_field, self.settings.dimensions)]
         with self._engine.read_client.pipeline(transaction=False) as pipe:
             pipe.execute_command("ZRANGEBYSCORE", schema.workers, now * 1000 - WORKER_GONE_MS, "+inf")
             pipe.hgetall(schema.owing)
-            if dimensions:
-                pipe.execute_command("HMGET", schema.meta, *map(since_field, dimensions))
-            workers, owing, *since = pipe.execute(raise_on_error=False)
-        began = self._times(schema.meta, dimensions, self._sound_reply(schema.meta, since[0])) if since else {}
-        return Completeness(
-            {name: ms // 1000 for name, ms in began.items()},
-            self._through(self._sound_reply(schema.workers, workers)),
-            debts(self._sound_reply(schema.owing, owing) or {}),
+            if names:
+                pipe.execute_command("HMGET", schema.meta, *names)
+            workers, owing, *began = pipe.execute(raise_on_error=False)
+        found = (self._sound_reply(schema.meta, began[0]) if began else ()) or [None] * len(names)
+        times = self._times(schema.meta, names, found)
+        since = {name: times[since_field(name)] // 1000 for name in self.settings.dimensions if since_field(name) in times}
+        alive, owed = self._sound_reply(schema.workers, workers), debts(self._sound_reply(schema.owing, owing) or {})
+        return Standing(
+            self._reaching(history_began(times), now), since, cache(lambda: Completeness(self._through(alive), owed))
         )
+
+    def _reaching(self, began: int | None, now: int) -> Settings:
+        if not self.settings.history:
+            return self.settings
+        reach = self.settings.reach(began, now)
+        if self._reached[0] != reach:
+            self._reached = reach, self.settings.reaching(reach)
+        return self._reached[1]
+
+    @property
+    def _beginnings(self) -> Sequence[str]:
+        return HISTORY_BEGINNINGS if self.settings.history else ()
 
     def _through(self, alive: Sequence[Any]) -> int | None:
         """Until when these workers have delivered everything, in milliseconds since the epoch."""

@@ -25,22 +25,35 @@ class Read(NamedTuple):
         return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 
-def send(client: Any, reads: Sequence[Read], damage: DamageLog) -> None:
-    """Send reads, those of slots that may change in one MULTI, and hand out the replies. One trip, in a cluster two.
+class Answer(NamedTuple):
+    """A read, and what Redis answered."""
+
+    read: Read
+    reply: Any
+
+
+def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]:
+    """Send reads, those of slots that may change in one MULTI; what Redis answered. One trip, in a cluster two.
 
     Raises:
         redis_errors(): as the client does.
         TimeoutError: the time of this thread's operation is over before all replies were added up.
     """
     closed, changing = [read for read in reads if not read.is_open], [read for read in reads if read.is_open]
-    fetch, check, notes = _in_two_trips if is_cluster(client) else _in_one_trip, deadline.check, _Notes(damage)
-    for read, reply in zip((*closed, *changing), fetch(client, closed, changing), strict=True):
+    trip = _in_two_trips if is_cluster(client) else _in_one_trip
+    found: list[Answer] = []
+    for read, reply in zip((*closed, *changing), trip(client, closed, changing), strict=True):
+        found += _fetched_apart(client, read, reply, damage) if isinstance(reply, Exception) else [Answer(read, reply)]
+    return found
+
+
+def hand_out(answers: Sequence[Answer], damage: DamageLog) -> None:
+    """Add every reply to what was read."""
+    check, notes = deadline.check, _Notes(damage)
+    for read, reply in answers:
         check()
-        if isinstance(reply, Exception):
-            _send_apart(client, read, reply, damage)
-        else:
-            notes.read = read
-            read.add(notes, reply)
+        notes.read = read
+        read.add(notes, reply)
 
 
 def _in_one_trip(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:
@@ -73,15 +86,15 @@ def _put(pipe: Any, reads: Sequence[Read]) -> None:
         pipe.execute_command(*read.command)
 
 
-def _send_apart(client: Any, read: Read, error: Exception, damage: DamageLog) -> None:
+def _fetched_apart(client: Any, read: Read, error: Exception, damage: DamageLog) -> list[Answer]:
     """Leave out a Redis key that holds another type, and read those that were to be read with it."""
     if len(read.keys) == 1:
         if not damage.explains(error, str(read.keys[0])):
             raise error
-        return
+        return []
     if not is_wrong_type(error):
         raise error
-    send(client, [Read(("ZUNION", 1, key, "WITHSCORES"), False, read.add) for key in read.keys], damage)
+    return fetch(client, [Read(("ZUNION", 1, key, "WITHSCORES"), False, read.add) for key in read.keys], damage)
 
 
 class _Notes:

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from usage_middleware.periods import Resolution, Slot, slot_names
+from usage_middleware.options import CounterKind
+from usage_middleware.periods import DAY, Resolution, Slot, slot_names
 from usage_middleware.store.schema import Schema
+
+#: The clock was wrong if a slot begins later than this from now. Its keys don't live any longer for it.
+AHEAD = 32 * DAY
+
+
+def end_of(schema: Schema, now: int, since: int, kind: CounterKind, slot: Slot, end: int) -> int:
+    """When a Redis key is gone, seconds since the epoch, whose slot or block ends at `end`.
+
+    What is older than `since`, where history begins, lives as long as without history.
+    """
+    settings = schema.settings
+    kept = settings.kept_without_history if slot.start < since else settings.kept
+    return min(end, now + AHEAD) + kept(kind, slot.resolution.rank)
 
 
 def is_late(schema: Schema, minute: int, now: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -10,9 +11,10 @@ import msgspec
 from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.gil import yielding
 from usage_middleware.options import CounterKind
-from usage_middleware.periods import DAY, Resolution, Slot, SlotNames, slot_names
+from usage_middleware.periods import Resolution, Slot, SlotNames, day_name, slot_names
 from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.retention import AHEAD, end_of
 from usage_middleware.store.schema import (
     BYTES,
     CALLS,
@@ -26,10 +28,8 @@ from usage_middleware.store.schema import (
     key_board_member,
     status_class,
     status_field,
+    todo_member,
 )
-
-#: The clock was wrong if a slot begins later than this from now. Its keys don't live any longer for it.
-_AHEAD = 32 * DAY
 
 #: In place of a tag: these calls are on no board of that dimension, because they finished before it was declared.
 NO_BOARD = ""
@@ -69,14 +69,15 @@ class Expansion(NamedTuple):
         return sum(len(one.sums) + len(one.greatest) for one in (*self.series.values(), *self.boards.values()))
 
 
-def expand(schema: Schema, chunk: Chunk, now: int) -> Expansion:
+def expand(schema: Schema, chunk: Chunk, now: int, since: int = 0) -> Expansion:
     """Every increment of a chunk at all three resolutions. Redis keys that are past their retention are left out.
 
     In the operator's tree (`chunk.org` is `*`) calls count by their own organisation, and keys are not told apart.
     `now` is in seconds; dropped calls are counted in its slots. However wrong the clock was that a minute came from, no
-    Redis key outlives its retention by more than 32 days.
+    Redis key outlives its retention by more than 32 days. What is older than `since`, where history begins, was never packed:
+    only what is kept without history is there to be changed.
     """
-    found = _Expander(schema, chunk.org, now, corrects=chunk.corrects)
+    found = _Expander(schema, chunk.org, now, since, corrects=chunk.corrects)
     for key, totals in yielding(chunk.cells.items()):
         found.add(key, totals)
     if chunk.dropped:
@@ -150,13 +151,14 @@ class _Expander:
     A chunk holds many calls of few minutes. Call by call, the same names would be built a dozen times.
     """
 
-    def __init__(self, schema: Schema, org: str, now: int, *, corrects: bool) -> None:
+    def __init__(self, schema: Schema, org: str, now: int, since: int, *, corrects: bool) -> None:
         self.schema = schema
         self.org = org
         self.now = now
         self.corrects = corrects
         self.dimensions = dimensions_of(schema, org)
         self.counters = tuple(map(counter_field, schema.settings.counters))
+        self.end_of = partial(end_of, schema, now, since)
         self.minutes: dict[int, _Sums] = {}
         self.boards: dict[int, _Sums] = {}
         self.seen: dict[str, dict[str, int]] = {dimension: {} for dimension in self.dimensions}
@@ -177,7 +179,7 @@ class _Expander:
         boards.add(("latency", key.endpoint), bins)
         if self.org != OPERATOR:
             boards.add(("key_board", key.owner[1]), _key_board_scores(members, measures, bins))
-        last_ms = min(totals.last_ms, (self.now + _AHEAD) * 1000)
+        last_ms = min(totals.last_ms, (self.now + AHEAD) * 1000)
         for dimension, member in members:
             seen = self.seen[dimension]
             seen[member] = max(seen.get(member, 0), last_ms)
@@ -214,7 +216,7 @@ class _Expander:
         return found
 
     def _has_boards(self, layer: Resolution, slot_end: int) -> bool:
-        return any(self._end(kind, layer, slot_end) > self.now for kind in _BOARDS)
+        return any(self.end_of(kind, Slot(layer, slot_end - layer.seconds), slot_end) > self.now for kind in _BOARDS)
 
     def _add_series(self, sums: _Sums, key: CallKey, totals: CallTotals) -> None:
         measures = self._series_measures(key.status, totals)
@@ -238,12 +240,15 @@ class _Expander:
 
     def _name(self, found: Expansion, layer: Resolution, start: int, sums: _Sums) -> None:
         """Write the sums of one slot under their Redis keys, without those that are past their retention."""
-        at = slot_names(Slot(layer, start), self.schema.layers.middle.seconds)
-        ends: dict[str, int] = {kind: self._end(kind, layer, at.block_end) for kind in _SERIES}
-        ends |= {kind: self._end(kind, layer, at.slot_end) for kind in _BOARDS}
+        slot = Slot(layer, start)
+        at = slot_names(slot, self.schema.layers.middle.seconds)
+        ends: dict[str, int] = {kind: self.end_of(kind, slot, at.block_end) for kind in _SERIES}
+        ends |= {kind: self.end_of(kind, slot, at.slot_end) for kind in _BOARDS}
         ends["latency"] = ends["board"]
         if max(ends.values()) <= self.now:
             return
+        if layer.rank and self.schema.settings.history:
+            self._mark(found, layer, start)
         for place, amounts in yielding(sums.amounts.items()):
             end = ends[place[0]]
             if end <= self.now:
@@ -257,6 +262,12 @@ class _Expander:
             if place in sums.last_ms:
                 series.greatest[f"{at.field} {LAST}"] = sums.last_ms[place]
 
+    def _mark(self, found: Expansion, layer: Resolution, start: int) -> None:
+        """Note with the calls that this day is to be packed."""
+        new = Increments(self.now + self.schema.settings.history_kept, {})
+        todo = found.boards.setdefault(self.schema.history_todo(self.org), new)
+        todo.sums[todo_member(layer.name, day_name(start))] = 1
+
     def _key(self, layer: Resolution, at: SlotNames, place: _Place) -> str:
         kind, *rest = place
         if kind == "series":
@@ -268,9 +279,6 @@ class _Expander:
         if kind == "latency":
             return self.schema.latency_board(self.org, layer.name, at.slot, *rest)
         return self.schema.key_board(self.org, layer.name, at.slot, *rest)
-
-    def _end(self, kind: CounterKind, layer: Resolution, end: int) -> int:
-        return min(end, self.now + _AHEAD) + self.schema.settings.kept(kind, layer.rank)
 
 
 def _key_board_scores(members: _Pairs[str], measures: _Pairs[int], bins: _Pairs[int]) -> _Pairs[int]:

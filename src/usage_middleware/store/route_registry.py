@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 
 from usage_middleware.periods import DAY
-from usage_middleware.store.schema import Schema, route_member
+from usage_middleware.store.members import route_member
+from usage_middleware.store.schema import Schema
 
 #: A route that no worker has published for this long is gone.
 ROUTE_SECONDS = 2 * DAY

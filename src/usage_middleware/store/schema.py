@@ -67,6 +67,15 @@ def counter_field(counter: str) -> str:
     return f"c.{counter}"
 
 
+#: The field of `meta` that tells since when everything that is counted is packed in time, in milliseconds since the epoch.
+HISTORY_SINCE = "history_since"
+
+
+def todo_member(res: str, day: str) -> str:
+    """A member of `history_todo`: `30m 2026-11-20`."""
+    return f"{res} {day}"
+
+
 def since_field(dimension: str) -> str:
     """The field of `meta` that tells since when a dimension is kept, in milliseconds since the epoch."""
     return f"since:{dimension}"
@@ -144,6 +153,28 @@ class Schema:
         """HASH id -> a hash of what was backfilled under it into a month."""
         return f"{self.tree(org)}:backfilled:{month}"
 
+    def history(self, org: str, month: str) -> str:
+        """HASH of the packed half-hours and days of a month (`2026-11`), see `store.history`."""
+        return f"{self.tree(org)}:history:{month}"
+
+    def history_todo(self, org: str) -> str:
+        """ZSET `<resolution> <day>` that is to be packed -> how many chunks have written it since."""
+        return f"{self.tree(org)}:history:todo"
+
+    def history_lease(self, org: str) -> str:
+        """Who packs this organisation now."""
+        return f"{self.tree(org)}:history:lease"
+
+    @property
+    def history_schedule(self) -> str:
+        """ZSET organisation -> when something of it is to be packed next, seconds since the epoch."""
+        return f"{self.tree(OPERATOR)}:history:schedule"
+
+    @property
+    def history_seeding(self) -> str:
+        """Who marks now what was counted before history began."""
+        return f"{self.tree(OPERATOR)}:history:seeding"
+
     def keys(self, org: str) -> str:
         """The key directory of an organisation (HASH key id -> JSON)."""
         return f"{self.tree(org)}:keys"
@@ -184,6 +215,11 @@ class Schema:
     def outbox_orgs(self) -> str:
         """Which organisations have alerts to be delivered (ZSET organisation -> when to look, ms)."""
         return f"{self.tree(OPERATOR)}:outbox"
+
+    @property
+    def period_ends(self) -> str:
+        """When to look at organisations whose billing periods end (ZSET organisation -> when, ms)."""
+        return f"{self.tree(OPERATOR)}:period_ends"
 
     def cache(self, org: str, digest: str) -> str:
         """One cached answer."""
@@ -248,21 +284,6 @@ class Schema:
     def worker(self, worker: str) -> str:
         """The status that one worker writes (HASH, 60 s)."""
         return f"{self.tree(OPERATOR)}:worker:{worker}"
-
-
-def route_member(endpoint: str, public: bool) -> str:
-    """A member of `routes`: `public GET /v1/items` for a route that the application's schema lists, else `hidden GET ...`."""
-    return f"{'public' if public else 'hidden'} {endpoint}"
-
-
-def parse_route_member(text: str) -> tuple[str, bool]:
-    """(endpoint, whether it is public) of a member of `routes`.
-
-    >>> parse_route_member("public GET /v1/items"), parse_route_member("GET /as/an/older/worker/wrote/it")
-    (('GET /v1/items', True), ('GET /as/an/older/worker/wrote/it', False))
-    """
-    word, _, endpoint = text.partition(" ")
-    return (endpoint, word == "public") if word in ("public", "hidden") else (text, False)
 
 
 def key_board_member(measure: str, dimension: str, name: str) -> str:

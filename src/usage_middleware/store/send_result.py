@@ -35,6 +35,8 @@ class Outcome(Enum):
     """Some of its ids were counted before: send it again without them."""
     BEYOND = "beyond"
     """A counter would fall below 0, or be too large to be exact."""
+    AGAIN = "again"
+    """Packed time has changed meanwhile: send it again with what is there now."""
     CROWDED = "crowded"
     """There is no room for more ids."""
 
@@ -106,6 +108,8 @@ def _answer(reply: Any) -> SendResult:
         return SendResult(Outcome.FULL, refused=refused)
     if kind == b"KNOWN":
         return SendResult(Outcome.KNOWN, known={name.decode(): record.decode(errors="replace") for name, record in rest})
+    if kind == b"AGAIN":
+        return SendResult(Outcome.AGAIN)
     reason = rest[0].decode(errors="replace")
     if kind in (b"BEYOND", b"CROWDED"):
         return SendResult(Outcome(kind.decode().lower()), reason=reason)

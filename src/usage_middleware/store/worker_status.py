@@ -51,6 +51,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         skew_ms: how far the worker's clock is ahead of Redis', milliseconds; None if that is not known.
         dropped_unresolved: calls that will never be counted, and whose organisation is not known, or not yet.
         conflicting: calls that showed active keys of two owners, counted for the one in the more important place.
+        history: whether it packs, and writes what is to be packed.
         key_store_error: how the application's own key store failed the last time it was asked; empty if it did not.
     """
 
@@ -74,6 +75,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     skew_ms: int | None = None
     dropped_unresolved: int = 0
     conflicting: int = 0
+    history: bool = False
     key_store_error: str = ""
 
 
@@ -122,6 +124,7 @@ class OwnStatus(WorkerStatus, kw_only=True):
         common = {name: getattr(self, name) for name in WorkerStatus.__struct_fields__ if name != "worker"}
         return {
             **common,
+            "history": int(self.history),
             "skew_ms": "" if self.skew_ms is None else self.skew_ms,
             "dropped": sum(self.dropped.values()),
             "blocked": len(self.blocked),

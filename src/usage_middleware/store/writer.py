@@ -13,6 +13,9 @@ from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.engine import is_cluster
+from usage_middleware.store.history.base import Base, packed_base
+from usage_middleware.store.history.schedule import Schedule
+from usage_middleware.store.meta import write_meta
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, EncodedChunk, Once, encode_chunk, longest_kept
@@ -26,8 +29,6 @@ from usage_middleware.store.send_result import SendResult as SendResult
 logger = logging.getLogger("usage_middleware")
 
 SCHEMA_VERSION = 1
-#: What this version writes beyond the base layout, as names with commas between them. Readers of the base layout may ignore it.
-FEATURES = ""
 WORKER_SECONDS = 60
 #: How long replicas may take to confirm a flush.
 WAIT_MS = 1_000
@@ -56,6 +57,7 @@ class Writer:
         self._client = client
         self.damage = damage or DamageLog()
         self.schema = schema
+        self._schedule = Schedule(client, schema, self.damage)
 
     def send(
         self,
@@ -86,11 +88,17 @@ class Writer:
         except Exception as error:  # Rows that can't be packed must not keep others from being sent.
             return SendResult(Outcome.FAULT, reason=repr(error))
         keys = self._keys(chunk.org, worker)
+        self._note(chunk, now)
         try:
             reply = self._run_parts(keys, payload) if in_parts else self._run(keys, payload)
         except redis_errors() as error:
             return failure(error)
         return answer(reply)
+
+    def packed(self, chunk: Chunk, now: float) -> Base:
+        """What history has of the counters that rows change: it must be so still when they are counted. Raises for Redis."""
+        self._note(chunk, now)
+        return packed_base(self._client(), self.schema, chunk, int(now), self.damage)
 
     def count_once(self, org: str, once: Once, chunk: EncodedChunk) -> SendResult:
         """Count a chunk of an organisation, unless one of its ids was counted before.
@@ -100,6 +108,11 @@ class Writer:
         """
         first = once.kept[0].key
         return answer(self._run((first, f"{first}:never", self.schema.marked(org), f"{first}:parts"), chunk.data))
+
+    def _note(self, chunk: Chunk, now: float) -> None:
+        """Before it is counted: else what a worker wrote that is killed in between would not be packed."""
+        if self.schema.settings.history:
+            self._schedule.note(chunk.org, chunk.minutes, now)
 
     def _keys(self, org: str, worker: str) -> tuple[str, ...]:
         mark = self.schema.applied(org, worker)
@@ -193,7 +206,7 @@ class Writer:
         ours = {"schema": SCHEMA_VERSION, "slot_minutes": self.schema.settings.slot_minutes}
         missing = None
         try:
-            found = self._write_schema(ours, now_ms)
+            found = write_meta(self._client(), self.schema, ours, now_ms)
         except redis_errors() as error:
             if not is_missing_right(error):
                 raise
@@ -207,16 +220,6 @@ class Writer:
                     "use another namespace, or the same settings everywhere"
                 )
         return missing
-
-    def _write_schema(self, ours: dict[str, int], now_ms: int) -> list[bytes]:
-        """Write what is not there yet, and read it."""
-        since = {since_field(dimension): now_ms for dimension in ("endpoint", "key", *self.schema.settings.dimensions)}
-        with self._client().pipeline(transaction=True) as pipeline:
-            for name, value in {**ours, **since, "features": FEATURES}.items():
-                pipeline.hsetnx(self.schema.meta, name, value)
-            pipeline.hmget(self.schema.meta, *ours)
-            found: list[bytes] = pipeline.execute()[-1]
-            return found
 
     def replicated(self, worker: str, org: str, replicas: int) -> bool:
         """Whether enough replicas of an organisation's node have all that was written to that node. Waits up to a second.

@@ -1,0 +1,151 @@
+"""History: what packing costs, what is held after a year, how long views take, and what requests notice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import cycle, islice
+from typing import Any, NamedTuple
+
+from benchmarks import apps, packed_year, while_packing
+from benchmarks.memory import MIDNIGHT, SIZES, Size
+from benchmarks.probe import Probe
+from benchmarks.tables import table
+from benchmarks.traffic import Traffic, record, requests
+from tests.support import Clock, ServerProcess
+from usage_middleware import Usage
+from usage_middleware.periods import DAY
+from usage_middleware.store.history.packer import Packer
+from usage_middleware.store.schema import Schema
+
+#: The sizes of which a day is packed.
+DENSE = (SIZES[0], SIZES[1], SIZES[4])
+#: So many cold organisations are counted and packed on so many days.
+COLD, COLD_DAYS = 200, 365
+
+
+class Packed(NamedTuple):
+    """What packing a day took.
+
+    Attributes:
+        live: bytes of what was moved.
+        packed: bytes that it takes in the history.
+        seconds: of this process's processor.
+        redis: of Redis's processor, seconds.
+        step: of the longest step, seconds of this process's processor.
+        command: the longest in Redis, milliseconds.
+    """
+
+    live: int
+    packed: int
+    seconds: float
+    redis: float
+    step: float
+    command: float
+
+
+def run(quick: bool) -> str:
+    """The tables of this part."""
+    rows = []
+    for size in DENSE[:2] if quick else DENSE:
+        half_hours, day = _day(size)
+        rows += [_row(f"{size.name}, half-hours", half_hours), _row(f"{size.name}, the day itself", day)]
+    header = [
+        "endpoints x keys",
+        "live, KB",
+        "packed, KB",
+        "CPU, s",
+        "CPU of Redis, s",
+        "longest step, ms",
+        "longest command, ms",
+    ]
+    return "\n\n".join(
+        [
+            f"A day of {SIZES[1].calls:,} calls ({SIZES[0].calls:,} of 10 x 10) that is packed:\n\n{table(header, rows)}",
+            _cold(5 if quick else COLD),
+            packed_year.run(*((2, 3) if quick else (31, 7))),
+            while_packing.run(2 if quick else 7),
+        ]
+    )
+
+
+def _row(name: str, found: Packed) -> list[str]:
+    sizes = f"{found.live / 1000:,.0f}", f"{found.packed / 1000:,.0f}"
+    return [name, *sizes, f"{found.seconds:.2f}", f"{found.redis:.2f}", f"{found.step * 1000:.0f}", f"{found.command:.1f}"]
+
+
+def _day(size: Size) -> tuple[Packed, Packed]:
+    clock = Clock(MIDNIGHT)
+    options: Mapping[str, Any] = {"namespace": "history", "flush_interval": 1e9, "operator_tree": False, **size.options}
+    with ServerProcess() as server, apps.new_usage(server.url, **options, clock=clock, history=True) as usage:
+        for number, call in enumerate(requests(size.traffic, size.calls)):
+            clock.set(MIDNIGHT + number * DAY / size.calls)
+            record(usage.recorder, "acme", call)
+            if number % (size.calls // 48) == 0:
+                usage.flush()
+        usage.flush()
+        clock.set(MIDNIGHT + 3 * DAY + 1)
+        half_hours = _pack(usage, clock)
+        clock.set(MIDNIGHT + 36 * DAY + 1)
+        return half_hours, _pack(usage, clock)
+
+
+def _pack(usage: Usage, clock: Clock) -> Packed:
+    client = usage.engine.client
+    before, months = client.info("memory")["used_memory"], _months(usage)
+    packer = Packer(lambda: usage.engine.client, Schema(usage.settings), clock, usage.engine.damage)
+    probe = Probe(client)
+    began, longest = time.process_time(), 0.0
+    steps = packer.pack("acme")
+    while True:
+        step = time.process_time()
+        if next(steps, "over") == "over":
+            break
+        longest = max(longest, time.process_time() - step)
+    seconds = time.process_time() - began
+    work = probe.work()
+    time.sleep(0.5)  # Redis frees in the background what was unlinked.
+    packed = _months(usage) - months
+    freed = before - client.info("memory")["used_memory"]
+    return Packed(freed + packed, packed, seconds, work.cpu_us / 1e6, longest, work.slowest_us / 1000)
+
+
+def _months(usage: Usage) -> int:
+    client = usage.engine.client
+    return sum(client.memory_usage(key, samples=0) for key in client.scan_iter(match="*:history:????-??", count=5_000))
+
+
+def _cold(organisations: int) -> str:
+    """Cold organisations for a year: every day is counted, and packed when it is due."""
+    rows = [[f"history_after of {days} days", f"{_cold_year(organisations, days) * 100_000 / 1e9:.1f}"] for days in (35, 9)]
+    text = "What 100,000 organisations of 5 keys hold after a year in which each makes 3 calls on every day, GB"
+    return f"{text} ({organisations} measured):\n\n{table(['', 'GB'], rows)}"
+
+
+def _cold_year(organisations: int, days: int) -> float:
+    clock = Clock(MIDNIGHT)
+    options: Mapping[str, Any] = {"namespace": "history", "flush_interval": 1e9, "operator_tree": False, "history": True}
+    with ServerProcess() as server, apps.new_usage(server.url, **options, clock=clock, history_after=days * DAY) as usage:
+        client, calls = usage.engine.client, cycle(requests(Traffic(5, 20, projects=1), 3_000))
+        usage.flush()
+        before = client.info("memory")["used_memory"]
+        for day in range(COLD_DAYS):
+            clock.set(MIDNIGHT + day * DAY)
+            for number in range(organisations):
+                for call in islice(calls, 3):
+                    clock.advance(9_000.0 / organisations)
+                    record(usage.recorder, f"org{number:06d}", call)
+            usage.flush()
+            if day % 7 == 6:
+                usage.pack_history()
+            _drop_minutes(client)
+        usage.pack_history()
+        time.sleep(0.5)
+        return float(client.info("memory")["used_memory"] - before) / organisations
+
+
+def _drop_minutes(client: Any) -> None:
+    """Redis keeps minutes by the real clock, and they have ended by the one of the benchmark."""
+    names = list(client.scan_iter(match="*:1m:*", count=10_000))
+    for begin in range(0, len(names), 1_000):
+        client.unlink(*names[begin : begin + 1_000])

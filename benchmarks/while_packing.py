@@ -1,0 +1,95 @@
+"""What requests under uvicorn notice of a dense day that is packed in idle moments of the same process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from benchmarks import apps
+from benchmarks.load import Load, load, tool
+from benchmarks.measure import in_turns, spread
+from benchmarks.memory import SIZES
+from benchmarks.servers import HEADER
+from benchmarks.tables import table
+from benchmarks.traffic import record, requests
+from tests.support import Clock, ServerProcess, eventually, free_port
+from usage_middleware.periods import DAY
+from usage_middleware.record import idle_packing
+
+SIZE, ORG = SIZES[1], "dense"
+OPTIONS: Mapping[str, Any] = {"operator_tree": False, "history": True}
+KEYS, SECONDS = 100, 10
+
+
+def asgi() -> Any:
+    """For uvicorn. It looks at once whether something is to be packed."""
+    idle_packing.EVERY = 1.0
+    return apps.fastapi_app(apps.new_usage(os.environ["PACKING_URL"], namespace=os.environ["PACKING_NAMESPACE"], **OPTIONS))
+
+
+def run(rounds: int) -> str:
+    """The table."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(ServerProcess())
+        client = stack.enter_context(redis.client())
+        _count_old_days(redis.url)
+        ports = {name: stack.enter_context(_served(redis.url, name)) for name in ("idle", "packing")}
+        for port in ports.values():
+            load(port, 1, KEYS)
+        eventually(lambda: _months(client) > 0, 60)
+        before = _months(client)
+        found = in_turns({name: partial(load, port, SECONDS, KEYS) for name, port in ports.items()}, rounds)
+        assert _months(client) > before, "nothing was packed meanwhile"
+        left = sum(1 for _ in client.scan_iter(match="packing:*:30m:*", count=10_000))
+        assert left, "there was too little to pack"
+    rows = [[name, *_cells(loads)] for name, loads in found.items()]
+    pairs = list(zip(found["packing"], found["idle"], strict=True))
+    ratios = [spread([one[place] / other[place] for one, other in pairs]).text(2) for place in range(len(Load._fields))]
+    text = (
+        f"uvicorn, FastAPI, 16 connections, load from {tool()}; {rounds} turns of {SECONDS} s. One process packs days of "
+        f"{SIZE.name} in idle moments all the while, the other has nothing to pack"
+    )
+    return f"{text}:\n\n{table(HEADER, [*rows, ['packing / idle', *ratios]])}"
+
+
+def _cells(loads: list[Load]) -> list[str]:
+    rates, *times = zip(*loads, strict=True)
+    return [spread(rates).text(0), *(spread(samples).text(2) for samples in times)]
+
+
+def _count_old_days(url: str) -> None:
+    """Two days of calls that have been due for a while."""
+    clock = Clock(time.time())
+    today = clock.now - clock.now % DAY
+    with apps.new_usage(url, namespace="packing", flush_interval=1e9, clock=clock, **OPTIONS) as usage:
+        for back in (5, 4):
+            for number, call in enumerate(requests(SIZE.traffic, SIZE.calls)):
+                clock.set(today - back * DAY + number * DAY / SIZE.calls)
+                record(usage.recorder, ORG, call)
+            clock.set(today)
+            usage.flush()
+
+
+def _months(client: Any) -> int:
+    """Bytes of what is packed."""
+    return sum(client.memory_usage(key, samples=0) for key in client.scan_iter(match="*:history:????-??", count=10_000))
+
+
+@contextmanager
+def _served(url: str, namespace: str) -> Iterator[int]:
+    """A server on a free port."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.while_packing:asgi", "--factory", "--port", str(port)]
+    told = {"PACKING_URL": url, "PACKING_NAMESPACE": namespace}
+    with subprocess.Popen([*command, "--log-level", "error", "--no-access-log"], env={**os.environ, **told}) as process:
+        try:
+            time.sleep(3)
+            yield port
+        finally:
+            process.terminate()

@@ -1,0 +1,1 @@
+"""Packed time: what half-hours and days counted, in few bytes and exactly."""

@@ -1,0 +1,109 @@
+"""Adds packed numbers to what was read of live counters. What adds up to 0 is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from usage_middleware.periods import Slot
+from usage_middleware.store.history.numbers import restored
+from usage_middleware.store.history.packed_reads import Columns, Take, Wanted
+from usage_middleware.store.replies import KeyBoard, Measures, number
+from usage_middleware.store.schema import LAST, parse_key_board_member
+
+K = TypeVar("K")
+Sums: TypeAlias = dict[K, int]
+
+
+def series(found: dict[Slot, Measures], measures: Sequence[str] | None) -> Take:
+    """Adds one series: slot -> measure -> number."""
+    return partial(_add_series, found, measures)
+
+
+def _add_series(found: dict[Slot, Measures], measures: Sequence[str] | None, _: str, columns: Columns, wanted: Wanted) -> None:
+    for measure, column in columns.items():
+        if measures is not None and measure not in measures:
+            continue
+        for at, counted in column.items():
+            slot = wanted.get(at)
+            if slot is None:
+                continue
+            if measure == LAST:
+                mine = found.setdefault(slot, {})
+                mine[LAST] = max(mine.get(LAST, 0), restored(LAST, counted, slot))
+            else:
+                _add_to(found, slot, measure, counted)
+
+
+def board(found: dict[str, Measures], measures: Sequence[str]) -> Take:
+    """Adds the members of boards: member -> measure -> number."""
+
+    def take(member: str, columns: Columns, wanted: Wanted) -> None:
+        for measure in measures:
+            counted = _sum(columns, measure, wanted)
+            if counted:
+                _add_to(found, member, measure, counted)
+
+    return take
+
+
+def bins(found: Sums[int], damaged: Callable[[str], object]) -> Take:
+    """Adds a histogram: bin -> calls."""
+
+    def take(_: str, columns: Columns, wanted: Wanted) -> None:
+        for name in columns:
+            _add_bin(found, name, _sum(columns, name, wanted), damaged)
+
+    return take
+
+
+def key_board(found: KeyBoard, damaged: Callable[[str], object]) -> Take:
+    """Adds the boards under one key."""
+
+    def take(_: str, columns: Columns, wanted: Wanted) -> None:
+        for text in columns:
+            counted = _sum(columns, text, wanted)
+            measure, dimension, member = parse_key_board_member(text)
+            if dimension == "latency":
+                _add_bin(found.latency, member, counted, damaged)
+            elif counted:
+                members = found.members.setdefault(dimension, {})
+                _add_to(members, member, measure, counted)
+                if not members:
+                    del found.members[dimension]
+
+    return take
+
+
+def _sum(columns: Columns, measure: str, wanted: Wanted) -> int:
+    column = columns.get(measure)
+    if column is None:
+        return 0
+    if len(column) > len(wanted):
+        return sum(column[at] for at in wanted if at in column)
+    return sum(counted for at, counted in column.items() if at in wanted)
+
+
+def _add_bin(found: Sums[int], name: str, calls: int, damaged: Callable[[str], object]) -> None:
+    bin_number = number(name)
+    if bin_number is None:
+        damaged(name)
+    elif calls:
+        found[bin_number] = found.get(bin_number, 0) + calls
+        if not found[bin_number]:
+            del found[bin_number]
+
+
+def _add_to(found: dict[K, Measures], name: K, measure: str, counted: int) -> None:
+    mine = found.get(name)
+    if mine is None:
+        found[name] = {measure: counted}
+        return
+    total = mine.get(measure, 0) + counted
+    if total:
+        mine[measure] = total
+    else:
+        del mine[measure]
+        if not mine:
+            del found[name]

@@ -1,0 +1,90 @@
+"""Fetches live counters and packed time so that every number is in one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from usage_middleware.store.damage import DamageLog
+from usage_middleware.store.history.packed_reads import Command, PackedReads
+from usage_middleware.store.reads import Answer, Read, fetch
+
+#: So often live counters are read while packers change the months that go with them, before all is read in one transaction.
+TRIES = 3
+#: How many commands go in one pipeline.
+BATCH = 500
+
+
+def fetch_with(
+    packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog, charge: Callable[[int], object]
+) -> list[Answer]:
+    """What Redis answers to reads of live counters, and in `packed` what months have that did not change meanwhile.
+
+    `charge` is told what months cost that were not known to be there, and may raise.
+
+    Raises:
+        redis_errors(): as the client does.
+    """
+    if not packed:
+        return [answer for part in _parts(reads) if part for answer in fetch(client, part, damage)]
+    for _ in range(TRIES):
+        found = _fetch_beside(packed, client, reads, damage, charge)
+        if found is not None:
+            return found
+    return _fetch_at_once(packed, client, reads, damage)
+
+
+def _parts(reads: Sequence[Read]) -> list[list[Read]]:
+    """What goes in one pipeline each: what is open, with the last of the rest."""
+    closed = [read for read in reads if not read.is_open]
+    last = (len(closed) - 1) // BATCH * BATCH if closed else 0
+    parts = [closed[begin : begin + BATCH] for begin in range(0, last, BATCH)]
+    return [*parts, [*closed[last:], *(read for read in reads if read.is_open)]]
+
+
+def _fetch_beside(
+    packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog, charge: Callable[[int], object]
+) -> list[Answer] | None:
+    """The versions of the months with the first live counters, the months with the last: one trip, mostly.
+
+    None where a month was changed meanwhile.
+    """
+    versions, months, cost = packed.version_commands(), packed.commands(), packed.cost
+    parts = _parts(reads)
+    is_open = bool(parts[-1]) and parts[-1][-1].is_open
+    parts[-1] = [*parts[-1], *(Read(command, is_open, _take_month) for command in months)]
+    parts[0] = [*(Read(command, False, _take_version) for command in versions), *parts[0]]
+    answers = [answer for part in parts for answer in fetch(client, part, damage)]
+    before = _replies(versions, (answer for answer in answers if answer.read.add is _take_version))
+    if not packed.accept(_replies(months, (answer for answer in answers if answer.read.add is _take_month))):
+        charge(max(0, packed.cost - cost))
+        packed.fetch(client)
+    return _live(answers) if packed.are_still(before) else None
+
+
+def _fetch_at_once(packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]:
+    """Everything in one transaction. It keeps other clients waiting, and no packer comes in between."""
+    while True:
+        months = packed.commands()
+        some = [*(Read(command, True, _take_month) for command in months), *(read._replace(is_open=True) for read in reads)]
+        answers = fetch(client, some, damage)
+        if packed.accept(_replies(months, (answer for answer in answers if answer.read.add is _take_month))):
+            return _live(answers)
+
+
+def _replies(commands: Sequence[Command], answers: Iterable[Answer]) -> list[Any]:
+    """The reply to each command; none to one that was about a Redis key of another type."""
+    found = {answer.read.command: answer.reply for answer in answers}
+    return [found.get(command) for command in commands]
+
+
+def _live(answers: Iterable[Answer]) -> list[Answer]:
+    return [answer for answer in answers if answer.read.add not in (_take_month, _take_version)]
+
+
+def _take_version(note: object, reply: object) -> None:
+    """A version is taken from its reply, and not added to anything."""
+
+
+def _take_month(note: object, reply: object) -> None:
+    """Nor is a month."""
