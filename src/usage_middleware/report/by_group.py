@@ -9,18 +9,16 @@ import msgspec
 
 from usage_middleware.errors import QueryError
 from usage_middleware.options import Settings
-from usage_middleware.report import breakdown
 from usage_middleware.report.context import (
-    Members,
     ReportContext,
     ReportScope,
     ScopedReader,
-    Series,
     dropped_calls,
     missing_org,
     report_scope,
 )
-from usage_middleware.report.metrics import Measures, Tally, board_tally, by_status, series_tally, status_tallies, tally_sum
+from usage_middleware.report.group_rows import ENDPOINT, KEY, METHOD, ORG, STATUS, GroupRows
+from usage_middleware.report.metrics import Measures, Tally, series_tally, tally_sum
 from usage_middleware.report.org_facts import OrgFacts, org_facts
 from usage_middleware.report.over_quota import QuotaUsage, plans_version, quota_state
 from usage_middleware.report.paging import Pages, Pagination
@@ -29,12 +27,9 @@ from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_wi
 from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.report.window import Window, WindowReport
-from usage_middleware.store.deferred import Deferred
-from usage_middleware.store.members import OPERATOR, method_of
+from usage_middleware.report.window import WindowReport
+from usage_middleware.store.members import OPERATOR
 
-#: Groups that every application has, besides the declared dimensions.
-ENDPOINT, KEY, METHOD, STATUS, ORG = "endpoint", "key", "method", "status", "org"
 BUILT_IN = (ENDPOINT, METHOD, STATUS, KEY)
 
 
@@ -128,7 +123,7 @@ def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
     parts = Parts(window, settings)
     source = ScopedReader(context, scope, window.slots(settings.layers))
     series = source.series()
-    rows = _Rows(source, window, parts).of(params.group, series)
+    rows = GroupRows(source, window, parts).of(params.group, series)
     source.read()
     total = series_tally(series.value.values())
     listed = _listed(context, scope, params, None if rows is None else rows.value)
@@ -168,54 +163,6 @@ def allowed_groups(settings: Settings, viewer: Viewer) -> tuple[str, ...]:
     """What `group` may be: the declared dimensions, those every application has, and `org` for operators."""
     names = [*settings.dimensions, *(name for name in BUILT_IN if name not in settings.dimensions)]
     return (*names, ORG) if viewer.is_operator else tuple(names)
-
-
-class _Rows(NamedTuple):
-    """Reads the values of a dimension."""
-
-    source: ScopedReader
-    window: Window
-    parts: Parts
-
-    def of(self, group: str, series: Deferred[Series]) -> Deferred[dict[str, Tally]] | None:
-        """A tally for each value; None where they are not kept for this window."""
-        scope, dimensions = self.source.scope, self.source.context.settings.dimensions
-        if group == STATUS:
-            return series.map(lambda found: status_tallies(by_status(found.values())))
-        if group == KEY and scope.key is not None:
-            key = scope.key
-            return series.map(lambda found: _alone(key, found))
-        if group == ORG and scope.org != OPERATOR:
-            return series.map(lambda found: _alone(scope.org, found))
-        found = self._members(group, series)
-        if found is None:
-            self.parts.offers(scope.board_kind, "buckets", "other")
-            return None
-        return found.map(_by_method if group == METHOD and METHOD not in dimensions else _tallies)
-
-    def _members(self, group: str, series: Deferred[Series]) -> Deferred[Members] | None:
-        if group in self.source.context.settings.dimensions:
-            return breakdown.tagged(self.source, self.parts, group, series)
-        if group == ENDPOINT:
-            return breakdown.endpoints(self.source, self.window, self.parts)
-        return breakdown.members(self.source, self.window, self.parts, ENDPOINT if group == METHOD else group)
-
-
-def _alone(name: str, series: Series) -> dict[str, Tally]:
-    """All calls as those of one member."""
-    total = series_tally(series.values())
-    return {name: total} if total.calls else {}
-
-
-def _tallies(members: Members) -> dict[str, Tally]:
-    return {name: board_tally(measures) for name, measures in members.items()}
-
-
-def _by_method(members: Members) -> dict[str, Tally]:
-    found: dict[str, Tally] = {}
-    for endpoint, tally in _tallies(members).items():
-        found.setdefault(method_of(endpoint), Tally()).add(tally)
-    return found
 
 
 class _Listed(NamedTuple):

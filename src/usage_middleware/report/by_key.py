@@ -221,13 +221,10 @@ def _sorted(rows: Iterable[KeyRow], params: ByKeyParameters, seen: Mapping[str, 
     falling = params.sort_order == "desc"
     if params.sort_by == "name":
         return by_name[::-1] if falling else by_name
-    return sorted(by_name, key=lambda row: _number(row, params.sort_by, seen), reverse=falling)
-
-
-def _number(row: KeyRow, sort_by: str, seen: Mapping[str, int]) -> int:
-    if sort_by == "last_activity":
-        return seen.get(row.key, 0)
-    return row.tally.errors if sort_by == "error_count" else row.tally.calls
+    if params.sort_by == "last_activity":
+        return sorted(by_name, key=lambda row: seen.get(row.key, 0), reverse=falling)
+    measure = "errors" if params.sort_by == "error_count" else "calls"
+    return sorted(by_name, key=lambda row: getattr(row.tally, measure), reverse=falling)
 
 
 def _page(

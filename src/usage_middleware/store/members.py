@@ -145,3 +145,18 @@ def parse_route_member(text: str) -> tuple[str, bool]:
     """
     word, _, endpoint = text.partition(" ")
     return (endpoint, word == "public") if word in ("public", "hidden") else (text, False)
+
+
+def key_board_member(measure: str, dimension: str, name: str) -> str:
+    """A member of the board under a key: `calls endpoint GET /v1/items`."""
+    return f"{measure} {dimension} {name}"
+
+
+def parse_key_board_member(text: str) -> tuple[str, str, str]:
+    """(measure, dimension, member) of a member of the board under a key.
+
+    >>> parse_key_board_member("calls endpoint GET /v1/items")
+    ('calls', 'endpoint', 'GET /v1/items')
+    """
+    measure, dimension, name = text.split(" ", 2)
+    return measure, dimension, name

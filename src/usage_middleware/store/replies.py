@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from usage_middleware.latency import LAST_BIN
 from usage_middleware.periods import Slot
-from usage_middleware.store.schema import LAST, parse_key_board_member
+from usage_middleware.store.members import parse_key_board_member
+from usage_middleware.store.schema import LAST
 
 Measures = dict[str, int]
 #: Called with the name of a field or member whose number is damaged. It counts as missing.

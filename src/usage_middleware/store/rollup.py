@@ -13,7 +13,7 @@ from usage_middleware.gil import yielding
 from usage_middleware.options import CounterKind
 from usage_middleware.periods import Resolution, Slot, SlotNames, day_name, slot_names
 from usage_middleware.store.chunk import Chunk
-from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.members import OPERATOR, key_board_member
 from usage_middleware.store.retention import AHEAD, end_of
 from usage_middleware.store.schema import (
     BYTES,
@@ -25,7 +25,6 @@ from usage_middleware.store.schema import (
     LATENCY,
     Schema,
     counter_field,
-    key_board_member,
     status_class,
     status_field,
     todo_member,

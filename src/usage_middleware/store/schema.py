@@ -284,18 +284,3 @@ class Schema:
     def worker(self, worker: str) -> str:
         """The status that one worker writes (HASH, 60 s)."""
         return f"{self.tree(OPERATOR)}:worker:{worker}"
-
-
-def key_board_member(measure: str, dimension: str, name: str) -> str:
-    """A member of the board under a key: `calls endpoint GET /v1/items`."""
-    return f"{measure} {dimension} {name}"
-
-
-def parse_key_board_member(text: str) -> tuple[str, str, str]:
-    """(measure, dimension, member) of a member of the board under a key.
-
-    >>> parse_key_board_member("calls endpoint GET /v1/items")
-    ('calls', 'endpoint', 'GET /v1/items')
-    """
-    measure, dimension, name = text.split(" ", 2)
-    return measure, dimension, name
