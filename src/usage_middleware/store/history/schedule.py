@@ -25,6 +25,9 @@ ALIVE_SECONDS = 60
 BEGINS_LATER = 600
 #: What `meta` says once something may be packed.
 FEATURE = "history"
+#: An organisation that goes on being counted is noted again after so long, seconds: Redis may have lost it, or a packer that
+#: found nothing left may have removed it.
+NOTED_SECONDS = 3600
 #: So many organisations are remembered as noted.
 _MOST_NOTED = 100_000
 
@@ -36,20 +39,22 @@ class Schedule:
         self._client = client
         self._schema = schema
         self._damage = damage
-        self._noted: dict[str, int] = {}
+        #: Organisation -> for when it was noted, and when that was.
+        self._noted: dict[str, tuple[int, float]] = {}
 
     def note(self, org: str, minutes: Collection[int], now: float) -> None:
         """Note that calls of these minutes are about to be counted for an organisation. Never raises for Redis."""
         oldest = min(minutes, default=int(now))
         # What comes late waits from now on.
         due = max(oldest - oldest % DAY + DAY + HALF_HOURS_AFTER, int(now))
-        if self._noted.get(org, due + 1) <= due and due > now:
+        noted, at = self._noted.get(org, (due + 1, now))
+        if noted <= due and due > now and abs(now - at) < NOTED_SECONDS:
             return
         if len(self._noted) >= _MOST_NOTED:
             self._noted.clear()
         try:
             self.hurry(org, due)
-            self._noted[org] = due
+            self._noted[org] = due, now
         except redis_errors() as error:
             self._damage.explains(error, self._schema.history_schedule)
 
