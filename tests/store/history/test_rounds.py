@@ -11,7 +11,7 @@ import pytest
 from tests.report.world import OPTIONS, Call, World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys
 from tests.support import ClusterProcess
-from usage_middleware import Usage, Viewer
+from usage_middleware import KeyInfo, Usage, Viewer
 from usage_middleware.errors import ConfigurationError, QueryError, UsageUnavailable
 from usage_middleware.periods import DAY, HOUR
 from usage_middleware.record.idle_packing import EVERY, RESTS, IdlePacking
@@ -78,6 +78,20 @@ def test_an_organisation_that_redis_has_lost_is_noted_within_the_hour(lived: Wor
     lived.clock.advance(NOTED_SECONDS)
     lived.happen([Call(lived.clock.now)])
     assert schedule(lived) == dict.fromkeys(("acme", "*"), due_after(int(lived.clock.now), 2))
+
+
+def test_all_is_written_back_of_organisations_that_are_listed_nowhere_else(redis_url: str) -> None:
+    """The key directory knows them, nobody counts them together, and nothing of them is left to pack."""
+    with world(redis_url, NOW - 60 * DAY, history=True, operator_tree=False) as found:
+        found.usage.keys.put("acme", KeyInfo(id="key_1", name="key_1"), secret="sk_1")
+        found.happen([Call(NOW - 60 * DAY)])
+        before = everything(found, "acme", 61, 58)
+        found.clock.set(NOW)
+        assert found.usage.pack_history() == 2
+        assert schedule(found) == {}
+        assert found.usage.unpack_history() > 0
+        assert live_keys(found, "{acme}:series:30m:*") != []
+        assert everything(found, "acme", 61, 58) == before
 
 
 def test_one_organisation_may_be_packed(lived: World) -> None:

@@ -90,11 +90,21 @@ class Schedule:
         try:
             is_free = client.set(lease, secrets.token_hex(8), nx=True, ex=TAKEN_SECONDS)
             client.zadd(self._schema.history_schedule, {org: int(now) + TAKEN_SECONDS}, xx=True)
+            self._remember(org, int(now))
         except redis_errors() as error:
             if not is_full(error):
                 raise
             return True
         return bool(is_free)
+
+    def _remember(self, org: str, now: int) -> None:
+        """Something of an organisation is about to be packed: `organisations` has it until that has ended."""
+        packed, kept = self._schema.history_packed, self._schema.settings.history_kept + 31 * DAY
+        with self._client().pipeline(transaction=False) as pipe:
+            pipe.zadd(packed, {org: now + kept})
+            pipe.zremrangebyscore(packed, "-inf", now)
+            pipe.expire(packed, kept)
+            pipe.execute()
 
     def put_back(self, org: str, due: int | None) -> bool:
         """Somebody has packed an organisation, which is due again then; None: when it is noted again.
@@ -141,7 +151,7 @@ class Schedule:
         return next(iter(others), "")
 
     def organisations(self) -> list[str]:
-        """Every organisation that was counted for the operator, that no key directory knows, or that has something to pack.
+        """Every organisation that was counted for the operator, is in no key directory, or has something packed or to pack.
 
         Raises:
             redis_errors(): as the client does.
@@ -150,7 +160,8 @@ class Schedule:
         counted = client.zrange(self._schema.seen(OPERATOR, "org"), 0, -1)
         unknown = client.zrange(self._schema.unknown_orgs, 0, -1)
         noted = client.zrange(self._schema.history_schedule, 0, -1)
-        return sorted({text(org) for org in (*counted, *unknown, *noted)} - {OPERATOR})
+        packed = client.zrange(self._schema.history_packed, 0, -1)
+        return sorted({text(org) for org in (*counted, *unknown, *noted, *packed)} - {OPERATOR})
 
     def forget(self) -> None:
         """Nothing is packed any more: remove the schedule, and what `meta` says of history.
@@ -160,5 +171,6 @@ class Schedule:
         """
         client = self._client()
         client.delete(self._schema.history_schedule)
+        client.delete(self._schema.history_packed)
         client.hset(self._schema.meta, "features", "")
         client.hdel(self._schema.meta, HISTORY_SINCE)
