@@ -31,6 +31,8 @@ _LONGEST: Mapping[BucketSize, int] = {
 
 Granularity = Literal["minute", "hour", "day", "week", "month"]
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+#: Of longer windows, hours are told only where they are asked for: they would be thousands.
+MOST_DAYS_BY_HOUR = 100
 #: Why no slot begins at the edge of a bucket: the zone's offset is finer than the slots, or the finer slots are gone.
 EdgeProblem = Literal["unaligned", "expired"]
 
