@@ -171,6 +171,11 @@ class Schema:
         return f"{self.tree(OPERATOR)}:history:schedule"
 
     @property
+    def history_packed(self) -> str:
+        """ZSET organisation of which something is packed -> when the last of it ends, seconds since the epoch."""
+        return f"{self.tree(OPERATOR)}:history:packed"
+
+    @property
     def history_seeding(self) -> str:
         """Who marks now what was counted before history began."""
         return f"{self.tree(OPERATOR)}:history:seeding"

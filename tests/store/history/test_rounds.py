@@ -11,12 +11,13 @@ import pytest
 from tests.report.world import OPTIONS, Call, World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys
 from tests.support import ClusterProcess
-from usage_middleware import Usage, Viewer
+from usage_middleware import KeyInfo, Usage, Viewer
 from usage_middleware.errors import ConfigurationError, QueryError, UsageUnavailable
 from usage_middleware.periods import DAY, HOUR
 from usage_middleware.record.idle_packing import EVERY, RESTS, IdlePacking
 from usage_middleware.report.health import health
 from usage_middleware.store.history.rounds import LATER, Rounds
+from usage_middleware.store.history.schedule import NOTED_SECONDS
 from usage_middleware.store.schema import HISTORY_SINCE, Schema
 
 MakeUsage = Callable[..., Usage]
@@ -56,6 +57,41 @@ def test_after_a_round_they_are_due_when_the_next_day_is(lived: World) -> None:
     assert lived.usage.pack_history() == 3
     assert schedule(lived) == {}
     assert live_keys(lived, "*:board:30m:*") == live_keys(lived, "*:board:1d:*") == []
+
+
+def test_an_organisation_that_was_idle_is_noted_again(lived: World) -> None:
+    """The worker that counts it noted it weeks ago. Since then all of it was packed."""
+    lived.clock.advance(40 * DAY)
+    lived.usage.pack_history()
+    assert schedule(lived) == {}
+    now = int(lived.clock.now)
+    lived.happen([Call(now)])
+    assert schedule(lived) == dict.fromkeys(("acme", "*"), due_after(now, 2))
+    lived.clock.advance(4 * DAY)
+    assert lived.usage.pack_history() == 2
+
+
+def test_an_organisation_that_redis_has_lost_is_noted_within_the_hour(lived: World) -> None:
+    key = Schema(lived.usage.settings).history_schedule
+    lived.usage.engine.client.delete(key)
+    lived.happen([Call(lived.clock.now)])
+    lived.clock.advance(NOTED_SECONDS)
+    lived.happen([Call(lived.clock.now)])
+    assert schedule(lived) == dict.fromkeys(("acme", "*"), due_after(int(lived.clock.now), 2))
+
+
+def test_all_is_written_back_of_organisations_that_are_listed_nowhere_else(redis_url: str) -> None:
+    """The key directory knows them, nobody counts them together, and nothing of them is left to pack."""
+    with world(redis_url, NOW - 60 * DAY, history=True, operator_tree=False) as found:
+        found.usage.keys.put("acme", KeyInfo(id="key_1", name="key_1"), secret="sk_1")
+        found.happen([Call(NOW - 60 * DAY)])
+        before = everything(found, "acme", 61, 58)
+        found.clock.set(NOW)
+        assert found.usage.pack_history() == 2
+        assert schedule(found) == {}
+        assert found.usage.unpack_history() > 0
+        assert live_keys(found, "{acme}:series:30m:*") != []
+        assert everything(found, "acme", 61, 58) == before
 
 
 def test_one_organisation_may_be_packed(lived: World) -> None:

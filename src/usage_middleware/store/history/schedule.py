@@ -25,6 +25,9 @@ ALIVE_SECONDS = 60
 BEGINS_LATER = 600
 #: What `meta` says once something may be packed.
 FEATURE = "history"
+#: An organisation that goes on being counted is noted again after so long, seconds: Redis may have lost it, or a packer that
+#: found nothing left may have removed it.
+NOTED_SECONDS = 3600
 #: So many organisations are remembered as noted.
 _MOST_NOTED = 100_000
 
@@ -36,20 +39,22 @@ class Schedule:
         self._client = client
         self._schema = schema
         self._damage = damage
-        self._noted: dict[str, int] = {}
+        #: Organisation -> for when it was noted, and when that was.
+        self._noted: dict[str, tuple[int, float]] = {}
 
     def note(self, org: str, minutes: Collection[int], now: float) -> None:
         """Note that calls of these minutes are about to be counted for an organisation. Never raises for Redis."""
         oldest = min(minutes, default=int(now))
         # What comes late waits from now on.
         due = max(oldest - oldest % DAY + DAY + HALF_HOURS_AFTER, int(now))
-        if self._noted.get(org, due + 1) <= due and due > now:
+        noted, at = self._noted.get(org, (due + 1, now))
+        if noted <= due and due > now and abs(now - at) < NOTED_SECONDS:
             return
         if len(self._noted) >= _MOST_NOTED:
             self._noted.clear()
         try:
             self.hurry(org, due)
-            self._noted[org] = due
+            self._noted[org] = due, now
         except redis_errors() as error:
             self._damage.explains(error, self._schema.history_schedule)
 
@@ -85,11 +90,21 @@ class Schedule:
         try:
             is_free = client.set(lease, secrets.token_hex(8), nx=True, ex=TAKEN_SECONDS)
             client.zadd(self._schema.history_schedule, {org: int(now) + TAKEN_SECONDS}, xx=True)
+            self._remember(org, int(now))
         except redis_errors() as error:
             if not is_full(error):
                 raise
             return True
         return bool(is_free)
+
+    def _remember(self, org: str, now: int) -> None:
+        """Something of an organisation is about to be packed: `organisations` has it until that has ended."""
+        packed, kept = self._schema.history_packed, self._schema.settings.history_kept + 31 * DAY
+        with self._client().pipeline(transaction=False) as pipe:
+            pipe.zadd(packed, {org: now + kept})
+            pipe.zremrangebyscore(packed, "-inf", now)
+            pipe.expire(packed, kept)
+            pipe.execute()
 
     def put_back(self, org: str, due: int | None) -> bool:
         """Somebody has packed an organisation, which is due again then; None: when it is noted again.
@@ -136,7 +151,7 @@ class Schedule:
         return next(iter(others), "")
 
     def organisations(self) -> list[str]:
-        """Every organisation that was counted for the operator, that no key directory knows, or that has something to pack.
+        """Every organisation that was counted for the operator, is in no key directory, or has something packed or to pack.
 
         Raises:
             redis_errors(): as the client does.
@@ -145,7 +160,8 @@ class Schedule:
         counted = client.zrange(self._schema.seen(OPERATOR, "org"), 0, -1)
         unknown = client.zrange(self._schema.unknown_orgs, 0, -1)
         noted = client.zrange(self._schema.history_schedule, 0, -1)
-        return sorted({text(org) for org in (*counted, *unknown, *noted)} - {OPERATOR})
+        packed = client.zrange(self._schema.history_packed, 0, -1)
+        return sorted({text(org) for org in (*counted, *unknown, *noted, *packed)} - {OPERATOR})
 
     def forget(self) -> None:
         """Nothing is packed any more: remove the schedule, and what `meta` says of history.
@@ -155,5 +171,6 @@ class Schedule:
         """
         client = self._client()
         client.delete(self._schema.history_schedule)
+        client.delete(self._schema.history_packed)
         client.hset(self._schema.meta, "features", "")
         client.hdel(self._schema.meta, HISTORY_SINCE)
