@@ -144,8 +144,7 @@ def _hash(shape: Shape, share: float, slots: int, blocks: int, active: float, na
     calls = shape.calls * share / slots
     filled = max(1.0, slots * (1 - exp(-calls)) / active)
     calls = max(1.0, calls / (1 - exp(-calls)))
-    codes = distinct([(odds, 1) for odds in shape.statuses.values()], calls)
-    fields = filled * (4 + shape.counters + codes)
+    fields = filled * (4 + shape.counters + statuses(shape, calls))
     length = 13 if slots == 48 else 10
     packed = fields <= MOST_IN_HASH
     body = LISTPACK + fields * (length + HASH_ENTRY) * ROUNDED if packed else TABLE + fields * (length + FIELD)
@@ -157,29 +156,29 @@ def _boards(shape: Shape, calls: float, slots: int) -> Forecast:
     named = [(shape.endpoints, shape.endpoint_length), (shape.keys, shape.key_length)]
     named += [(groups, shape.tag_length) for groups in shape.dimensions]
     for groups, length in named:
-        for odds in (1.0, 1.0, *_classes(shape)):
-            total += _times(_zset(shape, distinct(groups, calls * odds), length, 33), slots * _any(calls * odds))
-    total += _times(_zset(shape, bins(calls, 2 * shape.latency_sd), 2, 33), slots * _any(calls))
+        for odds in (1.0, 1.0, *classes(shape)):
+            total += _times(_zset(shape, distinct(groups, calls * odds), length, 33), slots * any_call(calls * odds))
+    total += _times(_zset(shape, bins(calls, 2 * shape.latency_sd), 2, 33), slots * any_call(calls))
     for share, many in shape.endpoints:
-        times = slots * many * _any(calls * share)
+        times = slots * many * any_call(calls * share)
         if times:
-            histogram = bins(_given(calls * share), shape.latency_sd)
+            histogram = bins(given(calls * share), shape.latency_sd)
             total += _times(_zset(shape, histogram, 2, 43 + shape.endpoint_length, given=True), times)
     return total
 
 
 def _key_boards(shape: Shape, calls: float, slots: int) -> Forecast:
     """One board a key and slot: a key's endpoints, tags and latency bins together."""
-    measures = (1.0, 1.0, *_classes(shape))
+    measures = (1.0, 1.0, *classes(shape))
     total = NOTHING
     for share, many in shape.keys:
         mine = calls * share
-        times = slots * many * _any(mine)
+        times = slots * many * any_call(mine)
         if times:
-            mine = _given(mine)
+            mine = given(mine)
             entries = [(sum(distinct(shape.endpoints, mine * odds) for odds in measures), shape.endpoint_length + 16)]
             # A key's calls are tagged alike, more or less.
-            entries += [(sum(_any(mine * odds) for odds in measures), shape.tag_length + 15) for _ in shape.dimensions]
+            entries += [(sum(any_call(mine * odds) for odds in measures), shape.tag_length + 15) for _ in shape.dimensions]
             entries.append((bins(mine, 1.3 * shape.latency_sd), 16))
             total += _times(_mixed(shape, [(max(count, 1.0), length) for count, length in entries]), times)
     return total
@@ -193,13 +192,18 @@ def _mixed(shape: Shape, entries: Sequence[tuple[float, int]]) -> Forecast:
 
 def _zset(shape: Shape, members: float, length: float, name: int, *, given: bool = False) -> Forecast:
     """One sorted set; unless `given` that there is one, of the members that its slot has on average where it has any."""
-    members = members if given else max(1.0, members / _any(members))
+    members = members if given else max(1.0, members / any_call(members))
     packed = members <= MOST_IN_ZSET and length <= LONGEST
     body = LISTPACK + members * (length + ZSET_ENTRY) * ROUNDED if packed else SKIPLIST + members * (length + NODE)
     return Forecast(1, KEY + shape.prefix + name + body)
 
 
-def _classes(shape: Shape) -> list[float]:
+def statuses(shape: Shape, calls: float) -> float:
+    """How many statuses some calls have, on average."""
+    return distinct([(odds, 1) for odds in shape.statuses.values()], calls)
+
+
+def classes(shape: Shape) -> list[float]:
     """The shares of the status classes that have boards: all but 2xx."""
     shares: dict[int, float] = {}
     for status, share in shape.statuses.items():
@@ -207,14 +211,14 @@ def _classes(shape: Shape) -> list[float]:
     return [share for family, share in shares.items() if family != 2]
 
 
-def _any(calls: float) -> float:
+def any_call(calls: float) -> float:
     """How likely there is a call at all."""
     return 1 - exp(-calls) if calls > 1e-12 else 1e-12
 
 
-def _given(calls: float) -> float:
+def given(calls: float) -> float:
     """How many calls there are, where there are some."""
-    return calls / _any(calls)
+    return calls / any_call(calls)
 
 
 def _times(one: Forecast, many: float) -> Forecast:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from benchmarks import apps, peers
 from benchmarks.calls import Cost, asgi_sampler, cost_since, cpu_now, wsgi_sampler
 from benchmarks.measure import in_turns
-from benchmarks.overhead import NEVER
+from benchmarks.overhead import NEVER, PLANS
 from benchmarks.tables import table
 from tests.support import ServerProcess
 from usage_middleware import Usage
@@ -50,8 +50,8 @@ def _problems(kind: str, costs: Mapping[str, float], most: float) -> list[str]:
 
 
 def _least(url: str, make: Callable[[Usage], Samplers]) -> dict[str, float]:
-    """The least of several samples of each variant: what a request takes when nothing gets in its way."""
-    with apps.new_usage(url, namespace="guard", flush_interval=NEVER) as usage:
+    """The least of several samples of each variant: what a request takes when nothing gets in its way. With plans declared."""
+    with apps.new_usage(url, namespace="guard", flush_interval=NEVER, **PLANS) as usage:
         samplers = make(usage)
         variants = {**samplers, OURS: _with_sums(samplers[OURS], usage), REFERENCE: _reference}
         in_turns(variants, 1)

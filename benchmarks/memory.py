@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from benchmarks import apps, forecast
+from benchmarks import apps, forecast, forecast_packed
 from benchmarks.tables import table
 from benchmarks.traffic import STATUSES, Request, Traffic, record, requests
 from tests.support import START, Clock, ServerProcess
@@ -73,12 +73,13 @@ def _days(sizes: tuple[Size, ...]) -> str:
 
 
 _DAY = "What one day of an organisation takes in Redis while all of it is kept, against the forecast:"
-_YEAR = "What is held after a year with the default retention (forecast), against a row for each request of the year:"
+_YEAR = "What is held after a year (forecast), packed and with `history=False`, against a row for each request of the year:"
 _YEAR_HEADER = [
     "endpoints x keys",
     "calls a day",
     "Redis keys, million",
     "GB",
+    "GB without history",
     "a stream entry a request, GB",
     "a sorted-set member a request, GB",
 ]
@@ -89,9 +90,9 @@ def _row(size: str, kind: str, held: Held, expected: forecast.Forecast) -> Seque
 
 
 def _year(size: Size) -> Sequence[object]:
-    held = forecast.kept(_shape(size), DEFAULT_RETENTION)
+    held, unpacked = forecast_packed.a_year(_shape(size)), forecast.kept(_shape(size), DEFAULT_RETENTION)
     rows = (taken * size.calls * 365 for taken in _row_per_request(size))
-    return size.name, f"{size.calls:,}", f"{held.keys / 1e6:.2f}", _gb(held.bytes), *map(_gb, rows)
+    return size.name, f"{size.calls:,}", f"{held.keys / 1e6:.2f}", _gb(held.bytes), _gb(unpacked.bytes), *map(_gb, rows)
 
 
 def _gb(number: float) -> str:
@@ -233,20 +234,24 @@ def _cold_year() -> str:
     statuses = {status: share / WHOLE for status, share in STATUSES}
     shape = forecast.Shape(forecast.even(20), forecast.even(5), 3, [forecast.even(1)], counters=1, statuses=statuses)
     shorter: list[tuple[str, dict[CounterKind, int]]] = [
-        ("default", {}),
+        ("default retention, without history", {}),
         ("days of keys' boards for 31 days", {"key_board": 31}),
         ("days of boards for 92 days, too", {"board": 92}),
         ("days of endpoints' and keys' series for 92 days, too", {"endpoint": 92, "key": 92}),
     ]
     retention = {kind: dict(layers) for kind, layers in DEFAULT_RETENTION.items()}
-    rows = []
+    packed = [(f"history, `history_after` of {days} days", forecast_packed.a_year(shape, days)) for days in (35, 9)]
+    rows = [_of_many(name, held) for name, held in packed]
     for name, days in shorter:
         for kind, kept in days.items():
             retention[kind]["day"] = kept * DAY
-        held = forecast.kept(shape, retention)
-        rows.append([name, f"{held.keys * 100_000 / 1e6:.0f}", _gb(held.bytes * 100_000)])
+        rows.append(_of_many(name, forecast.kept(shape, retention)))
     text = "What 100,000 organisations of 5 keys hold after a year in which each makes 3 calls on every day (forecast):"
-    return f"{text}\n\n{table(['retention', 'Redis keys, million', 'GB'], rows)}"
+    return f"{text}\n\n{table(['', 'Redis keys, million', 'GB'], rows)}"
+
+
+def _of_many(name: str, held: forecast.Forecast) -> list[str]:
+    return [name, f"{held.keys * 100_000 / 1e6:.0f}", _gb(held.bytes * 100_000)]
 
 
 def _one_call(usage: Any, client: Any, clock: Clock, org: str) -> dict[str, float]:

@@ -15,11 +15,11 @@ Report = dict[str, Any]
 
 
 def summary(report: Report) -> RenderableType:
-    """`/summary`: endpoints, then projects, status classes and days side by side."""
+    """`/summary`: endpoints, then projects, status classes and the latest days side by side."""
     head = f"{report['total_calls']} calls, {report['successful_calls']} successful, {span(report)}"
     endpoints = grid("endpoint", "calls", "successful")
     fill(endpoints, ((row["endpoint"], row["calls"], row["successful"]) for row in report["by_endpoint"]))
-    days = [row for row in report["by_day"] if row["calls"]]
+    days = [row for row in report["by_day"] if row["calls"]][-DAYS:]
     parts = (
         part("project", ((row["project_name"], row["calls"]) for row in report["by_project"])),
         part("status class", ((row["status_class"], row["calls"]) for row in report["by_status_class"])),

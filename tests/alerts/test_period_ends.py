@@ -12,7 +12,14 @@ from tests.alerts.bench import FREE, OPTIONS, Bench, Told, calls
 from tests.seeds.traffic import Traffic, at
 from tests.support import Clock, record_call
 from usage_middleware import KeyInfo, Plan, Price, Quota, Usage
-from usage_middleware.alerts.period_ends import DELIVERED_SECONDS, FAILED_SECONDS, LEASE_SECONDS, SPREAD_SECONDS, PeriodEnds
+from usage_middleware.alerts.period_ends import (
+    DELIVERED_SECONDS,
+    FAILED_SECONDS,
+    KNOWN_SECONDS,
+    LEASE_SECONDS,
+    SPREAD_SECONDS,
+    PeriodEnds,
+)
 from usage_middleware.report.context import ReportContext
 
 PRO = Plan("pro", prices=(Price("calls", unit="0.01"),), currency="EUR")
@@ -61,6 +68,9 @@ def test_the_last_calls_of_a_period_reach_its_thresholds(bench: Bench, traffic: 
     bench.step()
     assert told.reached == [("calls", None, 80), ("own", "key_1", 50)]
     assert told.events[-1].data.period.end == "2026-12-01T00:00:00Z"
+    clock.advance(KNOWN_SECONDS)
+    calls(traffic, clock, 1)
+    bench.look()
     clock.advance(AFTER)
     bench.step()
     assert len(told.events) == 2
@@ -199,6 +209,24 @@ def test_a_statement_waits_for_a_worker_that_owes(
     assert at("2026-11-27T13:00:00Z") < clock() < at("2026-12-09T02:00:00Z")
     # Seldom, the longer it lasts.
     assert looks < 24 * 8 + 30
+
+
+def test_who_does_not_call_any_more_is_forgotten(bench: Bench, traffic: Traffic, clock: Clock) -> None:
+    """Else all that ever called with the default plan would be looked at for ever."""
+    calls(traffic, clock, 5)
+    bench.look()
+    assert set(due(bench.usage)) == {"acme"}
+    clock.set(at("2026-12-01T00:00:00Z") + AFTER)
+    calls(traffic, clock, 1)
+    bench.step()
+    assert set(due(bench.usage)) == {"acme"}
+    clock.set(at("2027-01-01T00:00:00Z") + AFTER)
+    assert bench.usage.flush()
+    bench.step()
+    assert not due(bench.usage)
+    calls(traffic, clock, 1)
+    bench.look()
+    assert set(due(bench.usage)) == {"acme"}
 
 
 def test_without_thresholds_and_prices_nobody_is_looked_at(make_usage: Callable[..., Usage], told: Told, clock: Clock) -> None:

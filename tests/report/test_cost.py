@@ -35,6 +35,8 @@ OPTIONS: dict[str, Any] = {"plans": (FREE, PRO, DOLLARS, YEN), "counters": ("rec
 @pytest.fixture
 def usage(make_usage: Callable[..., Usage], clock: Clock) -> Usage:
     found = make_usage(**OPTIONS)
+    # Statements are made when a test asks for them.
+    found._alerting._is_on = False
     clock.set(at("2026-09-01T00:00:00Z"))
     found.keys.put("acme", KeyInfo("key_1", "Search", owner="ada", labels={"team": "search"}), secret="sk_acme")
     found.keys.put("acme", KeyInfo("key_2", "Maps", owner="bob", labels={"team": "maps"}))
@@ -228,6 +230,23 @@ def test_a_key_viewer_sees_its_own_alone(usage: Usage, traffic: Traffic) -> None
     found = usage.reader.cost(Viewer.key("acme", "key_2"))
     assert (found.total, amounts(found)) == ("9.93", {"key_2": "9.93"})
     assert triples(found.lines) == [("base", 300, "6.93"), ("calls", 300, "3.00")]
+
+
+def test_a_key_viewer_is_not_told_of_corrections_of_others(usage: Usage, traffic: Traffic, clock: Clock) -> None:
+    clock.set(at("2026-10-15T00:00:00Z"))
+    assert cost(usage, "2026-09").state == "final"
+    correct(usage, -100, "ticket-1")
+    clock.advance(10)
+    shown = {}
+    for key in ("key_1", "key_2"):
+        september, october = (usage.reader.cost(Viewer.key("acme", key), period=period) for period in ("2026-09", "current"))
+        shown[key] = [triples(september.corrected), triples(line for line in october.lines if line.carried)]
+    # Without the calls of key_2 a greater part of the flat price is the others'.
+    assert shown["key_2"] == [[("base", -100, "-0.92"), ("calls", -100, "-1.18")]] * 2
+    assert [name for name, *_ in shown["key_1"][0]] == ["base", "calls"]
+    correct(usage, 100, "ticket-2")
+    clock.advance(10)
+    assert usage.reader.cost(Viewer.key("acme", "key_1"), period="2026-09").corrected == []
 
 
 def test_without_prices(usage: Usage, traffic: Traffic) -> None:

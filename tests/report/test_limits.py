@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.seeds.traffic import Traffic, at
-from tests.support import Clock
+from tests.support import Clock, examples
 from usage_middleware import Assigned, KeyInfo, Limit, Plan, Price, Quota, Usage, Viewer
 from usage_middleware.errors import ConfigurationError, QueryError, UsageUnavailable
 from usage_middleware.web import KeyAuth, usage_app
@@ -108,6 +109,49 @@ def test_keys_are_listed_by_how_close_they_come(usage: Usage, traffic: Traffic) 
     assert (found["own", "key_3"].limit, found["own", "key_3"].used, found["own", "key_3"].over) == (3, 3, False)
     assert found["records", None].used == 1_000
     assert list(rows(usage, key_id="key_2")) == [("requests", "key_2"), ("own", "key_2")]
+
+
+MANY = Plan(
+    "many",
+    Quota("own", 100, by="key"),
+    Quota("good", 60, by="key", billable="successful"),
+    Quota("kept", 50, of="records", by="key"),
+    Quota("day", 20, by="key", per="day"),
+)
+
+
+@pytest.mark.parametrize("seed", range(examples(3)))
+def test_of_many_keys_those_are_listed_that_come_closest(make_usage: Callable[..., Usage], clock: Clock, seed: int) -> None:
+    """By the day, boards tell what keys used at most: a period of New York begins in the midst of one."""
+    chance = random.Random(seed)
+    usage = make_usage(plans=(MANY, STRICT), counters=("records",), flush_interval=3600)
+    usage.plans.assign("acme", "many", timezone="America/New_York", from_=date(2026, 11, 1))
+    usage.plans.assign("acme", "strict", key="key_7")
+    used: dict[tuple[str, str], int] = {}
+    rows = []
+    for number in range(150):
+        key, calls = f"key_{chance.randrange(40)}", chance.randrange(1, 25)
+        when = at("2026-11-01T00:00:00Z") + chance.randrange(19 * 86_400)
+        status, records = chance.choice((200, 200, 404, 500)), chance.randrange(20)
+        rows.append(
+            {
+                "org": "acme", "id": str(number), "key": key, "endpoint": "GET /a", "status": status, "calls": calls,
+                "at": datetime.fromtimestamp(when, UTC), "counts": {"records": records},
+            }
+        )  # fmt: skip
+        is_in, is_today = when >= at("2026-11-01T04:00:00Z"), when >= at("2026-11-20T05:00:00Z")
+        counted = {"own": calls, "good": calls * (status == 200), "kept": records, "day": calls * is_today}
+        for name, much in counted.items():
+            used[name, key] = used.get((name, key), 0) + much * is_in
+    usage.backfill(rows)
+    clock.advance(10)
+    limits = {"own": 100, "good": 60, "kept": 50, "day": 20}
+    ratios = {(name, key): much / limits[name] for (name, key), much in used.items() if much and key != "key_7"}
+    if used.get(("own", "key_7")):
+        ratios["own", "key_7"] = used["own", "key_7"] / 3
+    expected = sorted(ratios, key=lambda one: (-ratios[one], one[1], one[0]))[:20]
+    found = [(row.name, row.key_id) for row in usage.reader.limits(org="acme").limits]
+    assert found == expected
 
 
 def test_a_key_viewer_sees_its_own_alone(usage: Usage, traffic: Traffic) -> None:

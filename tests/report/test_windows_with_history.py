@@ -72,10 +72,10 @@ def steps_of(lived: World) -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=["live", "in between", "packed", "packed, and late calls"])
 def lived(server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[World]:
-    """Two years, of which some is packed."""
+    """Two years, of which some is packed: of half-hours, or of quarter-hours."""
     dice = random.Random(13)
-    some = calls(dice)
-    with world(server.url, min(call.at for call in some), history=True) as found:
+    some, slot_minutes = calls(dice), 15 if request.param == "packed" else 30
+    with world(server.url, min(call.at for call in some), history=True, slot_minutes=slot_minutes) as found:
         found.happen(some)
         found.reach(NOW)
         pack(found, request.param, dice)

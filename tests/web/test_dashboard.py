@@ -47,6 +47,7 @@ def test_the_page_in_every_host(api: Api) -> None:
         assert packed.headers["vary"] == "Accept-Encoding, Origin"
         assert gzip.decompress(packed.body) == file.body
     assert api.call("HEAD", "/dashboard").status == 200
+    assert api.with_key(None).get("/dashboard/chart.js").status == 200
 
 
 def test_the_policy(one_api: Api) -> None:

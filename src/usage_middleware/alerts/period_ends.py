@@ -5,6 +5,7 @@ One worker does it for an organisation, when it is due. A worker that is killed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from zlib import crc32
 
@@ -13,6 +14,7 @@ from usage_middleware.periods import DAY, HOUR, MINUTE
 from usage_middleware.plans.plan import Per, Plan
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.plan_directory import CustomerPlans
+from usage_middleware.report.quantities import whole_quantities
 from usage_middleware.report.statements import Biller
 from usage_middleware.store.agenda import Agenda
 from usage_middleware.store.ttl_cache import TTLCache
@@ -27,7 +29,7 @@ LATE_SECONDS = DAY
 #: How soon, and how late, it is looked again whether the calls of a period are all in, seconds.
 _SOONEST, _LATEST = MINUTE, HOUR
 #: So many organisations a process remembers to have entered, for so many seconds.
-_MOST_KNOWN, _KNOWN_SECONDS = 10_000, 3600.0
+_MOST_KNOWN, KNOWN_SECONDS = 10_000, 600.0
 
 
 class PeriodEnds:
@@ -37,7 +39,7 @@ class PeriodEnds:
         self._agenda = agenda
         self._thresholds = thresholds
         self._clock = clock
-        self._known: TTLCache[tuple[str, int], bool] = TTLCache(clock, seconds=_KNOWN_SECONDS, size=_MOST_KNOWN)
+        self._known: TTLCache[tuple[str, int], bool] = TTLCache(clock, seconds=KNOWN_SECONDS, size=_MOST_KNOWN)
 
     def enter(self, context: ReportContext, org: str) -> None:
         """See that an organisation is looked at when its running periods end."""
@@ -74,10 +76,22 @@ class PeriodEnds:
         self._thresholds.evaluate(context, org, None)
         waiting += [period.end for period in Biller(context, org, plans).close()]
         again = [now + min(max((now - end) // 4, _SOONEST), _LATEST) for end in waiting]
+        if not again and _is_idle(context, org, plans):
+            return None
         return min([*again, *_times(plans, org, now)], default=None)
 
     def _ms(self, seconds: float) -> int:
         return int((self._clock() + seconds) * 1000)
+
+
+def _is_idle(context: ReportContext, org: str, plans: CustomerPlans) -> bool:
+    """Whether nothing happens until somebody calls, who then enters it again: of the default plan, free, and not used."""
+    if plans.keys or any(change.at > -math.inf for change in plans.history.changes):
+        return False
+    period = plans.history.period(context.now)
+    plan = plans.plan(context.now)
+    (used,) = whole_quantities(context, org, [period])
+    return not used and (plan is None or not plan.prices)
 
 
 def _next(plans: CustomerPlans, org: str, now: int) -> int | None:

@@ -17,6 +17,7 @@ from usage_middleware.capture.files import sent_by_server
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, require_caller
 from usage_middleware.capture.templates import relative_path
+from usage_middleware.credentials import Values
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.headers import RawHeaders, RereadHeaders, headers_of, is_preflight
@@ -227,18 +228,19 @@ class _ScopeCall(Call):
                 asks = EXCLUDE in notes or capture.has_predicate or self.method == "OPTIONS" or self.status == 307
                 if asks and self._is_excluded():
                     return
-            caller, who, headers, keys = self.caller, None, _NO_HEADERS, None
-            if caller is not None:
-                who = caller.member
+            who = keys = None
+            if self.caller is not None:
+                who, headers = self.caller.member, _NO_HEADERS
             elif not capture.only_headers:
-                keys = capture.credentials.in_scope(notes, self._headers(), self._request, capture.credentials_raised)
+                keys, headers = self._keys(), _NO_HEADERS
             elif type(headers := notes.get("headers")) is not list:
                 headers = self._headers()
             if self._left:
                 self.status = CLIENT_LEFT
             template = self._templates.find(self) or self._templates.fallback(self)
-            tags, counts = self.tags, self.counts
-            capture.take(RawCall(0.0, who, headers, keys, self.method, template, tags, self.status, latency, self.sent, counts))
+            capture.take(
+                RawCall(0.0, who, headers, keys, self.method, template, self.tags, self.status, latency, self.sent, self.counts)
+            )
         except Exception:
             capture.count_error("call not recorded")
 
@@ -265,6 +267,10 @@ class _ScopeCall(Call):
             self.capture.count_error("identify raised")
         finally:
             self._finish(latency)
+
+    def _keys(self) -> Values:
+        capture = self.capture
+        return capture.credentials.in_scope(self.notes, self._headers(), self._request, capture.credentials_raised)
 
     def _headers(self) -> RawHeaders:
         try:

@@ -169,9 +169,9 @@ class EnvironCall(Call):
         self.status = self.status or 500
         try:
             if not (EXCLUDE in notes or capture.has_predicate) or not capture.is_excluded(notes, self._request):
-                caller, who, values = self.caller, None, None
-                if caller is not None:
-                    who = caller.member
+                who = values = None
+                if self.caller is not None:
+                    who = self.caller.member
                 elif capture.identify is not None:
                     who = self._identified(capture.identify).member
                 elif capture.only_headers:

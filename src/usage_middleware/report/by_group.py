@@ -59,9 +59,8 @@ class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         avg_ms: None of a status, for which latency is not kept.
-        last_activity: of an organisation, its last call ever, RFC 3339; as the next, only with `group=org`.
-        over_quota: whether a quota of the organisation is over in its running period; None where there are no plans, and
-            where more than 50 rows are listed.
+        last_activity: of an organisation its last call ever, RFC 3339; as the next, only with `group=org`.
+        over_quota: whether a quota of it is over; None without plans, and where more than 50 rows are listed.
     """
 
     bucket: str
@@ -183,10 +182,9 @@ def _listed(
     has_latency, search = params.group != STATUS, Search.of(params.q)
     ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
     shown, pagination = _page(context, scope, params, [name for name in ranked if search.finds(name)])
-    hidden = [tallies[name] for name in tallies.keys() - set(shown)]
     facts = org_facts(context, shown) if params.group == ORG and scope.org == OPERATOR else {}
     buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
-    return _Listed(buckets, _other(hidden, has_latency), pagination)
+    return _Listed(buckets, _other([tallies[name] for name in tallies.keys() - set(shown)], has_latency), pagination)
 
 
 def _page(
@@ -200,20 +198,18 @@ def _page(
 
 
 def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) -> GroupBucket:
-    avg_ms = tally.avg_ms if has_latency else None
-    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=avg_ms, **facts._asdict() if facts else {})
+    avg_ms, more = tally.avg_ms if has_latency else None, facts._asdict() if facts else {}
+    return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=avg_ms, **more)
 
 
 def _other(hidden: Sequence[Tally], has_latency: bool) -> OtherGroups:
     rest = tally_sum(hidden)
-    avg_ms = rest.avg_ms if has_latency else None
-    return OtherGroups(calls=rest.calls, errors=rest.errors, avg_ms=avg_ms, members=len(hidden))
+    return OtherGroups(calls=rest.calls, errors=rest.errors, avg_ms=rest.avg_ms if has_latency else None, members=len(hidden))
 
 
 def _table(report: ByGroup) -> Table:
     buckets = present(report.buckets, "buckets", report.unavailable)
-    rows = ((row.bucket, row.calls, row.errors, row.avg_ms) for row in buckets)
-    return ["bucket", "calls", "errors", "avg_ms"], rows
+    return ["bucket", "calls", "errors", "avg_ms"], ((row.bucket, row.calls, row.errors, row.avg_ms) for row in buckets)
 
 
 VIEW = View(
@@ -246,7 +242,6 @@ VIEW = View(
     "start": "2026-11-19T13:30:00Z", "end": "2026-11-20T13:45:20Z", "label": "24h", "timezone": "UTC", "resolution": "30m"
   },
   "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "final": false,
-  "generated_at": "2026-11-20T13:45:20Z",
-  "unavailable": {}
+  "generated_at": "2026-11-20T13:45:20Z", "unavailable": {}
 }""",
 )

@@ -292,7 +292,6 @@ VIEW = View(
     "start": "2026-10-21T00:00:00Z", "end": "2026-11-20T13:45:20Z", "label": "30d", "timezone": "UTC", "resolution": "1d"
   },
   "org_id": "acme", "dropped_calls": 0, "complete_through": "2026-11-20T13:45:15Z", "final": false,
-  "generated_at": "2026-11-20T13:45:20Z",
-  "unavailable": {}
+  "generated_at": "2026-11-20T13:45:20Z", "unavailable": {}
 }""",
 )

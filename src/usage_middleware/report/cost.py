@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated
 
@@ -143,7 +144,13 @@ def _label(by: str) -> str | None:
 
 def _of_key(bill: Statement, key: str | None) -> Statement:
     """What a key carries of it; None: all."""
-    return bill if key is None else Statement(bill.currency, [_part(line, key) for line in bill.lines])
+    return bill if key is None else Statement(bill.currency, _parts(bill.lines, key))
+
+
+def _parts(lines: Sequence[Line], key: str) -> list[Line]:
+    """A key's part of each line. What was left over of others is not there."""
+    parts = [_part(line, key) for line in lines]
+    return [part for part in parts if part.origin is None or part.quantity or part.amount]
 
 
 def _part(line: Line, key: str) -> Line:
@@ -173,7 +180,7 @@ def _digest(found: PeriodCost, key: str | None) -> str | None:
 
 
 def _corrected(found: PeriodCost, key: str | None) -> list[Corrected]:
-    lines = found.corrected if key is None else [_part(line, key) for line in found.corrected]
+    lines = found.corrected if key is None else _parts(found.corrected, key)
     return [
         Corrected(price=line.price, quantity=line.quantity, amount=amount_text(line.amount, line.currency)) for line in lines
     ]

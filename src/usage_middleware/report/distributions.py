@@ -85,7 +85,7 @@ def _can_be_read(source: ScopedReader, calls: Mapping[str, int]) -> bool:
 
 def _read(source: ScopedReader, keys: Sequence[str], most: int) -> dict[str, Distribution]:
     batch = source.context.batch(source.scope.org)
-    boards = {key: batch.key_board(source.slots, key) for key in keys}
+    boards = {key: batch.key_board(source.slots, key, endpoints=True) for key in keys}
     batch.read()
     settings = source.context.settings
     return {key: _distribution(board.value.members.get("endpoint", {}), settings, most) for key, board in boards.items()}

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from usage_middleware.errors import QueryError
+from usage_middleware.periods import cover
 from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
 from usage_middleware.plans.plan import Price
 from usage_middleware.plans.statement import UNALLOCATED
 from usage_middleware.report.context import ReportContext
-from usage_middleware.report.metrics import Measures
+from usage_middleware.report.kept import Kept
+from usage_middleware.report.metrics import Measures, summed
+from usage_middleware.report.named_periods import Edges
 from usage_middleware.report.period_sums import PeriodReads, PeriodSums
+from usage_middleware.store.schema import CALLS
 
 #: So many keys can share what a period costs.
 MOST_KEYS = 10_000
@@ -47,6 +51,9 @@ def key_quantities(
         QueryError: `window_too_wide` for too many keys.
     """
     fields = _fields(prices)
+    told = _told_by_boards(context, org, period, prices)
+    if told is not None:
+        return told
     reads = PeriodReads(context, org, fresh=fresh)
     whole = reads.ask(None, period, "", fields, days=False)
     keys: dict[str, Callable[[], PeriodSums | None]] = {
@@ -58,6 +65,22 @@ def key_quantities(
     if sums is None or len(by_key) < len(keys):
         return None
     return KeyQuantities(sums.total, {key: found.total for key, found in by_key.items()})
+
+
+def _told_by_boards(context: ReportContext, org: str, period: Period, prices: Sequence[Price]) -> KeyQuantities | None:
+    """The same of calls in whole UTC days, of which boards tell all keys at once; None of anything else."""
+    slots = cover(period.start, period.end, now=context.now, layers=context.settings.layers)
+    is_told = all(price.of == units.CALLS and price.billable == "all" for price in prices)
+    if not is_told or any(slot.resolution != context.settings.layers.day for slot in slots):
+        return None
+    if Kept(context.settings, ("series", "board"), context.now).gap(Edges(*period)) is not None:
+        return None
+    batch = context.batch(org)
+    keys, whole = batch.board(slots, "key", (CALLS,)), batch.series(slots, None, (CALLS,))
+    batch.read()
+    if len(keys.value) > MOST_KEYS:
+        raise _too_many(len(keys.value))
+    return KeyQuantities(summed(whole.value.values()), keys.value)
 
 
 def whole_quantities(context: ReportContext, org: str, periods: Sequence[Period]) -> list[Measures | None]:
@@ -81,7 +104,9 @@ def _keys(context: ReportContext, org: str, period: Period) -> list[str]:
     batch.read()
     found = [key for key, last in seen.value.items() if last >= period.start * 1000]
     if len(found) > MOST_KEYS:
-        raise QueryError(
-            "window_too_wide", f"There are {len(found)} keys; what a period costs is divided by {MOST_KEYS:,} at most."
-        )
+        raise _too_many(len(found))
     return found
+
+
+def _too_many(keys: int) -> QueryError:
+    return QueryError("window_too_wide", f"There are {keys:,} keys; what a period costs is divided by {MOST_KEYS:,} at most.")

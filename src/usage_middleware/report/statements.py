@@ -72,7 +72,13 @@ class Biller:
             return []
         self._read([*self._earlier(ended[-1]), *ended])
         found = [(period, self._made(period)) for period in reversed(ended) if self._found[period.start] is None]
-        return [period for period, cost in found if cost.state != "final"]
+        return [period for period, cost in found if self._is_waiting(cost)]
+
+    def _is_waiting(self, cost: PeriodCost) -> bool:
+        """Whether a statement may become final later: calls may come in, or another process declares the plan."""
+        if cost.state == "final":
+            return False
+        return cost.statement is not None or self._context.is_final(cost.period.end)
 
     def _is_due(self, period: Period) -> bool:
         """Whether a period that nobody has asked about is final, and was not long ago."""

@@ -16,7 +16,7 @@ from usage_middleware.store.history import adding
 from usage_middleware.store.history import names as history
 from usage_middleware.store.history.fetching import fetch_with
 from usage_middleware.store.history.known_months import KnownMonths
-from usage_middleware.store.history.packed_reads import PackedReads
+from usage_middleware.store.history.packed_reads import Beginning, PackedReads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
     KeyBoard,
@@ -38,6 +38,8 @@ U = TypeVar("U")
 
 #: How long after its end a slot may still change, in seconds: workers flush every few seconds.
 STILL_OPEN = 120
+#: What the board under a key has of endpoints' calls.
+CALLS_OF_ENDPOINTS = Beginning("calls endpoint ")
 #: How many members are asked for in one command.
 _BATCH = 500
 #: How many members one ZUNION may read, if all of them are in every slot: it keeps other clients waiting.
@@ -169,15 +171,17 @@ class ReadBatch:
         self._packed.ask(slots, what, adding.bins(found, self._note_bin), (name,))
         return self._deferred(found)
 
-    def key_board(self, slots: Sequence[Slot], key: str) -> Deferred[KeyBoard]:
-        """All that one key did."""
-        found = KeyBoard({}, {})
+    def key_board(self, slots: Sequence[Slot], key: str, *, endpoints: bool = False) -> Deferred[KeyBoard]:
+        """All that one key did; with `endpoints`, at least how often it called each."""
+        found, wanted = KeyBoard({}, {}), CALLS_OF_ENDPOINTS if endpoints else None
         self._add_union(
             self._named(slots),
             lambda res, at: self._schema.key_board(self._org, res, at.slot, key),
             partial(add_key_board, found),
         )
-        self._packed.ask(slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), bucket_of=key)
+        self._packed.ask(
+            slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), measures=wanted, bucket_of=key
+        )
         return self._deferred(found)
 
     def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:

@@ -24,7 +24,8 @@ usage = Usage(
     namespace=os.environ["USAGE_NAMESPACE"],
     credentials=("x-api-key",),
     dimensions=("project",),
-    exclude=("/around", "/chart", "/favicon.ico"),
+    # Pages of somebody else, what browsers ask for, and what tells that a server answers.
+    exclude=("/around", "/chart", "/favicon.ico", "/usage/nothing"),
     flush_interval=0.2,
 )
 

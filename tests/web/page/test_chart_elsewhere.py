@@ -74,6 +74,19 @@ def test_a_token_that_is_over_asks_for_another(look: OpenLook, site: Serving, si
     seen.said.clear()
 
 
+def test_it_asks_again_every_minute_while_it_is_there(look: OpenLook, site: Serving, site_usage: Usage) -> None:
+    seen = look(None)
+    seen.page.clock.install()
+    page = put(seen, site, token_of(site_usage, site))
+    page.locator(DRAWN).wait_for()
+    with page.expect_response("**/series?*"):
+        page.clock.fast_forward(61_000)
+    page.locator("#ours").evaluate("one => one.remove()")
+    asked = len(seen.asked)
+    page.clock.fast_forward(200_000)
+    assert len(seen.asked) == asked
+
+
 def test_a_key_sees_itself_alone(look: OpenLook, site: Serving, site_usage: Usage) -> None:
     seen = look(None)
     page = put(seen, site, token_of(site_usage, site, Viewer.key("acme", "key_2")), "period=30d")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,19 @@ def test_the_panels_of_a_customer(look: OpenLook) -> None:
     assert f"{sum(failed.values())} errors" in seen.text("#headline").replace(",", "")
     assert page.locator("#speed .legend li").all_inner_texts()[0].startswith("p50")
     assert "Times in UTC" in seen.text(".page-footer")
+
+
+def test_the_bars_come_before_the_rest(look: OpenLook) -> None:
+    seen = look()
+    held: list[Any] = []
+    seen.page.route("**/by-key?*", lambda route: held.append(route))
+    seen.page.goto(f"{seen.base}/dashboard")
+    seen.page.wait_for_selector("#calls svg")
+    assert seen.page.locator("main").get_attribute("data-state") == "loading"
+    assert seen.total == COUNTED.calls(org="acme")
+    held[0].continue_()
+    seen.wait()
+    assert number(seen.rows("keys")["Total"][0]) == seen.total
 
 
 def test_the_page_of_an_operator_and_the_way_down(look: OpenLook) -> None:
@@ -214,10 +228,41 @@ def test_a_minute_later_it_shows_what_came_and_keeps_the_focus(look: OpenLook, a
     assert seen.total == 0
     row = {"org": "fresh", "id": "1", "at": datetime.now(UTC) - timedelta(hours=1), "key": "key_5", "endpoint": "GET /v1/items"}
     apart_usage.backfill([{**row, "status": 200, "calls": 3, "latency_ms": 1}])
+    page.set_viewport_size({"width": 900, "height": 300})
     page.focus("#as-table")
+    page.locator("html").evaluate("() => window.scrollTo(0, 120)")
     page.clock.fast_forward(61_000)
     page.wait_for_selector("#total[data-value='3']")
     assert page.locator("#as-table").evaluate("one => one === document.activeElement")
+    assert page.locator("html").evaluate("() => window.scrollY") == 120
+
+
+def test_it_asks_nothing_while_it_is_hidden(look: OpenLook) -> None:
+    seen = look()
+    seen.page.clock.install()
+    page = seen.open()
+    hide = "hidden => Object.defineProperty(Document.prototype, 'hidden', { get: () => hidden, configurable: true })"
+    tell = "() => document.dispatchEvent(new Event('visibilitychange'))"
+    page.locator("html").evaluate(f"(_, hidden) => ({hide})(hidden)", True)
+    page.locator("html").evaluate(tell)
+    asked = len(seen.asked)
+    page.clock.fast_forward(300_000)
+    assert len(seen.asked) == asked
+    page.locator("html").evaluate(f"(_, hidden) => ({hide})(hidden)", False)
+    with page.expect_request("**/series?*"):
+        page.locator("html").evaluate(tell)
+    seen.wait()
+
+
+def test_what_is_not_kept_any_more(look: OpenLook) -> None:
+    seen = look()
+    page = seen.open("?start=2020-01-01&end=2020-02-01", state="error")
+    assert "kept" in seen.text(".notice")
+    assert page.get_by_role("heading", name="acme", level=1).is_visible()
+    page.select_option("#period", "7d")
+    seen.wait()
+    assert seen.total == COUNTED.calls(org="acme", within=7)
+    seen.said.clear()
 
 
 def test_no_key_yet(look: OpenLook) -> None:

@@ -6,7 +6,7 @@ counters, then the months: if one has another version by then, it reads all agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from usage_middleware.periods import DAY, Slot
@@ -36,11 +36,21 @@ Places: TypeAlias = Mapping[str, Mapping[str, Wanted]]
 Command: TypeAlias = tuple[object, ...]
 
 
+class Beginning:
+    """All measures whose names begin so."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.startswith(self._text)
+
+
 class Question(NamedTuple):
     """`take` gets what there is of the entities `only` and of `measures`; None: of all."""
 
     only: Sequence[str] | None
-    measures: Sequence[str] | None
+    measures: Sequence[str] | Beginning | None
     take: Take
 
 
@@ -104,7 +114,7 @@ class PackedReads:
         take: Take,
         only: Sequence[str] | None = None,
         *,
-        measures: Sequence[str] | None = None,
+        measures: Sequence[str] | Beginning | None = None,
         bucket_of: str | None = None,
     ) -> None:
         """Ask for those of the slots that may be packed; `take` gets what there is of each entity, or `only` of some."""
@@ -199,13 +209,21 @@ class PackedReads:
     def _hand_out(self, month: Month, name: str, questions: Sequence[tuple[Wanted, Question]]) -> None:
         deadline.check()
         only = _together(question.only for _, question in questions)
-        measures = _together(question.measures for _, question in questions)
+        measures = _measures([question.measures for _, question in questions])
         slots = {at for wanted, _ in questions for at in wanted}
         numbers = month.numbers(name, only, Needed(sum(1 << at for at in slots), measures))
         for wanted, (entities, _, take) in questions if numbers else ():
             for entity in numbers if entities is None else entities:
                 if entity in numbers:
                     take(entity, numbers[entity], wanted)
+
+
+def _measures(many: Sequence[Sequence[str] | Beginning | None]) -> Container[str] | None:
+    """As `_together`. All questions about a section begin alike, or none of them does."""
+    first = many[0]
+    if isinstance(first, Beginning):
+        return first if all(one is first for one in many) else None
+    return _together(None if isinstance(one, Beginning) else one for one in many)
 
 
 def _together(many: Iterable[Sequence[str] | None]) -> set[str] | None:

@@ -35,7 +35,7 @@ class Planes:
     """Reads numbers in the order in which they were written.
 
     Raises:
-        ValueError: the bytes end too early, or are no numbers. All its methods do.
+        ValueError: the bytes end too early, or are no numbers. All its methods do, or raise IndexError.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -70,7 +70,13 @@ class Planes:
 
     def skip(self, count: int) -> None:
         """Pass so many numbers by."""
-        self.take(self.take(1)[0] * count)
+        self._at += 1 + self._data[self._at] * count
+
+    def here(self) -> Planes:
+        """The same, from here on."""
+        found = Planes(self._data)
+        found._at = self._at
+        return found
 
     def ascending(self, count: int) -> list[int]:
         """So many numbers, each greater than the one before."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -40,6 +42,8 @@ Numbers: TypeAlias = dict[str, dict[str, dict[int, int]]]
 LAYOUT = 1
 #: zlib's level. Higher ones save less than a hundredth.
 _LEVEL = 6
+#: Entities are looked for one by one where a column has so many times as many.
+_FEW = 4
 #: No section of a day or a month is larger; a damaged one may claim to be.
 MOST_BYTES = 64 << 20
 #: After so many numbers there may be a pause.
@@ -51,12 +55,30 @@ class DamagedSection(UsageError):
     """Bytes that are no section."""
 
 
+class _Shape:
+    """Which entities have a measure, by their places, and in which slots. It is read when somebody asks."""
+
+    def __init__(self, source: Planes, count: int) -> None:
+        self._source = source.here()
+        self._count = count
+        for _ in range(3):  # The entities, and both halves of the bitmaps.
+            source.skip(count)
+
+    @cached_property
+    def owners(self) -> Sequence[int]:
+        return self._source.ascending(self._count)
+
+    @cached_property
+    def bitmaps(self) -> Sequence[int]:
+        _ = self.owners
+        return self._source.bitmaps(self._count)
+
+
 class _Column(NamedTuple):
-    """A measure: which entities have it, by their places, in which slots, and its numbers in that order."""
+    """A measure, and its numbers, entity by entity."""
 
     measure: str
-    owners: Sequence[int]
-    bitmaps: Sequence[int]
+    shape: _Shape
     numbers: Folded
 
 
@@ -199,19 +221,39 @@ def _decoded(raw: bytes, only: Container[str] | None, needed: Needed) -> Numbers
     source = Planes(raw)
     head = _head(source)
     found: Numbers = {name: {} for name in head.entities if only is None or name in only}
-    owned = [found.get(name) for name in head.entities]
-    for measure, owners, bitmaps, numbers in _columns(source, head, needed.measures):
-        at, slots = 0, needed.slots
-        for owner, bitmap in zip(owners, bitmaps, strict=True):
-            end, columns = at + bitmap.bit_count(), owned[owner]
-            if columns is not None and bitmap & slots:
-                there = zip(slots_of(bitmap), numbers.part(at, end), strict=True)
-                is_all = not bitmap & ~slots
-                columns[measure] = dict(there) if is_all else {slot: one for slot, one in there if slots >> slot & 1}
-            at = end
-        if at != len(numbers.numbers):
-            raise ValueError("numbers and slots don't match")
+    places = [place for place, name in enumerate(head.entities) if name in found]
+    columns = [found[head.entities[place]] for place in places]
+    owned = dict(zip(places, columns, strict=True))
+    for column in _columns(source, head, needed.measures):
+        rest()
+        if len(column.numbers.numbers) == len(column.shape.owners) and len(places) * _FEW < len(column.shape.owners):
+            _take_few(column, owned, needed.slots)
+        else:
+            _take(column, owned, needed.slots)
     return found
+
+
+def _take(column: _Column, owned: Mapping[int, dict[str, dict[int, int]]], slots: int) -> None:
+    """Take what entities have of a column, by their places."""
+    at, shape, numbers = 0, column.shape, column.numbers
+    for owner, bitmap in zip(shape.owners, shape.bitmaps, strict=True):
+        end, columns = at + bitmap.bit_count(), owned.get(owner)
+        if columns is not None and bitmap & slots:
+            there = zip(slots_of(bitmap), numbers.part(at, end), strict=True)
+            is_all = not bitmap & ~slots
+            columns[column.measure] = dict(there) if is_all else {slot: one for slot, one in there if slots >> slot & 1}
+        at = end
+    if at != len(numbers.numbers):
+        raise ValueError("numbers and slots don't match")
+
+
+def _take_few(column: _Column, owned: Mapping[int, dict[str, dict[int, int]]], slots: int) -> None:
+    """As `_take`, of few entities in a column in which each has one number."""
+    owners, bitmaps = column.shape.owners, column.shape.bitmaps
+    for owner, columns in owned.items():
+        at = bisect_left(owners, owner)
+        if at < len(owners) and owners[at] == owner and bitmaps[at] & slots:
+            columns[column.measure] = dict(zip(slots_of(bitmaps[at]), column.numbers.part(at, at + 1), strict=True))
 
 
 def _cells(raw: bytes) -> Cells:
@@ -219,9 +261,11 @@ def _cells(raw: bytes) -> Cells:
     head = _head(source)
     found = Cells()
     firsts = [found.first(entity) for entity in head.entities]
-    for measure, owners, bitmaps, numbers in _columns(source, head):
-        places = [firsts[owner] + slot for owner, bitmap in zip(owners, bitmaps, strict=True) for slot in slots_of(bitmap)]
-        found.columns[measure] = dict(zip(places, numbers.part(0, len(places)), strict=True))
+    for measure, shape, numbers in _columns(source, head):
+        rest()
+        owned = zip(shape.owners, shape.bitmaps, strict=True)
+        places = [firsts[owner] + slot for owner, bitmap in owned for slot in slots_of(bitmap)]
+        found.columns[measure] = dict(zip(places, numbers.part(0, len(numbers.numbers)), strict=True))
     return found
 
 
@@ -230,13 +274,12 @@ def _head(source: Planes) -> _Head:
 
 
 def _columns(source: Planes, head: _Head, measures: Container[str] | None = None) -> Iterator[_Column]:
-    shapes: list[tuple[Sequence[int], Sequence[int]]] = []
+    shapes: list[_Shape] = []
     for measure, (like, owners, count) in zip(head.measures, head.columns, strict=True):
-        rest()
-        shape = shapes[like] if like >= 0 else (source.ascending(owners), source.bitmaps(owners))
+        shape = shapes[like] if like >= 0 else _Shape(source, owners)
         shapes.append(shape)
         if measures is None or measure in measures:
-            yield _Column(measure, *shape, source.folded(count))
+            yield _Column(measure, shape, source.folded(count))
         else:
             source.skip(count)
 

@@ -5,7 +5,7 @@ import { h, named, replaceChildren } from "./dom.js";
 import { start, t, time, zones } from "./format.js";
 import { begin, isFramed } from "./frame.js";
 import { choice, footer, option } from "./panels.js";
-import { screenOf } from "./screens.js";
+import { headline, main, screenOf } from "./screens.js";
 import { address, changed, periodOf, periods, read, zoneOf } from "./state.js";
 
 const REFRESH = 60_000;
@@ -41,7 +41,7 @@ async function refresh() {
   try {
     screen = await screenOf(asked);
     if (mine !== turn) return;
-    const found = await screen.ask(asked);
+    const found = await screen.ask(asked, (first) => mine === turn && begins(first));
     if (mine !== turn) return;
     shown = { state: asked, screen, found, at: now() };
     show(null);
@@ -54,6 +54,13 @@ async function refresh() {
   } finally {
     if (mine === turn) wait(page.dataset.state === "error" ? RETRY : REFRESH);
   }
+}
+
+/** The first view has its bars before the rest is there; later ones change when all is. */
+function begins(found) {
+  if (shown) return;
+  settle("loading", [header({ screen, found }), headline(state, found), main(state, found, act)]);
+  page.setAttribute("aria-busy", "true");
 }
 
 function wait(milliseconds) {

@@ -14,10 +14,10 @@ const ORGS = 20;
 const BARS = 5;
 
 export const operator = {
-  async ask(state) {
+  async ask(state, early) {
     const workers = ask("health", {});
     if (!start.together) return all({ workers });
-    const found = await measured(state, {}, (within) => ({ orgs: ask("by-group", { ...within, ...pageOf(state, ORGS), group: "org" }), workers }), groupOf(state) === "org" ? ORGS : null);
+    const found = await measured(state, {}, (within) => ({ orgs: ask("by-group", { ...within, ...pageOf(state, ORGS), group: "org" }), workers }), { rows: groupOf(state) === "org" ? ORGS : null, early: (first) => early({ ...first, bars: folded(first.bars) }) });
     return { ...found, rows: found.bars.series, bars: folded(found.bars) };
   },
   crumbs: (state) => [[state, t("all_organizations")]],

@@ -23,7 +23,7 @@ const amount = (row, value) => (row.unit === "bytes" ? bytes(value) : number(val
 const ratio = (row) => row.used_ratio ?? (row.used ? 1 : 0);
 
 function meter(row) {
-  return h("meter", { min: 0, max: 1, high: 0.8, optimum: 0, value: Math.min(ratio(row), 1), "aria-label": `${row.name}: ${percent(ratio(row))}` });
+  return h("meter", { max: 1, low: 0.8, high: 0.999, optimum: 0, value: Math.min(ratio(row), 1), "aria-label": `${row.name}: ${percent(ratio(row))}` });
 }
 
 /** What becomes of a quota: when it begins anew, and how much it will be. */
@@ -37,7 +37,7 @@ export function planCard(state, { failed }) {
   const rank = (row) => (row.key_id ? 0 : 1e9) + ratio(row);
   const quota = failed.rate_limits?.filter((row) => row.kind === "quota").sort((one, other) => rank(other) - rank(one))[0];
   if (!quota) return null;
-  return card(quota.name, percent(ratio(quota)), over(quota), h("span", { class: "more" }, meter(quota), t("used_of", { used: amount(quota, quota.used), limit: amount(quota, quota.limit) }), ` · ${ahead(state, quota)}`));
+  return card(`${t("limits")}: ${quota.name}`, percent(ratio(quota)), over(quota), h("span", { class: "more" }, meter(quota), t("used_of", { used: amount(quota, quota.used), limit: amount(quota, quota.limit) }), ` · ${ahead(state, quota)}`));
 }
 
 const over = (row) => (row.over ? h("span", { class: "badge alarm" }, t("over_quota")) : null);

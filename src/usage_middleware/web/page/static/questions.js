@@ -35,9 +35,9 @@ export const measures = () => ["calls", "errors", "bytes", ...start.counters.map
 
 /**
  * Asks for a screen: `main` gives the window, all other questions are about the same. `about` narrows what is counted, `more`
- * makes questions of the window, `rows` is how many of the group there are.
+ * makes questions of the window, `rows` is how many of the group there are; `early` is told what comes first.
  */
-export async function measured(state, about, more, rows = null) {
+export async function measured(state, about, more, { early, rows = null } = {}) {
   const given = { ...windowOf(state), ...about };
   const compare = state.compare === "none" ? null : "previous";
   const group = groupOf(state);
@@ -46,13 +46,14 @@ export async function measured(state, about, more, rows = null) {
   const first = isCalls ? await withRows(series(bars, granularity(state)), given, compare) : await series({ ...given, compare }, granularity(state));
   const size = first.granularity;
   const within = exact(first, state);
+  const asked = { ...given, compare, granularity: size, group, measure: isCalls ? null : state.measure };
+  if (isCalls) early?.({ main: first, bars: first, failed: {}, p95: {}, asked });
   const found = await all({
     failed: about.endpoint ? series({ ...given, measure: "errors", compare }, size) : details(state, given, compare),
     bars: isCalls ? first : series({ ...bars, measure: state.measure }, size),
     ...speeds(state, first, given, { ...within, ...about }, compare),
     ...more(within, size),
   });
-  const asked = { ...given, compare, granularity: size, group, measure: isCalls ? null : state.measure };
   return { ...found, main: first, asked };
 }
 

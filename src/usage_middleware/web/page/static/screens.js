@@ -26,12 +26,12 @@ export async function screenOf(state) {
 const plansOf = () => (start.plans ? load(import("./plans.js")) : null);
 
 const customer = {
-  async ask(state) {
+  async ask(state, early) {
     const plans = await plansOf();
     const found = await measured(state, {}, (within, size) => {
       const keys = ask("by-key", { ...within, ...pageOf(state, PAGE), endpoints_per_key: 0, include_flags: plans ? true : null });
       return { ...statuses(within, {}, size), keys, endpoints: ask("by-group", { ...within, group: "endpoint", limit: PAGE }), cost: plans?.cost(state, keys) };
-    });
+    }, { early });
     return { ...found, plans };
   },
   crumbs: (state) => [[state, orgOf(state)]],
@@ -40,14 +40,14 @@ const customer = {
 };
 
 const key = {
-  async ask(state) {
+  async ask(state, early) {
     const plans = await plansOf();
     const only = { key_id: state.key };
     const found = await measured(state, only, (within, size) => ({
       ...statuses(within, only, size),
       row: ask("by-key", { ...within, q: state.key.slice(0, 128), limit: 50, include_revoked: true, endpoints_per_key: 0 }),
       endpoints: ask("by-group", { ...within, ...only, group: "endpoint", limit: PAGE }),
-    }));
+    }), { early });
     return { ...found, plans };
   },
   crumbs: (state, found) => [[changed(state, { key: null }), orgOf(state)], [state, rowOf(state, found)?.name ?? state.key]],
@@ -55,13 +55,13 @@ const key = {
 };
 
 const endpoint = {
-  ask(state) {
+  ask(state, early) {
     const only = { endpoint: state.endpoint };
     return measured(state, only, (within, size) => ({
       ...statuses(within, only, size),
       keys: ask("series", { ...lately(within), ...only, group: "key", limit: PAGE }),
       ...Object.fromEntries(start.counters.map((name) => [`c.${name}`, series({ ...within, ...only, measure: `c.${name}` }, "month")])),
-    }));
+    }), { early });
   },
   crumbs: (state) => [[changed(state, { key: null, endpoint: null }), orgOf(state)], [state, state.endpoint]],
   show: (state, found, act) => [headline(state, found), main(state, found, act), counters(found), busiest(state, found), health(state, found)],
