@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+#: How many of the latest days are listed.
+DAYS = 7
 #: The JSON answer of a view.
 Report = dict[str, Any]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,23 +20,32 @@ VIEWS = ("/summary", "/", "/by-group", "/by-key", "/endpoints", "/series")
 PERIOD = {"/summary": "period", "/by-key": "period", "/series": "period", "/by-group": "range", "/": "timeframe"}
 
 
-@pytest.fixture
-def traffic(make_usage: Callable[..., Usage], clock: Clock) -> Traffic:
-    usage = make_usage(dimensions=("project",), counters=("matches",))
+def _traffic(make_usage: Callable[..., Usage], clock: Clock, **options: Any) -> Traffic:
+    usage = make_usage(dimensions=("project",), counters=("matches",), **options)
     for key_id in ("key_1", "key_2"):
         usage.keys.put("acme", KeyInfo(id=key_id, name=key_id), secret=f"sk_{key_id}")
     return Traffic(usage, clock)
+
+
+@pytest.fixture
+def traffic(make_usage: Callable[..., Usage], clock: Clock) -> Traffic:
+    return _traffic(make_usage, clock)
+
+
+@pytest.fixture
+def traffic_without_history(make_usage: Callable[..., Usage], clock: Clock) -> Traffic:
+    return _traffic(make_usage, clock, history=False)
 
 
 #: How old the calls of `spread` are, in seconds: one every 7 hours of 120 days.
 AGES = [7 * 3600 * step + 180 for step in range(120 * 24 // 7)]
 
 
-@pytest.fixture(scope="module")
-def lived(server: ServerProcess) -> Iterator[Traffic]:
+@contextmanager
+def _lived(server: ServerProcess, *, history: bool) -> Iterator[Traffic]:
     """120 days of calls by two keys, that no test adds to."""
     clock = Clock()
-    options: dict[str, Any] = {"dimensions": ("project",), "counters": ("matches",)}
+    options: dict[str, Any] = {"dimensions": ("project",), "counters": ("matches",), "history": history}
     with Usage(server.url, namespace=f"t{secrets.token_hex(6)}", clock=clock, flush_interval=3600, **options) as usage:
         for key_id in ("key_1", "key_2"):
             usage.keys.put("acme", KeyInfo(id=key_id, name=key_id), secret=f"sk_{key_id}")
@@ -47,11 +57,30 @@ def lived(server: ServerProcess) -> Iterator[Traffic]:
         yield Traffic(usage, clock)
 
 
+@pytest.fixture(scope="module")
+def lived(server: ServerProcess) -> Iterator[Traffic]:
+    with _lived(server, history=True) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def lived_without_history(server: ServerProcess) -> Iterator[Traffic]:
+    with _lived(server, history=False) as found:
+        yield found
+
+
 @pytest.fixture
 def spread(lived: Traffic) -> Traffic:
     """A call every 7 hours of 120 days, looked at now."""
     lived.reach()
     return lived
+
+
+@pytest.fixture
+def spread_without_history(lived_without_history: Traffic) -> Traffic:
+    """The same, where half-hours and days go when they are old."""
+    lived_without_history.reach()
+    return lived_without_history
 
 
 def ask(traffic: Traffic, path: str) -> Any:
@@ -88,11 +117,11 @@ def looks(traffic: Traffic, viewer: Viewer) -> Api:
     return traffic.api(None, key_auth(viewer), cache_seconds=0)
 
 
-def test_an_hour_of_20_days_ago_is_that_hour(traffic: Traffic) -> None:
-    traffic.calls("2026-10-31T03:00:00Z", times=14)
-    traffic.calls("2026-10-31T10:30:00Z", project="search")
-    traffic.reach()
-    found = ask(traffic, "/summary?start=2026-10-31T10:00:00Z&end=2026-10-31T11:00:00Z")
+def test_an_hour_of_20_days_ago_is_that_hour(traffic_without_history: Traffic) -> None:
+    traffic_without_history.calls("2026-10-31T03:00:00Z", times=14)
+    traffic_without_history.calls("2026-10-31T10:30:00Z", project="search")
+    traffic_without_history.reach()
+    found = ask(traffic_without_history, "/summary?start=2026-10-31T10:00:00Z&end=2026-10-31T11:00:00Z")
     assert (found["total_calls"], found["window"]["start"], found["window"]["end"]) == (
         1,
         "2026-10-31T10:00:00Z",
@@ -104,6 +133,16 @@ def test_an_hour_of_20_days_ago_is_that_hour(traffic: Traffic) -> None:
     assert set(found["unavailable"]) == {"by_project", *(f"latency_ms.p{n}" for n in (50, 90, 95, 99))}
     assert found["unavailable"]["by_project"]["since"] == "2026-11-11T13:30:00Z"
     assert "Edges within UTC days" in found["unavailable"]["by_project"]["message"]
+
+
+def test_with_history_an_hour_of_20_days_ago_is_whole(traffic: Traffic) -> None:
+    traffic.calls("2026-10-31T03:00:00Z", times=14)
+    traffic.calls("2026-10-31T10:30:00Z", project="search")
+    traffic.reach()
+    found = ask(traffic, "/summary?start=2026-10-31T10:00:00Z&end=2026-10-31T11:00:00Z")
+    assert (found["total_calls"], found["by_project"]) == (1, [{"project_name": "search", "calls": 1}])
+    assert (found["latency_ms"]["avg"], found["unavailable"]) == (8.0, {})
+    assert found["latency_ms"]["p50"] > 0
 
 
 def test_what_is_included_sorted_or_paged_changes_neither_window_nor_total(spread: Traffic) -> None:
@@ -144,9 +183,9 @@ def test_an_organisation_is_its_keys_together(spread: Traffic) -> None:
         assert sorted(column(found["keys"], "request_count")) == sorted(keys)
 
 
-def test_october_of_new_york_is_that_month(spread: Traffic) -> None:
+def test_october_of_new_york_is_that_month(spread_without_history: Traffic) -> None:
     asked = f"start=2026-10-01&end=2026-11-01&{NEW_YORK}"
-    bill, chargeback = ask(spread, f"/summary?{asked}"), ask(spread, f"/by-key?{asked}")
+    bill, chargeback = ask(spread_without_history, f"/summary?{asked}"), ask(spread_without_history, f"/by-key?{asked}")
     low, high = at("2026-10-01T04:00:00Z"), at("2026-11-01T04:00:00Z")
     assert total(bill) == total(chargeback) == sum(low <= at(NOW) - age < high for age in AGES)
     assert bill["window"] == chargeback["window"]
@@ -154,16 +193,29 @@ def test_october_of_new_york_is_that_month(spread: Traffic) -> None:
     assert (bill["by_day"][0]["day"], bill["by_day"][-1]["day"]) == ("2026-10-01", "2026-10-31")
     assert (chargeback["keys"], chargeback["other"]) == (None, None)
     assert chargeback["unavailable"]["keys"]["code"] == "not_retained"
-    csv = refused(spread, f"/by-key?{asked}&format=csv")
+    csv = refused(spread_without_history, f"/by-key?{asked}&format=csv")
     assert (csv.status, csv.code) == (400, "unavailable")
 
 
-def test_august_by_key_has_counts_and_no_distribution(spread: Traffic) -> None:
-    found = ask(spread, "/by-key?start=2026-08-01&end=2026-09-01")
+def test_august_by_key_has_counts_and_no_distribution(spread_without_history: Traffic) -> None:
+    found = ask(spread_without_history, "/by-key?start=2026-08-01&end=2026-09-01")
     assert sum(column(found["keys"], "request_count")) == total(found) > 50
     assert {row["endpoint_distribution"] for row in found["keys"]} == {None}
     assert set(found["unavailable"]) == {"endpoint_distribution"}
-    assert ask(spread, "/by-key?period=7d")["unavailable"] == {}
+    assert ask(spread_without_history, "/by-key?period=7d")["unavailable"] == {}
+
+
+def test_with_history_months_of_new_york_are_whole(spread: Traffic) -> None:
+    asked = f"start=2026-10-01&end=2026-11-01&{NEW_YORK}"
+    bill, chargeback = ask(spread, f"/summary?{asked}"), ask(spread, f"/by-key?{asked}")
+    assert sum(column(chargeback["keys"], "request_count")) == total(bill) > 90
+    assert sum(sum(row["endpoint_distribution"].values()) for row in chargeback["keys"]) == total(bill)
+    assert (bill["unavailable"], chargeback["unavailable"]) == ({}, {})
+    year = ask(spread, f"/endpoints?start_date=2026-01-01&end_date=2026-11-21&{NEW_YORK}&bucketing_size=month")
+    buckets = [row["buckets"] for row in year["results"]]
+    assert {len(row) for row in buckets} == {11}
+    assert sum(row[9]["total_requests"] for row in buckets) == total(bill)
+    assert sum(bucket["total_requests"] for row in buckets for bucket in row) == len(AGES)
 
 
 def test_keys_come_from_their_series_where_boards_cannot_follow(spread: Traffic) -> None:
@@ -173,32 +225,38 @@ def test_keys_come_from_their_series_where_boards_cannot_follow(spread: Traffic)
     assert sum(column(found["keys"], "error_count")) == found["totals"]["error_count"] > 0
 
 
-def test_old_months_of_a_zone_are_refused_with_the_nearest(spread: Traffic) -> None:
+def test_old_months_of_a_zone_are_refused_with_the_nearest(spread_without_history: Traffic) -> None:
     asked = f"start_date=2026-01-01&end_date=2026-11-21&{NEW_YORK}&bucketing_size=month"
-    reply = refused(spread, f"/endpoints?{asked}")
+    reply = refused(spread_without_history, f"/endpoints?{asked}")
     assert (reply.status, reply.code) == (400, "not_retained")
     (nearest,) = reply.json["nearest"]
     assert nearest == {"start": "2026-09-01T04:00:00Z", "end": "2026-11-22T05:00:00Z"}
-    found = ask(spread, f"/endpoints?{NEW_YORK}&bucketing_size=month&start={nearest['start']}&end={nearest['end']}&align=exact")
+    found = ask(
+        spread_without_history,
+        f"/endpoints?{NEW_YORK}&bucketing_size=month&start={nearest['start']}&end={nearest['end']}&align=exact",
+    )
     assert column(found["results"][0]["buckets"], "bucket_start")[0] == "2026-09-01T00:00:00-04:00"
-    utc = ask(spread, "/endpoints?start_date=2026-01-01&end_date=2026-11-21&bucketing_size=quarter")
+    utc = ask(spread_without_history, "/endpoints?start_date=2026-01-01&end_date=2026-11-21&bucketing_size=quarter")
     assert len(utc["results"][0]["buckets"]) == 4
 
 
-def test_days_in_a_zone_that_are_gone_are_null_beside_the_total(spread: Traffic) -> None:
-    found = looks(spread, Viewer.key("acme", "key_1")).get(f"/summary?period=90d&{NEW_YORK}").json
+def test_days_in_a_zone_that_are_gone_are_null_beside_the_total(spread_without_history: Traffic) -> None:
+    found = looks(spread_without_history, Viewer.key("acme", "key_1")).get(f"/summary?period=90d&{NEW_YORK}").json
     assert (found["by_day"], found["unavailable"]["by_day"]["code"]) == (None, "not_retained")
     assert found["total_calls"] > 100
     assert found["window"]["requested"] == {"start": "2026-08-22T04:00:00Z", "end": NOW}
-    reply = looks(spread, Viewer.key("acme", "key_1")).get(f"/summary?period=90d&{NEW_YORK}&format=csv")
+    reply = looks(spread_without_history, Viewer.key("acme", "key_1")).get(f"/summary?period=90d&{NEW_YORK}&format=csv")
     assert (reply.status, reply.code) == (400, "unavailable")
-    year = ask(spread, f"/?timeframe=1y&{NEW_YORK}")
+    year = ask(spread_without_history, f"/?timeframe=1y&{NEW_YORK}")
     assert (year["time_series"], year["usage"]["granularity"]) == (None, None)
     assert set(year["unavailable"]) == {"time_series"}
 
 
-def test_buckets_of_endpoints_between_times_that_are_gone_are_null_beside_the_total(spread: Traffic) -> None:
-    look, times = looks(spread, Viewer.key("acme", "key_1")), "start=2026-11-01T00:00:00Z&end=2026-11-20T00:00:00Z"
+def test_buckets_of_endpoints_between_times_that_are_gone_are_null_beside_the_total(spread_without_history: Traffic) -> None:
+    look, times = (
+        looks(spread_without_history, Viewer.key("acme", "key_1")),
+        "start=2026-11-01T00:00:00Z&end=2026-11-20T00:00:00Z",
+    )
     found, gone = look.get(f"/endpoints?{times}").json, look.get(f"/endpoints?{times}&{NEW_YORK}").json
     assert total(gone) == total(found) > 20
     assert {row["buckets"] for row in gone["results"]} == {None}

@@ -50,7 +50,7 @@ class DetailsParameters(Parameters, frozen=True, kw_only=True):
     granularity: Annotated[
         Granularity | None,
         described(
-            "Width of the time series' buckets. Default: hour, or the finest kept for the whole window.",
+            "Width of the time series' buckets. Default: hour, beyond 100 days day, or the finest kept.",
             "day",
             code="invalid_granularity",
         ),

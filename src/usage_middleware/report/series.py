@@ -38,7 +38,7 @@ class SeriesParameters(Parameters, frozen=True, kw_only=True):
     granularity: Annotated[
         Granularity | None,
         described(
-            "Width of the buckets. Default: hour, or the finest kept for the whole window.", "day", code="invalid_granularity"
+            "Width of the buckets. Default: hour, beyond 100 days day, or the finest kept.", "day", code="invalid_granularity"
         ),
     ] = None
     limit: Annotated[int, described("How many rows are listed.", "5", minimum=1, maximum=50)] = 5
