@@ -38,7 +38,9 @@ class Agenda:
         if not found:
             return []
         scores = client.execute_command("ZMSCORE", self._name, *found)
-        return [(text(org), float(score)) for org, score in zip(found, scores, strict=True) if score is not None]
+        # In between, another worker may have moved some.
+        times = ((text(org), float(score)) for org, score in zip(found, scores, strict=True) if score is not None)
+        return [(org, at) for org, at in times if at <= now_ms]
 
     def move(self, org: str, was: float, to_ms: int | None) -> bool:
         """Say when an organisation is due next (None: no more). False if somebody else has said so since it `was` due."""
