@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from benchmarks.memory import SIZES
 from benchmarks.servers import HEADER
 from benchmarks.tables import table
 from benchmarks.traffic import record, requests
-from tests.support import Clock, ServerProcess, free_port
+from tests.support import Clock, ServerProcess, eventually, free_port
 from usage_middleware.periods import DAY
 from usage_middleware.record import idle_packing
 
@@ -88,7 +89,15 @@ def _served(url: str, namespace: str) -> Iterator[int]:
     told = {"PACKING_URL": url, "PACKING_NAMESPACE": namespace}
     with subprocess.Popen([*command, "--log-level", "error", "--no-access-log"], env={**os.environ, **told}) as process:
         try:
-            time.sleep(3)
+            eventually(lambda: _is_listening(port), 60)
             yield port
         finally:
             process.terminate()
+
+
+def _is_listening(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -123,7 +123,7 @@ def test_one_worker_looks(
     looking = PeriodEnds._looked
 
     def look(self: PeriodEnds, context: ReportContext, org: str) -> int | None:
-        looked.append(org)
+        looked.append(f"{context.settings.namespace} {org} {clock()}")
         return looking(self, context, org)
 
     monkeypatch.setattr(PeriodEnds, "_looked", look)
@@ -134,7 +134,7 @@ def test_one_worker_looks(
         thread.start()
     for thread in threads:
         thread.join()
-    assert looked == ["acme"]
+    assert looked == [f"{bench.usage.settings.namespace} acme {clock()}"]
 
 
 def test_another_worker_looks_if_one_is_killed_or_fails(

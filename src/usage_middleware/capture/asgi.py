@@ -17,7 +17,6 @@ from usage_middleware.capture.files import sent_by_server
 from usage_middleware.capture.frameworks import ASGI, TemplateFinder
 from usage_middleware.capture.identity import NOBODY, Caller, require_caller
 from usage_middleware.capture.templates import relative_path
-from usage_middleware.credentials import Values
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
 from usage_middleware.headers import RawHeaders, RereadHeaders, headers_of, is_preflight
@@ -232,7 +231,8 @@ class _ScopeCall(Call):
             if self.caller is not None:
                 who, headers = self.caller.member, _NO_HEADERS
             elif not capture.only_headers:
-                keys, headers = self._keys(), _NO_HEADERS
+                headers = _NO_HEADERS
+                keys = capture.credentials.in_scope(notes, self._headers(), self._request, capture.credentials_raised)
             elif type(headers := notes.get("headers")) is not list:
                 headers = self._headers()
             if self._left:
@@ -267,10 +267,6 @@ class _ScopeCall(Call):
             self.capture.count_error("identify raised")
         finally:
             self._finish(latency)
-
-    def _keys(self) -> Values:
-        capture = self.capture
-        return capture.credentials.in_scope(self.notes, self._headers(), self._request, capture.credentials_raised)
 
     def _headers(self) -> RawHeaders:
         try:

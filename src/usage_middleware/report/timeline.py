@@ -175,7 +175,7 @@ class GranularityChooser(NamedTuple):
     kind: CounterKind
 
     def choose(self, wanted: Granularity | None) -> Granularity:
-        """The granularity that was asked for; where none was, the finest that is kept, from hours on.
+        """The granularity that was asked for; where none was, the finest that is kept, from hours on, or days of long windows.
 
         Raises:
             QueryError: `invalid_granularity`, which names the finest that is kept; `not_retained` where none is;
@@ -191,9 +191,10 @@ class GranularityChooser(NamedTuple):
 
     def kept(self, wanted: Granularity | None) -> Granularity | None:
         """The granularity that was asked for, if it is kept; else the finest that is, None if none is."""
-        if wanted is not None and self._why_not(wanted) is None:
-            return wanted
-        return self._finest(GRANULARITIES[1:] if wanted is None else GRANULARITIES)
+        if wanted is not None:
+            return wanted if self._why_not(wanted) is None else self._finest(GRANULARITIES)
+        is_long = self.window.end - self.window.start > MOST_DAYS_BY_HOUR * DAY
+        return (self._finest(GRANULARITIES[2:]) if is_long else None) or self._finest(GRANULARITIES[1:])
 
     def gap(self, size: Granularity) -> Gap | None:
         """What is missing to tell buckets of a size apart; None if nothing is.

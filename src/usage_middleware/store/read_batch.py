@@ -102,7 +102,7 @@ class ReadBatch:
         self._last_named: tuple[Sequence[Slot], _Named] = ((), ([], []))
 
     def series(
-        self, slots: Iterable[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
+        self, slots: Sequence[Slot], of: tuple[str, str] | None = None, measures: Sequence[str] | None = None
     ) -> Deferred[dict[Slot, Measures]]:
         """The organisation's series, or that `of` an endpoint or key: slot -> measure -> number.
 

@@ -43,7 +43,10 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
     trip = _in_two_trips if is_cluster(client) else _in_one_trip
     found: list[Answer] = []
     for read, reply in zip((*closed, *changing), trip(client, closed, changing), strict=True):
-        found += _fetched_apart(client, read, reply, damage) if isinstance(reply, Exception) else [Answer(read, reply)]
+        if isinstance(reply, Exception):
+            found += _fetched_apart(client, read, reply, damage)
+        else:
+            found.append(Answer(read, reply))
     return found
 
 

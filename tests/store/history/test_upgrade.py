@@ -128,3 +128,21 @@ def test_back_again(old: World, new: World, redis_url: str) -> None:
         assert all_of(lived) != before
         assert again.unpack_history() > 0
         assert all_of(lived) == before
+
+
+def test_what_has_passed_its_retention_is_not_counted_as_written_back(redis_url: str) -> None:
+    """Of 60 days ago only days are kept without history."""
+    with world(redis_url, NOW - 60 * DAY, history=True) as found:
+        found.happen([Call(NOW - 60 * DAY)])
+        found.clock.set(NOW)
+        found.usage.pack_history()
+        options = {**OPTIONS, "namespace": found.usage.settings.namespace, "clock": found.clock, "history": False}
+        with Usage(redis_url, **options) as again:
+            client = again.engine.client
+            client.delete(*live_keys(found, "*:1m:*"))
+            assert live_keys(found, "*:board:*") + live_keys(found, "*:series:*") == []
+            written = again.unpack_history()
+            boards, series = live_keys(found, "*:board:*"), live_keys(found, "*:series:*")
+            assert boards
+            assert not [key for key in boards if ":30m:" in key]
+            assert written == sum(map(client.zcard, boards)) + sum(map(client.hlen, series))

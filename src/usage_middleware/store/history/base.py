@@ -45,7 +45,7 @@ def packed_base(client: Any, schema: Schema, chunk: Chunk, now: int, damage: Dam
     since = history_since(client, schema, partial(damage.note, schema.meta))
     values: dict[str, dict[str, int]] = {}
     reads = PackedReads(schema, chunk.org, now, damage)
-    slots = {Slot(layer, layer.floor(minute)) for minute in chunk.minutes for layer in schema.layers[1:]}
+    slots = list({Slot(layer, layer.floor(minute)) for minute in chunk.minutes for layer in schema.layers[1:]})
     for what, names, bucket_of in _sections(schema, chunk) if chunk.corrects else ():
         about = what if bucket_of is None else f"{what} 0"
         reads.ask(slots, what, partial(_take, values, schema, chunk.org, about), names, bucket_of=bucket_of)

@@ -10,7 +10,7 @@ from usage_middleware.store.history.packed_reads import Command, PackedReads
 from usage_middleware.store.reads import Answer, Read, fetch
 
 #: So often live counters are read while packers change the months that go with them, before all is read in one transaction.
-TRIES = 3
+TRIES = 4
 #: How many commands go in one pipeline.
 BATCH = 500
 
@@ -27,8 +27,11 @@ def fetch_with(
     """
     if not packed:
         return [answer for part in _parts(reads) if part for answer in fetch(client, part, damage)]
+    cost = packed.cost
     for _ in range(TRIES):
-        found = _fetch_beside(packed, client, reads, damage, charge)
+        charge(max(0, packed.cost - cost))
+        cost = max(cost, packed.cost)
+        found = _fetch_beside(packed, client, reads, damage)
         if found is not None:
             return found
     return _fetch_at_once(packed, client, reads, damage)
@@ -42,24 +45,22 @@ def _parts(reads: Sequence[Read]) -> list[list[Read]]:
     return [*parts, [*closed[last:], *(read for read in reads if read.is_open)]]
 
 
-def _fetch_beside(
-    packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog, charge: Callable[[int], object]
-) -> list[Answer] | None:
+def _fetch_beside(packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer] | None:
     """The versions of the months with the first live counters, the months with the last: one trip, mostly.
 
-    None where a month was changed meanwhile.
+    None where a month was changed meanwhile, or was not known to be there.
     """
-    versions, months, cost = packed.version_commands(), packed.commands(), packed.cost
+    versions, months = packed.version_commands(), packed.commands()
     parts = _parts(reads)
     is_open = bool(parts[-1]) and parts[-1][-1].is_open
     parts[-1] = [*parts[-1], *(Read(command, is_open, _take_month) for command in months)]
     parts[0] = [*(Read(command, False, _take_version) for command in versions), *parts[0]]
     answers = [answer for part in parts for answer in fetch(client, part, damage)]
     before = _replies(versions, (answer for answer in answers if answer.read.add is _take_version))
-    if not packed.accept(_replies(months, (answer for answer in answers if answer.read.add is _take_month))):
-        charge(max(0, packed.cost - cost))
+    is_all = packed.accept(_replies(months, (answer for answer in answers if answer.read.add is _take_month)))
+    if packed.are_still(versions, before) and not is_all:
         packed.fetch(client)
-    return _live(answers) if packed.are_still(before) else None
+    return _live(answers) if packed.are_still(versions, before) else None
 
 
 def _fetch_at_once(packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]:
@@ -79,7 +80,7 @@ def _replies(commands: Sequence[Command], answers: Iterable[Answer]) -> list[Any
 
 
 def _live(answers: Iterable[Answer]) -> list[Answer]:
-    return [answer for answer in answers if answer.read.add not in (_take_month, _take_version)]
+    return [answer for answer in answers if answer.read.add is not _take_month and answer.read.add is not _take_version]
 
 
 def _take_version(note: object, reply: object) -> None:

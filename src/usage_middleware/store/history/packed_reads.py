@@ -1,7 +1,7 @@
 """Reads packed time for a batch of reads.
 
 What is packed was taken out of the live counters in the same moment. So a batch reads the versions of the months, then the live
-counters, then the months: if one has another version by then, it reads all again.
+counters, then the months: if one has another version by then, or is there at last, it reads all again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.month import Month, fields
-from usage_middleware.store.history.names import VERSION, bucketed, month_of, place
+from usage_middleware.store.history.names import VERSION, bucketed, month_of, months, place
 from usage_middleware.store.history.section import Needed
 from usage_middleware.store.replies import number
 from usage_middleware.store.schema import Schema
@@ -55,16 +55,12 @@ class Question(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Questions about the same places; `bucket_of` is a key whose bucket it is."""
+    """Questions about the same slots; `bucket_of` is a key whose bucket it is."""
 
-    places: Places
+    slots: Sequence[Slot]
+    what: str
     bucket_of: str | None
     questions: list[Question]
-
-    def sections(self, month: str, buckets: int) -> Iterator[tuple[str, Wanted]]:
-        """The sections in a month with so many buckets."""
-        for section, wanted in self.places.get(month, {}).items():
-            yield section if self.bucket_of is None else bucketed(section, self.bucket_of, buckets), wanted
 
 
 class PackedReads:
@@ -82,8 +78,10 @@ class PackedReads:
         self._damage = damage
         self._known = known or KnownMonths()
         self._is_on = schema.settings.history
-        self._groups: dict[tuple[int, str | None], Group] = {}
-        self._places: dict[tuple[int, str], tuple[Iterable[Slot], Places]] = {}
+        self._groups: dict[tuple[int, str, str | None], Group] = {}
+        #: The months of slots, and where these stand, by their identity: many endpoints are read over the same slots.
+        self._spans: dict[int, tuple[Sequence[Slot], Sequence[str]]] = {}
+        self._places: dict[tuple[int, str], Places] = {}
         #: Month -> its Redis key.
         self._keys: dict[str, str] = {}
         self._months: dict[str, Month] = {}
@@ -98,18 +96,13 @@ class PackedReads:
     @property
     def cost(self) -> int:
         """What it costs to read, in Redis commands. What is known to be not there costs nothing."""
-        found = {
-            (month, section)
-            for group in self._groups.values()
-            for month, sections in group.places.items()
-            if self._known.head(self._keys[month]).version
-            for section in sections
-        }
+        there = [month for month, key in self._keys.items() if self._known.head(key).version]
+        found = {(month, section) for month in there for group in self._groups.values() for section in self._of(group, month)}
         return SECTION_COST * len(found)
 
     def ask(
         self,
-        slots: Iterable[Slot],
+        slots: Sequence[Slot],
         what: str,
         take: Take,
         only: Sequence[str] | None = None,
@@ -118,17 +111,27 @@ class PackedReads:
         bucket_of: str | None = None,
     ) -> None:
         """Ask for those of the slots that may be packed; `take` gets what there is of each entity, or `only` of some."""
-        places = self._placed(slots, what) if self._is_on else {}
-        if places:
-            group = self._groups.setdefault((id(places), bucket_of), Group(places, bucket_of, []))
+        if self._is_on and self._span(slots):
+            group = self._groups.setdefault((id(slots), what, bucket_of), Group(slots, what, bucket_of, []))
             group.questions.append(Question(only, measures, take))
 
-    def _placed(self, slots: Iterable[Slot], what: str) -> Places:
-        """Where slots stand. It is remembered: many endpoints are read over the same slots."""
-        name = id(slots), what
+    def _span(self, slots: Sequence[Slot]) -> Sequence[str]:
+        """The months from the first slot that may be packed to the last."""
+        found = self._spans.get(id(slots))
+        if found is None:
+            end = self._before - self._before % DAY
+            starts = [slot.start for slot in slots if slot.resolution.rank and slot.start < end]
+            found = self._spans[id(slots)] = slots, list(months(min(starts), max(starts))) if starts else ()
+            for month in found[1]:
+                self._keys.setdefault(month, self._schema.history(self._org, month))
+        return found[1]
+
+    def _of(self, group: Group, month: str) -> Mapping[str, Wanted]:
+        """The sections of a month that a group is about, without buckets."""
+        name = id(group.slots), group.what
         if name not in self._places:
-            self._places[name] = slots, self._place(slots, what)
-        return self._places[name][1]
+            self._places[name] = self._place(group.slots, group.what)
+        return self._places[name].get(month, {})
 
     def _place(self, slots: Iterable[Slot], what: str) -> Places:
         found: dict[str, dict[str, dict[int, Slot]]] = {}
@@ -136,9 +139,12 @@ class PackedReads:
             if slot.resolution.rank and slot.start - slot.start % DAY + DAY <= self._before:
                 section, at = place(slot, what)
                 found.setdefault(month_of(slot.start), {}).setdefault(section, {})[at] = slot
-        for month in found:
-            self._keys.setdefault(month, self._schema.history(self._org, month))
         return found
+
+    def _sections(self, group: Group, month: str, buckets: int) -> Iterator[tuple[str, Wanted]]:
+        """The sections of a month with so many buckets that a group is about."""
+        for section, wanted in self._of(group, month).items():
+            yield section if group.bucket_of is None else bucketed(section, group.bucket_of, buckets), wanted
 
     def fetch(self, client: Any) -> None:
         """Read the months.
@@ -150,8 +156,8 @@ class PackedReads:
             pass
 
     def version_commands(self) -> list[Command]:
-        """What reads the version of each month."""
-        return [("HGET", key, VERSION) for key in self._keys.values()]
+        """What reads the version of each month that is known to be there. One that is there later was not there before."""
+        return [("HGET", key, VERSION) for key in self._keys.values() if self._known.head(key).version]
 
     def commands(self) -> list[Command]:
         """What reads each month, at one moment each."""
@@ -177,7 +183,7 @@ class PackedReads:
         head = self._known.head(self._keys[month])
         if not head.version or head.together:
             return []
-        found = (name for group in self._groups.values() for name, _ in group.sections(month, head.buckets))
+        found = (name for group in self._groups.values() for name, _ in self._sections(group, month, head.buckets))
         return list(dict.fromkeys(found))
 
     @property
@@ -185,12 +191,10 @@ class PackedReads:
         """The months that were read, by their Redis keys, and which version each had."""
         return [(self._keys[month], found.head.version) for month, found in self._months.items()]
 
-    def are_still(self, replies: Sequence[Any]) -> bool:
-        """Whether the months have the versions that are the replies to `version_commands`."""
-        return all(
-            isinstance(reply, Exception) or (number(reply or 0) or 0) == found.head.version
-            for reply, found in zip(replies, self._months.values(), strict=True)
-        )
+    def are_still(self, commands: Sequence[Command], replies: Sequence[Any]) -> bool:
+        """Whether the months have the versions that are the replies to `version_commands`, or are not there."""
+        was = {command[1]: number(reply or 0) for command, reply in zip(commands, replies, strict=True)}
+        return all(version == (was.get(key) or 0) for key, version in self.versions)
 
     def hand_out(self) -> None:
         """Give every `take` what there is.
@@ -201,7 +205,7 @@ class PackedReads:
         for month, found in self._months.items():
             by_section: dict[str, list[tuple[Wanted, Question]]] = {}
             for group in self._groups.values() if found.head.version else ():
-                for name, wanted in group.sections(month, found.head.buckets):
+                for name, wanted in self._sections(group, month, found.head.buckets):
                     by_section.setdefault(name, []).extend((wanted, question) for question in group.questions)
             for name, questions in by_section.items():
                 self._hand_out(found, name, questions)

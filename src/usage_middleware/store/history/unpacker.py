@@ -52,13 +52,15 @@ class Unpacker:
             if was.is_damaged([name]) or not numbers:
                 return moved
             part = _first(numbers)
-            if self._write(change, was, org, month, name, part):
-                moved += sum(len(column) for columns in part.values() for column in columns.values())
+            moved += self._write(change, was, org, month, name, part)
 
-    def _write(self, change: MonthChange, was: Month, org: str, month: str, name: str, part: Numbers) -> bool:
+    def _write(self, change: MonthChange, was: Month, org: str, month: str, name: str, part: Numbers) -> int:
+        """Write a part of a section back; how many numbers that were: none if the month was changed meanwhile."""
         rest = Cells.of({entity: columns for entity, columns in was.numbers(name).items() if entity not in part})
         changes = was.changed({name: encode_raw(rest) if rest else b""})
-        return change.commit(was, changes, self._clock(), added=self._additions(org, month, name, part))
+        additions = self._additions(org, month, name, part)
+        is_done = change.commit(was, changes, self._clock(), added=additions)
+        return sum(len(one.names) for one in additions) if is_done else 0
 
     def _additions(self, org: str, month: str, section: str, numbers: Numbers) -> list[Addition]:
         found: dict[str, tuple[int, bool, dict[str, int], dict[str, int]]] = {}
