@@ -5,6 +5,7 @@ The questions are those of `test_windows_by_force`, over two years.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -70,7 +71,11 @@ def steps_of(lived: World) -> Iterator[None]:
     return Rounds(lambda: usage.engine.client, Schema(usage.settings), lived.clock, usage.engine.damage).round()
 
 
-@pytest.fixture(scope="module", params=["live", "in between", "packed", "packed, and late calls"])
+#: To make two years takes a quarter of a minute each: all of them where more examples are asked for.
+HOW = ["in between", "packed, and late calls", *(["live", "packed"] if "USAGE_EXAMPLES" in os.environ else [])]
+
+
+@pytest.fixture(scope="module", params=HOW)
 def lived(server: ServerProcess, request: pytest.FixtureRequest) -> Iterator[World]:
     """Two years, of which some is packed: of half-hours, or of quarter-hours."""
     dice = random.Random(13)
