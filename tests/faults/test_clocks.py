@@ -90,10 +90,11 @@ async def test_workers_disagree_by_minutes(make_usage: MakeUsage, server: Server
     assert found == dict.fromkeys(clocks, 3 * CALLS)
 
 
-async def test_ten_days_ahead_and_back(make_usage: MakeUsage, server: ServerProcess, namespace: str) -> None:
+@pytest.mark.parametrize("history", [True, False])
+async def test_ten_days_ahead_and_back(make_usage: MakeUsage, server: ServerProcess, namespace: str, *, history: bool) -> None:
     """What was delivered under the wrong clock is missing in boards that its half-hour has outlived by then, nowhere else."""
     clock, ledger = Clock(), Ledger()
-    usage = make_usage(clock=clock, identify=identify)
+    usage = make_usage(clock=clock, identify=identify, history=history)
     put_keys(usage)
     await call(usage, ledger)
     clock.advance(10 * DAY)
@@ -106,5 +107,6 @@ async def test_ten_days_ahead_and_back(make_usage: MakeUsage, server: ServerProc
         halves = amounts(client, f"{namespace}:{{\\*}}:series:30m:2026-11-20")
         board = client.zrange(f"{namespace}:{{*}}:board:30m:2026-11-20T13:30:org:calls", 0, -1, withscores=True)
     assert (sum(days.values()), sum(halves.values())) == (2 * CALLS, 2 * CALLS)
-    assert sum(calls for _, calls in board) == CALLS
+    # With history, half-hours outlive ten days.
+    assert sum(calls for _, calls in board) == (2 * CALLS if history else CALLS)
     assert usage.recorder.stats().dropped == {}
