@@ -72,3 +72,19 @@ def test_in_the_child_servers_and_connections_come_before_recorders(turns: list[
             "busy recorder starts again",
             "recorder starts again",
         ]
+
+
+def test_an_end_that_is_interrupted_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under gevent, gunicorn raises SystemExit in whatever waits, also while calls are being saved."""
+    ended: list[str] = []
+
+    class Interrupted(Part):
+        def end(self) -> None:
+            self.turns.append("begins")
+            if len(self.turns) == 1:
+                raise SystemExit(0)
+            self.turns.append("is over")
+
+    monkeypatch.setattr(fork, "recorders", {Interrupted("recorder", ended)})
+    fork._close_recorders()
+    assert ended == ["begins", "begins", "is over"]

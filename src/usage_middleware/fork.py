@@ -75,6 +75,8 @@ recorders: WeakSet[Recording] = WeakSet()
 #: Held by a thread while it imports redis-py.
 importing = RLock()
 
+#: How often a recorder that is interrupted at the end begins again.
+_TIMES_ENDED = 3
 _paused: list[Recording] = []
 #: The threads that wait for Redis, and an entry for each fork under way. No lock: greenlets may switch while it is held.
 _waiting: set[int] = set()
@@ -148,7 +150,15 @@ def _close_recorders() -> None:
     # The process ends already, as a signal that came meanwhile asks.
     with suppress(SystemExit, KeyboardInterrupt), signals.held():
         for recorder in list(recorders):
+            _end(recorder)
+
+
+def _end(recorder: Recording) -> None:
+    """Under gevent, gunicorn raises what a second signal asks for in whatever waits: also here. Then it begins again."""
+    for _ in range(_TIMES_ENDED):
+        with suppress(SystemExit, KeyboardInterrupt):
             recorder.end()
+            return
 
 
 def _end_in_loop() -> None:

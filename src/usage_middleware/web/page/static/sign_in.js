@@ -15,7 +15,9 @@ export function signIn(error) {
     says.textContent = (await enter(field.value)) ?? "";
     field.select();
   };
-  return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, t("sign_in_with")), h("form", { submit },
+  // Password managers want a name beside the key.
+  const nobody = h("input", { type: "text", autocomplete: "username", hidden: true });
+  return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, t("sign_in_with")), h("form", { submit }, nobody,
     h("label", {}, t("api_key"), field), says, h("button", { type: "submit", class: "primary" }, t("sign_in"))))];
 }
 
