@@ -23,25 +23,8 @@ from usage_middleware.errors import ConfigurationError
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
 def usage(make_usage: Callable[..., Usage]) -> Usage:
     return make_usage(**OPTIONS)
-
-
-@pytest.fixture
-def bench(usage: Usage, told: Told, clock: Clock) -> Bench:
-    return Bench(usage, [told], clock)
-
-
-@pytest.fixture
-def traffic(usage: Usage, clock: Clock) -> Traffic:
-    found = Traffic(usage, clock)
-    found.reach()
-    return found
 
 
 def test_a_threshold_fires_once(bench: Bench, traffic: Traffic, told: Told, clock: Clock) -> None:

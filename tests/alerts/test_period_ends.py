@@ -28,25 +28,8 @@ AFTER = DELIVERED_SECONDS + SPREAD_SECONDS
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
 def usage(make_usage: Callable[..., Usage]) -> Usage:
     return make_usage(**{**OPTIONS, "plans": (FREE, PRO)})
-
-
-@pytest.fixture
-def bench(usage: Usage, told: Told, clock: Clock) -> Bench:
-    return Bench(usage, [told], clock)
-
-
-@pytest.fixture
-def traffic(usage: Usage, clock: Clock) -> Traffic:
-    found = Traffic(usage, clock)
-    found.reach()
-    return found
 
 
 def due(usage: Usage) -> dict[str, float]:

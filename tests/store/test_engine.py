@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from tests.faults import replication
 from tests.support import ClusterProcess, ServerProcess, eventually, free_port
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.store.address import parse
@@ -38,13 +39,7 @@ def protected() -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def sentinel(server: ServerProcess) -> Iterator[int]:
     """The port of a real sentinel that knows `server` as the service `orders`."""
-    watching = ServerProcess("sentinel.conf", "--sentinel")
-    (watching.folder / "sentinel.conf").touch()
-    watching.arguments = (str(watching.folder / "sentinel.conf"), "--sentinel")
-    watching.options = {}
-    watching.start()
-    with watching.client() as client:
-        client.execute_command("SENTINEL", "MONITOR", "orders", "127.0.0.1", server.port, 1)
+    watching = replication.sentinel(server)
     yield watching.port
     watching.remove()
 

@@ -8,7 +8,8 @@ from typing import TypeAlias, TypeVar
 
 from usage_middleware.periods import Slot
 from usage_middleware.store.history.numbers import restored
-from usage_middleware.store.history.packed_reads import Columns, Take, Wanted
+from usage_middleware.store.history.packed_reads import Take, Wanted
+from usage_middleware.store.history.section import Columns
 from usage_middleware.store.members import parse_key_board_member
 from usage_middleware.store.replies import KeyBoard, Measures, number
 from usage_middleware.store.schema import LAST

@@ -6,14 +6,16 @@ step to add, and the cells of a measure, sorted, are in the order in which a sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from usage_middleware.errors import UsageError
 from usage_middleware.gil import rest
 from usage_middleware.store.history.planes import MOST_SLOTS
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import LAST
+
+T = TypeVar("T")
 
 #: Cell -> number.
 Column: TypeAlias = dict[int, int]
@@ -105,23 +107,12 @@ class Cells:
         return found
 
 
-class Firsts(dict[Any, int]):
-    """The cells of entities in slot 0, by their names as Redis has them."""
+class ByRawName(dict[Any, T]):
+    """What `make` makes of a name, by the name as Redis has it: it is decoded, and looked up, once."""
 
-    def __init__(self, cells: Cells) -> None:
-        self._cells = cells
+    def __init__(self, make: Callable[[str], T]) -> None:
+        self._make = make
 
-    def __missing__(self, raw: Any) -> int:
-        found = self[raw] = self._cells.first(text(raw))
-        return found
-
-
-class Columns(dict[Any, Column]):
-    """The columns of measures, by their names as Redis has them."""
-
-    def __init__(self, cells: Cells) -> None:
-        self._cells = cells
-
-    def __missing__(self, raw: Any) -> Column:
-        found = self[raw] = self._cells.column(text(raw))
+    def __missing__(self, raw: Any) -> T:
+        found = self[raw] = self._make(text(raw))
         return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from usage_middleware.periods import Slot
-from usage_middleware.store.history.cells import Cells, Column, Columns, Firsts
+from usage_middleware.store.history.cells import ByRawName, Cells, Column
 from usage_middleware.store.history.live_counts import LiveCounts
 from usage_middleware.store.history.names import place
 from usage_middleware.store.history.numbers import stored
@@ -28,8 +28,8 @@ class _Section:
     def __init__(self, what: str, slots: Mapping[str, Slot]) -> None:
         self.what = what
         self.cells = Cells()
-        self.columns = Columns(self.cells)
-        self.firsts = Firsts(self.cells)
+        self.columns = ByRawName(self.cells.column)
+        self.firsts = ByRawName(self.cells.first)
         self._slots = slots
         self._fields: dict[Any, _Field | None] = {}
 

@@ -15,7 +15,7 @@ from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.month import Month, fields
 from usage_middleware.store.history.names import VERSION, bucketed, month_of, months, place
-from usage_middleware.store.history.section import Needed
+from usage_middleware.store.history.section import Columns, Needed
 from usage_middleware.store.replies import number
 from usage_middleware.store.schema import Schema
 
@@ -26,8 +26,6 @@ SECTION_COST = 50
 
 #: Place in a section -> the slot that is wanted.
 Wanted: TypeAlias = Mapping[int, Slot]
-#: Measure -> place in the section -> number, of one entity.
-Columns: TypeAlias = Mapping[str, Mapping[int, int]]
 #: Takes what a section has of an entity.
 Take: TypeAlias = Callable[[str, Columns, Wanted], object]
 #: Month -> section -> what is wanted of it. The sections of keys are without their bucket.
