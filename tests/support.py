@@ -125,6 +125,17 @@ def eventually(condition: Callable[[], T], seconds: float = 60) -> T:
     return found
 
 
+#: Whether what is received is acknowledged at once; Linux has it.
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+def received(peer: socket.socket) -> bytes:
+    """What comes next on a connection. A server without `TCP_NODELAY` else waits 40 ms between the head and the body."""
+    if _QUICKACK is not None:
+        peer.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+    return peer.recv(65536)
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -77,7 +76,7 @@ def run_demo(*, seconds: float | None, port: int | None, data_dir: Path | None) 
 def fill_history(console: Console, example: Example) -> None:
     """Backfill ninety days that are made up, so that the page has something to show."""
     with console.status("Backfilling ninety days that are made up ..."):
-        done = example.usage.backfill(history.rows(datetime.now(UTC)))
+        done = example.usage.backfill(history.rows(redis_lines.now(example.usage)))
     console.print(f"The {history.DAYS} days before today are made up: {done.calls:,} calls, backfilled.")
 
 

@@ -71,7 +71,9 @@ def check_output(output: str, port: int) -> None:
     assert "100 %" not in acme
     assert re.search(r"critical: calls: [\d,]+ of 10 were used, 100 % or more", globex)
     assert re.search(r"calls +all keys +[\d,]+ +[\d,]+ a period", output)
-    assert re.search(r"ZREVRANGE usage:\{acme\}:board:1d:\S+:endpoint:calls 0 4 WITHSCORES\n +GET /v1/geocode +\d+", output)
+    assert re.search(
+        r"ZREVRANGE usage:\{acme\}:board:1d:\S+:endpoint:calls 0 4 WITHSCORES\n(?: .+\n)* +GET /v1/geocode +\d+", output
+    )
     assert f"'http://127.0.0.1:{port}/usage/by-key'" in output
     assert output.rstrip().endswith("Stopped.")
     assert "Traceback" not in output

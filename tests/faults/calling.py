@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 from tests.faults.harness import KEYS, ORGANISATIONS, PATHS, secret_of
 from tests.faults.ledger import Call, Ledger
-from tests.support import eventually
+from tests.support import eventually, received
 
 
 class Request(NamedTuple):
@@ -62,7 +62,7 @@ class Connection:
             NotAnswered: it never came.
         """
         self._socket.sendall(request)
-        data = self._socket.recv(65536)
+        data = received(self._socket)
         while b"\r\n\r\n" not in data:
             data += self._more()
         head, _, body = data.partition(b"\r\n\r\n")
@@ -75,7 +75,7 @@ class Connection:
         return int(head[9:12])
 
     def _more(self) -> bytes:
-        more = self._socket.recv(65536)
+        more = received(self._socket)
         if not more:
             raise NotAnswered
         return more

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import signal
 import time
 from contextlib import ExitStack
 
 from tests.faults.ledger import assert_within, expected
 from tests.faults.soak import LOSSES, Soak
+from tests.faults.webserver import ends_of
 
 
 class Nemesis(Soak):
@@ -30,7 +30,7 @@ class Nemesis(Soak):
 
     def _restart_a_worker(self) -> None:
         worker = self._random.choice(self._workers)
-        worker.end(self._random.choice((signal.SIGTERM, signal.SIGINT)))
+        worker.end(self._random.choice(ends_of(worker.kind)))
         worker.start()
 
     def _compare(self) -> None:

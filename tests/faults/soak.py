@@ -21,7 +21,7 @@ from tests.faults.calling import Callers
 from tests.faults.harness import put_keys, usage_of
 from tests.faults.ledger import Ledger, assert_equal, differences, expected
 from tests.faults.proxy import Loss, Proxy
-from tests.faults.webserver import Worker, environment
+from tests.faults.webserver import Worker, ends_of, environment
 from tests.support import ServerProcess, eventually
 
 LOSSES = (Loss.REQUEST, Loss.HALF_REQUEST, Loss.REPLY, Loss.HALF_REPLY, Loss.SILENCE)
@@ -163,7 +163,7 @@ class Soak:
 
     def _restart_a_worker(self) -> None:
         worker = self._random.choice(self._workers[1:])
-        worker.end(self._random.choice((signal.SIGTERM, signal.SIGINT)))
+        worker.end(self._random.choice(ends_of(worker.kind)))
         worker.start()
 
     def _restart_a_worker_while_redis_is_away(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.calling import Callers, slow_requests
 from tests.faults.ledger import Ledger
 from tests.faults.test_ends import sent_by_the_next_process
-from tests.faults.webserver import Worker, environment
+from tests.faults.webserver import Worker, ends, environment
 from tests.faults.workplace import Workplace
 from usage_middleware.record.flush_thread import LAST_RETRY
 
@@ -28,12 +28,10 @@ def told(log: str) -> int:
     return max((int(number) for found in LATE.findall(log) for number in found if number), default=0)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["gunicorn", "waitress", "uwsgi"])
+@pytest.mark.parametrize(("kind", "how"), ends(("gunicorn", "waitress", "uwsgi")))
 def test_a_server_ends_while_its_threads_answer(place: Workplace, tmp_path: Path, kind: str, how: signal.Signals) -> None:
     if kind == "uwsgi":
         pytest.importorskip("pyuwsgi")
-        how = signal.SIGTERM  # It has one way to end in order.
     variables, unanswered = environment(place.proxy.url, place.namespace, flush_interval=60), Ledger()
     worker = Worker(kind, tmp_path / "log", variables, *(["--threads", "4"] if kind == "gunicorn" else []))
     worker.start()

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.calling import Callers
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Loss
-from tests.faults.webserver import KINDS, Worker, environment
+from tests.faults.webserver import KINDS, Worker, ends, environment
 from tests.faults.workplace import Workplace, settled
 from tests.serving import Serving, request
 from tests.support import eventually
@@ -57,8 +57,7 @@ def over(place: Workplace) -> None:
 
 
 @pytest.mark.parametrize("outage", [away, silent])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "how"), ends(KINDS))
 def test_a_worker_ends_during_an_outage(
     place: Workplace, spool: str, kind: str, how: signal.Signals, outage: Callable[[Workplace], None]
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.calling import Callers
 from tests.faults.proxy import Loss
-from tests.faults.webserver import KINDS
+from tests.faults.webserver import KINDS, ends
 from tests.faults.workplace import Workplace, settled
 from tests.support import eventually
 
@@ -34,8 +34,7 @@ def test_servers_and_their_workers(place: Workplace, kind: str, options: tuple[s
     place.check()
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "how"), ends(KINDS))
 def test_a_signal_in_the_middle_of_traffic(place: Workplace, kind: str, how: signal.Signals) -> None:
     with place.serve(kind, flush_interval=60) as running, Callers(running.port, ledger=place.ledger) as callers:
         callers.go_on()

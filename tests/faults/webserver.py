@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,20 @@ THREADED_KINDS = {
 _STARTED = {"granian": "Started worker-"}
 
 
+def ends(kinds: Iterable[str]) -> list[tuple[str, signal.Signals]]:
+    """Each kind with the signals that end it in the middle of traffic."""
+    return [(kind, how) for kind in kinds for how in ends_of(kind)]
+
+
+def ends_of(kind: str) -> tuple[signal.Signals, ...]:
+    """The signals that end a server in the middle of traffic.
+
+    At SIGINT, a worker of gunicorn with threads may wait for ever, with or without the middleware: the handler takes a lock
+    that may be taken in what it has interrupted. uWSGI ends in order at SIGTERM alone.
+    """
+    return (signal.SIGTERM,) if kind in ("gunicorn", "uwsgi") else (signal.SIGTERM, signal.SIGINT)
+
+
 def command(kind: str, port: int, *options: str) -> list[str]:
     """What starts a server on a port."""
     return [sys.executable, *(word.format(port=port) for word in (THREADED_KINDS | EVERY_KIND)[kind]), *options]
@@ -62,6 +77,7 @@ class Worker:
     """A web server that comes and goes on one port."""
 
     def __init__(self, kind: str, log: Path, environment: dict[str, str], *options: str) -> None:
+        self.kind = kind
         self.port = free_port()
         self.log = log
         self._command = command(kind, self.port, *options)

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.support import eventually
+from tests.support import eventually, received
 from usage_middleware.web import usage_app, usage_wsgi_app
 from usage_middleware.web.flask import usage_blueprint
 
@@ -54,13 +54,13 @@ class Line:
     def _read(self, peer: socket.socket, *, has_body: bool) -> Answer:
         got = b""
         while b"\r\n\r\n" not in got:
-            more = peer.recv(65536)
+            more = received(peer)
             assert more, f"the server hung up after {got!r}"
             got += more
         head, _, body = got.partition(b"\r\n\r\n")
         length = self._length(head) if has_body else 0
         while length is None or len(body) < length:
-            more = peer.recv(65536)
+            more = received(peer)
             if not more:
                 assert length is None, "the answer is shorter than it says"
                 self.close()

@@ -52,7 +52,7 @@ def test_ctrl_c(place: Workplace, tmp_path: Path, name: str) -> None:
         eventually(rests, 60)
         os.killpg(process.pid, signal.SIGINT)
         try:
-            process.wait(20 if kind.may_stay else 60)
+            process.wait(10 if kind.may_stay else 60)
         except subprocess.TimeoutExpired:
             assert kind.may_stay
             eventually(lambda: place.stored(OPERATOR) == REQUESTS, FLUSH_INTERVAL + 30)
