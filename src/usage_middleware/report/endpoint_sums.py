@@ -166,7 +166,10 @@ class PrefixSums:
         self._first_day = self._layers.day.floor(self._edges[0])
         #: Days of which only the slots after their first edge are read: what lies before is the day less these.
         self._backwards: dict[int, int] = {}
-        self.slots = self._days() + self._parts()
+        self._days = self._whole_days()
+        #: The days in which edges lie.
+        self._edge_days = {self._layers.day.floor(edge) for edge in self._edges}
+        self.slots = self._days + self._parts()
 
     @staticmethod
     def can(line: Timeline, settings: Settings, kinds: Iterable[CounterKind]) -> bool:
@@ -175,7 +178,7 @@ class PrefixSums:
         edges = [max(window.start, line.starts[0]), *line.cuts, window.end]
         return all(edge_problem(edges, window.now, settings, kind, minutes=False) is None for kind in kinds)
 
-    def _days(self) -> list[Slot]:
+    def _whole_days(self) -> list[Slot]:
         end = self._layers.day.ceil(min(self._edges[-1], self._now + 1))
         return [Slot(self._layers.day, at) for at in range(self._first_day, end, self._layers.day.seconds)]
 
@@ -208,6 +211,7 @@ class PrefixSums:
         """What ran from the first day to each edge; up to an edge in the future, everything."""
         before, everything = self._before(series)
         middle = self._layers.middle
+        parts = {slot.start: measures for slot, measures in series.items() if slot.resolution is middle}
         run: dict[int, Sums] = {}
         at, part = self._first_day - 1, Sums()
         for edge in self._edges:
@@ -218,7 +222,7 @@ class PrefixSums:
             if at < day:
                 at, part = self._entered(day, series)
             while at < edge:
-                _add(part, series.get(Slot(middle, at)))
+                _add(part, parts.get(at))
                 at += middle.seconds
             run[edge] = summed((before[day], part))
         return run
@@ -233,13 +237,15 @@ class PrefixSums:
         return self._backwards[day], _less(series.get(Slot(self._layers.day, day), {}), after)
 
     def _before(self, series: Mapping[Slot, Mapping[str, int]]) -> tuple[dict[int, Sums], Sums]:
-        """What ran up to the start of each day, and in all of them."""
-        total: Sums = {}
-        before = {self._first_day: Sums()}
-        for slot in self._days():
+        """What ran up to the start of each day in which an edge lies, and in all days."""
+        total, end = Sums(), self._first_day
+        before: dict[int, Sums] = {}
+        for slot in self._days:
+            if slot.start in self._edge_days:
+                before[slot.start] = dict(total)
             _add(total, series.get(slot))
-            before[slot.end] = dict(total)
-        return before, total
+            end = slot.end
+        return {**before, end: total}, total
 
 
 def _add(total: Sums, more: Mapping[str, int] | None) -> None:

@@ -52,8 +52,8 @@ _FIELDS = 7
 _FEW_FIELDS = 64
 
 
-#: Slots by resolution and names: those that are closed, those that are open.
-_Named = tuple[list[tuple[str, SlotNames]], list[tuple[str, SlotNames]]]
+#: Slots as boards' keys name them: those that are closed, those that are open.
+_Named = tuple[list[str], list[str]]
 
 
 class _BlockRead(NamedTuple):
@@ -135,7 +135,8 @@ class ReadBatch:
             some = self._named(slots[begin : begin + most])
             for shard in shards:
                 for measure in measures:
-                    self._add_union(some, self._board_key(shard, measure), partial(add_board, measure, found))
+                    name = partial(self._schema.boards, self._org, dimension=shard, measure=measure)
+                    self._add_union(some, name, partial(add_board, measure, found))
         for shard in shards:
             self._packed.ask(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
         return self._deferred(found)
@@ -154,7 +155,7 @@ class ReadBatch:
         for slot in wanted:
             for shard, some in shards.items():
                 for measure in measures:
-                    key = self._board_key(shard, measure)(slot.resolution.name, self._names(slot))
+                    key = self._schema.board(self._org, slot.resolution.name, self._names(slot).slot, shard, measure)
                     add = partial(add_member_scores, measure, some, found)
                     self._add(("ZMSCORE", key, *some), self._is_open(slot), add)
         return self._deferred(found)
@@ -164,7 +165,7 @@ class ReadBatch:
         found: dict[int, int] = {}
         self._add_union(
             self._named(slots),
-            lambda res, at: self._schema.latency_board(self._org, res, at.slot, endpoint),
+            partial(self._schema.latency_boards, self._org, endpoint=endpoint),
             partial(add_bins, found),
         )
         what, name = (history.LATENCY, history.WHOLE) if endpoint is None else (history.ENDPOINT_LATENCY, endpoint)
@@ -176,7 +177,7 @@ class ReadBatch:
         found, wanted = KeyBoard({}, {}), CALLS_OF_ENDPOINTS if endpoints else None
         self._add_union(
             self._named(slots),
-            lambda res, at: self._schema.key_board(self._org, res, at.slot, key),
+            partial(self._schema.key_boards, self._org, key=key),
             partial(add_key_board, found),
         )
         self._packed.ask(
@@ -232,16 +233,16 @@ class ReadBatch:
         return self._last_named[1]
 
     def _name(self, slots: Sequence[Slot]) -> _Named:
-        closed: list[tuple[str, SlotNames]] = []
-        opened: list[tuple[str, SlotNames]] = []
+        closed: list[str] = []
+        opened: list[str] = []
         for slot in slots:
-            (opened if self._is_open(slot) else closed).append((slot.resolution.name, self._names(slot)))
+            (opened if self._is_open(slot) else closed).append(f"{slot.resolution.name}:{self._names(slot).slot}")
         return closed, opened
 
-    def _add_union(self, slots: _Named, key: Callable[[str, SlotNames], str], add: Callable[[Note, Any], None]) -> None:
+    def _add_union(self, slots: _Named, names: Callable[[Iterable[str]], list[str]], add: Callable[[Note, Any], None]) -> None:
         for is_open, some in enumerate(slots):
             if some:
-                keys = [key(res, names) for res, names in some]
+                keys = names(some)
                 self._add(("ZUNION", len(keys), *keys, "WITHSCORES"), bool(is_open), add)
                 self.keys += len(keys) - 1
                 self._cost += len(keys) // _KEYS_A_COMMAND
@@ -282,6 +283,3 @@ class ReadBatch:
         if of is None:
             return self._schema.series(self._org, res, block)
         return self._schema.series_of(self._org, res, block, *of)
-
-    def _board_key(self, shard: str, measure: str) -> Callable[[str, SlotNames], str]:
-        return lambda res, at: self._schema.board(self._org, res, at.slot, shard, measure)

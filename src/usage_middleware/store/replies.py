@@ -34,18 +34,21 @@ class KeyBoard(NamedTuple):
 
 def add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HGETALL of a block: every measure of `slots`, which are given by their names in the block."""
-    fields, values = columns(reply)
-    for field, counted in zip(fields, numbers(values), strict=True):
+    last, mine = "", {}
+    for field, value in zip(*columns(reply), strict=True):
         slot_name, measure = _slot_and_measure(field)
-        slot = slots.get(slot_name)
-        if slot is None:
+        if slot_name not in slots:
             continue
-        if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
+        try:
+            counted = int(value)
+        except (ValueError, OverflowError):
+            counted = _rounded(value)
+        if not _LEAST < counted < MOST or (measure == LAST and not 0 <= counted <= LATEST_MS):
             note(measure)
-        elif slot in found:
-            found[slot][measure] = counted
-        else:
-            found[slot] = {measure: counted}
+            continue
+        if slot_name != last:
+            last, mine = slot_name, found.setdefault(slots[slot_name], {})
+        mine[measure] = counted
 
 
 @lru_cache(maxsize=16384)  # the blocks of a year have the same fields
@@ -56,29 +59,34 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
 
 def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     """Add an HMGET of a block, of these slots and measures."""
+    last, mine = None, {}
     for (slot, measure), value in zip(fields, reply, strict=True):
         if value is None:
             continue
-        counted = number(value)
-        if counted is None or (measure == LAST and not 0 <= counted <= LATEST_MS):
+        try:
+            counted = int(value)
+        except (ValueError, OverflowError):
+            counted = _rounded(value)
+        if not _LEAST < counted < MOST or (measure == LAST and not 0 <= counted <= LATEST_MS):
             note(measure)
-        elif slot in found:
-            found[slot][measure] = counted
-        else:
-            found[slot] = {measure: counted}
+            continue
+        if slot is not last:
+            last, mine = slot, found.setdefault(slot, {})
+        mine[measure] = counted
 
 
 def add_board(measure: str, found: dict[str, Measures], note: Note, reply: Any) -> None:
     """Add a board of one measure."""
     members, scores = columns(reply)
-    for raw, counted in zip(members, numbers(scores), strict=True):
-        name = text(raw)
+    for name, counted in zip(texts(members), numbers(scores), strict=True):
         if counted is None:
             note(name)
-        elif name in found:
-            found[name][measure] = found[name].get(measure, 0) + counted
-        else:
+            continue
+        mine = found.get(name)
+        if mine is None:
             found[name] = {measure: counted}
+        else:
+            mine[measure] = mine.get(measure, 0) + counted
 
 
 def add_bins(found: dict[int, int], note: Note, reply: Any) -> None:
@@ -122,7 +130,7 @@ def _add_score(found: dict[str, Measures], name: str, measure: str, counted: int
 def add_seen(found: dict[str, int], note: Note, reply: Any) -> None:
     """Add a registry: member -> when it was last active."""
     members, scores = columns(reply)
-    add_scores(map(text, members), found, note, scores)
+    add_scores(texts(members), found, note, scores)
 
 
 def add_scores(members: Iterable[str], found: dict[str, int], note: Note, reply: Any) -> None:
@@ -147,6 +155,14 @@ def add_member_scores(measure: str, members: Iterable[str], found: dict[str, Mea
 def text(raw: bytes | str) -> str:
     """A name in a reply."""
     return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+
+
+def texts(many: Sequence[Any]) -> Iterable[str]:
+    """As `text`, of many: all at once, unless one of them is not as this package writes it."""
+    try:
+        return list(map(bytes.decode, many))
+    except (TypeError, UnicodeDecodeError):
+        return map(text, many)
 
 
 def number(value: bytes | str | float) -> int | None:

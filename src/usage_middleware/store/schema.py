@@ -6,6 +6,7 @@ A *member* is a name as it stands in a sorted set; a *segment* is a member as it
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from zlib import crc32
 
@@ -106,14 +107,29 @@ class Schema:
         """The sorted set of a dimension's members by one measure; `dimension` may carry a shard (`key~3`)."""
         return f"{self.tree(org)}:board:{res}:{slot}:{dimension}:{measure}"
 
+    def boards(self, org: str, slots: Iterable[str], dimension: str, measure: str) -> list[str]:
+        """As `board`, in many slots, each with its resolution: `30m:2026-11-20T1330`."""
+        return self._boards(org, slots, f"{dimension}:{measure}")
+
     def latency_board(self, org: str, res: str, slot: str, endpoint: str | None = None) -> str:
         """The histogram of the organisation, or of one endpoint."""
-        under = "" if endpoint is None else f":endpoint:{segment(endpoint)}"
-        return f"{self.tree(org)}:board:{res}:{slot}{under}:latency"
+        return self.latency_boards(org, (f"{res}:{slot}",), endpoint)[0]
+
+    def latency_boards(self, org: str, slots: Iterable[str], endpoint: str | None = None) -> list[str]:
+        """As `latency_board`, in many slots."""
+        return self._boards(org, slots, "latency" if endpoint is None else f"endpoint:{segment(endpoint)}:latency")
 
     def key_board(self, org: str, res: str, slot: str, key: str) -> str:
         """All that one key did in a slot: `<measure> <dimension> <member>` and `calls latency <bin>`."""
-        return f"{self.tree(org)}:board:{res}:{slot}:key:{key_segment(key)}"
+        return self.key_boards(org, (f"{res}:{slot}",), key)[0]
+
+    def key_boards(self, org: str, slots: Iterable[str], key: str) -> list[str]:
+        """As `key_board`, in many slots."""
+        return self._boards(org, slots, f"key:{key_segment(key)}")
+
+    def _boards(self, org: str, slots: Iterable[str], of: str) -> list[str]:
+        begin = f"{self.tree(org)}:board:"
+        return [f"{begin}{slot}:{of}" for slot in slots]
 
     def sharded(self, dimension: str, name: str) -> str:
         """The dimension as the board of this member names it.
