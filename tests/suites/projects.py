@@ -39,13 +39,16 @@ _DJANGO = (
     *("urlpatterns", "urlpatterns_reverse", "view_tests", "wsgi"),
 )
 
+#: Without the servers that Falcon's tests start as processes of their own: nothing is wrapped there.
+_FALCON = tuple(f"--ignore=tests/{name}.py" for name in ("asgi/test_asgi_servers", "test_wsgi_servers"))
+
 PROJECTS = (
     Project("starlette", ("starlette", "starlette-client"), arguments=("-p", "anyio"), is_short=True),
     Project("fastapi", ("fastapi", "starlette", "starlette-client"), arguments=("-p", "anyio", "-p", "pytest_timeout")),
     Project("flask", ("flask",)),
     Project("werkzeug", ("werkzeug-client",), arguments=("-m", "not dev_server")),
     Project("django", ("django-wsgi", "django-asgi", "django-client"), arguments=("--parallel=1", *_DJANGO)),
-    Project("falcon", ("falcon-asgi", "falcon-wsgi")),
+    Project("falcon", ("falcon-asgi", "falcon-wsgi"), arguments=_FALCON),
     Project("bottle", ("bottle",), folder="test", arguments=("-c", os.devnull, "--rootdir", "."), is_short=True),
     Project("quart", ("quart",), folder=""),
     Project("litestar", ("litestar",), folder=""),
