@@ -206,7 +206,8 @@ CALL = "async ([file, name, given]) => (await import(file))[name](...given)"
 def call(browser: Browser, site: Serving) -> Iterator[Call]:
     """`call(function, *arguments)`: what a function of the page's modules returns."""
     context = browser.new_context(locale="en-GB", timezone_id="UTC")
-    seen = Look(context, f"http://127.0.0.1:{site.port}/usage")
+    # Where there are plans, the page's one file has everything.
+    seen = Look(context, f"http://127.0.0.1:{site.port}/paid/usage")
     page = seen.open(state="signed-out")
     script = f"{seen.base}/{page.locator('script[type=module]').get_attribute('src')}"
     yield lambda name, *given: page.evaluate(CALL, [script, name, list(given)])

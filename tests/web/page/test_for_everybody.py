@@ -120,6 +120,17 @@ def test_every_control_has_a_name_and_the_chart_is_one_stop(look: OpenLook) -> N
     ]  # fmt: skip
 
 
+def test_a_chart_says_how_it_is_used_and_a_screen_what_it_is(look: OpenLook) -> None:
+    page = look().open()
+    for chart, heading in (("calls", "Calls by endpoint"), ("failures", "Errors by status"), ("speed", "How fast")):
+        plot = page.locator(f"#{chart}-plot")
+        assert plot.get_attribute("aria-label") == heading
+        help_ = page.locator(f"#{plot.get_attribute('aria-describedby')}")
+        assert "Arrow keys move" in (help_.text_content() or "")
+    page.locator("#keys").get_by_role("link", name="Acme 1").click()
+    page.locator("main > [role=status]", has_text="Acme 1").wait_for(state="attached")
+
+
 def test_print_and_less_motion(look: OpenLook) -> None:
     seen = look(reduced_motion="reduce", color_scheme="dark")
     page = seen.open()
