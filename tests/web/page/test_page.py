@@ -249,7 +249,7 @@ def test_csv_and_curl_ask_the_same_question(look: OpenLook, site: Serving) -> No
 
 def test_a_minute_later_it_shows_what_came_and_keeps_the_focus(look: OpenLook, apart: str, apart_usage: Usage) -> None:
     apart_usage.keys.put("fresh", KeyInfo(id="key_5", name="Fresh"), secret="sk_fresh")
-    seen = look("fresh", base=apart)
+    seen = look("fresh", base=apart, own=True)
     seen.page.clock.install()
     page = seen.open("?period=24h")
     assert "Not used yet" in seen.text("#usage")
@@ -266,7 +266,7 @@ def test_a_minute_later_it_shows_what_came_and_keeps_the_focus(look: OpenLook, a
 
 
 def test_it_asks_nothing_while_it_is_hidden(look: OpenLook) -> None:
-    seen = look()
+    seen = look(own=True)
     seen.page.clock.install()
     page = seen.open()
     hide = "hidden => Object.defineProperty(Document.prototype, 'hidden', { get: () => hidden, configurable: true })"
