@@ -6,7 +6,7 @@ import shutil
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from socketserver import ThreadingMixIn
 from typing import Any, NamedTuple
@@ -50,10 +50,13 @@ def run(quick: bool) -> str:
         first, *again = [_look(context, url) for _ in range(3 if quick else 9)]
         before, after = _heap(context, url, 5 if quick else REFRESHES)
         browser.close()
-    packed = {file.name: len(file.packed) for file in static_files().files}
     rows = [
-        ["files, gzip", f"{(packed[PAGE] + packed[STYLE]) / 1000:.1f} kB in 2"],
-        ["the same with what only some load: plans, operators, signing in", f"{_all(packed) / 1000:.1f} kB"],
+        ["files, gzip", f"{_files(plans=False):.1f} kB in 2"],
+        ["files where there are plans, gzip", f"{_files(plans=True):.1f} kB in 2"],
+        [
+            "the same with what only some load: one key, one endpoint, operators, signing in",
+            f"{_files(LATER, plans=True):.1f} kB",
+        ],
         ["questions of a view, and their JSON", f"{first.asked}, {first.json / 1000:.0f} kB"],
         ["first chart, nothing kept by the browser", f"{first.chart:.0f} ms"],
         ["first chart, files kept", f"{statistics.median(one.chart for one in again):.0f} ms"],
@@ -64,9 +67,10 @@ def run(quick: bool) -> str:
     return f"A customer's page of 30 days, {SIZE.name}, no answer cached:\n\n{table(['the page', ''], rows)}"
 
 
-def _all(packed: Mapping[str, int]) -> int:
-    """Of what the page may load in all."""
-    return sum(packed[name] for name in (PAGE, STYLE, *LATER))
+def _files(more: Sequence[str] = (), *, plans: bool) -> float:
+    """Of what a page loads in kB, compressed."""
+    packed = {file.name: len(file.packed) for file in static_files(plans=plans).files}
+    return sum(packed[name] for name in (PAGE, STYLE, *more)) / 1000
 
 
 @contextmanager

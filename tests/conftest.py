@@ -22,6 +22,11 @@ PROCESS_STARTS = frozenset({"subprocess.Popen", "os.fork", "os.posix_spawn"})
 _is_fast = False
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a run of the tests can be asked to do besides."""
+    parser.addoption("--pictures", action="store_true", help="take the pictures of the page in docs/images again")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that use a server, so that `-m "not slow"` starts none."""
     for item in items:

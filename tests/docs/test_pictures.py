@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tools.page_pictures import IMAGES, PICTURES, mark_of, marked, page_as_it_is
+from tests.pictures import IMAGES, PICTURES, mark_of, marked, page_as_it_is
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_picture_is_of_this_page(name: str) -> None:
     found = mark_of((IMAGES / f"{name}.png").read_bytes())
-    assert found == page_as_it_is(), "the page has changed: run .venv/bin/python -m tools.page_pictures"
+    assert found == page_as_it_is(), "the page has changed: run python3 run test tests/web/page/test_pictures.py --pictures"
 
 
 def test_a_mark_leaves_the_picture_as_it_was() -> None:

@@ -344,5 +344,6 @@ def test_an_operator_sees_which_organisations_are_over(traffic: Traffic) -> None
     ]
     assert "over_quota" not in operator.get("/by-group?group=org&org=acme").json["buckets"][0]
     assert "last_activity" not in operator.get("/by-group?group=endpoint").json["buckets"][0]
+    assert "previous" not in rows[0]
     many = operator.get("/by-group?group=org&limit=51").json["buckets"]
     assert [row["over_quota"] for row in many] == [True, False]

@@ -225,6 +225,30 @@ def test_what_is_answered_is_what_was_asked(
         assert len(seen[True] | seen[False]) <= 1
 
 
+@many
+@given(questions(), st.sampled_from(["outward", "exact"]), st.sampled_from([None, 0, 1]), st.sampled_from([1, 20]))
+def test_each_organisation_is_compared_with_the_window_before(
+    lived: World, question: Question, align: str, offset: int | None, limit: int
+) -> None:
+    check_each_before(lived, question, {"align": align, "offset": offset, "limit": limit})
+
+
+def check_each_before(lived: World, question: Question, more: dict[str, Any]) -> bool:
+    """The calls of each organisation in the window before are those of the window that the totals are compared with."""
+    asked = {**question.of("by-group"), **more, "group": "org", "compare": "previous"}
+    report = build(lived, BY_NAME["by-group"], Viewer.operator(), asked)
+    if report is None or isinstance(report, QueryError) or report.buckets is None:
+        return False
+    told = [row.previous for row in report.buckets]
+    if told and None in told:
+        assert set(told) == {None}
+        assert report.previous is None or report.unavailable["buckets.previous"].code == "not_retained"
+        return False
+    for row in report.buckets:
+        assert row.previous == happened(lived, Viewer.organization(row.bucket), report.previous.window)
+    return bool(told)
+
+
 def check_nearest(lived: World, view: AnyView, viewer: Viewer, refused: QueryError, asked: dict[str, Any]) -> None:
     """The windows that an error names can be answered: the same question, asked about them."""
     period = PERIOD_OF.get(view.name)

@@ -22,6 +22,7 @@ from tests.report.test_windows_by_force import (
     VIEWERS,
     Question,
     build,
+    check_each_before,
     check_nearest,
     happened,
     is_fair,
@@ -131,6 +132,14 @@ def test_what_is_answered_is_what_was_asked(lived: World, question: Question, vi
         assert set(sums_of(report).values()) <= {total}
         if report.previous is not None:
             assert next(iter(report.previous.totals.values())) == happened(lived, viewer, report.previous.window, org)
+
+
+@many
+@given(questions(), st.sampled_from([1, 20]))
+@example(Question("30d", None, None, "Europe/Berlin"), 20)
+def test_each_organisation_is_compared_with_the_window_before(lived: World, question: Question, limit: int) -> None:
+    is_told = check_each_before(lived, question, {"limit": limit})
+    assert is_told or question.period != "30d"
 
 
 @many

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,17 @@ import pytest
 
 from tests.web.conftest import ACME, OPERATOR
 from tests.web.hosts import HOSTS, Api
-from usage_middleware import Viewer
+from usage_middleware import Plan, Quota, Viewer
 from usage_middleware.web import KeyAuth
-from usage_middleware.web.page.files import PAGE, STYLE, sources, static_files, together
+from usage_middleware.web.page.files import LATER, PAGE, STYLE, sources, static_files, tight, together
 from usage_middleware.web.page.words import LANGUAGES, words
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
 
 STATIC = Path(__file__).parents[2] / "src" / "usage_middleware" / "web" / "page" / "static"
-#: Bytes over the wire: of what every page needs, and of one whose customer has a plan.
-BUDGET, BUDGET_WITH_PLANS = 20_000, 22_000
+#: Bytes over the wire of what a first view needs: where there are no plans, and where there are.
+BUDGETS = {False: 18_000, True: 20_000}
 
 
 def started(html: bytes) -> Any:
@@ -153,30 +154,63 @@ def test_every_word_is_used() -> None:
     assert not set(re.findall(r'\bt\("(\w+)"', text)) - set(words("en"))
 
 
-def test_a_first_view_is_small() -> None:
-    packed = {file.name: len(file.packed) for file in static_files().files}
-    begins = packed[PAGE] + packed[STYLE]
-    assert begins <= BUDGET
-    assert begins + packed["plans.js"] <= BUDGET_WITH_PLANS
+@pytest.mark.parametrize("plans", BUDGETS)
+def test_a_first_view_is_small(plans: bool) -> None:
+    packed = {file.name: len(file.packed) for file in static_files(plans=plans).files}
+    assert packed[PAGE] + packed[STYLE] <= BUDGETS[plans]
 
 
-def test_what_is_put_together_has_no_name_twice() -> None:
+def test_what_is_about_plans_is_only_sent_where_there_are_some(make_usage: Callable[..., Usage]) -> None:
+    def script(**options: Any) -> bytes:
+        api = Api(HOSTS[4], HOSTS[4].make(make_usage(**options), auth=lambda _: Viewer.organization("acme")))
+        (path,) = re.findall(rb'src="(dashboard/\w+/page.js)"', api.get("/dashboard").body)
+        return api.get(f"/{path.decode()}").body
+
+    assert b"rate_limits" in script(plans=(Plan("free", Quota("calls", 100)),))
+    assert b"rate_limits" not in script()
+
+
+@pytest.mark.parametrize("begin", [("app.js",), ("plans.js", "app.js"), ("embed.js",)])
+def test_what_is_put_together_has_no_name_twice(begin: tuple[str, ...]) -> None:
     """Modules that are sent as one file share a scope."""
-    modules = sources()
-    for begin in ("app.js", "embed.js"):
-        text = together({**modules, "words.js": ""}, begin)
-        names = re.findall(r"^(?:export )?(?:async )?(?:const|let|function|class) (\w+)", text, re.MULTILINE)
-        assert len(names) == len(set(names)), [name for name in names if names.count(name) > 1]
-        assert not re.search(r"^import ", text, re.MULTILINE)
+    text = together({**sources(), "words.js": ""}, *begin)
+    names = re.findall(r"^(?:export )?(?:async )?(?:const|let|function|class) (\w+)", text, re.MULTILINE)
+    assert len(names) == len(set(names)), [name for name in names if names.count(name) > 1]
+    assert not re.search(r"^import ", text, re.MULTILINE)
 
 
-def test_only_those_who_need_more_load_more(one_api: Api) -> None:
-    def loaded(html: bytes) -> set[bytes]:
-        return set(re.findall(rb'href="dashboard/\w+/(\w+\.js)"', html))
+def test_what_is_loaded_later_finds_all_that_it_takes() -> None:
+    """A module of its own takes what others export, by their names, from the page's one file."""
+    exported = set(
+        re.findall(r"^export (?:async )?(?:const|function|class) (\w+)", together(sources(), "app.js"), re.MULTILINE)
+    )
+    for name in LATER:
+        taken = re.findall(r"^import \{ (.*?) \}", sources()[name], re.MULTILINE)
+        assert not {one.strip() for some in taken for one in some.split(",")} - exported, name
 
-    assert loaded(one_api.get("/dashboard").body) == set()
-    assert loaded(one_api.with_key(OPERATOR).get("/dashboard").body) == {b"operator.js"}
-    assert loaded(one_api.with_key(None).get("/dashboard").body) == {b"sign_in.js"}
+
+def test_what_is_sent_says_what_was_written() -> None:
+    """Only comments and white space stay behind, and none of that from texts."""
+    script = 'const a = (b) => `${b} = "c"` + " ? : ";  // no\n'
+    assert tight(script) == 'const a=(b)=>`${b} = "c"` + " ? : "; // no\n'
+    assert tight("return [ -a, b - -c ];") == "return[-a,b - -c];"
+
+
+@pytest.mark.parametrize(
+    ("secret", "query", "modules"),
+    [
+        (ACME, "", set()),
+        (ACME, "?key=key_1", {b"key.js"}),
+        (ACME, "?endpoint=GET+/a&key=key_1", {b"endpoint.js"}),
+        (OPERATOR, "", {b"operator.js"}),
+        (OPERATOR, "?org=acme", set()),
+        (OPERATOR, "?org=acme&key=key_1", {b"key.js"}),
+        (None, "?key=key_1", {b"sign_in.js"}),
+    ],
+)
+def test_only_those_who_need_more_load_more(one_api: Api, secret: str | None, query: str, modules: set[bytes]) -> None:
+    html = one_api.with_key(secret).get(f"/dashboard{query}").body
+    assert set(re.findall(rb'href="dashboard/\w+/(\w+\.js)"', html)) == modules
 
 
 def test_a_host_may_have_two(usage: Usage) -> None:

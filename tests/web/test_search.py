@@ -95,6 +95,33 @@ def test_an_operator_pages_through_more_than_a_thousand_organizations(make_usage
     assert column(api.get("/by-group?group=org&q=org0007").json["buckets"], "bucket") == ["org0007"]
 
 
+def test_rows_of_organisations_tell_the_window_before_where_that_is_asked(
+    make_usage: Callable[..., Usage], clock: Clock
+) -> None:
+    usage = make_usage(shards={"org": 4}, history=False)
+    traffic = Traffic(usage, clock)
+    now = clock.now
+    for days, calls in ((9, {"acme": 2, "globex": 1}), (1, {"acme": 3, "new": 1})):
+        clock.set(now - days * 86_400)
+        for org, times in calls.items():
+            for _ in range(times):
+                record_call(usage.recorder, (org, "key_1"))
+        assert usage.flush()
+    clock.set(now)
+    api = traffic.api(None, auth=lambda _: Viewer.operator())
+    found = api.get("/by-group?group=org&range=7d&compare=previous").json
+    assert [(row["bucket"], row["calls"], row["previous"]) for row in found["buckets"]] == [("acme", 3, 2), ("new", 1, 0)]
+    assert found["previous"]["totals"]["calls"] == 3
+    # Half-hours of thirty-one days ago are not kept on boards.
+    found = api.get("/by-group?group=org&range=30d&compare=previous").json
+    assert set(column(found["buckets"], "previous")) == {None}
+    assert found["unavailable"]["buckets.previous"]["code"] == "not_retained"
+    assert found["previous"]["totals"]["calls"] == 0
+    one = api.get("/by-group?group=org&org=acme&range=7d&compare=previous").json["buckets"][0]
+    assert "previous" not in one
+    assert "previous" not in api.get("/by-group?group=endpoint&range=7d&compare=previous").json["buckets"][0]
+
+
 @pytest.mark.parametrize("path", ["/by-key", "/by-group?group=endpoint"])
 @pytest.mark.parametrize("q", HOSTILE, ids=ascii)
 def test_no_text_is_more_than_text(api: Api, path: str, q: str) -> None:

@@ -27,7 +27,7 @@ from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_wi
 from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.viewer import Viewer
-from usage_middleware.report.window import WindowReport
+from usage_middleware.report.window import Window, WindowReport
 from usage_middleware.store.members import OPERATOR
 
 BUILT_IN = (ENDPOINT, METHOD, STATUS, KEY)
@@ -61,6 +61,7 @@ class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
         avg_ms: None of a status, for which latency is not kept.
         last_activity: of an organisation its last call ever, RFC 3339; as the next, only with `group=org`.
         over_quota: whether a quota of it is over; None without plans, and where more than 50 rows are listed.
+        previous: its calls in the window before, if that was asked for; None where they are not kept of that.
     """
 
     bucket: str
@@ -69,6 +70,7 @@ class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
     avg_ms: float | None
     last_activity: str | msgspec.UnsetType | None = msgspec.UNSET
     over_quota: bool | msgspec.UnsetType | None = msgspec.UNSET
+    previous: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class OtherGroups(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +128,8 @@ def build(context: ReportContext, params: ByGroupParameters) -> ByGroup:
     rows = GroupRows(source, window, parts).of(params.group, series)
     source.read()
     total = series_tally(series.value.values())
-    listed = _listed(context, scope, params, None if rows is None else rows.value)
+    asked = _Asked(context, scope, params, window, parts)
+    listed = _Listed() if rows is None else asked.listed(rows.value)
     return ByGroup(
         range=window.label,
         group=params.group,
@@ -173,28 +176,36 @@ class _Listed(NamedTuple):
     pagination: Pagination | None = None
 
 
-def _listed(
-    context: ReportContext, scope: ReportScope, params: ByGroupParameters, tallies: Mapping[str, Tally] | None
-) -> _Listed:
-    """The values that were asked for."""
-    if tallies is None:
-        return _Listed()
-    has_latency, search = params.group != STATUS, Search.of(params.q)
-    ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
-    shown, pagination = _page(context, scope, params, [name for name in ranked if search.finds(name)])
-    facts = org_facts(context, shown) if params.group == ORG and scope.org == OPERATOR else {}
-    buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
-    return _Listed(buckets, _other([tallies[name] for name in tallies.keys() - set(shown)], has_latency), pagination)
+class _Asked(NamedTuple):
+    """Which values are listed, of a window."""
 
+    context: ReportContext
+    scope: ReportScope
+    params: ByGroupParameters
+    window: Window
+    parts: Parts
 
-def _page(
-    context: ReportContext, scope: ReportScope, params: ByGroupParameters, found: list[str]
-) -> tuple[list[str], Pagination | None]:
-    if params.offset is None:
-        return found[: params.limit], None
-    pages = Pages(context, scope, "by-group", params, params.limit, params.offset)
-    ordered = pages.order({name: name for name in found}, lambda name: name)
-    return pages.cut(ordered), pages.pagination(len(ordered))
+    def listed(self, tallies: Mapping[str, Tally]) -> _Listed:
+        """The values that were asked for."""
+        has_latency, search = self.params.group != STATUS, Search.of(self.params.q)
+        ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
+        shown, pagination = self._page([name for name in ranked if search.finds(name)])
+        facts = self._facts(shown)
+        buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
+        return _Listed(buckets, _other([tallies[name] for name in tallies.keys() - set(shown)], has_latency), pagination)
+
+    def _page(self, found: list[str]) -> tuple[list[str], Pagination | None]:
+        params = self.params
+        if params.offset is None:
+            return found[: params.limit], None
+        pages = Pages(self.context, self.scope, "by-group", params, params.limit, params.offset)
+        ordered = pages.order({name: name for name in found}, lambda name: name)
+        return pages.cut(ordered), pages.pagination(len(ordered))
+
+    def _facts(self, shown: list[str]) -> dict[str, OrgFacts]:
+        if self.params.group != ORG or self.scope.org != OPERATOR:
+            return {}
+        return org_facts(self.context, shown, self.window, self.parts, compare=self.params.compare is not None)
 
 
 def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) -> GroupBucket:

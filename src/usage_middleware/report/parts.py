@@ -64,11 +64,11 @@ class Parts:
 
     def has(self, kind: CounterKind) -> bool:
         """Whether a kind of counter holds exactly the calls of the window."""
-        return self._gap(kind) is None
+        return self.gap(kind) is None
 
     def offers(self, kind: CounterKind, *fields: str) -> bool:
         """As `has`; if not, the fields are noted as unavailable."""
-        gap = self._gap(kind)
+        gap = self.gap(kind)
         if gap is not None:
             self.lack(gap, *fields)
         return gap is None
@@ -91,7 +91,8 @@ class Parts:
         message, since = why(gap, self._settings.layers), rfc3339(gap.since)
         self.unavailable |= dict.fromkeys(fields, Unavailable(code="not_retained", message=message, since=since))
 
-    def _gap(self, kind: CounterKind) -> Gap | None:
+    def gap(self, kind: CounterKind) -> Gap | None:
+        """What is missing of a kind of counter to hold exactly the calls of the window; None where nothing is."""
         return Kept(self._settings, (kind,), self._window.now).gap(self._window.edges)
 
 

@@ -158,6 +158,7 @@ class ReadBatch:
                     key = self._schema.board(self._org, slot.resolution.name, self._names(slot).slot, shard, measure)
                     add = partial(add_member_scores, measure, some, found)
                     self._add(("ZMSCORE", key, *some), self._is_open(slot), add)
+                    self._cost += len(some) // _MEMBERS_A_COMMAND
         return self._deferred(found)
 
     def latency(self, slots: Sequence[Slot], endpoint: str | None = None) -> Deferred[dict[int, int]]:

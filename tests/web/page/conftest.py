@@ -160,16 +160,20 @@ def apart(site: Serving, apart_usage: Usage) -> str:
 class Look:
     """A browser window on the page of a site. Whatever the console says fails the test, unless it is `expected`."""
 
-    def __init__(self, context: BrowserContext, base: str) -> None:
+    def __init__(self, context: BrowserContext, base: str, page: Page | None = None) -> None:
         self.context = context
         self.base = base
-        self.page: Page = context.new_page()
+        self.page: Page = page or context.new_page()
         self.page.set_default_timeout(15_000)
         self.said: list[str] = []
         self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self._hears: dict[Any, Callable[[Any], None]] = {
+            "console": lambda message: self.said.append(message.text),
+            "pageerror": lambda error: self.said.append(str(error)),
+            "request": lambda request: self.asked.append(request.url),
+        }
+        for event, hear in self._hears.items():
+            self.page.on(event, hear)
 
     def open(self, query: str = "", state: str = "ready") -> Page:
         """Go to the page, and wait until it is in a state."""
@@ -184,6 +188,18 @@ class Look:
     def text(self, selector: str) -> str:
         """The text of an element as it is seen."""
         return self.page.locator(selector).inner_text()
+
+    def leave(self) -> None:
+        """Make the window as good as new: no page, no cookie, nothing that a test has put between it and the server."""
+        for event, hear in self._hears.items():
+            self.page.remove_listener(event, hear)
+        for other in self.context.pages:
+            if other is not self.page:
+                other.close()
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.goto("about:blank")
+        self.context.clear_cookies()
+        self.page.set_viewport_size({"width": 1280, "height": 900})
 
     @property
     def total(self) -> int:
@@ -206,29 +222,47 @@ CALL = "async ([file, name, given]) => (await import(file))[name](...given)"
 def call(browser: Browser, site: Serving) -> Iterator[Call]:
     """`call(function, *arguments)`: what a function of the page's modules returns."""
     context = browser.new_context(locale="en-GB", timezone_id="UTC")
-    seen = Look(context, f"http://127.0.0.1:{site.port}/usage")
+    # Where there are plans, the page's one file has everything.
+    seen = Look(context, f"http://127.0.0.1:{site.port}/paid/usage")
     page = seen.open(state="signed-out")
     script = f"{seen.base}/{page.locator('script[type=module]').get_attribute('src')}"
     yield lambda name, *given: page.evaluate(CALL, [script, name, list(given)])
     context.close()
 
 
-@pytest.fixture
-def look(browser: Browser, site: Serving) -> Iterator[OpenLook]:
-    """`look(who, ...)`: a window of somebody; options are those of a browser context."""
-    made: list[Look] = []
+@pytest.fixture(scope="package")
+def free_windows() -> dict[str, list[BrowserContext]]:
+    """Windows that tests have left, by their options: to open one takes longer than what most tests do in it."""
+    return {}
 
-    def make(who: str | None = "acme", base: str | None = None, **options: Any) -> Look:
+
+@pytest.fixture
+def look(browser: Browser, site: Serving, free_windows: dict[str, list[BrowserContext]]) -> Iterator[OpenLook]:
+    """`look(who, ...)`: a window of somebody; options are those of a browser context.
+
+    It is as good as new, but may have been another test's. `own`: it was not, and no other gets it. Those ask for that which
+    set its clock or its media, or close it.
+    """
+    made: list[tuple[Look, list[BrowserContext] | None]] = []
+
+    def make(who: str | None = "acme", base: str | None = None, *, own: bool = False, **options: Any) -> Look:
         usual = {"locale": "en-GB", "timezone_id": "UTC", "viewport": {"width": 1280, "height": 900}}
-        context = browser.new_context(**{**usual, **options})
+        wanted = {**usual, **options}
+        free = None if own or "viewport" in options else free_windows.setdefault(repr(sorted(wanted.items())), [])
+        context = free.pop() if free else browser.new_context(**wanted)
         at = base or f"http://127.0.0.1:{site.port}/usage"
         if who is not None:
             context.add_cookies([{"name": "who", "value": who, "url": at}])
-        made.append(Look(context, at))
-        return made[-1]
+        seen = Look(context, at, context.pages[0] if context.pages else None)
+        made.append((seen, free))
+        return seen
 
     yield make
-    said = [message for one in made for message in one.said]
-    for one in made:
-        one.context.close()
+    said = [message for seen, _ in made for message in seen.said]
+    for seen, free in made:
+        if free is None:
+            seen.context.close()
+        else:
+            seen.leave()
+            free.append(seen.context)
     assert not said

@@ -30,12 +30,14 @@ SCREENS = {
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 #: What another theme may change.
 CONTRAST = {"runOnly": ["color-contrast"]}
+#: Its report is of violations alone, and what it could load in advance is there already.
+QUICKLY = {"resultTypes": ["violations"], "preload": False}
 
 
 def violations(page: Any, rules: Any) -> list[str]:
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page, options=rules).response["violations"]
+    found = Axe().run(page, options={**rules, **QUICKLY}).response["violations"]
     return [f"{one['id']}: {node['html'][:200]} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
@@ -45,6 +47,7 @@ def test_axe_finds_nothing(look: OpenLook, site: Serving, paid_usage: Usage, scr
     # The tool puts its own script into the page, which our policy forbids.
     seen = look(who, base=f"http://127.0.0.1:{site.port}/{mount}", bypass_csp=True, color_scheme="light")
     page = seen.open(query, state)
+    page.emulate_media(color_scheme="light")
     assert violations(page, RULES) == []
     page.emulate_media(color_scheme="dark")
     assert violations(page, CONTRAST) == []
@@ -120,8 +123,19 @@ def test_every_control_has_a_name_and_the_chart_is_one_stop(look: OpenLook) -> N
     ]  # fmt: skip
 
 
+def test_a_chart_says_how_it_is_used_and_a_screen_what_it_is(look: OpenLook) -> None:
+    page = look().open()
+    for chart, heading in (("calls", "Calls by endpoint"), ("failures", "Errors by status"), ("speed", "How fast")):
+        plot = page.locator(f"#{chart}-plot")
+        assert plot.get_attribute("aria-label") == heading
+        help_ = page.locator(f"#{plot.get_attribute('aria-describedby')}")
+        assert "Arrow keys move" in (help_.text_content() or "")
+    page.locator("#keys").get_by_role("link", name="Acme 1").click()
+    page.locator("main > [role=status]", has_text="Acme 1").wait_for(state="attached")
+
+
 def test_print_and_less_motion(look: OpenLook) -> None:
-    seen = look(reduced_motion="reduce", color_scheme="dark")
+    seen = look(own=True, reduced_motion="reduce", color_scheme="dark")
     page = seen.open()
     assert page.locator(".page").evaluate("one => getComputedStyle(one).transitionDuration") in ("0s", "0.15s")
     page.emulate_media(media="print")

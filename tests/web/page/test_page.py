@@ -79,6 +79,22 @@ def test_the_page_of_an_operator_and_the_way_down(look: OpenLook) -> None:
     assert seen.total == COUNTED.calls()
 
 
+@pytest.mark.parametrize(("period", "days"), [("30d", 30), ("7d", 7), ("90d", 90)])
+def test_the_change_of_each_organisation(look: OpenLook, period: str, days: int) -> None:
+    seen = look("operator")
+    page = seen.open(f"?timezone=UTC&period={period}")
+    assert page.locator("#orgs thead th").nth(5).inner_text() == "Change"
+    told = {name: cells[4].split("\n")[0] for name, cells in seen.rows("orgs").items() if name != "Total"}
+    for org in ("acme", "globex"):
+        now = COUNTED.calls(org=org, within=days)
+        before = COUNTED.calls(org=org, within=2 * days + 1) - now
+        assert told[org] == (f"{100 * (now - before) / before:+g}%" if before else "from 0")
+    page.select_option("#compare", "none")
+    page.wait_for_url("**compare=none**")
+    seen.wait()
+    assert "Change" not in page.locator("#orgs thead").inner_text()
+
+
 def test_an_endpoint_and_its_keys(look: OpenLook) -> None:
     seen = look()
     page = seen.open()
@@ -198,6 +214,18 @@ def test_other_zones_and_periods_are_in_the_address(look: OpenLook) -> None:
     assert again.total == seen.total
 
 
+def test_a_module_that_can_not_be_loaded(look: OpenLook) -> None:
+    """As where the server got other ones while a page was open: it is loaded again."""
+    seen = look("operator")
+    seen.page.route("**/operator.js", lambda route: route.abort())
+    seen.open(state="error")
+    assert "The server does not answer." in seen.text(".notice")
+    seen.page.unroute("**/operator.js")
+    seen.page.click("#retry")
+    seen.page.wait_for_selector("#orgs")
+    seen.said.clear()
+
+
 def test_a_zone_that_cannot_be_told_apart_becomes_utc(look: OpenLook) -> None:
     seen = look(timezone_id="Asia/Kathmandu")
     page = seen.open()
@@ -221,7 +249,7 @@ def test_csv_and_curl_ask_the_same_question(look: OpenLook, site: Serving) -> No
 
 def test_a_minute_later_it_shows_what_came_and_keeps_the_focus(look: OpenLook, apart: str, apart_usage: Usage) -> None:
     apart_usage.keys.put("fresh", KeyInfo(id="key_5", name="Fresh"), secret="sk_fresh")
-    seen = look("fresh", base=apart)
+    seen = look("fresh", base=apart, own=True)
     seen.page.clock.install()
     page = seen.open("?period=24h")
     assert "Not used yet" in seen.text("#usage")
@@ -238,7 +266,7 @@ def test_a_minute_later_it_shows_what_came_and_keeps_the_focus(look: OpenLook, a
 
 
 def test_it_asks_nothing_while_it_is_hidden(look: OpenLook) -> None:
-    seen = look()
+    seen = look(own=True)
     seen.page.clock.install()
     page = seen.open()
     hide = "hidden => Object.defineProperty(Document.prototype, 'hidden', { get: () => hidden, configurable: true })"
@@ -295,8 +323,9 @@ def test_redis_away_and_back(look: OpenLook, page_server: ServerProcess) -> None
     seen.said.clear()
 
 
-def test_a_refused_question_in_the_words_of_the_api(look: OpenLook) -> None:
+@pytest.mark.parametrize("more", ["", "&start=2026-01-01"])
+def test_a_refused_question_in_the_words_of_the_api(look: OpenLook, more: str) -> None:
     seen = look()
-    seen.open("?timezone=Nowhere/Land", state="error")
+    seen.open(f"?timezone=Nowhere/Land{more}", state="error")
     assert "Invalid timezone: Nowhere/Land" in seen.text(".notice")
     seen.said.clear()

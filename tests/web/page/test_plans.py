@@ -126,7 +126,7 @@ def test_nothing_of_plans_where_there_are_none(look: OpenLook, base: str, who: s
         assert page.locator(part).count() == 0, part
     asked = [url.partition("?")[0].rpartition("/")[2] for url in seen.asked]
     if not where:
-        assert not {"limits", "cost", "plans.js"} & set(asked)
+        assert not {"limits", "cost"} & set(asked)
     assert "Odd" not in page.locator("#keys thead").inner_text()
 
 

@@ -13,11 +13,11 @@ from usage_middleware.periods import rfc3339
 from usage_middleware.report.by_group import allowed_groups
 from usage_middleware.report.context import ReportSource
 from usage_middleware.web.app_options import AppOptions
-from usage_middleware.web.browser_auth import SignIn
+from usage_middleware.web.browser_auth import SignIn, cookies
 from usage_middleware.web.http import Request, Response, json_response
-from usage_middleware.web.page.document import document, policy
+from usage_middleware.web.page.document import Start, document, policy
 from usage_middleware.web.page.files import A_WHILE, CHART, FOREVER, SCRIPT, static_files
-from usage_middleware.web.page.words import LANGUAGES, language_of, words
+from usage_middleware.web.page.words import LANGUAGES, language_of
 from usage_middleware.web.pages import Page, Visit
 
 PATH = "/dashboard"
@@ -40,10 +40,11 @@ class Dashboard:
         self._sign_in = sign_in
         self._embed_origins = options.embed_origins
         self._header = places.headers[0] if places.headers else ""
+        self._files = static_files(plans=source.plans.declared.is_on)
 
     def pages(self) -> Mapping[str, Page]:
         """The page and its files, by their paths."""
-        static = static_files()
+        static = self._files
         files = {
             f"/{static.path(one.name)}": Page(one.answer, "static", is_public=True, cache_control=FOREVER)
             for one in static.files
@@ -79,10 +80,18 @@ class Dashboard:
 
     def _refused(self, visit: Visit, error: Response) -> Response:
         """The page that says why there is none."""
-        found = self._html(visit.request, error.status, {"error": msgspec.json.decode(error.body)})
+        found = self._html(
+            visit.request,
+            error.status,
+            {"error": msgspec.json.decode(error.body), "had_session": self._had_session(visit.request)},
+        )
         if found.status != error.status:
             return found
         return found._replace(headers={**error.headers, **found.headers})
+
+    def _had_session(self, request: Request) -> bool:
+        """Whether somebody was signed in, and is not any more."""
+        return self._sign_in is not None and any(cookies(request.header("cookie"), self._sign_in.cookie))
 
     def _html(self, request: Request, status: int, start: Mapping[str, object]) -> Response:
         if request.path.endswith("/"):
@@ -96,7 +105,8 @@ class Dashboard:
             "header": self._header,
             "signs_in": self._sign_in is not None,
         }
-        body = document({**known, **start}, words(language), language, theme if theme in THEMES else "")
+        starts = Start({**known, **start}, language, theme if theme in THEMES else "", asked)
+        body = document(self._files, starts)
         frames = self._embed_origins if self._is_embedded(request) else ()
         return Response(status, {**_HEADERS, "Content-Security-Policy": policy(frames)}, body)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
-from usage_middleware.web.page.files import LATER, PAGE, STYLE, static_files
+from usage_middleware.web.page.files import LATER, PAGE, STYLE, StaticFiles
+from usage_middleware.web.page.words import words
 
 _HTML = """\
 <!doctype html>
@@ -30,27 +31,50 @@ _HTML = """\
 """
 
 
-def document(start: Mapping[str, object], words: Mapping[str, str], language: str, theme: str) -> bytes:
+class Start(NamedTuple):
+    """What a page starts from.
+
+    Attributes:
+        known: what its scripts are told.
+        asked: the parameters of its address.
+    """
+
+    known: Mapping[str, Any]
+    language: str
+    theme: str
+    asked: Collection[str] = ()
+
+
+def document(static: StaticFiles, start: Start) -> bytes:
     """The page, with what it starts from."""
-    static = static_files()
+    spoken = words(start.language)
     preloads = (f'<link rel="modulepreload" href="{static.path(name)}">' for name in later(start))
     html = _HTML.format(
-        language=language,
-        theme=f' data-theme="{theme}"' if theme else "",
-        title=escape(words["title"]),
+        language=start.language,
+        theme=f' data-theme="{start.theme}"' if start.theme else "",
+        title=escape(spoken["title"]),
         style=static.path(STYLE),
         modules="\n".join(preloads),
-        start=embedded_json({**start, "language": language, "words": words}),
+        start=embedded_json({**start.known, "language": start.language, "words": spoken}),
         first=static.path(PAGE),
-        without_scripts=escape(words["without_scripts"]),
+        without_scripts=escape(spoken["without_scripts"]),
     )
     return html.encode()
 
 
-def later(start: Mapping[str, Any]) -> list[str]:
+def later(start: Start) -> list[str]:
     """The modules that not all need, and the first view does."""
-    viewer: Mapping[str, object] = start.get("viewer") or {}
-    wanted = {"operator.js": viewer.get("operator"), "plans.js": start.get("plans"), "sign_in.js": "error" in start}
+    known = start.known
+    viewer: Mapping[str, object] = known.get("viewer") or {}
+    is_inside = bool(viewer) and (not viewer.get("operator") or "org" in start.asked)
+    is_endpoint = is_inside and "endpoint" in start.asked and not viewer.get("key")
+    wanted = {
+        "operator.js": bool(viewer) and not is_inside,
+        "endpoint.js": is_endpoint,
+        "key.js": is_inside and not is_endpoint and "key" in start.asked,
+        "sign_in.js": "error" in known,
+        "frame.js": "embedded" in known,
+    }
     return [name for name in LATER if wanted.get(name)]
 
 

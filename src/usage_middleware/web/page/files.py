@@ -1,6 +1,7 @@
 """The files of the page: modules and styles, in a folder named by what they hold. Nothing has to build them.
 
-The modules that every page needs go over the wire as one file: together they compress to four fifths of the sum.
+The modules that every page needs go over the wire as one file: together they compress to four fifths of the sum. Those about
+plans are part of it where there are plans.
 """
 
 from __future__ import annotations
@@ -20,13 +21,29 @@ from usage_middleware.web.pages import Visit
 
 #: What the page begins with, and the chart for the pages of others: each a module with all that it imports.
 PAGE, CHART, STYLE = "page.js", "chart.js", "page.css"
-_BEGINS = {PAGE: "app.js", CHART: "embed.js"}
+_BEGINS = {PAGE: ("app.js",), CHART: ("embed.js",)}
+_WITH_PLANS = {**_BEGINS, PAGE: ("plans.js", "app.js")}
 #: Modules that only some need: they are loaded then.
-LATER = ("dates.js", "operator.js", "plans.js", "sign_in.js")
+LATER = ("dates.js", "endpoint.js", "frame.js", "key.js", "operator.js", "sign_in.js")
 #: The words that a chart alone needs.
-CHART_WORDS = ("before", "bytes", "calls", "chart", "errors", "no_calls", "others", "so_far", "total", "unreachable")
+CHART_WORDS = (
+    "before",
+    "bytes",
+    "calls",
+    "chart",
+    "chart_help",
+    "errors",
+    "no_calls",
+    "others",
+    "so_far",
+    "total",
+    "unreachable",
+)
 #: Comments that are lines of their own, and indentation: they don't go over the wire. No text goes over several lines.
 _ONLY_FOR_READERS = re.compile(r"^[ \t]*(?://.*|/\*\*.*|\*.*)?\n?", re.MULTILINE)
+#: White space that means nothing: around signs, but not within texts; in styles also at the ends of lines.
+_SCRIPT_SPACE = re.compile(r"""("(?:[^"\\\n]|\\.)*"|'[^'\n]*'|`[^`]*`)| ?(=>|[=?:,;{}()<>|&\[\]*!]+) ?""")
+_STYLE_SPACE = re.compile(r"\s*([{};,])\s*|(?<=:) |\n")
 _IMPORT = re.compile(r'^import .*"\./(\w+\.js)";\n', re.MULTILINE)
 SCRIPT = "text/javascript; charset=utf-8"
 _TYPES = {"js": SCRIPT, "css": "text/css; charset=utf-8"}
@@ -66,9 +83,10 @@ class StaticFiles(NamedTuple):
         return f"dashboard/{self.folder}/{name}"
 
 
-def together(modules: Mapping[str, str], name: str) -> str:
-    """A module behind all that it imports, as one. The names at the top of modules are different ones; a test holds it."""
-    return "".join(_IMPORT.sub("", modules[one]) for one in dict.fromkeys(_with_imports(modules, name)))
+def together(modules: Mapping[str, str], *names: str) -> str:
+    """Modules behind all that they import, as one. The names at the top of modules are different ones; a test holds it."""
+    wanted = dict.fromkeys(one for name in names for one in _with_imports(modules, name))
+    return "".join(_IMPORT.sub("", modules[one]) for one in wanted)
 
 
 def _with_imports(modules: Mapping[str, str], name: str) -> Iterator[str]:
@@ -89,13 +107,23 @@ def sources() -> dict[str, str]:
     return {name: folder.joinpath(name).read_text("utf-8") for name in names}
 
 
-def _sent(read: Mapping[str, str]) -> dict[str, bytes]:
+def _sent(read: Mapping[str, str], begins: Mapping[str, tuple[str, ...]]) -> dict[str, bytes]:
     """The files as they are sent."""
     modules = {name: _ONLY_FOR_READERS.sub("", text) for name, text in read.items() if name.endswith(".js")}
     modules["words.js"] = f"export const words = {json.dumps(_few_words())};\n"
-    begins = {name: together(modules, module) for name, module in _BEGINS.items()}
-    sent = {STYLE: read[STYLE], **begins, **{name: _from_page(modules[name]) for name in LATER}}
-    return {name: text.encode() for name, text in sent.items()}
+    first = {name: together(modules, *some) for name, some in begins.items()}
+    scripts = {**first, **{name: _from_page(modules[name]) for name in LATER}}
+    style = _STYLE_SPACE.sub(lambda found: found[1] or "", read[STYLE])
+    return {STYLE: style.encode(), **{name: tight(text).encode() for name, text in scripts.items()}}
+
+
+def tight(script: str) -> str:
+    """A module without the spaces that mean nothing.
+
+    >>> tight('const a = (b) => `${b} = "c"` + " ? ";')
+    'const a=(b)=>`${b} = "c"` + " ? ";'
+    """
+    return _SCRIPT_SPACE.sub(lambda found: found[1] or found[2], script)
 
 
 def _few_words() -> dict[str, dict[str, str]]:
@@ -103,10 +131,10 @@ def _few_words() -> dict[str, dict[str, str]]:
     return {language: {name: words(language)[name] for name in CHART_WORDS} for language in LANGUAGES}
 
 
-@lru_cache(maxsize=1)
-def static_files() -> StaticFiles:
-    """Reads the files once."""
-    sent = _sent(sources())
+@lru_cache(maxsize=2)
+def static_files(*, plans: bool = False) -> StaticFiles:
+    """The files of mounts with or without `plans`, which are read once."""
+    sent = _sent(sources(), _WITH_PLANS if plans else _BEGINS)
     digest = blake2b(b"\0".join(part for name, body in sent.items() for part in (name.encode(), body)), digest_size=8)
     packed = (StaticFile(name, body, gzip.compress(body, mtime=0)) for name, body in sent.items())
     return StaticFiles(digest.hexdigest(), tuple(packed))

@@ -1,9 +1,16 @@
 // Questions to the usage API, which lies beside the page.
 
-import { authorized } from "./frame.js";
 import { instant, start } from "./format.js";
 import { periodOf, zoneOf } from "./state.js";
 import { granularityOf, wider } from "./scales.js";
+
+const token = new URLSearchParams(location.hash.slice(1)).get("token");
+if (token) history.replaceState(null, "", location.pathname + location.search);
+
+/** Whether the page is inside of another site's. Then what shows that page's token with each question is loaded, too. */
+export const isFramed = Boolean(start.embedded);
+export const frame = isFramed ? (await import("./frame.js")).inside(token, start) : null;
+const get = frame?.get ?? ((address) => fetch(address, { headers: { Accept: "application/json" }, cache: "no-cache" }));
 
 const skew = Date.parse(start.now) - Date.now();
 /** Calls of the last seconds may be on their way: a minute is asked for when it has been over for a while. */
@@ -38,7 +45,7 @@ export function path(view, parameters, more = {}) {
 export async function ask(view, parameters) {
   let reply;
   try {
-    reply = await authorized(path(view, parameters));
+    reply = await get(path(view, parameters));
   } catch {
     throw new Refused(0, { code: "unreachable", message: start.words.unreachable });
   }

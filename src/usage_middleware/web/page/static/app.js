@@ -1,9 +1,8 @@
 // The page: reads the state from its address, asks, shows, and asks again every minute.
 
-import { now } from "./api.js";
+import { frame, isFramed, now } from "./api.js";
 import { h, named, replaceChildren } from "./dom.js";
-import { start, t, time, zones } from "./format.js";
-import { begin, isFramed } from "./frame.js";
+import { ownZone, start, t, time, zones } from "./format.js";
 import { choice, footer, option } from "./panels.js";
 import { headline, main, screenOf } from "./screens.js";
 import { address, changed, periodOf, periods, read, zoneOf } from "./state.js";
@@ -47,10 +46,10 @@ async function refresh() {
     show(null);
   } catch (error) {
     if (mine !== turn) return;
-    if (error.status === undefined) throw error;
     // The browser's own zone may be one that the counters can't represent: nobody has asked for it.
     if (error.param === "timezone" && !asked.timezone) return act.go(changed(asked, { timezone: "UTC" }), { replace: true });
     show(error);
+    if (error.status === undefined) throw error;
   } finally {
     if (mine === turn) wait(page.dataset.state === "error" ? RETRY : REFRESH);
   }
@@ -108,12 +107,13 @@ function notice(error) {
 }
 
 function header({ screen, found }) {
-  const crumbs = screen.crumbs(state, found);
+  const crumbs = screen?.crumbs(state, found) ?? [[state, t("title")]];
   if (start.viewer.operator && state.org) crumbs.unshift([changed(state, { org: null, key: null, endpoint: null, group: null }), t("all_organizations")]);
   const last = crumbs.length - 1;
   const trail = crumbs.map(([target, name], index) => h("li", {}, index === last
     ? h("h1", {}, named(name)) : h("a", { href: address(target), "data-state": "" }, named(name))));
-  document.title = `${crumbs[last][1]} · ${t("title")}`;
+  const title = `${crumbs[last][1]} · ${t("title")}`;
+  if (title !== document.title) act.announce(document.title = title);
   return h("header", { class: "top" }, h("nav", { "aria-label": t("where") }, h("ol", { class: "crumbs" }, trail)),
     h("div", { class: "choices" }, periodChoice(), compareChoice(), zoneChoice(), signOutButton()));
 }
@@ -138,7 +138,7 @@ function compareChoice() {
 
 function zoneChoice() {
   const zone = zoneOf(state);
-  const some = [...new Set([zone, ...zones().slice(0, 2)])];
+  const some = [...new Set([zone, ownZone, "UTC"])];
   const label = choice("zone", t("time_zone"), some.map((name) => [name, name]), zone, (value) => act.go(changed(state, { timezone: value })));
   // Hundreds of zones are only there for somebody who wants another.
   const others = () => label.lastChild.append(...zones().filter((name) => !some.includes(name)).map((name) => option(name, name)));
@@ -176,6 +176,6 @@ window.addEventListener("popstate", () => {
   refresh();
 });
 
-if (isFramed) await begin();
+await frame?.begin();
 if (start.error) signedOut(start.error);
 else refresh();

@@ -1,5 +1,5 @@
 // <usage-plot>: stacked bars or lines over time, as SVG. One tab stop: arrows move, Shift and arrows mark, Enter opens, Escape
-// leaves. It sends `zoom` {first, last} and `open` {index}.
+// leaves. It sends `zoom` and `open`, both with {first, last}.
 
 import { h, named, s } from "./dom.js";
 import { bucketAt, labelStep, stacked, ticks } from "./scales.js";
@@ -22,6 +22,7 @@ class UsagePlot extends HTMLElement {
     this.tip = h("div", { class: "tip", "aria-hidden": "true", hidden: true });
     this.spoken = h("div", { class: "unseen", role: "status", "aria-live": "polite" });
     this.plot = h("div", { class: "plot", tabindex: "0", role: "application", "aria-roledescription": t("chart") });
+    this.help = h("p", { class: "unseen" }, t("chart_help"));
     this.plot.addEventListener("keydown", (event) => this.#key(event));
     this.plot.addEventListener("focus", () => this.#focus());
     this.plot.addEventListener("blur", () => this.#show(null));
@@ -32,7 +33,7 @@ class UsagePlot extends HTMLElement {
   }
 
   connectedCallback() {
-    this.replaceChildren(this.plot, this.tip, this.spoken);
+    this.replaceChildren(this.plot, this.help, this.tip, this.spoken);
     this.watch.observe(this);
   }
 
@@ -48,6 +49,8 @@ class UsagePlot extends HTMLElement {
     this.#data = data;
     this.plot.setAttribute("aria-label", data.title);
     this.plot.id = `${this.id}-plot`;
+    this.help.id = `${this.id}-help`;
+    this.plot.setAttribute("aria-describedby", this.help.id);
     if (this.#cursor !== null && this.#cursor >= data.labels.length) this.#cursor = null;
     this.#draw();
   }

@@ -3,7 +3,7 @@
 /** What the page starts from; nothing inside of another site's page. */
 export const start = JSON.parse(document.querySelector("script#usage-start")?.textContent ?? '{"words": {}}');
 /** The language of the words, in the region of the viewer. */
-const language = navigator.languages.find((one) => one.split("-")[0] === start.language) ?? start.language;
+export const language = navigator.languages.find((one) => one.split("-")[0] === start.language) ?? start.language;
 
 /** A word of the page; `{name}` in it is replaced. */
 export function t(name, values = {}) {
@@ -25,11 +25,6 @@ export const number = or((value) => whole.format(value));
 export const compact = or((value) => (Math.abs(value) < 1000 ? fine.format(value) : short.format(value)));
 export const percent = or((value) => share.format(value));
 export const grown = or((value) => change.format(value));
-/** An amount of money: text with as many digits as the currency has. */
-export function money(amount, currency) {
-  const digits = amount.split(".")[1]?.length ?? 0;
-  return new Intl.NumberFormat(language, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount);
-}
 export const milliseconds = or((value) => `${value < 100 ? fine.format(value) : whole.format(value)} ms`);
 export const percentPoints = or((value) => t("points", { value: points.format(value * 100) }));
 export const bytes = or((value) => {
@@ -67,9 +62,18 @@ export function instant(text, zone) {
 
 /** How far a zone is ahead of UTC at a time, milliseconds. */
 function offset(at, zone) {
-  const parts = new Intl.DateTimeFormat("en-US", { timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" }).formatToParts(at);
+  const parts = zoned(zone)?.formatToParts(at) ?? [];
   const [month, day, year, hour, minute, second] = parts.filter(({ type }) => type !== "literal").map(({ value }) => Number(value));
-  return Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at / 1000) * 1000;
+  return parts.length ? Date.UTC(year, month - 1, day, hour, minute, second) - Math.floor(at / 1000) * 1000 : 0;
+}
+
+/** Times in a zone as numbers; of a zone that there is not, the API says so. */
+function zoned(timeZone) {
+  try {
+    return new Intl.DateTimeFormat("en-US", { timeZone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" });
+  } catch {
+    return null;
+  }
 }
 
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
@@ -83,9 +87,11 @@ export function ago(at, now) {
   return relative.format(-Math.floor(seconds / size), unit);
 }
 
-/** The zones that a browser knows; first the viewer's own, then UTC. */
+/** The viewer's own zone. */
 export const ownZone = renamed(new Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
-export const zones = () => [...new Set([ownZone, "UTC", ...Intl.supportedValuesOf("timeZone").map(renamed)])];
+
+/** The zones that a browser knows. */
+export const zones = () => [...new Set(Intl.supportedValuesOf("timeZone").map(renamed))];
 
 /** Some browsers know a zone by a name that servers have given up. */
 function renamed(zone) {

@@ -15,17 +15,17 @@ export function opened(state, group, name) {
   return hasScreen ? changed(state, { endpoint: name, key: null, group: null, q: null }) : null;
 }
 
-const opening = (name, target) => (target ? link(target, named(name)) : named(name));
+export const opening = (name, target) => (target ? link(target, named(name)) : named(name));
 
 /** Columns that tables share: of `row` the number of calls, their share of all, failed ones. */
-const counted = (calls, errors, whole) => [
+export const counted = (calls, errors, whole) => [
   { name: "calls", label: t("calls"), numeric: true, text: (row) => number(calls(row)) },
   { name: "share", label: t("share"), numeric: true, minor: true, text: (row) => bar(calls(row), whole) },
   ...(errors ? [{ name: "errors", label: t("errors"), numeric: true, text: (row) => number(errors(row)) }] : []),
 ];
 
 /** The last lines of a table: what it leaves out, and everything. */
-function sums(other, members, total) {
+export function sums(other, members, total) {
   const line = (name, row) => ({ name, calls: number(row.calls ?? row.request_count ?? row.total), errors: number(row.errors ?? row.error_count) });
   return [...(members ? [line(t("others", { count: number(members) }), other)] : []), line(t("total"), total)];
 }
@@ -61,27 +61,6 @@ export function groupTable(caption, label, answer, opens, more = []) {
     ...more,
   ];
   return table(caption, columns, answer.buckets, sums(answer.other, answer.other.members, answer.totals));
-}
-
-/** The keys that called an endpoint most. */
-export function busiest(state, found) {
-  const answer = found.keys;
-  return panel("keys", t("busiest_keys"), answer, () => {
-    if (!answer.series) return missing(answer, "series");
-    const columns = [
-      { name: "name", label: t("key"), text: (row) => opening(row.name, opened(state, "key", row.name)) },
-      ...counted((row) => row.total, null, answer.totals.calls),
-    ];
-    return table(t("busiest_keys"), columns, answer.series, sums(answer.other, answer.other?.members, answer.totals));
-  });
-}
-
-/** What is known of a key. */
-export function about(row) {
-  if (!row) return null;
-  return h("p", { class: "about" }, h("code", {}, named(row.key_id)), h("span", { class: "badge" }, row.environment ?? "–"),
-    row.revoked_at ? h("span", { class: "badge alarm" }, t("revoked", { time: time(row.revoked_at, "tick") })) : null,
-    h("span", {}, row.last_activity ? t("last_used_ago", { ago: ago(row.last_activity, now()) }) : t("never_used")));
 }
 
 /** A field that finds rows; what it holds is in the address. */

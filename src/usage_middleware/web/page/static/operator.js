@@ -4,20 +4,25 @@ import { all, ask, now } from "./api.js";
 import { h, s } from "./dom.js";
 import { ago, number, start, t } from "./format.js";
 import { groupTable, opened, pager, search } from "./lists.js";
-import { missing, panel } from "./panels.js";
+import { changeOf, missing, panel } from "./panels.js";
 import { groupOf, measured, pageOf } from "./questions.js";
 import { headline, main } from "./screens.js";
-import { changed } from "./state.js";
+import { changed, periodOf, zoneOf } from "./state.js";
 
 const ORGS = 20;
 /** How many rows the bars have; so many more are only asked for the table. */
 const BARS = 5;
 
 export const operator = {
-  async ask(state, early) {
+  async ask(shown, early) {
     const workers = ask("health", {});
     if (!start.together) return all({ workers });
-    const found = await measured(state, {}, (within) => ({ orgs: ask("by-group", { ...within, ...pageOf(state, ORGS), group: "org" }), workers }), { rows: groupOf(state) === "org" ? ORGS : null, early: (first) => early({ ...first, bars: folded(first.bars) }) });
+    const state = edged(shown);
+    const compare = state.compare === "none" ? null : "previous";
+    const orgs = (within) => ask("by-group", { ...named(state, within), ...pageOf(state, ORGS), group: "org", compare });
+    const found = await measured(state, {}, (within) => ({ orgs: orgs(within), workers }), {
+      rows: groupOf(state) === "org" ? ORGS : null, early: (first) => early({ ...first, bars: folded(first.bars) }),
+    });
     return { ...found, rows: found.bars.series, bars: folded(found.bars) };
   },
   crumbs: (state) => [[state, t("all_organizations")]],
@@ -25,6 +30,19 @@ export const operator = {
     ? [headline(state, found), main(state, found, act), orgsPanel(state, found), workersPanel(found)]
     : [finder(state, act), workersPanel(found)]),
 };
+
+/** Ninety days by their edges: /by-group has no such period, and all is compared with the same time before. */
+function edged(state) {
+  if (periodOf(state) !== "90d") return state;
+  const today = Date.parse(new Intl.DateTimeFormat("en-CA", { timeZone: zoneOf(state) }).format(now()));
+  return { ...state, start: new Date(today - 90 * 86_400_000).toISOString().slice(0, 10) };
+}
+
+/** Other windows by their names: what is before a month, or so many days, is not what is before their edges. */
+function named(state, within) {
+  const range = periodOf(state);
+  return range ? { ...within, start: null, range, end: range === "last_month" ? null : within.end } : within;
+}
 
 /** An answer with few rows: the others are in its rest. */
 function folded(answer) {
@@ -35,10 +53,14 @@ function folded(answer) {
   return { ...answer, series: answer.series.slice(0, BARS), other: { members: answer.other.members + rest.length, total, points } };
 }
 
+/** By how much an organisation calls more than in the window before; null where that is not kept. */
+const grownSince = ({ calls, previous }) => (previous === 0 && calls ? t("from_none") : changeOf(previous ? calls / previous - 1 : null) ?? "–");
+
 function orgsPanel(state, found) {
   const answer = found.orgs;
   const rows = new Map((answer.totals && groupOf(state) === "org" ? found.rows ?? [] : []).map((row) => [row.name, row]));
   const more = [
+    ...(answer.previous ? [{ name: "change", label: t("change"), numeric: true, text: grownSince }] : []),
     ...(start.plans ? [{ name: "over", label: t("limits"), minor: true, text: (row) => (row.over_quota ? h("span", { class: "badge alarm" }, t("over_quota")) : "") }] : []),
     { name: "last", label: t("last_used"), numeric: true, minor: true, text: (row) => ago(row.last_activity, now()) },
     { name: "spark", label: t("over_time"), minor: true, text: (row) => spark(rows.get(row.bucket)) },

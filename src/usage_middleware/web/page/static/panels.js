@@ -1,9 +1,8 @@
 // The parts of a screen: a panel around anything, cards of the headline, charts from answers, the footer.
 
 import "./chart.js";
-import { curl, path } from "./api.js";
+import { curl, isFramed, path } from "./api.js";
 import { h } from "./dom.js";
-import { isFramed } from "./frame.js";
 import { ago, grown, number, t, time } from "./format.js";
 import { address } from "./state.js";
 import { chartTable } from "./tables.js";
@@ -49,7 +48,7 @@ export function changeOf(value, text = grown, worse = 0) {
 }
 
 /** A chart that stays the same element while the page is refreshed; as a table where that is asked for. */
-export function chart(id, data, { asTable, onZoom, onOpen }) {
+export function chart(id, data, { asTable, onZoom }) {
   if (!data.labels.length || !data.rows.length) return h("p", { class: "empty" }, t("no_calls"));
   if (asTable) return chartTable(data);
   if (!charts.has(id)) charts.set(id, h("usage-plot", { id }));
@@ -60,9 +59,9 @@ export function chart(id, data, { asTable, onZoom, onOpen }) {
   const edge = (index) => data.at[index] ?? data.ends;
   const zoomed = (first, last) => onZoom?.({ start: new Date(edge(first)).toISOString(), end: new Date(edge(last + 1)).toISOString() });
   found.addEventListener("zoom", ({ detail }) => zoomed(detail.first, detail.last), { signal });
-  found.addEventListener("open", ({ detail }) => (onOpen ?? ((index) => zoomed(index, index)))(detail.index ?? detail.first), { signal });
+  found.addEventListener("open", ({ detail }) => zoomed(detail.first, detail.first), { signal });
   found.data = data;
-  return [found, h("p", { class: "unseen", id: `${id}-help` }, t("chart_help"))];
+  return found;
 }
 
 /** The same numbers elsewhere: as a table, as CSV, in a terminal. */
@@ -85,6 +84,7 @@ export function footer(answer, zone, now) {
     answer.complete_through ? t("complete", { time: time(answer.complete_through, "second", zone), ago: ago(answer.complete_through, now) }) : t("no_workers"),
     answer.dropped_calls === null ? null : t("dropped", { count: number(answer.dropped_calls) }),
     t("zone", { zone }),
+    t("every_minute"),
     t("range", { start: time(answer.window.start, "full", zone), end: time(answer.window.end, "full", zone) }),
   ];
   return h("footer", { class: "page-footer" }, parts.filter(Boolean).map((part) => h("span", {}, part)));

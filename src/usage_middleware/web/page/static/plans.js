@@ -1,9 +1,10 @@
-// Plans: what is left, what was warned of, and what it costs. Only loaded where there are plans.
+// Plans: what is left, what was warned of, and what it costs. Only sent where there are plans.
 
 import { ask, path } from "./api.js";
 import { h, named } from "./dom.js";
-import { bytes, money, number, percent, start, t, time } from "./format.js";
+import { bytes, language, number, percent, start, t, time } from "./format.js";
 import { card, link, panel } from "./panels.js";
+import { plans } from "./screens.js";
 import { changed, zoneOf } from "./state.js";
 import { bar, table } from "./tables.js";
 
@@ -12,7 +13,7 @@ const MOST_KEYS = 100;
 const ROWS = 20;
 
 /** The question what a billing period costs, where anything has a price. */
-export function cost(state, keys) {
+function cost(state, keys) {
   if (!start.prices) return null;
   const asked = { org: state.org, period: state.bill ?? "current" };
   const by = keys.then((found) => (found.total_keys > MOST_KEYS ? "owner" : "key"), () => "owner");
@@ -33,7 +34,7 @@ function ahead(state, row) {
 }
 
 /** The quota that is nearest to its end: of all keys together, where there is one. */
-export function planCard(state, { failed }) {
+function planCard(state, { failed }) {
   const rank = (row) => (row.key_id ? 0 : 1e9) + ratio(row);
   const quota = failed.rate_limits?.filter((row) => row.kind === "quota").sort((one, other) => rank(other) - rank(one))[0];
   if (!quota) return null;
@@ -43,7 +44,7 @@ export function planCard(state, { failed }) {
 const over = (row) => (row.over ? h("span", { class: "badge alarm" }, t("over_quota")) : null);
 
 /** Limits, warnings and cost, as far as there are any. */
-export function planPanels(state, { failed, cost: bill }) {
+function planPanels(state, { failed, cost: bill }) {
   const says = [...(failed.alerts ?? []), ...(failed.recommendations ?? [])];
   return [
     failed.rate_limits?.length ? panel("limits", t("limits"), failed, () => limits(state, failed.rate_limits)) : null,
@@ -78,7 +79,7 @@ function said(state, one) {
 }
 
 /** What is odd about keys, and what they cost; no column that would be empty. */
-export function keyColumns(answer) {
+function keyColumns(answer) {
   const rows = answer.keys ?? [];
   const flags = { name: "flags", label: t("flags"), minor: true, text: (row) => row.flags.map((one) => h("span", { class: `badge ${one.severity === "info" ? "" : "alarm"}`, title: one.message }, t(`flag_${one.code}`))) };
   const costs = { name: "cost", label: t("cost"), numeric: true, text: (row) => (row.cost ? [money(row.cost.amount, row.cost.currency), row.share === null ? null : h("span", { class: "minor" }, ` ${percent(row.share)}`)] : "–") };
@@ -121,8 +122,16 @@ function carriers(answer, state) {
   return h("div", { id: "cost-rows" }, table(t("carriers"), columns, rows, [...others, { who: t("total"), amount: money(answer.total, answer.currency) }]));
 }
 
+/** An amount of money: text with as many digits as the currency has. */
+export function money(amount, currency) {
+  const digits = amount.split(".")[1]?.length ?? 0;
+  return new Intl.NumberFormat(language, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount);
+}
+
 /** Amounts of a currency together. */
 function sumOf(rows) {
   const digits = rows[0].amount.split(".")[1]?.length ?? 0;
   return rows.reduce((sum, row) => sum + Number(row.amount), 0).toFixed(digits);
 }
+
+Object.assign(plans, { cost, card: planCard, panels: planPanels, keyColumns });

@@ -2,14 +2,14 @@
 
 import { h } from "./dom.js";
 import { start, t } from "./format.js";
-import { isFramed } from "./frame.js";
+import { isFramed } from "./api.js";
 
 /** What somebody sees who is nobody: the form, or what the API says. */
 export function signIn(error) {
   const isUnknown = error.code === "unauthenticated";
   if (!start.signs_in || isFramed || !isUnknown) return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, error.message), h("p", {}, t("signed_out")))];
   const field = h("input", { type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "sign-in-says" });
-  const says = h("p", { id: "sign-in-says", role: "alert" }, start.viewer ? t("session_over") : null);
+  const says = h("p", { id: "sign-in-says", role: "alert" }, start.viewer || start.had_session ? t("session_over") : null);
   const submit = async (event) => {
     event.preventDefault();
     says.textContent = (await enter(field.value)) ?? "";
