@@ -28,6 +28,7 @@ from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.known_owners import KnownOwners
 from usage_middleware.store.members import endpoint_member
 from usage_middleware.store.own_keys import OwnKeys, require_directory
+from usage_middleware.store.plan_records import PlanRecords
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.unknown_keys import UnknownKeys
 from usage_middleware.store.writer import Writer
@@ -86,8 +87,8 @@ class Usage:
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
         operator_tree: False saves the counters of all organisations together.
-        max_unknown_orgs: how many organisations that the key directory does not know have counters of their own; beyond it
-            they count as `(other)` in the operator's tree.
+        max_unknown_orgs: how many organisations that neither the key directory nor an assigned plan knows have counters of
+            their own; beyond it they count as `(other)` in the operator's tree.
         backlog_bytes: how much memory unsent calls may take.
         shutdown_timeout: how long the last delivery may take, seconds.
         spool: a directory for what can't be delivered at shutdown; the next process of this machine sends it, once. None:
@@ -188,8 +189,9 @@ class Usage:
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
-        self._known = KnownOwners(self._directory, own if keys is None else None)
         declared = declared_plans(plans, default_plan, plan_of, self.settings)
+        assigned = PlanRecords(self.engine, Schema(self.settings)) if declared.is_on else None
+        self._known = KnownOwners(self._directory, own if keys is None else None, assigned)
         self.plans = PlanDirectory(self.engine, Schema(self.settings), declared, clock)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,

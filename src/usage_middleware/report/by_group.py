@@ -54,7 +54,7 @@ class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
-class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
+class GroupBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One value of the dimension.
 
     Attributes:
@@ -180,11 +180,18 @@ def _listed(
     if tallies is None:
         return _Listed()
     has_latency, search = params.group != STATUS, Search.of(params.q)
-    ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
-    shown, pagination = _page(context, scope, params, [name for name in ranked if search.finds(name)])
+    shown, pagination = _page(context, scope, params, [name for name in _ranked(tallies) if search.finds(name)])
     facts = org_facts(context, shown) if params.group == ORG and scope.org == OPERATOR else {}
     buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
     return _Listed(buckets, _other([tallies[name] for name in tallies.keys() - set(shown)], has_latency), pagination)
+
+
+def _ranked(tallies: Mapping[str, Tally]) -> list[str]:
+    """By calls descending, then by name. In small sorts: in the midst of one of 100,000 names no other thread could run."""
+    by_calls: dict[int, list[str]] = {}
+    for name, tally in tallies.items():
+        by_calls.setdefault(tally.calls, []).append(name)
+    return [name for calls in sorted(by_calls, reverse=True) for name in sorted(by_calls[calls])]
 
 
 def _page(

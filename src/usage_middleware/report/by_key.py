@@ -181,7 +181,7 @@ class _Listing(NamedTuple):
             return _Listed()
         context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
         seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
-        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in {**used, **known}]
+        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in {**known, **used}]
         context.charge(len(everything) // 100)
         search = Search.of(params.q)
         wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
@@ -223,8 +223,11 @@ def _sorted(rows: Iterable[KeyRow], params: ByKeyParameters, seen: Mapping[str, 
         return by_name[::-1] if falling else by_name
     if params.sort_by == "last_activity":
         return sorted(by_name, key=lambda row: seen.get(row.key, 0), reverse=falling)
-    measure = "errors" if params.sort_by == "error_count" else "calls"
-    return sorted(by_name, key=lambda row: getattr(row.tally, measure), reverse=falling)
+    # Not one sort of all of them: in its midst no other thread could run.
+    by_number: dict[int, list[KeyRow]] = {}
+    for row in by_name:
+        by_number.setdefault(row.tally.errors if params.sort_by == "error_count" else row.tally.calls, []).append(row)
+    return [row for number in sorted(by_number, reverse=falling) for row in by_number[number]]
 
 
 def _page(

@@ -1,4 +1,4 @@
-"""Which API keys and organisations a key directory knows."""
+"""Which API keys and organisations are known: to a key directory, or by a plan."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Collection
 from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import key_member, name_of, org_name_of
+from usage_middleware.store.plan_records import PlanRecords
 
 
 class KnownOwners:
-    """Asks a key directory by members. `own` is the same one, if it is ours: it answers for many organisations at once."""
+    """Asks a key directory by members. `own` is the same one, if it is ours: it answers for many organisations at once.
 
-    def __init__(self, directory: Directory, own: KeyDirectory | None) -> None:
+    `plans` is where plans are assigned; None: nowhere.
+    """
+
+    def __init__(self, directory: Directory, own: KeyDirectory | None, plans: PlanRecords | None = None) -> None:
         self._directory = directory
         self._own = own
+        self._plans = plans
 
     def keys(self, org: str, ids: Collection[str]) -> set[str]:
         """Those of the keys that are an organisation's."""
@@ -22,7 +27,12 @@ class KnownOwners:
         return {key_member(key_id) for key_id in found} & set(ids)
 
     def orgs(self, orgs: Collection[str]) -> set[str]:
-        """Those of the organisations that have a key."""
+        """Those of the organisations that have a key, or were given a plan."""
+        found = self._with_a_key(orgs)
+        others = [org for org in orgs if org not in found]
+        return found if self._plans is None or not others else found | self._plans.orgs(others)
+
+    def _with_a_key(self, orgs: Collection[str]) -> set[str]:
         names = {org_name_of(org): org for org in orgs}
         if self._own is not None:
             return {names[name] for name in self._own.known_orgs(names)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.packed_reads import Command, PackedReads
@@ -17,7 +19,7 @@ BATCH = 500
 
 def fetch_with(
     packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog, charge: Callable[[int], object]
-) -> list[Answer]:
+) -> Iterable[Answer]:
     """What Redis answers to reads of live counters, and in `packed` what months have that did not change meanwhile.
 
     `charge` is told what months cost that were not known to be there, and may raise.
@@ -26,7 +28,7 @@ def fetch_with(
         redis_errors(): as the client does.
     """
     if not packed:
-        return [answer for part in _parts(reads) if part for answer in fetch(client, part, damage)]
+        return _fetch_in_parts(client, reads, damage)
     cost = packed.cost
     for _ in range(TRIES):
         charge(max(0, packed.cost - cost))
@@ -35,6 +37,12 @@ def fetch_with(
         if found is not None:
             return found
     return _fetch_at_once(packed, client, reads, damage)
+
+
+def _fetch_in_parts(client: Any, reads: Sequence[Read], damage: DamageLog) -> Iterator[Answer]:
+    """The replies to one part are added up and forgotten before the next one is sent."""
+    for part in filter(None, _parts(reads)):
+        yield from fetch(client, part, damage)
 
 
 def _parts(reads: Sequence[Read]) -> list[list[Read]]:
@@ -67,7 +75,7 @@ def _fetch_at_once(packed: PackedReads, client: Any, reads: Sequence[Read], dama
     """Everything in one transaction. It keeps other clients waiting, and no packer comes in between."""
     while True:
         months = packed.commands()
-        some = [*(Read(command, True, _take_month) for command in months), *(read._replace(is_open=True) for read in reads)]
+        some = [*(Read(command, True, _take_month) for command in months), *(replace(read, is_open=True) for read in reads)]
         answers = fetch(client, some, damage)
         if packed.accept(_replies(months, (answer for answer in answers if answer.read.add is _take_month))):
             return _live(answers)
