@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -31,7 +31,7 @@ class Read(msgspec.Struct, frozen=True, gc=False):
         return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A read, and what Redis answered."""
 
     read: Read
@@ -59,10 +59,10 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
 def hand_out(answers: Iterable[Answer], damage: DamageLog) -> None:
     """Add every reply to what was read."""
     check, notes = deadline.check, _Notes(damage)
-    for read, reply in answers:
+    for answer in answers:
         check()
-        notes.read = read
-        read.add(notes, reply)
+        notes.read = answer.read
+        answer.read.add(notes, answer.reply)
         rest()
 
 

@@ -15,6 +15,8 @@ from usage_middleware.store.reads import Answer, Read, fetch
 TRIES = 4
 #: How many commands go in one pipeline.
 BATCH = 500
+#: How many of thousands: replies that wait while thousands of numbers are kept would age in the garbage collector.
+FEW, THOUSANDS = 100, 2_000
 
 
 def fetch_with(
@@ -48,8 +50,9 @@ def _fetch_in_parts(client: Any, reads: Sequence[Read], damage: DamageLog) -> It
 def _parts(reads: Sequence[Read]) -> list[list[Read]]:
     """What goes in one pipeline each: what is open, with the last of the rest."""
     closed = [read for read in reads if not read.is_open]
-    last = (len(closed) - 1) // BATCH * BATCH if closed else 0
-    parts = [closed[begin : begin + BATCH] for begin in range(0, last, BATCH)]
+    size = BATCH if len(closed) < THOUSANDS else FEW
+    last = (len(closed) - 1) // size * size if closed else 0
+    parts = [closed[begin : begin + size] for begin in range(0, last, size)]
     return [*parts, [*closed[last:], *(read for read in reads if read.is_open)]]
 
 
