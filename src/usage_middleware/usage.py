@@ -28,7 +28,6 @@ from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.known_owners import KnownOwners
 from usage_middleware.store.members import endpoint_member
 from usage_middleware.store.own_keys import OwnKeys, require_directory
-from usage_middleware.store.plan_records import PlanRecords
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.unknown_keys import UnknownKeys
 from usage_middleware.store.writer import Writer
@@ -190,9 +189,8 @@ class Usage:
         #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
         declared = declared_plans(plans, default_plan, plan_of, self.settings)
-        assigned = PlanRecords(self.engine, Schema(self.settings)) if declared.is_on else None
-        self._known = KnownOwners(self._directory, own if keys is None else None, assigned)
         self.plans = PlanDirectory(self.engine, Schema(self.settings), declared, clock)
+        self._known = KnownOwners(self._directory, own if keys is None else None, self.plans.orgs)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 from usage_middleware.store.key_directory import KeyDirectory
 from usage_middleware.store.keys import Directory
 from usage_middleware.store.members import key_member, name_of, org_name_of
-from usage_middleware.store.plan_records import PlanRecords
 
 
 class KnownOwners:
     """Asks a key directory by members. `own` is the same one, if it is ours: it answers for many organisations at once.
 
-    `plans` is where plans are assigned; None: nowhere.
+    `with_plan` says which of some organisations were given a plan.
     """
 
-    def __init__(self, directory: Directory, own: KeyDirectory | None, plans: PlanRecords | None = None) -> None:
+    def __init__(self, directory: Directory, own: KeyDirectory | None, with_plan: Callable[[Sequence[str]], set[str]]) -> None:
         self._directory = directory
         self._own = own
-        self._plans = plans
+        self._with_plan = with_plan
 
     def keys(self, org: str, ids: Collection[str]) -> set[str]:
         """Those of the keys that are an organisation's."""
@@ -30,7 +29,7 @@ class KnownOwners:
         """Those of the organisations that have a key, or were given a plan."""
         found = self._with_a_key(orgs)
         others = [org for org in orgs if org not in found]
-        return found if self._plans is None or not others else found | self._plans.orgs(others)
+        return found | self._with_plan(others) if others else found
 
     def _with_a_key(self, orgs: Collection[str]) -> set[str]:
         names = {org_name_of(org): org for org in orgs}
