@@ -1,13 +1,13 @@
-"""The dearest questions about the largest organisation: how long each takes, how much memory it adds, and ten at once.
+"""The dearest questions about the largest organisation, one at a time and ten at once, and what the host notices meanwhile.
 
-`python -m benchmarks.heavy`; it takes some minutes. Each question is asked in a process of its own.
+Of each question: how long it takes, and how much memory it adds to a process that has done nothing else. Then, in a server: how
+long the host's own requests take while ten clients ask it again and again.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from wsgiref.types import WSGIApplication
 
 import msgspec
 
-from benchmarks import apps
+from benchmarks import apps, meanwhile
 from benchmarks.asking import ask
 from benchmarks.seeding import Past, seed
 from benchmarks.tables import table
@@ -43,19 +43,39 @@ QUESTIONS: Sequence[str] = (
     "/series?group=endpoint&measure=p99&limit=50&granularity=day",
 )
 LARGEST = Past(500, 100_000, 8_000, days=31, years_days=31)
+SMALLER = Past(500, 5_000, 2_000, days=31, years_days=31)
 OPTIONS: Mapping[str, Any] = {"namespace": "heavy", "shards": {"key": 16}, "max_members": {"key": 200_000}}
 
 
-def main(past: Past) -> None:
-    """Print a table."""
+def run(quick: bool) -> str:
+    """The tables of this part."""
+    past = SMALLER if quick else LARGEST
     with ServerProcess() as server:
         with apps.new_usage(server.url, clock=Clock(), **OPTIONS) as usage:
             begun = time.monotonic()
             seed(usage, server.url, OPTIONS, ORG, past, int(START))
             print(f"{past.endpoints} x {past.keys:,}, seeded in {time.monotonic() - begun:.0f} s", flush=True)
-        rows = [[path, *_in_child(server.url, [path])] for path in QUESTIONS]
-        rows += [[f"ten at once: {path}", *_in_child(server.url, [path] * 10)] for path in QUESTIONS]
-    print(table(["question", "answers", "slowest, ms", "MB added", "MB of an answer"], rows))
+        return f"{past.endpoints} x {past.keys:,}, no answer cached.\n\n{_questions(server.url)}\n\n{_meanwhile(server.url)}"
+
+
+def _questions(url: str) -> str:
+    rows = [[path, *_in_child(url, [path])] for path in QUESTIONS]
+    rows += [[f"ten at once: {path}", *_in_child(url, [path] * 10)] for path in QUESTIONS]
+    return table(["question", "answers", "slowest, ms", "MB added", "MB of an answer"], rows)
+
+
+def _meanwhile(url: str) -> str:
+    """What the host's own requests take, alone and during each question, in a server that is started anew for each."""
+    rows = [[path or "(none)", *_host(url, path)] for path in ("", *QUESTIONS)]
+    header = ["ten clients ask again and again", "answers", "host: p50, ms", "p99, ms", "worst, ms"]
+    text = f"The host's own requests meanwhile, {meanwhile.RATE} a second for {meanwhile.SECONDS:.0f} s:"
+    return f"{text}\n\n{table(header, rows)}"
+
+
+def _host(url: str, path: str) -> list[str]:
+    with meanwhile.served(url, OPTIONS, ORG) as port:
+        waits, statuses = meanwhile.measure(port, path)
+    return [_counted([str(status) for status in statuses]), *(f"{wait:.1f}" for wait in waits)]
 
 
 def _in_child(url: str, paths: Sequence[str]) -> list[str]:
@@ -83,10 +103,12 @@ def _ask_all(url: str, paths: Sequence[str]) -> list[str]:
             thread.start()
         for thread in threads:
             thread.join()
-        codes = sorted(code for code, _, _ in found)
-        counted = ", ".join(f"{codes.count(code)} x {code}" for code in dict.fromkeys(codes))
         slowest, size = max(took for _, took, _ in found), max(size for _, _, size in found)
-        return [counted, f"{slowest:.0f}", f"{_peak_mb() - before:.0f}", f"{size / 1e6:.2f}"]
+        return [_counted([code for code, _, _ in found]), f"{slowest:.0f}", f"{_peak_mb() - before:.0f}", f"{size / 1e6:.2f}"]
+
+
+def _counted(codes: Sequence[str]) -> str:
+    return ", ".join(f"{codes.count(code)} x {code}" for code in sorted(set(codes)))
 
 
 def _app(usage: Usage) -> WSGIApplication:
@@ -100,8 +122,3 @@ def _peak_mb() -> float:
 def _ask(app: WSGIApplication, path: str) -> tuple[str, float, int]:
     status, took, body = ask(app, path)
     return status if status == "200" else f"{status} {msgspec.json.decode(body)['code']}", took, len(body)
-
-
-if __name__ == "__main__":
-    small = sys.argv[1:] == ["--quick"]
-    main(Past(500, 5_000, 2_000, days=31, years_days=31) if small else LARGEST)

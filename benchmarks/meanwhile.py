@@ -12,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+import msgspec
 
 from benchmarks import apps
 from tests.support import Clock, eventually, free_port
@@ -37,7 +39,7 @@ class Waits(NamedTuple):
 
 def app() -> Any:
     """For uvicorn: the host, with the usage API of the organisation that the environment names."""
-    options: Any = {"namespace": os.environ["MEANWHILE_NAMESPACE"], "shards": {"key": 16}, "max_members": {"key": 200_000}}
+    options: dict[str, Any] = msgspec.json.decode(os.environ["MEANWHILE_OPTIONS"])
     usage = apps.new_usage(os.environ["MEANWHILE_URL"], clock=Clock(), **options)
     host = apps.starlette_app(usage)
     viewer = Viewer.organization(os.environ["MEANWHILE_ORG"])
@@ -46,11 +48,11 @@ def app() -> Any:
 
 
 @contextmanager
-def served(url: str, namespace: str, org: str) -> Iterator[int]:
+def served(url: str, options: Mapping[str, Any], org: str) -> Iterator[int]:
     """The port of the host, in a process of its own."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.meanwhile:app", "--port", str(port)]
-    told = {"MEANWHILE_URL": url, "MEANWHILE_NAMESPACE": namespace, "MEANWHILE_ORG": org}
+    told = {"MEANWHILE_URL": url, "MEANWHILE_OPTIONS": msgspec.json.encode(options).decode(), "MEANWHILE_ORG": org}
     with subprocess.Popen([*command, "--log-level", "error", "--no-access-log"], env={**os.environ, **told}) as process:
         try:
             eventually(lambda: _ask(port, "/v1/items/7") == 200, 20)

@@ -61,6 +61,13 @@ def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
     assert all(later - earlier >= WORK + REST for earlier, later in pairwise(time.rests))
 
 
+def test_how_long_it_works_between_rests_may_be_said(time: Time) -> None:
+    set_yielding(True, work=10 * WORK)
+    for _ in yielding(range(20)):
+        time.now += WORK * 1.01
+    assert len(time.rests) == 1
+
+
 def test_something_else_may_be_done_after_each_rest(time: Time) -> None:
     done: list[int] = []
     set_yielding(True, lambda: done.append(len(time.rests)))

@@ -34,13 +34,17 @@ def _nothing() -> None:
     pass
 
 
-def set_yielding(yes: bool, then: Callable[[], object] = _nothing) -> None:
-    """From now on, this thread rests in `yielding` loops, or no longer does. `then` is called after each rest."""
+def set_yielding(yes: bool, then: Callable[[], object] = _nothing, work: float | None = None) -> None:
+    """From now on, this thread rests in `yielding` loops, or no longer does.
+
+    `then` is called after each rest; `work` is how many seconds it works in between, None: `WORK`.
+    """
     global _this_thread
     if _this_thread is None:
         _this_thread = threading.local()
     _this_thread.since = perf_counter() if yes else None
     _this_thread.then = then
+    _this_thread.work = work
 
 
 def yielding(items: Collection[T]) -> Iterable[T]:
@@ -51,7 +55,7 @@ def yielding(items: Collection[T]) -> Iterable[T]:
 def rest() -> None:
     """Rest, if this thread gives way and it is time."""
     since = getattr(_this_thread, "since", None)
-    if since is not None and perf_counter() - since >= WORK:
+    if since is not None and perf_counter() - since >= (_this_thread.work or WORK):
         sleep(REST)
         _this_thread.since = perf_counter()
         _this_thread.then()

@@ -86,8 +86,8 @@ class Usage:
         max_members: how many members a dimension may have in an organisation; for all, or for each by name.
         shards: splits a giant dimension's boards: {"key": 16}.
         operator_tree: False saves the counters of all organisations together.
-        max_unknown_orgs: how many organisations that the key directory does not know have counters of their own; beyond it
-            they count as `(other)` in the operator's tree.
+        max_unknown_orgs: how many organisations that neither the key directory nor an assigned plan knows have counters of
+            their own; beyond it they count as `(other)` in the operator's tree.
         backlog_bytes: how much memory unsent calls may take.
         shutdown_timeout: how long the last delivery may take, seconds.
         spool: a directory for what can't be delivered at shutdown; the next process of this machine sends it, once. None:
@@ -188,9 +188,9 @@ class Usage:
         self.keys = own if keys is None else cast(KeyDirectory, require_directory(keys))
         #: The same, with failures of another one under its name.
         self._directory = own if keys is None else cast(KeyDirectory, OwnKeys(keys, own.unknown))
-        self._known = KnownOwners(self._directory, own if keys is None else None)
         declared = declared_plans(plans, default_plan, plan_of, self.settings)
         self.plans = PlanDirectory(self.engine, Schema(self.settings), declared, clock)
+        self._known = KnownOwners(self._directory, own if keys is None else None, self.plans.orgs)
         delivery = DeliveryOptions(
             flush_interval=flush_interval,
             backlog_bytes=backlog_bytes,

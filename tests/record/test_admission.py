@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tests.support import ServerProcess, record_call
-from usage_middleware import KeyInfo, Viewer
+from usage_middleware import KeyInfo, Plan, Viewer
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.record.admission import MOST_UNASKED
 from usage_middleware.report.health import health
@@ -72,6 +72,16 @@ def test_those_of_the_directory_are_not_capped(make_usage: MakeUsage, client: re
     call(usage, "another")
     assert usage.flush()
     assert orgs_of_operator(client, namespace)["(other)"] == 1
+
+
+def test_those_with_a_plan_are_not_capped(make_usage: MakeUsage, client: redis.Redis, namespace: str) -> None:
+    usage = make_usage(max_unknown_orgs=1, plans=(Plan("pro"),))
+    usage.plans.assign("customer", "pro")
+    call(usage, "stranger")
+    assert usage.flush()
+    call(usage, "customer", "another")
+    assert usage.flush()
+    assert orgs_of_operator(client, namespace) == {"stranger": 1, "customer": 1, "(other)": 1}
 
 
 def test_those_of_a_key_store_of_the_applications_are_not_capped(

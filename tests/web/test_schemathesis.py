@@ -1,6 +1,6 @@
 """schemathesis over `/openapi.json`: no undocumented status, no failure of ours, no answer that its schema does not allow.
 
-A few thousand cases for each shell and viewer: `USAGE_EXAMPLES=300 python3 run test tests/web/test_schemathesis.py`.
+A few thousand cases for each shell and viewer: `USAGE_EXAMPLES=200 python3 run test tests/web/test_schemathesis.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from tests.support import Clock, ServerProcess, record_call
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey, put_keys
-from usage_middleware import Usage
+from usage_middleware import Limit, Plan, Price, Quota, Usage
 from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
 from usage_middleware.report.view import AnyView
 from usage_middleware.web import mount_usage, usage_app, usage_wsgi_app
@@ -61,13 +61,25 @@ SHELLS = {
 #: Who looks: the key that is shown, and what it may see.
 VIEWERS: dict[str, tuple[str, Sees]] = {"customer": (ACME, "org"), "key viewer": (ACME, "key"), "operator": (OPERATOR, "org")}
 
+#: So that the views of plans have something to say, and keys a cost.
+PLAN = Plan(
+    "pro",
+    Limit("requests", 60),
+    Quota("calls", 1_000),
+    Quota("records", 5, of="records"),
+    Quota("own", 720, by="key"),
+    prices=(Price("base", flat="19.00"), Price("calls", unit="0.01")),
+    currency="EUR",
+)
+
 
 @pytest.fixture(scope="module")
 def counted(server: ServerProcess) -> Iterator[Usage]:
-    """Some calls, so that lists are not empty."""
-    options: dict[str, Any] = {"dimensions": ("project",), "counters": ("records",)}
+    """Some calls of an organisation with a plan, so that lists are not empty."""
+    options: dict[str, Any] = {"dimensions": ("project",), "counters": ("records",), "plans": (PLAN,)}
     with Usage(server.url, namespace="tschemathesis", clock=Clock(), **options) as usage:
         put_keys(usage)
+        usage.plans.assign("acme", "pro")
         record_call(usage.recorder, ("acme", "key_1"), "GET /v1/items", ("search",), 200, 8_000, 100, (10,))
         usage.flush()
         yield usage

@@ -1,7 +1,7 @@
 """Decides which organisations get a tree of their own, where callers may choose their organisation.
 
-Those that the key directory knows always do. The others are counted in Redis, and capped. Calls of those beyond the cap count
-in the operator's tree alone, under `(other)`.
+Those that the key directory knows always do, and those with a plan. The others are counted in Redis, and capped. Calls of those
+beyond the cap count in the operator's tree alone, under `(other)`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.writer import Writer
 
-#: Which of these organisations the key directory knows. May raise anything.
+#: Which of these organisations are known: by a key in the directory, or a plan. May raise anything.
 FindKnownOrgs = Callable[[Collection[str]], Collection[str]]
 
 #: After so long Redis is asked again about an organisation that has a tree, and about one that has none; seconds.

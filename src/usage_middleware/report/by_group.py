@@ -54,7 +54,7 @@ class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
-class GroupBucket(msgspec.Struct, frozen=True, kw_only=True):
+class GroupBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One value of the dimension.
 
     Attributes:
@@ -188,8 +188,7 @@ class _Asked(NamedTuple):
     def listed(self, tallies: Mapping[str, Tally]) -> _Listed:
         """The values that were asked for."""
         has_latency, search = self.params.group != STATUS, Search.of(self.params.q)
-        ranked = sorted(tallies, key=lambda name: (-tallies[name].calls, name))
-        shown, pagination = self._page([name for name in ranked if search.finds(name)])
+        shown, pagination = self._page([name for name in _ranked(tallies) if search.finds(name)])
         facts = self._facts(shown)
         buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
         return _Listed(buckets, _other([tallies[name] for name in tallies.keys() - set(shown)], has_latency), pagination)
@@ -206,6 +205,14 @@ class _Asked(NamedTuple):
         if self.params.group != ORG or self.scope.org != OPERATOR:
             return {}
         return org_facts(self.context, shown, self.window, self.parts, compare=self.params.compare is not None)
+
+
+def _ranked(tallies: Mapping[str, Tally]) -> list[str]:
+    """By calls descending, then by name. In small sorts: in the midst of one of 100,000 names no other thread could run."""
+    by_calls: dict[int, list[str]] = {}
+    for name, tally in tallies.items():
+        by_calls.setdefault(tally.calls, []).append(name)
+    return [name for calls in sorted(by_calls, reverse=True) for name in sorted(by_calls[calls])]
 
 
 def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) -> GroupBucket:

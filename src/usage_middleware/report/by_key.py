@@ -116,9 +116,8 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
     source = ScopedReader(context, scope, window.slots(context.settings.layers))
     series = source.series()
     used = _used(source, window, parts, series)
-    source.read()
     known = _known(context.directory, scope)
-    listed = _Listing(source, window, parts, params, known).of(None if used is None else used.value)
+    listed = _Listing(source, window, parts, params, known).of(used)
     return ByKey(
         keys=listed.keys,
         total_keys=sum(1 for info in known.values() if info.revoked_at is None),
@@ -146,16 +145,17 @@ def _totals(many: Iterable[Measures]) -> dict[str, int]:
     return {"request_count": tally.calls, "error_count": tally.errors}
 
 
-def _used(source: ScopedReader, window: Window, parts: Parts, series: Deferred[Series]) -> Deferred[dict[str, Tally]] | None:
-    """What each key did; None where that is not kept for this window."""
+def _used(source: ScopedReader, window: Window, parts: Parts, series: Deferred[Series]) -> dict[str, Tally] | None:
+    """Reads what each key did; None where that is not kept for this window. Of what was read, only tallies stay in memory."""
     key = source.scope.key
+    members = None if key is not None else breakdown.members(source, window, parts, "key", MEASURES)
+    source.read()
     if key is not None:
-        return series.map(lambda found: {key: series_tally(found.values())} if found else {})
-    members = breakdown.members(source, window, parts, "key", MEASURES)
+        return {key: series_tally(series.value.values())} if series.value else {}
     if members is None:
         parts.offers("board", "keys", "other")
         return None
-    return members.map(lambda found: {name: board_tally(measures) for name, measures in found.items()})
+    return {name: board_tally(measures) for name, measures in members.value.items()}
 
 
 class _Listed(NamedTuple):
@@ -181,7 +181,7 @@ class _Listing(NamedTuple):
             return _Listed()
         context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
         seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
-        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in {**used, **known}]
+        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in {**known, **used}]
         context.charge(len(everything) // 100)
         search = Search.of(params.q)
         wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
@@ -223,8 +223,11 @@ def _sorted(rows: Iterable[KeyRow], params: ByKeyParameters, seen: Mapping[str, 
         return by_name[::-1] if falling else by_name
     if params.sort_by == "last_activity":
         return sorted(by_name, key=lambda row: seen.get(row.key, 0), reverse=falling)
-    measure = "errors" if params.sort_by == "error_count" else "calls"
-    return sorted(by_name, key=lambda row: getattr(row.tally, measure), reverse=falling)
+    # Not one sort of all of them: in its midst no other thread could run.
+    by_number: dict[int, list[KeyRow]] = {}
+    for row in by_name:
+        by_number.setdefault(row.tally.errors if params.sort_by == "error_count" else row.tally.calls, []).append(row)
+    return [row for number in sorted(by_number, reverse=falling) for row in by_number[number]]
 
 
 def _page(

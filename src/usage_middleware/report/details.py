@@ -80,7 +80,7 @@ class DetailsTotals(msgspec.Struct, frozen=True, kw_only=True):
     complete_through: str | None
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
+class Point(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One bucket: its calendar start, and the calls of it that lie in the window."""
 
     timestamp: str

@@ -28,7 +28,7 @@ from usage_middleware.store.replies import latest
 SortBy: TypeAlias = Literal["requests", "errors", "latency", "timestamp"]
 
 
-class EndpointDetails(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointDetails(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One endpoint. What is not kept is None: percentiles and the last request of one key's endpoints."""
 
     endpoint: str

@@ -19,7 +19,7 @@ from usage_middleware.report.window import WindowReport
 from usage_middleware.store.schema import CALLS, counter_field
 
 
-class EndpointBucket(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointBucket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One bucket of one endpoint. `counts` holds every declared counter; None of one key, for which they are not kept."""
 
     bucket_start: str
@@ -27,7 +27,7 @@ class EndpointBucket(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int | None]
 
 
-class EndpointUsage(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One endpoint.
 
     Attributes:

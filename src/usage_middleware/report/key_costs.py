@@ -20,7 +20,7 @@ from usage_middleware.report.window import Window
 P = TypeVar("P", bound=Parameters)
 
 
-class KeyCost(msgspec.Struct, frozen=True, kw_only=True):
+class KeyCost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An amount of money: exact, as text."""
 
     amount: str

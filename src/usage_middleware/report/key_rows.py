@@ -18,7 +18,7 @@ from usage_middleware.report.parts import Parts
 from usage_middleware.store.keys import KeyInfo
 
 
-class KeyUsage(msgspec.Struct, frozen=True, kw_only=True):
+class KeyUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One API key.
 
     Attributes:
@@ -65,8 +65,8 @@ class OtherKeys(msgspec.Struct, frozen=True, kw_only=True):
     keys: int
 
 
-class KeyRow(NamedTuple):
-    """A key, what the directory knows of it, and what it did in the window."""
+class KeyRow(msgspec.Struct, frozen=True, gc=False):
+    """A key, what the directory knows of it, and what it did in the window. There may be 100,000 of them."""
 
     key: str
     info: KeyInfo | None

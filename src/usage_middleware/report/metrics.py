@@ -24,7 +24,7 @@ K = TypeVar("K", bound=Hashable)
 Measures = Mapping[str, int]
 
 
-class LatencyReport(msgspec.Struct, frozen=True, kw_only=True):
+class LatencyReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Milliseconds from the request received to the last body byte sent.
 
     Attributes:
@@ -39,7 +39,7 @@ class LatencyReport(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None
 
 
-class Tally(msgspec.Struct):
+class Tally(msgspec.Struct, gc=False):
     """The totals of some calls: of a series' slots, or of a board's member."""
 
     calls: int = 0

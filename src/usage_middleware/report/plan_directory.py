@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -156,6 +156,10 @@ class PlanDirectory:
         """The name of the plan that an organisation, given as a member, has now."""
         assigned = self.of(org).assigned(self._clock())
         return None if assigned is None else assigned.plan
+
+    def orgs(self, orgs: Sequence[str]) -> set[str]:
+        """Those of the organisations, as members, to which a plan was ever assigned; none where no plan is declared."""
+        return self._records.orgs(orgs) if self.declared.is_on else set()
 
     def of(self, org: str) -> CustomerPlans:
         """The plans of an organisation, given as a member; kept for some seconds.

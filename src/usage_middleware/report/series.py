@@ -44,7 +44,7 @@ class SeriesParameters(Parameters, frozen=True, kw_only=True):
     limit: Annotated[int, described("How many rows are listed.", "5", minimum=1, maximum=50)] = 5
 
 
-class OneSeries(msgspec.Struct, frozen=True, kw_only=True):
+class OneSeries(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of the group.
 
     Attributes:

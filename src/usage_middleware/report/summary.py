@@ -43,7 +43,7 @@ class SummaryParameters(Parameters, frozen=True, kw_only=True):
     key_id: KeyId = None
 
 
-class EndpointStat(msgspec.Struct, frozen=True, kw_only=True):
+class EndpointStat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One endpoint's calls."""
 
     endpoint: str
@@ -58,7 +58,7 @@ class StatusClassStat(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
 
 
-class DayStat(msgspec.Struct, frozen=True, kw_only=True):
+class DayStat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Calls of one day in the zone."""
 
     day: str

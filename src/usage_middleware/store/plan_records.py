@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.replies import text
@@ -11,6 +11,8 @@ from usage_middleware.store.swap import change_field
 
 #: The field of the organisation itself.
 ORG = "org"
+#: So many organisations are asked about at once.
+_PAGE = 1_000
 
 
 def key_field(key: str) -> str:
@@ -35,6 +37,22 @@ class PlanRecords:
                 raise
             return {}
         return {text(field): text(value) for field, value in reply.items()}
+
+    def orgs(self, orgs: Sequence[str]) -> set[str]:
+        """Those of the organisations to which a plan was ever assigned.
+
+        Raises:
+            UsageUnavailable: Redis does not answer.
+        """
+        found: set[str] = set()
+        with self._engine.guard():
+            for begin in range(0, len(orgs), _PAGE):
+                some = orgs[begin : begin + _PAGE]
+                with self._engine.client.pipeline(transaction=False) as pipe:
+                    for org in some:
+                        pipe.execute_command("EXISTS", self._schema.plan(org))
+                    found.update(org for org, there in zip(some, pipe.execute(), strict=True) if there)
+        return found
 
     def change(self, org: str, field: str, change: Callable[[str], str]) -> None:
         """Change a field; no other process's change is lost. `change` gets an empty text where there is none yet."""

@@ -19,13 +19,13 @@ from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.packed_reads import Beginning, PackedReads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
+    AddBlock,
+    AddFields,
     KeyBoard,
     Measures,
     Note,
     add_bins,
-    add_block,
     add_board,
-    add_fields,
     add_key_board,
     add_member_scores,
     add_scores,
@@ -112,10 +112,10 @@ class ReadBatch:
         for block in self._blocks(slots, measures):
             key = self._series_key(block.res, block.block, of)
             if block.names:
-                self._add(("HMGET", key, *block.names), block.is_open, partial(add_fields, block.fields, found))
+                self._add(("HMGET", key, *block.names), block.is_open, AddFields(block.fields, found))
                 self._cost += len(block.names) // _MEMBERS_A_COMMAND
             else:
-                self._add(("HGETALL", key), block.is_open, partial(add_block, block.slots, found))
+                self._add(("HGETALL", key), block.is_open, AddBlock(block.slots, found))
                 self._cost += len(block.slots) * self._fields // _MEMBERS_A_COMMAND
         what, name = of or (history.SERIES, history.WHOLE)
         bucket_of = name if what == history.KEY else None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
+import msgspec
+
+from usage_middleware.gil import rest
 from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_wrong_type
@@ -12,8 +15,11 @@ from usage_middleware.store.engine import is_cluster
 from usage_middleware.store.replies import Note
 
 
-class Read(NamedTuple):
-    """One command; `add` takes its reply, and what to call with the name of a damaged number."""
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """One command; `add` takes its reply, and what to call with the name of a damaged number.
+
+    There may be tens of thousands: the garbage collector need not look at them.
+    """
 
     command: tuple[object, ...]
     is_open: bool
@@ -25,7 +31,7 @@ class Read(NamedTuple):
         return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A read, and what Redis answered."""
 
     read: Read
@@ -50,13 +56,14 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
     return found
 
 
-def hand_out(answers: Sequence[Answer], damage: DamageLog) -> None:
+def hand_out(answers: Iterable[Answer], damage: DamageLog) -> None:
     """Add every reply to what was read."""
     check, notes = deadline.check, _Notes(damage)
-    for read, reply in answers:
+    for answer in answers:
         check()
-        notes.read = read
-        read.add(notes, reply)
+        notes.read = answer.read
+        answer.read.add(notes, answer.reply)
+        rest()
 
 
 def _in_one_trip(client: Any, closed: Sequence[Read], changing: Sequence[Read]) -> Iterable[Any]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from usage_middleware.latency import LAST_BIN
 from usage_middleware.periods import Slot
 from usage_middleware.store.members import parse_key_board_member
@@ -32,8 +34,18 @@ class KeyBoard(NamedTuple):
     latency: dict[int, int]
 
 
-def add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
-    """Add an HGETALL of a block: every measure of `slots`, which are given by their names in the block."""
+class AddBlock(msgspec.Struct, frozen=True, gc=False):
+    """Adds an HGETALL of a block: every measure of `slots`, which are given by their names in the block."""
+
+    slots: Mapping[str, Slot]
+    found: dict[Slot, Measures]
+
+    def __call__(self, note: Note, reply: Any) -> None:
+        """Add a reply."""
+        _add_block(self.slots, self.found, note, reply)
+
+
+def _add_block(slots: Mapping[str, Slot], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     last, mine = "", {}
     for field, value in zip(*columns(reply), strict=True):
         slot_name, measure = _slot_and_measure(field)
@@ -57,8 +69,18 @@ def _slot_and_measure(field: bytes | str) -> tuple[str, str]:
     return slot_name, measure
 
 
-def add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
-    """Add an HMGET of a block, of these slots and measures."""
+class AddFields(msgspec.Struct, frozen=True, gc=False):
+    """Adds an HMGET of a block, of these slots and measures."""
+
+    fields: Sequence[tuple[Slot, str]]
+    found: dict[Slot, Measures]
+
+    def __call__(self, note: Note, reply: Any) -> None:
+        """Add a reply."""
+        _add_fields(self.fields, self.found, note, reply)
+
+
+def _add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures], note: Note, reply: Any) -> None:
     last, mine = None, {}
     for (slot, measure), value in zip(fields, reply, strict=True):
         if value is None:

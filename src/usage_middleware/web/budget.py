@@ -13,12 +13,13 @@ from weakref import WeakKeyDictionary
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
+from usage_middleware.web import turns
 from usage_middleware.web.errors import Refused
 
 #: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. The eight questions of a
 #: page about 50 endpoints and 1,000 keys fit into the first; of those about 500 endpoints and 100,000 keys, one to three.
 MOST_OF_A_VIEWER, MOST_IN_ALL = 40_000, 80_000
-#: A viewer whose questions cost no more than that together waits for nobody else.
+#: A viewer whose questions cost no more than that together waits for nobody else. A question that costs more takes turns.
 ALWAYS = 2_000
 #: How long a question waits for others to end, seconds, in all its reads together.
 MOST_SECONDS = 1.0
@@ -64,6 +65,7 @@ class Budget:
         self._running: list[Question] = []
         #: Bytes of answers on their way.
         self._unread: Counter[Viewer] = Counter()
+        self._turns = turns.Turns()
 
     def _begin(self) -> None:
         if self._pid != getpid():
@@ -79,6 +81,7 @@ class Budget:
         try:
             yield question
         finally:
+            self._turns.end(viewer, question)
             with self._changed:
                 self._running.remove(question)
                 self._changed.notify_all()
@@ -116,14 +119,17 @@ class Budget:
         deadline.check()
         with self._changed:
             if not self._fits(question, cost):
+                self._turns.end(question.viewer, question)
                 self._wait(question, cost)
             question.cost += cost
+        if question.cost > ALWAYS and not self._turns.begin(question.viewer, question, _time_for(cost)):
+            raise too_much()
 
     def _wait(self, question: Question, cost: int) -> None:
         if sum(one.waits for one in self._running if one.viewer == question.viewer) >= MOST_WAITING:
             raise too_much()
         begun = monotonic()
-        question.waits, until = True, begun + min(question.patience, deadline.left() - cost * SECONDS_A_COMMAND)
+        question.waits, until = True, begun + min(question.patience, _time_for(cost))
         try:
             while not self._fits(question, cost):
                 if not self._changed.wait(max(0.0, until - monotonic())):
@@ -140,6 +146,11 @@ class Budget:
         if of_viewer <= ALWAYS:
             return True
         return in_all <= MOST_IN_ALL and (of_viewer <= MOST_OF_A_VIEWER or own[0] is question)
+
+
+def _time_for(cost: int) -> float:
+    """How long a question may wait before it reads what costs so many commands, seconds."""
+    return deadline.left(turns.MOST_SECONDS) - cost * SECONDS_A_COMMAND
 
 
 def budget_of(source: ReportSource) -> Budget:

@@ -19,6 +19,7 @@ from usage_middleware.report.view import CSV, JSON, AnyView
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store.admission import Admissions
 from usage_middleware.store.answer_cache import AnswerCache, Entry
+from usage_middleware.web import encoding
 from usage_middleware.web.app_options import AppOptions
 from usage_middleware.web.budget import budget_of
 from usage_middleware.web.fingerprint import fingerprint
@@ -92,7 +93,7 @@ class Views:
         # What it costs is held until the answer is encoded: until then it takes memory.
         with self._budget.question(viewer) as running, short_turns:
             report = view.build(self._source.context(viewer, page_order=order, charge=running.charge), query.params)
-            body = csv.encode(*view.tables[query.table](report)) if shape == CSV else msgspec.json.encode(view.wire(report))
+            body = csv.encode(*view.tables[query.table](report)) if shape == CSV else encoding.encode(view.wire(report))
         check_size(len(body))
         return body
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.packed_reads import Command, PackedReads
@@ -13,11 +15,13 @@ from usage_middleware.store.reads import Answer, Read, fetch
 TRIES = 4
 #: How many commands go in one pipeline.
 BATCH = 500
+#: How many of thousands: replies that wait while thousands of numbers are kept would age in the garbage collector.
+FEW, THOUSANDS = 100, 2_000
 
 
 def fetch_with(
     packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog, charge: Callable[[int], object]
-) -> list[Answer]:
+) -> Iterable[Answer]:
     """What Redis answers to reads of live counters, and in `packed` what months have that did not change meanwhile.
 
     `charge` is told what months cost that were not known to be there, and may raise.
@@ -26,7 +30,7 @@ def fetch_with(
         redis_errors(): as the client does.
     """
     if not packed:
-        return [answer for part in _parts(reads) if part for answer in fetch(client, part, damage)]
+        return _fetch_in_parts(client, reads, damage)
     cost = packed.cost
     for _ in range(TRIES):
         charge(max(0, packed.cost - cost))
@@ -37,11 +41,18 @@ def fetch_with(
     return _fetch_at_once(packed, client, reads, damage)
 
 
+def _fetch_in_parts(client: Any, reads: Sequence[Read], damage: DamageLog) -> Iterator[Answer]:
+    """The replies to one part are added up and forgotten before the next one is sent."""
+    for part in filter(None, _parts(reads)):
+        yield from fetch(client, part, damage)
+
+
 def _parts(reads: Sequence[Read]) -> list[list[Read]]:
     """What goes in one pipeline each: what is open, with the last of the rest."""
     closed = [read for read in reads if not read.is_open]
-    last = (len(closed) - 1) // BATCH * BATCH if closed else 0
-    parts = [closed[begin : begin + BATCH] for begin in range(0, last, BATCH)]
+    size = BATCH if len(closed) < THOUSANDS else FEW
+    last = (len(closed) - 1) // size * size if closed else 0
+    parts = [closed[begin : begin + size] for begin in range(0, last, size)]
     return [*parts, [*closed[last:], *(read for read in reads if read.is_open)]]
 
 
@@ -67,7 +78,7 @@ def _fetch_at_once(packed: PackedReads, client: Any, reads: Sequence[Read], dama
     """Everything in one transaction. It keeps other clients waiting, and no packer comes in between."""
     while True:
         months = packed.commands()
-        some = [*(Read(command, True, _take_month) for command in months), *(read._replace(is_open=True) for read in reads)]
+        some = [*(Read(command, True, _take_month) for command in months), *(replace(read, is_open=True) for read in reads)]
         answers = fetch(client, some, damage)
         if packed.accept(_replies(months, (answer for answer in answers if answer.read.add is _take_month))):
             return _live(answers)

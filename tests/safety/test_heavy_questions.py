@@ -1,0 +1,86 @@
+"""Dear questions of a customer, alone and many at once: what they leave for the garbage collector, in bytes, and in refusals.
+
+The largest organisation and the host's own requests meanwhile: `python3 run bench --only heavy`.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import record_call
+from tests.web.conftest import ACME
+from tests.web.hosts import HOSTS, Api
+from usage_middleware import KeyInfo, Viewer
+from usage_middleware.store.answer_cache import MAX_ANSWER
+from usage_middleware.store.members import key_member
+from usage_middleware.web import encoding, handler
+
+if TYPE_CHECKING:
+    from usage_middleware import Usage
+
+MakeUsage = Callable[..., "Usage"]
+pytestmark = pytest.mark.slow
+KEYS, ENDPOINTS = 1_000, 50
+DATES = "start_date=2026-10-22&end_date=2026-11-20"
+#: The dearest questions, and how many objects the garbage collector may have to look at for each when its answer is complete.
+QUESTIONS = {
+    "/by-key?period=30d": 200,
+    "/by-key?period=30d&limit=1000&endpoints_per_key=1000&include_revoked=true": 200,
+    "/by-group?group=key&range=30d&limit=1000": 200,
+    f"/endpoints?{DATES}": 1_000,
+    f"/endpoints?{DATES}&timezone=Asia/Kolkata": 1_000,
+    f"/endpoints?{DATES}&bucketing_size=hour": 1_000,
+    "/series?group=key&limit=50&granularity=hour&period=7d": 1_000,
+    "/?timeframe=30d&limit=1000&compare=previous": 1_000,
+}
+
+
+@pytest.fixture
+def api(make_usage: MakeUsage, monkeypatch: pytest.MonkeyPatch) -> Api:
+    """A customer with many keys; a machine that is busy makes no answer late."""
+    monkeypatch.setattr(handler, "ANSWER_SECONDS", 60)
+    usage = make_usage(dimensions=("project",), counters=("records",))
+    for number in range(KEYS):
+        usage.keys.put("acme", KeyInfo(id=f"key_{number}", name=f"Key {number}"))
+        record_call(
+            usage.recorder, ("acme", key_member(f"key_{number}")), f"GET /v1/{number % ENDPOINTS}", ("a",), 200, 900, 9, (1,)
+        )
+    assert usage.flush()
+    host = HOSTS[4]
+    return Api(host, host.make(usage, auth=lambda _: Viewer.organization("acme"), cache_seconds=0, limit=None), ACME)
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_an_answer_leaves_little_to_look_at(api: Api, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full collection takes longer than any of the host's requests, and begins when a fourth of all objects are new."""
+    found: list[int] = []
+
+    def encode(report: Mapping[str, Any]) -> bytes:
+        gc.collect()
+        found.append(len(gc.get_objects()))
+        return encoding_encode(report)
+
+    encoding_encode = encoding.encode
+    assert api.get(path).status == 200
+    gc.collect()
+    before = len(gc.get_objects())
+    monkeypatch.setattr(encoding, "encode", encode)
+    reply = api.get(path)
+    assert (reply.status, len(reply.body) <= MAX_ANSWER) == (200, True)
+    assert found[0] - before <= QUESTIONS[path]
+
+
+def test_the_questions_of_a_page_are_answered_when_asked_at_once(api: Api) -> None:
+    statuses: Counter[int] = Counter()
+    threads = [threading.Thread(target=lambda path=path: statuses.update([api.get(path).status])) for path in QUESTIONS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert statuses == {200: len(QUESTIONS)}
