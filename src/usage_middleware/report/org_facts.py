@@ -15,7 +15,8 @@ from usage_middleware.report.parts import Parts
 from usage_middleware.report.window import Window, previous
 from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.members import OPERATOR
-from usage_middleware.store.read_batch import Measures, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
+from usage_middleware.store.replies import Measures
 from usage_middleware.store.schema import CALLS
 
 #: Quotas are read one organisation after the other: of more than a page of them it isn't told.
