@@ -293,6 +293,15 @@ def test_what_is_not_kept_any_more(look: OpenLook) -> None:
     seen.said.clear()
 
 
+def test_a_key_that_was_never_used(look: OpenLook) -> None:
+    seen = look()
+    page = seen.open("?key=key_3")
+    assert "Last used: never" in seen.text(".about")
+    assert 'curl -H "x-api-key: $API_KEY"' in seen.text("#usage code")
+    assert "No calls in this time." in seen.text("#speed")
+    assert page.locator(".dashes, usage-plot").count() == 0
+
+
 def test_no_key_yet(look: OpenLook) -> None:
     seen = look("nobody")
     seen.open()

@@ -2,7 +2,7 @@
 
 import { frame, isFramed, now } from "./api.js";
 import { h, named, replaceChildren } from "./dom.js";
-import { ownZone, start, t, time, zones } from "./format.js";
+import { ownZone, prepare, start, t, time, zones } from "./format.js";
 import { choice, footer, option } from "./panels.js";
 import { headline, main, screenOf } from "./screens.js";
 import { address, changed, periodOf, periods, read, zoneOf } from "./state.js";
@@ -178,4 +178,7 @@ window.addEventListener("popstate", () => {
 
 await frame?.begin();
 if (start.error) signedOut(start.error);
-else refresh();
+else {
+  refresh();
+  setTimeout(() => prepare(ownZone));
+}

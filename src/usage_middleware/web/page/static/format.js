@@ -11,25 +11,29 @@ export function t(name, values = {}) {
   return text.replace(/\{(\w+)\}/g, (whole, key) => values[key] ?? whole);
 }
 
-const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
-const short = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
-const fine = new Intl.NumberFormat(language, { maximumSignificantDigits: 3 });
-const share = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 });
-const change = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" });
-const points = new Intl.NumberFormat(language, { maximumFractionDigits: 2, signDisplay: "exceptZero" });
+/** A format of numbers, made when it is first used: that takes longer than to use it a thousand times. */
+function numbers(options) {
+  let made = null;
+  return (value) => (made ??= new Intl.NumberFormat(language, options)).format(value);
+}
+
+const whole = numbers({ maximumFractionDigits: 0 });
+const short = numbers({ notation: "compact", maximumFractionDigits: 1 });
+const fine = numbers({ maximumSignificantDigits: 3 });
+const points = numbers({ maximumFractionDigits: 2, signDisplay: "exceptZero" });
 
 const none = "–";
 const or = (format) => (number) => (number === null || number === undefined ? none : format(number));
 
-export const number = or((value) => whole.format(value));
-export const compact = or((value) => (Math.abs(value) < 1000 ? fine.format(value) : short.format(value)));
-export const percent = or((value) => share.format(value));
-export const grown = or((value) => change.format(value));
-export const milliseconds = or((value) => `${value < 100 ? fine.format(value) : whole.format(value)} ms`);
-export const percentPoints = or((value) => t("points", { value: points.format(value * 100) }));
+export const number = or(whole);
+export const compact = or((value) => (Math.abs(value) < 1000 ? fine(value) : short(value)));
+export const percent = or(numbers({ style: "percent", maximumFractionDigits: 1 }));
+export const grown = or(numbers({ style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" }));
+export const milliseconds = or((value) => `${value < 100 ? fine(value) : whole(value)} ms`);
+export const percentPoints = or((value) => t("points", { value: points(value * 100) }));
 export const bytes = or((value) => {
   const step = value < 1000 ? 0 : Math.min(Math.floor(Math.log10(value) / 3), 4);
-  return `${fine.format(value / 1000 ** step)} ${["B", "kB", "MB", "GB", "TB"][step]}`;
+  return `${fine(value / 1000 ** step)} ${["B", "kB", "MB", "GB", "TB"][step]}`;
 });
 
 const SHAPES = {
@@ -76,7 +80,7 @@ function zoned(timeZone) {
   }
 }
 
-const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+let relative = null;
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];
 
 /** How long ago a time was. */
@@ -84,7 +88,16 @@ export function ago(at, now) {
   if (!at) return none;
   const seconds = Math.max(0, (now - new Date(at)) / 1000);
   const [unit, size] = UNITS.find(([, one]) => seconds >= one) ?? ["minute", 60];
+  relative ??= new Intl.RelativeTimeFormat(language, { numeric: "auto" });
   return relative.format(-Math.floor(seconds / size), unit);
+}
+
+/** Makes the formats that a first view uses, while the server works. */
+export function prepare(zone) {
+  for (const format of [number, compact, percent, grown, percentPoints]) format(1);
+  for (const shape of ["day", "tick"]) time(0, shape, zone);
+  compact(1e4);
+  ago(1, 1);
 }
 
 /** The viewer's own zone. */

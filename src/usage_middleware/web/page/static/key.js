@@ -28,6 +28,6 @@ function about(row) {
   if (!row) return null;
   return h("p", { class: "about" }, h("code", {}, named(row.key_id)), h("span", { class: "badge" }, row.environment ?? "–"),
     row.revoked_at ? h("span", { class: "badge alarm" }, t("revoked", { time: time(row.revoked_at, "tick") })) : null,
-    h("span", {}, row.last_activity ? t("last_used_ago", { ago: ago(row.last_activity, now()) }) : t("never_used")));
+    h("span", {}, row.last_activity ? t("last_used_ago", { ago: ago(row.last_activity, now()) }) : `${t("last_used")}: ${t("never")}`));
 }
 

@@ -78,7 +78,7 @@ export function main(state, found, act) {
     };
     return [
       first.totals.calls ? chart("calls", data, { asTable: state.table, onZoom: act.zoom }) : empty(state, found),
-      legend(data, opens), first.instead ? h("p", { class: "note" }, first.instead) : null, data.previous ? h("p", { class: "hint" }, h("i", { class: "dashes" }), t("dashed")) : null,
+      legend(data, opens), first.instead ? h("p", { class: "note" }, first.instead) : null, data.previous && first.totals.calls ? h("p", { class: "hint" }, h("i", { class: "dashes" }), t("dashed")) : null,
     ];
   }, [...choices, ...tools(state, "series", found.asked, act.announce)]);
 }
@@ -113,6 +113,7 @@ export function health(state, found, act) {
     return rows.length ? [chart("failures", { ...data, low: true }, shown), legend(data)] : h("p", { class: "empty" }, t("no_errors"));
   });
   const speed = panel("speed", t("how_fast"), lines.find((one) => one instanceof Error) ?? lines[0], () => {
+    if (!found.main.totals.calls) return h("p", { class: "empty" }, t("no_calls"));
     const lacking = lines.find((one) => !one.series);
     if (lacking) return missing(lacking, "series");
     const data = linesOf(lines, zone, { title: t("how_fast"), name: (measure) => (measure === "latency_ms" ? t("average") : measure) });
