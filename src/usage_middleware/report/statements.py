@@ -92,8 +92,7 @@ class Biller:
         name = None if assigned is None else assigned.plan
         state = self._state(period, is_known=name is None or plan is not None)
         prices = () if plan is None else plan.prices
-        # What was read some seconds ago may lack what made the period final.
-        found = key_quantities(self._context, self._org, period, prices, fresh=state == "final") if prices else NOTHING
+        found = key_quantities(self._context, self._org, period, prices) if prices else NOTHING
         if found is None:
             return PeriodCost(period, name, state, None, is_kept=False)
         made = statement(plan or Plan("none"), found.of, self._carried(period))

@@ -35,7 +35,6 @@ from usage_middleware.store.replies import (
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 #: How long after its end a slot may still change, in seconds: workers flush every few seconds.
 STILL_OPEN = 120
@@ -51,7 +50,6 @@ _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 _FIELDS = 7
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
-
 
 #: Slots as boards' keys name them: those that are closed, those that are open.
 _Named = tuple[list[str], list[str]]
