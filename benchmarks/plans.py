@@ -40,7 +40,7 @@ QUESTIONS: Mapping[str, Question] = {
 
 
 def ask_all(url: str, options: Mapping[str, Any], client: Any, times: int) -> dict[str, Found]:
-    """Ask everything about plans. Cold: nothing is known of a few seconds ago."""
+    """Ask everything about plans. Cold: nothing is known of a few seconds ago, but what closed slots held."""
     with apps.new_usage(url, clock=Clock(), **options, plans=PLANS) as usage:
         app = usage_wsgi_app(usage, auth=owner, cache_seconds=0, limit=LIMIT)
         probe = Probe(client)

@@ -189,6 +189,19 @@ def test_workers_that_make_it_together_make_one(
     assert Decimal(found[0].total) + Decimal(carried.amount) == Decimal("0.80")
 
 
+def test_what_moves_from_key_to_key_is_carried(usage: Usage, traffic: Traffic, clock: Clock) -> None:
+    """No sum changes, neither then nor when it is moved on; the shares do."""
+    clock.set(at("2026-10-05T00:00:00Z"))
+    assert (cost(usage, "2026-09").state, cost(usage, "2026-09").corrected) == ("final", [])
+    for source, target in (("key_1", "key_2"), ("key_2", "key_3")):
+        correct(usage, 9, -30, source)
+        correct(usage, 9, 30, target)
+        clock.advance(10)
+    assert lines(cost(usage)) == [("0.00", 0, False), ("0.00", 0, True)]
+    assert {row.key_id: row.amount for row in cost(usage).rows} == {"key_1": "-0.30", "key_3": "0.30"}
+    assert [(line.quantity, line.amount) for line in cost(usage, "2026-09").corrected] == [(0, "0.00")]
+
+
 steps = st.one_of(
     st.tuples(st.just("calls"), st.integers(0, 3), st.integers(1, 40)),
     st.tuples(st.just("correct"), st.integers(0, 3), st.integers(-20, 20).filter(bool)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean, pstdev
+from math import sqrt
 from typing import NamedTuple
 
 from usage_middleware.periods import DAY
@@ -34,6 +34,11 @@ def projected(used: int, days: Sequence[int], period: Period, now: int) -> Proje
     """
     if not days or period.end - period.start <= DAY + DAY // 12:
         return None
-    mean, spread = fmean(days), pstdev(days)
+    mean, spread = sum(days) / len(days), _deviation(days)
     left = max(0, period.end - now) / DAY
     return Projection(*(used + max(0, round(each * left)) for each in (mean, mean - spread, mean + spread)))
+
+
+def _deviation(days: Sequence[int]) -> float:
+    """The standard deviation of whole numbers."""
+    return sqrt(len(days) * sum(day * day for day in days) - sum(days) ** 2) / len(days)

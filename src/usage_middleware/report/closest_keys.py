@@ -2,45 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from heapq import heapify, heappop
 from math import inf
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from usage_middleware.periods import DAY, Slot
 from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import Kept
+from usage_middleware.report.known_boards import KnownBoards
 from usage_middleware.report.limit_rows import LimitRow, Meter, Meters, Part
 from usage_middleware.report.named_periods import Edges
 from usage_middleware.store.members import is_reserved
-from usage_middleware.store.schema import CALLS
+from usage_middleware.store.read_batch import ReadBatch
 
 #: How many rows are listed, and how many keys are looked at where boards don't tell: those that were used last.
 MOST_ROWS, MOST_KEYS = 20, 1_000
 
 #: What is counted over which period: the same of several limits.
 _Kind: TypeAlias = tuple[str, Period]
+#: A limit of a key in the order of what is left: how much of it was used at most, below 0; the key; its name; the limit.
+_Candidate: TypeAlias = tuple[float, str, str, Part]
 
 
-class _Candidate(NamedTuple):
-    """A limit of a key, and how much of it was used at most."""
+class ClosestKeys:
+    """Finds the limits of keys that have the least left, `MOST_ROWS` at most. `batch` is read before."""
 
-    ratio: float
-    meter: Meter
+    def __init__(self, context: ReportContext, org: str, meters: Meters, batch: ReadBatch) -> None:
+        self._context = context
+        self._org = org
+        self._meters = meters
+        #: What holds for the keys that have no plan of their own, and what for those that have.
+        self._usual = [] if meters.plan is None else [part for part in meters.plan.parts if part.by == "key"]
+        self._own = {key: [meter.part for meter in meters.of_key(key)] for key in meters.plans.keys}
+        self._kinds = {_kind(meters, part): part for part in self._parts}
+        self._boards = self._boards_in(batch)
 
+    @property
+    def _parts(self) -> list[Part]:
+        return [*self._usual, *(part for some in self._own.values() for part in some)]
 
-def closest_rows(context: ReportContext, org: str, meters: Meters) -> list[LimitRow]:
-    """The limits of keys that have the least left, `MOST_ROWS` at most."""
-    candidates = sorted(_candidates(context, org, meters), key=lambda one: (-one.ratio, one.meter.key, one.meter.part.name))
-    found: list[LimitRow] = []
-    for begin in range(0, len(candidates), MOST_ROWS):
-        some = candidates[begin : begin + MOST_ROWS]
-        if len(found) == MOST_ROWS and _ratio(found[-1].used, found[-1].limit) > some[0].ratio:
-            break
-        more = (row for row in meters.rows([one.meter for one in some]) if row.used > 0)
-        found = sorted([*found, *more], key=_order)[:MOST_ROWS]
-    return found
+    def rows(self) -> list[LimitRow]:
+        """A row for each, those with the least left first."""
+        candidates = self._candidates()
+        heapify(candidates)
+        found: list[LimitRow] = []
+        while candidates and not (len(found) == MOST_ROWS and _ratio(found[-1].used, found[-1].limit) > -candidates[0][0]):
+            some = [heappop(candidates) for _ in range(min(MOST_ROWS, len(candidates)))]
+            more = (row for row in self._meters.rows([Meter(part, key) for _, key, _, part in some]) if row.used > 0)
+            found = sorted([*found, *more], key=_order)[:MOST_ROWS]
+        return found
+
+    def _candidates(self) -> list[_Candidate]:
+        """The limits of keys of which something was used."""
+        used, found = self._used(), list[_Candidate]()
+        for part in self._usual:
+            # They may be 100,000.
+            some, own, limit, name = used[_kind(self._meters, part)], self._own, part.amount, part.name
+            found += [
+                (-much / limit if limit else -inf, key, name, part) for key, much in some.items() if much > 0 and key not in own
+            ]
+        for key, parts in self._own.items():
+            of_key = ((part, used[_kind(self._meters, part)].get(key, 0)) for part in parts)
+            found += [(-_ratio(much, part.amount), key, part.name, part) for part, much in of_key if much > 0]
+        return found
+
+    def _boards_in(self, batch: ReadBatch) -> dict[_Kind, KnownBoards]:
+        """The boards that tell what each key used at most, of each kind that any tell."""
+        told = {kind: slots for kind in self._kinds if (slots := _board_slots(self._context, kind)) is not None}
+        return {kind: KnownBoards(self._context, self._org, batch, slots) for kind, slots in told.items()}
+
+    def _used(self) -> Mapping[_Kind, Mapping[str, int]]:
+        """What each key used at most, of each kind."""
+        found: dict[_Kind, Mapping[str, int]] = {kind: board.calls() for kind, board in self._boards.items()}
+        rest = {kind: part for kind, part in self._kinds.items() if kind not in self._boards}
+        return found | _measured(self._context, self._org, self._meters, rest) if rest else found
 
 
 def keys_used_since(context: ReportContext, org: str, meters: Meters, since_ms: int | None = None) -> list[str]:
@@ -71,43 +109,8 @@ def _all_parts(meters: Meters) -> list[Part]:
     return [part for plan in (meters.plan, *others) if plan is not None for part in plan.parts if part.by == "key"]
 
 
-def _candidates(context: ReportContext, org: str, meters: Meters) -> Iterator[_Candidate]:
-    """The limits of keys of which something was used."""
-    usual = [] if meters.plan is None else [part for part in meters.plan.parts if part.by == "key"]
-    own = {key: [meter.part for meter in meters.of_key(key)] for key in meters.plans.keys}
-    parts = [*usual, *(part for some in own.values() for part in some)]
-    used = _used(context, org, meters, parts)
-    for part in usual:
-        some = used[_kind(meters, part)]
-        yield from (_candidate(part, key, much) for key, much in some.items() if much > 0 and key not in own)
-    for key, some_parts in own.items():
-        for part in some_parts:
-            much = used[_kind(meters, part)].get(key, 0)
-            if much > 0:
-                yield _candidate(part, key, much)
-
-
-def _candidate(part: Part, key: str, used: int) -> _Candidate:
-    return _Candidate(_ratio(used, part.amount), Meter(part, key))
-
-
 def _kind(meters: Meters, part: Part) -> _Kind:
     return part.of, meters.period(part)
-
-
-def _used(context: ReportContext, org: str, meters: Meters, parts: Sequence[Part]) -> Mapping[_Kind, Mapping[str, int]]:
-    """What each key used at most, of each kind."""
-    kinds = {_kind(meters, part): part for part in parts}
-    told = {kind: slots for kind in kinds if (slots := _board_slots(context, kind)) is not None}
-    batch = context.batch(org)
-    boards = {kind: batch.board(slots, "key", (CALLS,)) for kind, slots in told.items()}
-    batch.read()
-    found: dict[_Kind, Mapping[str, int]] = {
-        kind: {key: sums.get(CALLS, 0) for key, sums in board.value.items() if not is_reserved("key", key)}
-        for kind, board in boards.items()
-    }
-    rest = {kind: part for kind, part in kinds.items() if kind not in told}
-    return found | _measured(context, org, meters, rest) if rest else found
 
 
 def _board_slots(context: ReportContext, kind: _Kind) -> list[Slot] | None:

@@ -10,7 +10,7 @@ import msgspec
 from usage_middleware.periods import MINUTE, rfc3339
 from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
-from usage_middleware.plans.plan import Limit, Plan, Quota
+from usage_middleware.plans.plan import Limit, Per, Plan, Quota
 from usage_middleware.plans.projection import projected
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.minutes import Minutes, MinutesOf
@@ -80,6 +80,25 @@ class Meter(NamedTuple):
     key: str | None
 
 
+class MeterReads:
+    """Reads what was used of limits and quotas, all in one batch.
+
+    Attributes:
+        batch: others may ask it, too.
+    """
+
+    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False) -> None:
+        self.batch = context.batch(org)
+        self.periods = PeriodReads(context, org, fresh=fresh, batch=self.batch)
+        self.minutes = MinutesOf(context, org, self.batch)
+
+    def read(self) -> None:
+        """Read everything that was asked."""
+        self.batch.read()
+        self.periods.keep()
+        self.minutes.keep()
+
+
 class Meters:
     """Measures the limits and quotas of a customer.
 
@@ -93,6 +112,8 @@ class Meters:
         self._org = org
         self._at = context.now if at is None else at
         self.plans: CustomerPlans = context.plans.of(org)
+        #: The same for all keys.
+        self._periods: dict[Per, Period] = {}
 
     @property
     def plan(self) -> Plan | None:
@@ -105,7 +126,9 @@ class Meters:
             # `now` is rounded up: what is counted by then may be of the minute before.
             start = int(self._context.moment) // MINUTE * MINUTE
             return Period(start, start + MINUTE)
-        return self.plans.history.period(self._at, part.per)
+        if part.per not in self._periods:
+            self._periods[part.per] = self.plans.history.period(self._at, part.per)
+        return self._periods[part.per]
 
     def of_org(self) -> list[Meter]:
         """Those of the whole organisation."""
@@ -117,30 +140,41 @@ class Meters:
         plan = self.plans.plan(self._at, key)
         return [] if plan is None else [Meter(part, key) for part in plan.parts if part.by == "key"]
 
+    def reads(self) -> MeterReads:
+        """An empty batch of reads."""
+        return MeterReads(self._context, self._org, fresh=self._fresh)
+
     def rows(self, meters: Sequence[Meter]) -> list[LimitRow]:
         """A row for each, as far as it can be exact."""
-        found = (row for _, row in self._read(meters))
-        return [row for row in found if row is not None]
+        reads = self.reads()
+        found = self.ask(meters, reads)
+        reads.read()
+        return found()
+
+    def ask(self, meters: Sequence[Meter], reads: MeterReads) -> Callable[[], list[LimitRow]]:
+        """A row for each, as far as it can be exact, known after `reads` was read."""
+        later = self._ask_all(meters, reads)
+        return lambda: [found for _, row in later if (found := row()) is not None]
 
     def quotas(self, meters: Sequence[Meter]) -> list[tuple[Quota, LimitRow]]:
         """Those that are quotas, each with its row."""
         asked = [meter for meter in meters if isinstance(meter.part, Quota)]
-        found = self._read(asked)
-        return [(meter.part, row) for meter, row in found if row is not None and isinstance(meter.part, Quota)]
-
-    def _read(self, meters: Sequence[Meter]) -> list[tuple[Meter, LimitRow | None]]:
-        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinutesOf(self._context, self._org)
-        later = [(meter, self._ask(meter, reads, minutes)) for meter in meters]
+        reads = self.reads()
+        later = self._ask_all(asked, reads)
         reads.read()
-        minutes.read()
-        return [(meter, row()) for meter, row in later]
+        return [(meter.part, found) for meter, row in later if isinstance(meter.part, Quota) and (found := row()) is not None]
 
-    def _ask(self, meter: Meter, reads: PeriodReads, minutes: MinutesOf) -> Callable[[], LimitRow | None]:
+    def _ask_all(self, meters: Sequence[Meter], reads: MeterReads) -> list[tuple[Meter, Callable[[], LimitRow | None]]]:
+        # One kind after the other: a batch remembers the slots it was asked for last.
+        later = {meter: self._ask(meter, reads) for meter in sorted(meters, key=lambda meter: meter.part.name)}
+        return [(meter, later[meter]) for meter in meters]
+
+    def _ask(self, meter: Meter, reads: MeterReads) -> Callable[[], LimitRow | None]:
         part, period = meter.part, self.period(meter.part)
         if isinstance(part, Limit):
-            found = minutes.ask(meter.key, part.of)
+            found = reads.minutes.ask(meter.key, part.of)
             return lambda: _rate_row(part, meter.key, period, found())
-        sums = reads.ask(meter.key, period, self._timezone, units.fields(part.of, part.billable))
+        sums = reads.periods.ask(meter.key, period, self._timezone, units.fields(part.of, part.billable))
         return lambda: _quota_row(part, meter.key, period, sums(), self._context.now)
 
     @property
@@ -149,17 +183,16 @@ class Meters:
 
     def used(self, meters: Sequence[Meter]) -> Mapping[Meter, int]:
         """How much was used of each, and no more than that: to find the greatest among many."""
-        reads, minutes = PeriodReads(self._context, self._org, fresh=self._fresh), MinutesOf(self._context, self._org)
+        reads = self.reads()
         later: dict[Meter, Callable[[], int]] = {}
         for meter in meters:
             part = meter.part
             if isinstance(part, Limit):
-                later[meter] = minutes.ask_now(meter.key, part.of, self.period(part))
+                later[meter] = reads.minutes.ask_now(meter.key, part.of, self.period(part))
             else:
                 fields = units.fields(part.of, part.billable)
-                later[meter] = _used(reads.ask(meter.key, self.period(part), self._timezone, fields, days=False), part)
+                later[meter] = _used(reads.periods.ask(meter.key, self.period(part), self._timezone, fields, days=False), part)
         reads.read()
-        minutes.read()
         return {meter: read() for meter, read in later.items()}
 
 
@@ -197,7 +230,7 @@ def _rate_row(limit: Limit, key: str | None, period: Period, minutes: Minutes) -
         peak=peak,
         peak_at=None if peak_at is None else rfc3339(peak_at),
         peak_since=rfc3339(minutes.since),
-        would_refuse=sum(max(0, used - limit.amount) for used in minutes.used.values()),
+        would_refuse=sum(used - limit.amount for used in minutes.used.values() if used > limit.amount),
     )
 
 

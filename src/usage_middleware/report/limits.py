@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from usage_middleware.periods import rfc3339
-from usage_middleware.report.closest_keys import closest_rows
+from usage_middleware.report.closest_keys import ClosestKeys
 from usage_middleware.report.context import NO_KEY, ReportContext, ReportScope, missing_org, report_scope
 from usage_middleware.report.limit_rows import LimitRow, Meters, Projected
 from usage_middleware.report.parameters import AskedOf, KeyId
@@ -68,7 +68,10 @@ def limit_rows(context: ReportContext, scope: ReportScope, meters: Meters | None
         return []
     if scope.key is not None:
         return found.rows(found.of_key(scope.key))
-    return [*found.rows(found.of_org()), *closest_rows(context, scope.org, found)]
+    reads = found.reads()
+    of_org, closest = found.ask(found.of_org(), reads), ClosestKeys(context, scope.org, found, reads.batch)
+    reads.read()
+    return [*of_org(), *closest.rows()]
 
 
 def has_plan(context: ReportContext, scope: ReportScope) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from usage_middleware.periods import cover
+from usage_middleware.periods import Slot, cover
 from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import oldest_kept
+from usage_middleware.report.known_minutes import KnownMinutes
+from usage_middleware.store.read_batch import ReadBatch
 
 _Question: TypeAlias = tuple[str, str, str | None, str, int]
 
@@ -30,23 +32,25 @@ class Minutes(NamedTuple):
     @property
     def peak(self) -> tuple[int | None, int]:
         """When the busiest minute began, the earliest of several, and how much was used then; (None, 0) without usage."""
-        at = max(self.used, key=lambda start: (self.used[start], -start), default=None)
-        return (None, 0) if at is None or self.used[at] <= 0 else (at, self.used[at])
+        most = max(self.used.values(), default=0)
+        return (min(at for at, used in self.used.items() if used == most), most) if most > 0 else (None, 0)
 
 
 class MinutesOf:
-    """Reads minutes, all in one batch. What was read by this process some seconds ago is not read again."""
+    """Asks for minutes in a batch. What was read by this process some seconds ago is not read again."""
 
-    def __init__(self, context: ReportContext, org: str) -> None:
+    def __init__(self, context: ReportContext, org: str, batch: ReadBatch) -> None:
         self._context = context
         self._org = org
-        self._batch = context.batch(org)
-        self._minutes = context.reader.minutes(org, context.charge)
+        self._batch = batch
+        self._asked_at = context.plans.used.generation
         self._asked: dict[_Question, Callable[[], Minutes]] = {}
         self._found: dict[_Question, Minutes] = {}
+        #: What is the same for all keys. Of one list a batch works out the names once.
+        self._slots: dict[int, Sequence[Slot]] = {}
 
     def ask(self, key: str | None, of: str) -> Callable[[], Minutes]:
-        """The minutes of a key, or of the organisation (None), known after `read`."""
+        """The minutes of a key, or of the organisation (None), known after the batch was read and `keep`."""
         context = self._context
         minute = context.settings.layers.minute
         since = oldest_kept(minute, context.now, context.settings.kept("series" if key is None else "key", minute.rank))
@@ -61,24 +65,27 @@ class MinutesOf:
 
     def _read_later(self, key: str | None, of: str, since: int) -> Callable[[], Minutes]:
         now, layers = self._context.now, self._context.settings.layers
-        used = self._minutes.ask(key, units.field(of), since, layers.minute.ceil(now + 1))
+        used = self._used(key, units.field(of), since, layers.minute.ceil(now + 1))
+        if since not in self._slots:
+            self._slots[since] = cover(since, now, now=now, layers=layers)
         # Their sum is in half-hours, too.
-        slots = cover(since, now, now=now, layers=layers)
-        refused = self._batch.series(slots, None if key is None else ("key", key), (units.REFUSED,))
-        return lambda: Minutes(since, used, sum(sums.get(units.REFUSED, 0) for sums in refused.value.values()))
+        refused = self._batch.series(self._slots[since], None if key is None else ("key", key), (units.REFUSED,))
+        return lambda: Minutes(since, used(), sum(sums.get(units.REFUSED, 0) for sums in refused.value.values()))
+
+    def _used(self, key: str | None, measure: str, start: int, end: int) -> Callable[[], Mapping[int, int]]:
+        if key is None:
+            return KnownMinutes(self._context, self._org, self._batch, measure, start, end).found
+        found = self._batch.minutes(key, measure, start, end)
+        return lambda: found.value
 
     def ask_now(self, key: str | None, of: str, minute: Period) -> Callable[[], int]:
-        """How much was used in one minute, known after `read`."""
-        found = self._minutes.ask(key, units.field(of), minute.start, minute.end)
-        return lambda: found.get(minute.start, 0)
+        """How much was used in one minute, known after the batch was read."""
+        found = self._batch.minutes(key, units.field(of), minute.start, minute.end)
+        return lambda: found.value.get(minute.start, 0)
 
-    def read(self) -> None:
-        """Read everything that was asked."""
-        used = self._context.plans.used
-        asked_at = used.generation
-        self._batch.read()
-        self._minutes.read()
+    def keep(self) -> None:
+        """Take what was asked from the batch, which was read."""
         found = {question: minutes() for question, minutes in self._asked.items()}
-        used.keep(found, asked_at)
+        self._context.plans.used.keep(found, self._asked_at)
         self._found |= found
         self._asked = {}

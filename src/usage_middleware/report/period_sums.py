@@ -14,6 +14,7 @@ from usage_middleware.report.kept import Kept
 from usage_middleware.report.metrics import Measures, summed
 from usage_middleware.report.named_periods import Edges
 from usage_middleware.store.deferred import Deferred
+from usage_middleware.store.read_batch import ReadBatch
 
 #: What was asked of a period: the organisation, its key, the period, the zone of its days, the measures.
 _Question: TypeAlias = tuple[str, str | None, Period, str, Sequence[str] | None]
@@ -34,14 +35,15 @@ class PeriodSums(NamedTuple):
 class PeriodReads:
     """Reads what was used in periods, all in one batch. What was read by this process some seconds ago is not read again.
 
-    `fresh`: it is.
+    `fresh`: it is. `batch`: one that others ask, too.
     """
 
-    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False) -> None:
+    def __init__(self, context: ReportContext, org: str, *, fresh: bool = False, batch: ReadBatch | None = None) -> None:
         self._fresh = fresh
         self._context = context
         self._org = org
-        self._batch = context.batch(org)
+        self._batch = context.batch(org) if batch is None else batch
+        self._asked_at = context.plans.used.generation
         self._asked: dict[_Question, Deferred[PeriodSums]] = {}
         self._found: dict[_Question, PeriodSums] = {}
         #: What is the same for all keys: whether a period is kept, and its slots. Of one list a batch works out the names once.
@@ -68,12 +70,14 @@ class PeriodReads:
 
     def read(self) -> None:
         """Read everything that was asked."""
-        used = self._context.plans.used
-        asked_at = used.generation
         if self._asked:
             self._batch.read()
+            self.keep()
+
+    def keep(self) -> None:
+        """Take what was asked from the batch, which was read."""
         found = {question: sums.value for question, sums in self._asked.items()}
-        used.keep(found, asked_at)
+        self._context.plans.used.keep(found, self._asked_at)
         self._found |= found
         self._asked = {}
 

@@ -30,6 +30,11 @@ ASSIGNED_SECONDS, PLAN_OF_SECONDS = 5.0, 60.0
 MOST_KEPT = 10_000
 #: How long a process keeps what was used in a period, seconds; and how many of them.
 USED_SECONDS, MOST_USED = 5.0, 1_000
+#: How long a process remembers what closed slots held, while they are unchanged, seconds: of so many half-hours the minutes,
+#: and of so many organisations the calls of each key.
+CLOSED_SECONDS, MOST_HALF_HOURS, MOST_BOARDS = 3600.0, 2_000, 32
+#: Of so many periods it remembers what each key used, while that is unchanged.
+MOST_QUANTITIES = 32
 #: So many earlier billing periods are looked at for final statements.
 CHECKED_PERIODS = 24
 #: Nobody pays for the calls of nobody.
@@ -71,6 +76,9 @@ class PlanDirectory:
     Attributes:
         declared: the plans that there are.
         used: what was read lately of billing periods; kept for some seconds.
+        minutes: what was used in closed half-hours, minute by minute, with their marks.
+        boards: the calls of each key in closed days, with their marks.
+        quantities: what each key used in a period, with the mark of the period.
         statements: the final statements.
         alerts: the thresholds that were reached.
         period_ends: when to look at organisations whose periods end, or whose plans change.
@@ -87,6 +95,9 @@ class PlanDirectory:
         self.statements = Statements(lambda: engine.read_client, schema)
         seconds = ASSIGNED_SECONDS if declared.plan_of is None else PLAN_OF_SECONDS
         self.used: TTLCache[Any, Any] = TTLCache(clock, seconds=USED_SECONDS, size=MOST_USED)
+        self.minutes: TTLCache[Any, Any] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_HALF_HOURS)
+        self.quantities: TTLCache[Any, Any] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_QUANTITIES)
+        self.boards: TTLCache[Any, Any] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_BOARDS)
         self._kept: TTLCache[str, CustomerPlans] = TTLCache(clock, seconds=seconds, size=MOST_KEPT)
 
     def assign(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 from usage_middleware.errors import QueryError
 from usage_middleware.periods import cover
@@ -15,11 +15,14 @@ from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import Kept
 from usage_middleware.report.metrics import Measures, summed
 from usage_middleware.report.named_periods import Edges
-from usage_middleware.report.period_sums import PeriodReads, PeriodSums
+from usage_middleware.report.period_sums import PeriodReads
+from usage_middleware.store.history.names import months
 from usage_middleware.store.schema import CALLS
 
 #: So many keys can share what a period costs.
 MOST_KEYS = 10_000
+#: So many keys are read at once.
+KEYS_AT_ONCE = 500
 
 
 class KeyQuantities(NamedTuple):
@@ -40,12 +43,8 @@ class KeyQuantities(NamedTuple):
 NOTHING = KeyQuantities({}, {})
 
 
-def key_quantities(
-    context: ReportContext, org: str, period: Period, prices: Sequence[Price], *, fresh: bool = False
-) -> KeyQuantities | None:
-    """What each key used in a period, of what these prices are of; None where that is not kept any more.
-
-    `fresh`: by what is counted now, not some seconds ago.
+def key_quantities(context: ReportContext, org: str, period: Period, prices: Sequence[Price]) -> KeyQuantities | None:
+    """What each key used in a period by now, of what these prices are of; None where that is not kept any more.
 
     Raises:
         QueryError: `window_too_wide` for too many keys.
@@ -54,17 +53,49 @@ def key_quantities(
     told = _told_by_boards(context, org, period, prices)
     if told is not None:
         return told
-    reads = PeriodReads(context, org, fresh=fresh)
-    whole = reads.ask(None, period, "", fields, days=False)
-    keys: dict[str, Callable[[], PeriodSums | None]] = {
-        key: reads.ask(key, period, "", fields, days=False) for key in _keys(context, org, period)
-    }
+    name, asked_at = (org, period, fields), context.plans.quantities.generation
+    mark = _mark(context, org, period, fields)
+    known = context.plans.quantities.known([name]).get(name)
+    if known is not None and known[0] == mark:
+        return cast(KeyQuantities, known[1])
+    found = _key_by_key(context, org, period, fields)
+    if found is not None:
+        context.plans.quantities.keep({name: (mark, found)}, asked_at)
+    return found
+
+
+def _mark(context: ReportContext, org: str, period: Period, fields: Sequence[str] | None) -> object:
+    """What is different once any key has used more. It is read before the keys are."""
+    slots = cover(period.start, period.end, now=context.now, layers=context.settings.layers)
+    batch = context.batch(org)
+    sums = batch.series(slots, None, fields)
+    corrections = batch.corrections(months(period.start, min(period.end, context.now)))
+    batch.read()
+    return sums.value, corrections.value
+
+
+def _key_by_key(context: ReportContext, org: str, period: Period, fields: Sequence[str] | None) -> KeyQuantities | None:
+    """The same, of anything. Some keys at a time, so that other clients of Redis don't wait for all of them."""
+    names, by_key = _keys(context, org, period), dict[str, Measures]()
+    for begin in range(0, len(names), KEYS_AT_ONCE):
+        some = _sums(context, org, names[begin : begin + KEYS_AT_ONCE], period, fields)
+        if some is None:
+            return None
+        by_key |= {key: sums for key, sums in some.items() if key is not None}
+    # The whole is read last: what comes in meanwhile is unallocated, and no key has more than there is.
+    whole = _sums(context, org, [None], period, fields)
+    return None if whole is None else KeyQuantities(whole[None], by_key)
+
+
+def _sums(
+    context: ReportContext, org: str, keys: Sequence[str | None], period: Period, fields: Sequence[str] | None
+) -> dict[str | None, Measures] | None:
+    """What keys (None: the organisation) used; None where that is not kept any more."""
+    reads = PeriodReads(context, org, fresh=True)
+    later = {key: reads.ask(key, period, "", fields, days=False) for key in keys}
     reads.read()
-    sums = whole()
-    by_key = {key: found for key, read in keys.items() if (found := read()) is not None}
-    if sums is None or len(by_key) < len(keys):
-        return None
-    return KeyQuantities(sums.total, {key: found.total for key, found in by_key.items()})
+    found = {key: sums.total for key, read in later.items() if (sums := read()) is not None}
+    return found if len(found) == len(later) else None
 
 
 def _told_by_boards(context: ReportContext, org: str, period: Period, prices: Sequence[Price]) -> KeyQuantities | None:

@@ -15,6 +15,7 @@ from usage_middleware.plans.statement_record import FinalStatement, decode, enco
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.plan_directory import CustomerPlans
 from usage_middleware.report.quantities import NOTHING, key_quantities, whole_quantities
+from usage_middleware.store.history.names import months
 
 State = Literal["open", "provisional", "final"]
 #: So many earlier periods are asked for what was added to them since they were final.
@@ -91,8 +92,7 @@ class Biller:
         name = None if assigned is None else assigned.plan
         state = self._state(period, is_known=name is None or plan is not None)
         prices = () if plan is None else plan.prices
-        # What was read some seconds ago may lack what made the period final.
-        found = key_quantities(self._context, self._org, period, prices, fresh=state == "final") if prices else NOTHING
+        found = key_quantities(self._context, self._org, period, prices) if prices else NOTHING
         if found is None:
             return PeriodCost(period, name, state, None, is_kept=False)
         made = statement(plan or Plan("none"), found.of, self._carried(period))
@@ -145,7 +145,7 @@ class Biller:
         finals = self._finals_before(period)
         if not finals or not self._context.is_final(period.start):
             return []
-        changed = [final for final in finals[:-1] if final.prices and self._has_changed(final)]
+        changed = [final for final in finals[:-1] if final.prices and self._has_changed(final, self._finals)]
         return [line for final in (*changed, finals[-1]) for line in self._left_over(final, self._finals)]
 
     def _may_be_carried(self, period: Period) -> bool:
@@ -161,7 +161,9 @@ class Biller:
 
     def _left_over(self, final: FinalStatement, carriers: Sequence[FinalStatement]) -> list[Line]:
         """What was added to a final period since, less what others have carried of it."""
-        found = key_quantities(self._context, self._org, final.period, final.prices) if final.prices else None
+        if not final.prices or self._is_as_it_was(final, carriers):
+            return []
+        found = key_quantities(self._context, self._org, final.period, final.prices)
         if found is None:
             return []
         origin, lines = final.period.start, []
@@ -172,14 +174,25 @@ class Biller:
             lines += [] if line is None else [line]
         return lines
 
-    def _has_changed(self, final: FinalStatement) -> bool:
+    def _is_as_it_was(self, final: FinalStatement, carriers: Sequence[FinalStatement]) -> bool:
+        """Whether nothing was added since, but what others have carried.
+
+        Where nothing was corrected numbers only grow, and so the sums tell it of every key.
+        """
+        if self._has_changed(final, carriers):
+            return False
+        start, end = final.period
+        corrections = self._context.reader.corrections(self._org, list(months(start, end - 1)), 0)
+        return corrections is not None
+
+    def _has_changed(self, final: FinalStatement, carriers: Sequence[FinalStatement]) -> bool:
         """Whether its sums are others than those of its lines, and of what was carried. Its keys are not looked at."""
         (sums,) = whole_quantities(self._context, self._org, [final.period])
         if sums is None:
             return False
         before = {line.price: line.quantity for line in final.statement.own}
         for price in final.prices:
-            carried = sum(line.quantity for line in _carried_of(final.period.start, price.name, self._finals))
+            carried = sum(line.quantity for line in _carried_of(final.period.start, price.name, carriers))
             if units.quantity(sums, price.of, price.billable) != before[price.name] + carried:
                 return True
         return False

@@ -17,6 +17,7 @@ from usage_middleware.store.history import names as history
 from usage_middleware.store.history.fetching import fetch_with
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.packed_reads import Beginning, PackedReads
+from usage_middleware.store.minute_reads import minute_reads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
     AddBlock,
@@ -34,7 +35,6 @@ from usage_middleware.store.replies import (
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 #: How long after its end a slot may still change, in seconds: workers flush every few seconds.
 STILL_OPEN = 120
@@ -50,7 +50,6 @@ _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 _FIELDS = 7
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
 _FEW_FIELDS = 64
-
 
 #: Slots as boards' keys name them: those that are closed, those that are open.
 _Named = tuple[list[str], list[str]]
@@ -186,6 +185,14 @@ class ReadBatch:
         )
         return self._deferred(found)
 
+    def minutes(self, key: str | None, measure: str, start: int, end: int) -> Deferred[dict[int, int]]:
+        """One measure of a key, or of the organisation (None): each minute of `[start, end)` -> number; others are absent."""
+        found: dict[int, int] = {}
+        for read in minute_reads(self._schema, self._org, key, measure, start, end, found):
+            self._add(*read)
+            self._cost += 1
+        return self._deferred(found)
+
     def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:
         """Several reads of this batch as one, by their names."""
         return Deferred(self._pending, lambda: {name: found.value for name, found in asked.items()})
@@ -200,9 +207,17 @@ class ReadBatch:
 
     def seen_count(self, dimension: str) -> Deferred[int]:
         """How many members of a dimension are known."""
+        return self._lengths(("ZCARD", self._schema.seen(self._org, dimension))).map(sum)
+
+    def corrections(self, months: Iterable[str]) -> Deferred[list[int]]:
+        """How many corrections there are of each of these months."""
+        return self._lengths(*(("HLEN", self._schema.corrections(self._org, month)) for month in months))
+
+    def _lengths(self, *commands: tuple[object, ...]) -> Deferred[list[int]]:
         found: list[int] = []
-        self._add(("ZCARD", self._schema.seen(self._org, dimension)), False, lambda _, reply: found.append(int(reply)))
-        return self._deferred(found).map(lambda numbers: sum(numbers))
+        for command in commands:
+            self._add(command, False, lambda _, reply: found.append(int(reply)))
+        return self._deferred(found)
 
     def seen_of(self, dimension: str, members: Sequence[str]) -> Deferred[dict[str, int]]:
         """As `seen`, of some members; those never seen are absent."""

@@ -12,7 +12,6 @@ from usage_middleware.store.engine import Engine
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.members import parse_route_member
 from usage_middleware.store.meta import HISTORY_BEGINNINGS, history_began, since_field
-from usage_middleware.store.minute_reads import MinuteReads
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
@@ -79,10 +78,6 @@ class Reader:
     def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
         return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage, self._months)
-
-    def minutes(self, org: str, charge: Callable[[int], object]) -> MinuteReads:
-        """An empty batch of reads minute by minute."""
-        return MinuteReads(self._engine.read_client, self.schema, org, charge, self._engine.damage)
 
     def _sound(self, key: str, *command: object) -> Any:
         """The reply to a command, or nothing where the Redis key that it reads holds another type."""
