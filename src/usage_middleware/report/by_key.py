@@ -180,8 +180,9 @@ class _Listing(NamedTuple):
         if used is None:
             return _Listed()
         context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
-        seen = _last_activity(context, scope, {**used, **known}) if params.sort_by == "last_activity" else {}
-        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in {**known, **used}]
+        keys = [*known, *(key for key in used if key not in known)]
+        seen = _last_activity(context, scope, keys) if params.sort_by == "last_activity" else {}
+        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in keys]
         context.charge(len(everything) // 100)
         search = Search.of(params.q)
         wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
@@ -201,9 +202,9 @@ def _known(directory: Directory, scope: ReportScope) -> dict[str, KeyInfo]:
     return {scope.key: info} if info is not None and key_member(info.id) == scope.key else {}
 
 
-def _last_activity(context: ReportContext, scope: ReportScope, keys: Iterable[str]) -> dict[str, int]:
+def _last_activity(context: ReportContext, scope: ReportScope, keys: Sequence[str]) -> dict[str, int]:
     batch = context.batch(scope.org)
-    seen = batch.seen_of("key", sorted(keys))
+    seen = batch.seen_of("key", keys)
     batch.read()
     return seen.value
 
@@ -223,8 +224,7 @@ def _sorted(rows: Iterable[KeyRow], params: ByKeyParameters, seen: Mapping[str, 
         return by_name[::-1] if falling else by_name
     if params.sort_by == "last_activity":
         return sorted(by_name, key=lambda row: seen.get(row.key, 0), reverse=falling)
-    # Not one sort of all of them: in its midst no other thread could run.
-    by_number: dict[int, list[KeyRow]] = {}
+    by_number: dict[int, list[KeyRow]] = {}  # not one sort of all: in its midst no other thread could run
     for row in by_name:
         by_number.setdefault(row.tally.errors if params.sort_by == "error_count" else row.tally.calls, []).append(row)
     return [row for number in sorted(by_number, reverse=falling) for row in by_number[number]]
