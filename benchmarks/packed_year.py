@@ -20,6 +20,8 @@ from tests.support import Clock, ServerProcess
 from usage_middleware import KeyInfo, Usage, Viewer
 from usage_middleware.periods import DAY
 from usage_middleware.store.history.cells import Cells
+from usage_middleware.store.history.change import MonthChange
+from usage_middleware.store.history.merging import Merging
 from usage_middleware.store.history.section import compressed, decode_cells, encode_raw, inflated
 from usage_middleware.store.schema import Schema
 from usage_middleware.web import usage_wsgi_app
@@ -112,6 +114,9 @@ def _fill(usage: Usage, client: Any) -> float:
             client.hset(key, name, compressed(encode_raw(_month_of(decode_cells(inflated(section)), chance))))
         elif name.startswith(b"01 "):
             client.hset(key, mapping={b"%02d %s" % (day, name[3:]): section for day in range(2, 32)})
+    change = MonthChange(client, schema, ORG, MONTH, usage.engine.damage.note)
+    for _ in Merging(change, schema, ORG).steps(NOW):
+        pass
     for month in MONTHS[:-1]:
         client.copy(key, schema.history(ORG, month))
     return _bytes(usage, client)

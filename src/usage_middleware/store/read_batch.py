@@ -16,7 +16,8 @@ from usage_middleware.store.history import adding
 from usage_middleware.store.history import names as history
 from usage_middleware.store.history.fetching import fetch_with
 from usage_middleware.store.history.known_months import KnownMonths
-from usage_middleware.store.history.packed_reads import Beginning, PackedReads
+from usage_middleware.store.history.packed_reads import PackedReads
+from usage_middleware.store.history.questions import Beginning
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
     KeyBoard,
@@ -138,7 +139,7 @@ class ReadBatch:
                     name = partial(self._schema.boards, self._org, dimension=shard, measure=measure)
                     self._add_union(some, name, partial(add_board, measure, found))
         for shard in shards:
-            self._packed.ask(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
+            self._packed.ask_sums(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
         return self._deferred(found)
 
     def members(
@@ -151,7 +152,7 @@ class ReadBatch:
             shards.setdefault(self._schema.sharded(dimension, name), []).append(name)
         wanted = list(slots)
         for shard, some in shards.items():
-            self._packed.ask(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some, measures=measures)
+            self._packed.ask_sums(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some, measures=measures)
         for slot in wanted:
             for shard, some in shards.items():
                 for measure in measures:
@@ -169,7 +170,7 @@ class ReadBatch:
             partial(add_bins, found),
         )
         what, name = (history.LATENCY, history.WHOLE) if endpoint is None else (history.ENDPOINT_LATENCY, endpoint)
-        self._packed.ask(slots, what, adding.bins(found, self._note_bin), (name,))
+        self._packed.ask_sums(slots, what, adding.bins(found, self._note_bin), (name,))
         return self._deferred(found)
 
     def key_board(self, slots: Sequence[Slot], key: str, *, endpoints: bool = False) -> Deferred[KeyBoard]:
@@ -180,7 +181,7 @@ class ReadBatch:
             partial(self._schema.key_boards, self._org, key=key),
             partial(add_key_board, found),
         )
-        self._packed.ask(
+        self._packed.ask_sums(
             slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), measures=wanted, bucket_of=key
         )
         return self._deferred(found)

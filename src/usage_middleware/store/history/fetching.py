@@ -20,21 +20,27 @@ def fetch_with(
 ) -> list[Answer]:
     """What Redis answers to reads of live counters, and in `packed` what months have that did not change meanwhile.
 
-    `charge` is told what months cost that were not known to be there, and may raise.
+    `charge` is told what months cost that were not known to be there, and what there was to read of them, and may raise.
 
     Raises:
         redis_errors(): as the client does.
+        QueryError: `window_too_wide`.
     """
     if not packed:
         return [answer for part in _parts(reads) if part for answer in fetch(client, part, damage)]
     cost = packed.cost
+    found = None
     for _ in range(TRIES):
+        packed.check()
         charge(max(0, packed.cost - cost))
         cost = max(cost, packed.cost)
         found = _fetch_beside(packed, client, reads, damage)
         if found is not None:
-            return found
-    return _fetch_at_once(packed, client, reads, damage)
+            break
+    found = _fetch_at_once(packed, client, reads, damage) if found is None else found
+    packed.check()
+    charge(max(0, packed.cost - cost))
+    return found
 
 
 def _parts(reads: Sequence[Read]) -> list[list[Read]]:
