@@ -78,6 +78,8 @@ class PackedReads:
         #: Month -> its Redis key.
         self._keys: dict[str, str] = {}
         self._months: dict[str, Month] = {}
+        #: The sections that were asked for last.
+        self._asked: dict[str, list[str]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -209,26 +211,26 @@ class PackedReads:
 
     def commands(self) -> list[Command]:
         """What reads each month, at one moment each."""
-        return [("HMGET", key, *fields(self._names(month))) for month, key in self._keys.items()]
+        self._asked = {month: self._names(month, self._known.head(key)) for month, key in self._keys.items()}
+        return [("HMGET", key, *fields(self._asked[month])) for month, key in self._keys.items()]
 
     def accept(self, replies: Sequence[Any]) -> bool:
         """Take the replies to `commands`; whether they have all that is wanted. Else ask again."""
         self._months = {}
         is_all = True
         for (month, key), reply in zip(self._keys.items(), replies, strict=True):
-            names = self._names(month)
+            names = self._asked[month]  # Other threads may know more of the month by now.
             if isinstance(reply, Exception):
                 if not self._damage.explains(reply, key):
                     raise reply
                 reply = ()
             found = self._months[month] = Month(names, reply or [None] * len(fields(names)), key, self._damage.note)
             self._known.keep(key, found.head)
-            is_all = is_all and (found.head.together or self._names(month) == names)
+            is_all = is_all and (found.head.together or self._names(month, found.head) == names)
         return is_all
 
-    def _names(self, month: str) -> list[str]:
-        """The sections to read of a month, as far as it is known: none of one that is not there."""
-        head = self._known.head(self._keys[month])
+    def _names(self, month: str, head: Head) -> list[str]:
+        """The sections to read of a month that is so: none of one that is not there."""
         if not head.version or head.together:
             return []
         return self._all_sections(month, head.buckets)
