@@ -229,6 +229,8 @@ def under_label(endpoints: Iterable[str], settings: Settings) -> dict[str, list[
     return found
 
 
-def by_label(members: Mapping[str, Measures], settings: Settings) -> dict[str, dict[str, int]]:
+def by_label(members: dict[str, dict[str, int]], settings: Settings) -> dict[str, dict[str, int]]:
     """Members of the dimension `endpoint`, added up under their labels."""
+    if settings.endpoint_label is None:
+        return members
     return {label: summed(members[name] for name in names) for label, names in under_label(members, settings).items()}

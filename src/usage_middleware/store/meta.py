@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from usage_middleware.store.replies import Note, add_scores
-from usage_middleware.store.schema import HISTORY_SINCE, Schema, since_field
+from usage_middleware.store.schema import Schema
 
 #: What this version writes beyond the base layout before anything is packed, as names with commas between them.
 FEATURES = ""
+#: The field that tells since when everything that is counted is packed in time, in milliseconds since the epoch.
+HISTORY_SINCE = "history_since"
+
+
+def since_field(dimension: str) -> str:
+    """The field that tells since when a dimension is kept, in milliseconds since the epoch."""
+    return f"since:{dimension}"
 
 
 def write_meta(client: Any, schema: Schema, ours: dict[str, int], now_ms: int) -> list[bytes]:

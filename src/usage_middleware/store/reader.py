@@ -11,12 +11,12 @@ from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.members import parse_route_member
-from usage_middleware.store.meta import HISTORY_BEGINNINGS, history_began
+from usage_middleware.store.meta import HISTORY_BEGINNINGS, history_began, since_field
 from usage_middleware.store.minute_reads import MinuteReads
 from usage_middleware.store.owing import Debt, debts
 from usage_middleware.store.read_batch import ReadBatch
 from usage_middleware.store.replies import add_scores, text
-from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.schema import Schema
 
 #: How long the numbers wait for a worker that has gone silent, in milliseconds.
 WORKER_GONE_MS = 60_000

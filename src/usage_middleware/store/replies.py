@@ -194,7 +194,7 @@ def columns(reply: Any) -> tuple[Sequence[Any], Sequence[Any]]:
     """The fields and the values of a hash, or the members and the scores of a reply WITHSCORES, flat or already in pairs."""
     if isinstance(reply, Mapping):
         return list(reply), list(reply.values())
-    flat = list(reply)
+    flat = reply if type(reply) is list else list(reply)
     if flat and isinstance(flat[0], (list, tuple)):
         return [pair[0] for pair in flat], [pair[1] for pair in flat]
     return flat[::2], flat[1::2]

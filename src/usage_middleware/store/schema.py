@@ -68,18 +68,9 @@ def counter_field(counter: str) -> str:
     return f"c.{counter}"
 
 
-#: The field of `meta` that tells since when everything that is counted is packed in time, in milliseconds since the epoch.
-HISTORY_SINCE = "history_since"
-
-
 def todo_member(res: str, day: str) -> str:
     """A member of `history_todo`: `30m 2026-11-20`."""
     return f"{res} {day}"
-
-
-def since_field(dimension: str) -> str:
-    """The field of `meta` that tells since when a dimension is kept, in milliseconds since the epoch."""
-    return f"since:{dimension}"
 
 
 class Schema:

@@ -15,12 +15,12 @@ from usage_middleware.store.driver_errors import is_missing_right, redis_errors
 from usage_middleware.store.engine import is_cluster
 from usage_middleware.store.history.base import Base, packed_base
 from usage_middleware.store.history.schedule import Schedule
-from usage_middleware.store.meta import write_meta
+from usage_middleware.store.meta import since_field, write_meta
 from usage_middleware.store.org_registry import admit
 from usage_middleware.store.owing import Debt, debts, old_debts
 from usage_middleware.store.payload import APPLIED_SECONDS, Doubt, EncodedChunk, Once, encode_chunk, longest_kept
 from usage_middleware.store.route_registry import publish_routes
-from usage_middleware.store.schema import Schema, since_field
+from usage_middleware.store.schema import Schema
 from usage_middleware.store.script import Script
 from usage_middleware.store.send_result import Mark, answer, failure, mark_of
 from usage_middleware.store.send_result import Outcome as Outcome

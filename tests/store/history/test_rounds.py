@@ -20,7 +20,8 @@ from usage_middleware.report.health import health
 from usage_middleware.store.history.packer import Packer
 from usage_middleware.store.history.rounds import LATER, Rounds
 from usage_middleware.store.history.schedule import NOTED_SECONDS
-from usage_middleware.store.schema import HISTORY_SINCE, Schema
+from usage_middleware.store.meta import HISTORY_SINCE
+from usage_middleware.store.schema import Schema
 
 MakeUsage = Callable[..., Usage]
 

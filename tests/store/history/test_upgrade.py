@@ -14,7 +14,8 @@ from usage_middleware import Usage
 from usage_middleware.errors import UsageUnavailable
 from usage_middleware.periods import DAY
 from usage_middleware.store.history.seeding import SEEDED, Seeding
-from usage_middleware.store.schema import HISTORY_SINCE, Schema
+from usage_middleware.store.meta import HISTORY_SINCE
+from usage_middleware.store.schema import Schema
 
 DAYS = 40
 

@@ -56,6 +56,7 @@ class TemplateFinder:
     def __init__(self, frameworks: Sequence[type[Framework]], app: Any, count_error: Callable[[str], None]) -> None:
         self._frameworks = [framework() for framework in frameworks]
         self._asked = [(framework.routed_key, framework.template) for framework in self._frameworks]
+        self.first_key, self.first = self._asked[0]
         self._app = app
         self._count_error = count_error
         self._warned = False
@@ -76,9 +77,13 @@ class TemplateFinder:
                 if routed_key in notes:
                     return template(call, error)
         except Exception:
-            self._count_error("template unreadable")
-            return UNKNOWN
+            return self.unreadable()
         return None
+
+    def unreadable(self) -> str:
+        """Note that a scope or environ can't be read; what stands for the template then."""
+        self._count_error("template unreadable")
+        return UNKNOWN
 
     def is_usage_redirect(self, call: Call) -> bool:
         """True for a request to the usage app's mount without the slash at its end, which the router redirected."""

@@ -14,8 +14,9 @@ from usage_middleware.periods import DAY
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_full, redis_errors
 from usage_middleware.store.members import OPERATOR
+from usage_middleware.store.meta import HISTORY_SINCE
 from usage_middleware.store.replies import text
-from usage_middleware.store.schema import HISTORY_SINCE, Schema
+from usage_middleware.store.schema import Schema
 
 #: So long nobody else takes an organisation that somebody packs, seconds. After a packer was killed, it waits so long.
 TAKEN_SECONDS = 3600

@@ -13,8 +13,8 @@ from usage_middleware.store.driver_errors import is_full, redis_errors
 from usage_middleware.store.history.names import months
 from usage_middleware.store.history.schedule import Schedule
 from usage_middleware.store.members import OPERATOR
-from usage_middleware.store.meta import history_since
-from usage_middleware.store.schema import CALLS, HISTORY_SINCE, Schema, todo_member
+from usage_middleware.store.meta import HISTORY_SINCE, history_since
+from usage_middleware.store.schema import CALLS, Schema, todo_member
 
 #: The field of `meta` that tells for which beginning of history everything older is marked.
 SEEDED = "history_seeded"
