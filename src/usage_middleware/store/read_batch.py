@@ -215,7 +215,7 @@ class ReadBatch:
 
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
-        self._charge(self._cost + self._packed.cost)
+        self._charge(self._cost)
         pending, self._pending, self._cost = self._pending, Pending(), 0
         packed, self._packed = self._packed, self._packed.renewed()
         hand_out(fetch_with(packed, self._client, pending, self._damage, self._charge), self._damage)

@@ -20,7 +20,7 @@ def fetch_with(
 ) -> list[Answer]:
     """What Redis answers to reads of live counters, and in `packed` what months have that did not change meanwhile.
 
-    `charge` is told what months cost that were not known to be there, and what there was to read of them, and may raise.
+    `charge` is told what packed time costs, and may raise.
 
     Raises:
         redis_errors(): as the client does.
@@ -28,19 +28,23 @@ def fetch_with(
     """
     if not packed:
         return [answer for part in _parts(reads) if part for answer in fetch(client, part, damage)]
-    cost = packed.cost
-    found = None
+    cost, found = 0, None
     for _ in range(TRIES):
-        packed.check()
-        charge(max(0, packed.cost - cost))
-        cost = max(cost, packed.cost)
+        cost = _charged(packed, cost, charge)
         found = _fetch_beside(packed, client, reads, damage)
         if found is not None:
             break
     found = _fetch_at_once(packed, client, reads, damage) if found is None else found
-    packed.check()
-    charge(max(0, packed.cost - cost))
+    _charged(packed, cost, charge)
     return found
+
+
+def _charged(packed: PackedReads, before: int, charge: Callable[[int], object]) -> int:
+    """What packed time costs as far as that is known now; what is more than before is charged."""
+    cost = max(before, packed.cost())
+    if cost > before:
+        charge(cost - before)
+    return cost
 
 
 def _parts(reads: Sequence[Read]) -> list[list[Read]]:

@@ -66,10 +66,9 @@ def merged(at: Place) -> Place | None:
     return Place(f"days {what}", int(day) - 1) if what else None
 
 
-def day_of(month: str, section: str) -> int:
-    """When the day begins that a section is about; of all days of a month, the month."""
-    day = section[:2]
-    return month_start(month) + (int(day) - 1) * DAY if section[2] == " " else month_start(month)
+def day_of(month: int, section: str) -> int:
+    """When the day begins that a section is about; of all days of a month, the month, which begins at `month`."""
+    return month + (int(section[:2]) - 1) * DAY if section[2] == " " else month
 
 
 def is_day_of_board(section: str) -> bool:
@@ -97,7 +96,12 @@ def slot_at(month: str, section: str, index: int, layers: Resolutions) -> tuple[
 
 def month_of(at: int) -> str:
     """The UTC month of an instant: `2026-11`."""
-    return day_name(at)[:7]
+    return _month_of_day(at // DAY)
+
+
+@lru_cache(maxsize=4096)  # a question is about many slots of few days
+def _month_of_day(day: int) -> str:
+    return day_name(day * DAY)[:7]
 
 
 def months(first: int, last: int) -> Iterator[str]:

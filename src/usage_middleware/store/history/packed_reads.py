@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
 from usage_middleware.errors import QueryError
-from usage_middleware.periods import DAY, Slot, rfc3339
+from usage_middleware.periods import DAY, Slot, month_start, rfc3339
 from usage_middleware.store import deadline
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.known_months import KnownMonths
@@ -88,39 +88,34 @@ class PackedReads:
         """The same with nothing asked for yet."""
         return PackedReads(self._schema, self._org, self._now, self._damage, self._known)
 
-    @property
     def cost(self) -> int:
-        """What it costs to read, in Redis commands: more is known when it was fetched. What is not there is free."""
-        return sum(self._costs().values())
+        """What it costs to read, in Redis commands: more is known when it was fetched. What is not there is free.
+
+        Raises:
+            QueryError: `window_too_wide`, with the nearest window that can be read in the time that an answer has. Programs
+                may take their time.
+        """
+        costs = self._costs()
+        found = sum(costs.values())
+        if found > MOST_COST and deadline.left() < inf:
+            until = min(self._now, max(slots[-1].end for slots, _ in self._spans.values() if slots))
+            raise _too_wide(costs, until)
+        return found
 
     def _costs(self) -> Counter[int]:
         """The cost by the days that sections are about; of those of a month by its first day."""
         found: Counter[int] = Counter()
         for month, key in self._keys.items():
-            head = self._known.head(key)
+            head, start, there = self._known.head(key), month_start(month), self._months.get(month)
             for name in self._expected(month, head):
-                found[day_of(month, name)] += self._cost(month, name, head)
+                size = 0 if there is None else there.size(name)
+                found[day_of(start, name)] += (1 if head.together else SECTION_COST) + size // BYTES_A_COMMAND
         return found
-
-    def _cost(self, month: str, name: str, head: Head) -> int:
-        size = self._months[month].size(name) if month in self._months else 0
-        return (1 if head.together else SECTION_COST) + size // BYTES_A_COMMAND
 
     def _expected(self, month: str, head: Head) -> list[str]:
         """Sections that may be there: the days of boards are merged, or are not."""
         absent = is_day_of_board if head.merged else is_merged
         return [name for name in self._all_sections(month, head.buckets) if not absent(name)] if head.version else []
-
-    def check(self) -> None:
-        """Return if all that is wanted can be read in the time that an answer has. A program may take its time.
-
-        Raises:
-            QueryError: `window_too_wide`, with the nearest window that can be read.
-        """
-        costs = self._costs() if deadline.left() < inf else Counter()
-        if sum(costs.values()) > MOST_COST:
-            until = min(self._now, max(slots[-1].end for slots, _ in self._spans.values() if slots))
-            raise _too_wide(costs, until)
 
     def _all_sections(self, month: str, buckets: int) -> list[str]:
         """The sections of a month that anybody asks for; keys of the same bucket share theirs."""
