@@ -12,8 +12,9 @@ BYTES: Mapping[int, Mapping[str, float]] = {
     48: {"series": 1.4, "board": 1.35, "latency": 0.7, "key_board": 1.7},
     1: {"series": 1.4, "board": 2.1, "latency": 1.6, "key_board": 1.9},
 }
-#: The same where an organisation makes so few calls that a month is one field, and what that takes without any number.
-SMALL, MONTH = 0.65, 700
+#: The same where an organisation makes so few calls that a month is one field, and what that takes without any number: as
+#: measured of months of 3 calls a day.
+SMALL, MONTH = 2.4, 400
 #: So many calls in a month are few.
 FEW = 1_000
 #: Days are live for as long as `history_after`, and until the month of their series is over; half-hours for two days and the

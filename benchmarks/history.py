@@ -131,8 +131,6 @@ def _cold_year(organisations: int, days: int) -> float:
     options: Mapping[str, Any] = {"namespace": "history", "flush_interval": 1e9, "operator_tree": False, "history": True}
     with ServerProcess() as server, apps.new_usage(server.url, **options, clock=clock, history_after=days * DAY) as usage:
         client, calls = usage.engine.client, cycle(requests(Traffic(5, 20, projects=1), 3_000))
-        usage.flush()
-        before = client.info("memory")["used_memory"]
         for day in range(COLD_DAYS):
             clock.set(MIDNIGHT + day * DAY)
             for number in range(organisations):
@@ -144,12 +142,23 @@ def _cold_year(organisations: int, days: int) -> float:
                 usage.pack_history()
             _drop_minutes(client)
         usage.pack_history()
-        time.sleep(0.5)
-        return float(client.info("memory")["used_memory"] - before) / organisations
+        return _taken_by(client, "history:{org*") / organisations
+
+
+def _taken_by(client: Any, pattern: str) -> float:
+    """Bytes that some Redis keys take: what is free when they are gone."""
+    before = client.info("memory")["used_memory"]
+    _unlink(client, pattern)
+    time.sleep(0.5)
+    return float(before - client.info("memory")["used_memory"])
 
 
 def _drop_minutes(client: Any) -> None:
     """Redis keeps minutes by the real clock, and they have ended by the one of the benchmark."""
-    names = list(client.scan_iter(match="*:1m:*", count=10_000))
+    _unlink(client, "*:1m:*")
+
+
+def _unlink(client: Any, pattern: str) -> None:
+    names = list(client.scan_iter(match=pattern, count=10_000))
     for begin in range(0, len(names), 1_000):
         client.unlink(*names[begin : begin + 1_000])

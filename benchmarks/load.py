@@ -14,6 +14,8 @@ import msgspec
 from benchmarks.apps import KINDS
 
 CONNECTIONS = 16
+#: No load is waited for longer, seconds.
+_MOST_SECONDS = 120
 
 _SCRIPT = """
 local turn, kinds, keys = %d, {%s}, %d
@@ -57,5 +59,5 @@ def load(port: int, seconds: float, keys: int) -> Load:
 
 
 def _run(command: list[str]) -> Load:
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_MOST_SECONDS).stdout
     return Load(*msgspec.json.decode(shown.strip().splitlines()[-1], type=list[float]))

@@ -28,7 +28,8 @@ class QueryError(UsageError):
         code: a stable word for programs, for instance `invalid_range`.
         message: a sentence for a person, naming what is allowed.
         param: the parameter at fault, if there is one.
-        nearest: of `not_retained`, the nearest windows that can be answered: (start, end), RFC 3339.
+        nearest: of `not_retained`, and of `window_too_wide` where it is the packed time that is too much, the nearest windows
+            that can be answered: (start, end), RFC 3339.
     """
 
     def __init__(

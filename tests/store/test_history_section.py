@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usage_middleware.errors import UsageError
+from usage_middleware.store.history.cells import Cells
+from usage_middleware.store.history.layout import DamagedSection, Needed
 from usage_middleware.store.history.planes import MOST_SLOTS
-from usage_middleware.store.history.section import DamagedSection, decode, encode
+from usage_middleware.store.history.section import decode, encode, encode_raw
+from usage_middleware.store.history.sums import sums_of
 
 names = st.text(max_size=6)
 numbers = st.integers(-(1 << 62), 1 << 62).filter(bool)
@@ -21,6 +24,25 @@ entities = st.dictionaries(names, columns, max_size=5)
 @given(entities)
 def test_what_was_put_in_comes_out(found: dict[str, dict[str, dict[int, int]]]) -> None:
     assert decode(encode(found)) == found
+
+
+@given(entities, st.integers(0, (1 << MOST_SLOTS) - 1), st.none() | st.sets(names), st.none() | st.sets(names))
+def test_sums_are_those_of_the_numbers(
+    found: dict[str, dict[str, dict[int, int]]], slots: int, only: set[str] | None, measures: set[str] | None
+) -> None:
+    """Of any slots, one after the other or not."""
+    for wanted in (slots, (1 << slots.bit_length()) - 1, (1 << MOST_SLOTS) - 1):
+        added = sums_of(encode_raw(Cells.of(found)), only, Needed(wanted, measures))
+        expected = {
+            entity: {
+                measure: sum(number for slot, number in column.items() if wanted >> slot & 1)
+                for measure, column in columns.items()
+                if (measures is None or measure in measures) and any(wanted >> slot & 1 for slot in column)
+            }
+            for entity, columns in found.items()
+            if only is None or entity in only
+        }
+        assert added == {entity: columns for entity, columns in expected.items() if columns}
 
 
 @given(entities, st.data())

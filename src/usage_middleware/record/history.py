@@ -63,7 +63,8 @@ class History:
 
         Raises:
             ConfigurationError: history is off.
-            UsageUnavailable: Redis does not answer, or a worker runs that knows of no history.
+            UsageUnavailable: Redis does not answer, or a worker runs that knows of no history. Where all are packed, what fails
+                with one organisation is logged, and it is packed an hour later.
         """
         if not self._schema.settings.history:
             raise ConfigurationError("there is nothing to pack: history is off (Usage(history=True))")
@@ -79,7 +80,7 @@ class History:
     def _organisation(self, org: str) -> Steps:
         if self._rounds.begin():
             yield from self._rounds.seeding.steps()
-            yield from self._rounds.organisation(org)
+            yield from self._rounds.organisation(org, alone=True)
 
     def unpack(self, org: str | None = None, month: str | None = None) -> int:
         """Write packed time back as live counters, as before an older version of this package takes over.

@@ -239,6 +239,7 @@ VIEW = View(
     build=build,
     tables={"buckets": _table},
     choices={"group": allowed_groups},
+    more_codes=("window_too_wide",),
     depends_on=plans_version,
     example="""{
   "range": "24h",

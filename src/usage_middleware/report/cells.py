@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from usage_middleware.options import NONE, CounterKind
@@ -39,16 +40,21 @@ class BucketReads:
     """Reads of one measure over some slots, grouped into buckets. What several subjects share is read once."""
 
     def __init__(
-        self, batch: ReadBatch, groups: Sequence[Sequence[Slot]], measure: Measure, sums: PrefixSums | None = None
+        self, batch: ReadBatch, groups: Callable[[], Sequence[Sequence[Slot]]], measure: Measure, sums: PrefixSums | None = None
     ) -> None:
         """Reads of the slots of each bucket; of series by their `sums`, if there are any, which takes fewer slots."""
         self.batch = batch
-        self.groups = groups
         self.measure = measure
+        self._groups = groups
         # One list: the batch remembers the blocks of the list it saw last.
-        self._slots = [slot for group in groups for slot in group] if sums is None else sums.slots
+        self._slots = [slot for group in self.groups for slot in group] if sums is None else sums.slots
         self._split = self._by_bucket if sums is None else sums.buckets
         self._kept: dict[object, Deferred[Any]] = {}
+
+    @cached_property
+    def groups(self) -> Sequence[Sequence[Slot]]:
+        """The slots of each bucket."""
+        return self._groups()
 
     def read(self, subjects: Sequence[Subject]) -> list[Cells]:
         """The cells of each subject.

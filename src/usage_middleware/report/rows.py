@@ -75,7 +75,8 @@ class WholeWindow:
 
     def cells(self, subjects: Mapping[str, Subject]) -> dict[str, Cell]:
         """What each subject came to; those without calls are absent."""
-        found = BucketReads(self.context.batch(self.scope.org), [self.slots], self.measure).read(list(subjects.values()))
+        reads = BucketReads(self.context.batch(self.scope.org), lambda: [self.slots], self.measure)
+        found = reads.read(list(subjects.values()))
         return {name: cell for name, (cell,) in zip(subjects, found, strict=True) if self.measure.is_used(cell)}
 
 

@@ -7,7 +7,7 @@ from heapq import nsmallest
 from typing import NamedTuple
 
 from usage_middleware.options import CounterKind, Settings
-from usage_middleware.periods import zone
+from usage_middleware.periods import Slot, zone
 from usage_middleware.report.cells import BucketReads, Cells
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.endpoint_sums import PrefixSums
@@ -61,7 +61,10 @@ class Coverage(NamedTuple):
         settings = context.settings
         slots = self.window.slots(settings.layers)
         until = slots[-1].end if slots else self.window.start
-        groups = [slots] if self.line is None else self.line.grouped(self.line.slots(settings, until))
+
+        def groups() -> Sequence[Sequence[Slot]]:
+            return [slots] if self.line is None else self.line.grouped(self.line.slots(settings, until))
+
         return BucketReads(context.batch(org), groups, measure, self.sums(settings))
 
     def stamps(self) -> list[str]:

@@ -16,7 +16,8 @@ from usage_middleware.store.history import adding
 from usage_middleware.store.history import names as history
 from usage_middleware.store.history.fetching import fetch_with
 from usage_middleware.store.history.known_months import KnownMonths
-from usage_middleware.store.history.packed_reads import Beginning, PackedReads
+from usage_middleware.store.history.packed_reads import PackedReads
+from usage_middleware.store.history.questions import Beginning
 from usage_middleware.store.minute_reads import minute_reads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
@@ -137,7 +138,7 @@ class ReadBatch:
                     name = partial(self._schema.boards, self._org, dimension=shard, measure=measure)
                     self._add_union(some, name, partial(add_board, measure, found))
         for shard in shards:
-            self._packed.ask(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
+            self._packed.ask_sums(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
         return self._deferred(found)
 
     def members(
@@ -150,7 +151,7 @@ class ReadBatch:
             shards.setdefault(self._schema.sharded(dimension, name), []).append(name)
         wanted = list(slots)
         for shard, some in shards.items():
-            self._packed.ask(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some, measures=measures)
+            self._packed.ask_sums(wanted, f"{history.BOARD} {shard}", adding.board(found, measures), some, measures=measures)
         for slot in wanted:
             for shard, some in shards.items():
                 for measure in measures:
@@ -169,18 +170,15 @@ class ReadBatch:
             partial(add_bins, found),
         )
         what, name = (history.LATENCY, history.WHOLE) if endpoint is None else (history.ENDPOINT_LATENCY, endpoint)
-        self._packed.ask(slots, what, adding.bins(found, self._note_bin), (name,))
+        self._packed.ask_sums(slots, what, adding.bins(found, self._note_bin), (name,))
         return self._deferred(found)
 
     def key_board(self, slots: Sequence[Slot], key: str, *, endpoints: bool = False) -> Deferred[KeyBoard]:
         """All that one key did; with `endpoints`, at least how often it called each."""
         found, wanted = KeyBoard({}, {}), CALLS_OF_ENDPOINTS if endpoints else None
-        self._add_union(
-            self._named(slots),
-            partial(self._schema.key_boards, self._org, key=key),
-            partial(add_key_board, found),
-        )
-        self._packed.ask(
+        name = partial(self._schema.key_boards, self._org, key=key)
+        self._add_union(self._named(slots), name, partial(add_key_board, found))
+        self._packed.ask_sums(
             slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), measures=wanted, bucket_of=key
         )
         return self._deferred(found)
@@ -189,7 +187,7 @@ class ReadBatch:
         """One measure of a key, or of the organisation (None): each minute of `[start, end)` -> number; others are absent."""
         found: dict[int, int] = {}
         for read in minute_reads(self._schema, self._org, key, measure, start, end, found):
-            self._add(*read)
+            self._add(read.command, read.is_open, read.add)
             self._cost += 1
         return self._deferred(found)
 
@@ -230,7 +228,7 @@ class ReadBatch:
 
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
-        self._charge(self._cost + self._packed.cost)
+        self._charge(self._cost)
         pending, self._pending, self._cost = self._pending, Pending(), 0
         packed, self._packed = self._packed, self._packed.renewed()
         hand_out(fetch_with(packed, self._client, pending, self._damage, self._charge), self._damage)

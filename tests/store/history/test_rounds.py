@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 
 from tests.report.world import OPTIONS, Call, World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys
@@ -16,6 +17,7 @@ from usage_middleware.errors import ConfigurationError, QueryError, UsageUnavail
 from usage_middleware.periods import DAY, HOUR
 from usage_middleware.record.idle_packing import EVERY, RESTS, IdlePacking
 from usage_middleware.report.health import health
+from usage_middleware.store.history.packer import Packer
 from usage_middleware.store.history.rounds import LATER, Rounds
 from usage_middleware.store.history.schedule import NOTED_SECONDS
 from usage_middleware.store.meta import HISTORY_SINCE
@@ -114,6 +116,21 @@ def test_what_cannot_be_packed_now_waits(lived: World) -> None:
     client.set(todo, "x")
     assert lived.usage.pack_history() == 4
     assert schedule(lived)["acme"] == int(lived.clock.now) + LATER
+
+
+def test_whoever_packs_one_organisation_is_told_what_fails(lived: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all are packed, it is logged."""
+
+    def failing(packer: Packer, org: str) -> Iterator[None]:
+        yield
+        raise redis.ConnectionError("Connection refused")
+
+    with monkeypatch.context() as away:
+        away.setattr(Packer, "pack", failing)
+        with pytest.raises(UsageUnavailable, match="refused"):
+            lived.usage.pack_history("acme")
+        assert lived.usage.pack_history() == 0
+    assert lived.usage.pack_history("acme") == 2
 
 
 def test_nothing_is_packed_beside_a_worker_without_history(lived: World, redis_url: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeAlias, TypeVar
 
 from usage_middleware.periods import Slot
 from usage_middleware.store.history.numbers import restored
-from usage_middleware.store.history.packed_reads import Take, Wanted
+from usage_middleware.store.history.questions import Take, TakeSums, Wanted
 from usage_middleware.store.history.section import Columns
+from usage_middleware.store.history.sums import EntitySums
 from usage_middleware.store.members import parse_key_board_member
 from usage_middleware.store.replies import KeyBoard, Measures, number
 from usage_middleware.store.schema import LAST
@@ -38,35 +39,33 @@ def _add_series(found: dict[Slot, Measures], measures: Sequence[str] | None, _: 
                 _add_to(found, slot, measure, counted)
 
 
-def board(found: dict[str, Measures], measures: Sequence[str]) -> Take:
+def board(found: dict[str, Measures], measures: Sequence[str]) -> TakeSums:
     """Adds the members of boards: member -> measure -> number."""
 
-    def take(member: str, columns: Columns, wanted: Wanted) -> None:
+    def take(member: str, sums: EntitySums) -> None:
         for measure in measures:
-            counted = _sum(columns, measure, wanted)
-            if counted:
+            if counted := sums.get(measure, 0):
                 _add_to(found, member, measure, counted)
 
     return take
 
 
-def bins(found: Sums[int], damaged: Callable[[str], object]) -> Take:
+def bins(found: Sums[int], damaged: Callable[[str], object]) -> TakeSums:
     """Adds a histogram: bin -> calls."""
 
-    def take(_: str, columns: Columns, wanted: Wanted) -> None:
-        for name in columns:
-            _add_bin(found, name, _sum(columns, name, wanted), damaged)
+    def take(_: str, sums: EntitySums) -> None:
+        for name, calls in sums.items():
+            _add_bin(found, name, calls, damaged)
 
     return take
 
 
-def key_board(found: KeyBoard, damaged: Callable[[str], object]) -> Take:
+def key_board(found: KeyBoard, damaged: Callable[[str], object]) -> TakeSums:
     """Adds the boards under one key."""
 
-    def take(_: str, columns: Columns, wanted: Wanted) -> None:
-        for text in columns:
-            counted = _sum(columns, text, wanted)
-            measure, dimension, member = parse_key_board_member(text)
+    def take(_: str, sums: EntitySums) -> None:
+        for text, counted in sums.items():
+            measure, dimension, member = _parsed(text)
             if dimension == "latency":
                 _add_bin(found.latency, member, counted, damaged)
             elif counted:
@@ -78,13 +77,7 @@ def key_board(found: KeyBoard, damaged: Callable[[str], object]) -> Take:
     return take
 
 
-def _sum(columns: Columns, measure: str, wanted: Wanted) -> int:
-    column = columns.get(measure)
-    if column is None:
-        return 0
-    if len(column) > len(wanted):
-        return sum(column[at] for at in wanted if at in column)
-    return sum(counted for at, counted in column.items() if at in wanted)
+_parsed = lru_cache(maxsize=16384)(parse_key_board_member)  # keys call the same endpoints
 
 
 def _add_bin(found: Sums[int], name: str, calls: int, damaged: Callable[[str], object]) -> None:

@@ -11,7 +11,8 @@ from usage_middleware.store.chunk import Chunk
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.live_names import live_name
 from usage_middleware.store.history.names import BOARD, ENDPOINT, KEY, KEY_BOARD, SERIES, WHOLE
-from usage_middleware.store.history.packed_reads import PackedReads, Wanted
+from usage_middleware.store.history.packed_reads import PackedReads
+from usage_middleware.store.history.questions import Wanted
 from usage_middleware.store.history.section import Columns
 from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.meta import history_since

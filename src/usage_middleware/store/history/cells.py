@@ -83,6 +83,15 @@ class Cells:
                 before = mine.get(here)
                 mine[here] = number if before is None else max(before, number) if is_last else before + number
 
+    def at(self, slot: int) -> Cells:
+        """The same, of which all is in slot 0, in another slot."""
+        found = Cells()
+        found._firsts = self._firsts
+        found.columns = {
+            measure: {cell + slot: one for cell, one in column.items()} for measure, column in self.columns.items()
+        }
+        return found
+
     def without_zeros(self) -> Cells:
         """The same without numbers that are 0, and without entities that have no others."""
         if not any(0 in column.values() for column in self.columns.values()):

@@ -24,21 +24,31 @@ def fetch_with(
 ) -> Iterable[Answer]:
     """What Redis answers to reads of live counters, and in `packed` what months have that did not change meanwhile.
 
-    `charge` is told what months cost that were not known to be there, and may raise.
+    `charge` is told what packed time costs, and may raise.
 
     Raises:
         redis_errors(): as the client does.
+        QueryError: `window_too_wide`.
     """
     if not packed:
         return _fetch_in_parts(client, reads, damage)
-    cost = packed.cost
+    cost, found = 0, None
     for _ in range(TRIES):
-        charge(max(0, packed.cost - cost))
-        cost = max(cost, packed.cost)
+        cost = _charged(packed, cost, charge)
         found = _fetch_beside(packed, client, reads, damage)
         if found is not None:
-            return found
-    return _fetch_at_once(packed, client, reads, damage)
+            break
+    found = _fetch_at_once(packed, client, reads, damage) if found is None else found
+    _charged(packed, cost, charge)
+    return found
+
+
+def _charged(packed: PackedReads, before: int, charge: Callable[[int], object]) -> int:
+    """What packed time costs as far as that is known now; what is more than before is charged."""
+    cost = max(before, packed.cost())
+    if cost > before:
+        charge(cost - before)
+    return cost
 
 
 def _fetch_in_parts(client: Any, reads: Sequence[Read], damage: DamageLog) -> Iterator[Answer]:

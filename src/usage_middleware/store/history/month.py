@@ -8,11 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from usage_middleware.store.history.cells import Cells
-from usage_middleware.store.history.names import BUCKETS, SMALL, VERSION
+from usage_middleware.store.history.layout import EVERYTHING, DamagedSection, Needed
+from usage_middleware.store.history.names import BUCKETS, MERGED, SMALL, VERSION
 from usage_middleware.store.history.section import (
-    EVERYTHING,
-    DamagedSection,
-    Needed,
     Numbers,
     at_once,
     compressed,
@@ -20,6 +18,7 @@ from usage_middleware.store.history.section import (
     decode_raw,
     inflated,
 )
+from usage_middleware.store.history.sums import EntitySums, sums_of
 from usage_middleware.store.replies import number
 
 T = TypeVar("T")
@@ -37,11 +36,13 @@ class Head(NamedTuple):
         version: how often it was changed; 0 if it is not there.
         buckets: into how many buckets keys are spread; 0 if that is not settled yet.
         together: whether its sections are together in one field.
+        merged: whether the days of boards are merged. What was packed later may stand beside them.
     """
 
     version: int
     buckets: int
     together: bool
+    merged: bool = False
 
 
 class Changes(NamedTuple):
@@ -60,8 +61,8 @@ class Month:
     """
 
     def __init__(self, names: Sequence[str], reply: Sequence[Any], where: str, note: NoteDamage) -> None:
-        version, buckets, small, *sections = reply
-        self.head = Head(number(version or 0) or 0, number(buckets or 0) or 0, small is not None)
+        version, buckets, merged, small, *sections = reply
+        self.head = Head(number(version or 0) or 0, number(buckets or 0) or 0, small is not None, merged is not None)
         self._where, self._note = where, note
         self._damaged: set[str] = set()
         self._sections = {name: found for name, found in zip(names, sections, strict=True) if found is not None}
@@ -77,6 +78,18 @@ class Month:
     def numbers(self, name: str, only: Container[str] | None = None, needed: Needed = EVERYTHING) -> Numbers:
         """The numbers of a section; none if it is damaged, which is noted, or not there."""
         return self._decoded(name, lambda raw: decode_raw(raw, only, needed)) or {}
+
+    def sums(self, name: str, only: Container[str] | None, needed: Needed) -> dict[str, EntitySums]:
+        """As `numbers`, added up over the slots."""
+        return self._decoded(name, lambda raw: sums_of(raw, only, needed)) or {}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a section is there."""
+        return name in self._sections or name in self._small
+
+    def size(self, name: str) -> int:
+        """How many bytes a section takes in a field of its own; 0 if it has none."""
+        return len(self._sections.get(name, b""))
 
     def cells(self, name: str) -> Cells | None:
         """As `numbers`, to be added to."""
@@ -133,4 +146,4 @@ def _apart(raw: Mapping[str, bytes]) -> Generator[None, None, dict[str, bytes | 
 
 def fields(names: Iterable[str]) -> list[str]:
     """The fields to read for these sections."""
-    return [VERSION, BUCKETS, SMALL, *names]
+    return [VERSION, BUCKETS, MERGED, SMALL, *names]

@@ -8,18 +8,19 @@ knows by its version. Then the day is read again later. So a packer may be kille
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from usage_middleware.gil import rest
 from usage_middleware.options import HALF_HOURS_AFTER
-from usage_middleware.periods import Resolution, Slot, month_start
+from usage_middleware.periods import Resolution, Slot, month_end, month_start
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.change import MonthChange, Todo
 from usage_middleware.store.history.gathering import Gathering
 from usage_middleware.store.history.live import LiveDay
 from usage_middleware.store.history.live_counts import LiveCounts
+from usage_middleware.store.history.merging import Merging
 from usage_middleware.store.history.names import buckets_for, month_of, place
 from usage_middleware.store.history.section import encode_in_steps
 from usage_middleware.store.history.witness import Witness, witness
@@ -54,9 +55,21 @@ class Packer:
         self.days = 0
 
     def pack(self, org: str) -> Steps:
-        """Pack all days of an organisation that are due."""
-        for todo in self._due(org):
+        """Pack all days of an organisation that are due, and merge those of months that are over."""
+        due = self._due(org)
+        for todo in due:
             yield from self._pack_day(org, todo)
+        yield from self._merge(org, {self._place(todo) for todo in due})
+
+    def _merge(self, org: str, packed: Iterable[tuple[Resolution, int]]) -> Steps:
+        changed = {month_of(start) for layer, start in packed if layer == self._schema.layers.day}
+        before = {month_of(month_start(month) - 1) for month in changed}
+        for month in sorted(changed | before):
+            merging = Merging(MonthChange(self._client(), self._schema, org, month, self._damage.note), self._schema, org)
+            last = month_end(month) - self._schema.layers.day.seconds
+            is_over = self.due_at(self._schema.layers.day, last) <= self._clock()
+            if is_over and (month in changed or not merging.is_done()):
+                yield from merging.steps(self._clock())
 
     def next_due(self, org: str) -> int | None:
         """When something of an organisation is to be packed next, seconds since the epoch; None: nothing is."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from sys import byteorder
 from typing import NamedTuple
 
@@ -38,9 +39,9 @@ class Planes:
         ValueError: the bytes end too early, or are no numbers. All its methods do, or raise IndexError.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, at: int = 0) -> None:
         self._data = data
-        self._at = 0
+        self._at = at
 
     def take(self, size: int) -> bytes:
         """So many bytes."""
@@ -50,14 +51,16 @@ class Planes:
         self._at += size
         return found
 
-    def numbers(self, count: int) -> array[int]:
+    def numbers(self, count: int) -> Sequence[int]:
         """So many numbers from 0."""
         width = self.take(1)[0]
         if width > _WIDTH:
             raise ValueError("a number is too wide")
-        words = bytearray(count * _WIDTH)
+        if width <= 1:
+            return self.take(count) if width else bytes(count)
+        words, found = bytearray(count * _WIDTH), self.take(width * count)
         for plane in range(width):
-            words[plane::_WIDTH] = self.take(count)
+            words[plane::_WIDTH] = found[plane * count : plane * count + count]
         return _native(array(_WORDS, bytes(words)))
 
     def folded(self, count: int) -> Folded:
@@ -68,27 +71,23 @@ class Planes:
         is_plain = not found.translate(None, _EVEN)
         return Folded(found.translate(_HALF) if is_plain else found, is_plain)
 
-    def skip(self, count: int) -> None:
-        """Pass so many numbers by."""
-        self._at += 1 + self._data[self._at] * count
-
-    def here(self) -> Planes:
-        """The same, from here on."""
-        found = Planes(self._data)
-        found._at = self._at
-        return found
+    def skip(self, count: int, times: int = 1) -> Callable[[], Planes]:
+        """Pass so many numbers by, so many times; returns what reads them after all."""
+        begin, at, data = self._at, self._at, self._data
+        for _ in range(times):
+            at += 1 + data[at] * count
+        self._at = at
+        return lambda: Planes(data, begin)
 
     def ascending(self, count: int) -> list[int]:
         """So many numbers, each greater than the one before."""
-        total, found = 0, []
-        for each in self.numbers(count):
-            total += each
-            found.append(total)
-        return found
+        return list(accumulate(self.numbers(count)))
 
-    def bitmaps(self, count: int) -> list[int]:
+    def bitmaps(self, count: int) -> Sequence[int]:
         """So many bitmaps: the lower halves, then the upper ones."""
         low, high = self.numbers(count), self.numbers(count)
+        if not any(high):
+            return low
         return [below | above << 64 for below, above in zip(low, high, strict=True)]
 
 

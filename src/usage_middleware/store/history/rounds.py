@@ -63,8 +63,10 @@ class Rounds:
             for org in orgs:
                 left += not (yield from self.organisation(org))
 
-    def organisation(self, org: str) -> Generator[None, None, bool]:
+    def organisation(self, org: str, *, alone: bool = False) -> Generator[None, None, bool]:
         """Pack what is due of an organisation, unless somebody else does. `begin` must have said that it may.
+
+        What goes wrong is logged, and others go on being packed; if it is packed `alone`, it is raised.
 
         Returns:
             False if it stays where it was in the schedule: the memory of Redis is full.
@@ -76,9 +78,12 @@ class Rounds:
             return True
         try:
             yield from self.packer.pack(org)
-        except Exception as error:  # Whatever it was, others must go on being packed.
+        except Exception as error:
+            is_moved = self.schedule.put_back(org, int(self._clock()) + LATER)
+            if alone:
+                raise
             logger.warning("usage: the history of %s can't be packed now: %s", org, error)
-            return self.schedule.put_back(org, int(self._clock()) + LATER)
+            return is_moved
         return self.schedule.put_back(org, self._again(org))
 
     def _again(self, org: str) -> int | None:

@@ -10,7 +10,7 @@ from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.change import Addition, MonthChange
 from usage_middleware.store.history.live_names import live_name
 from usage_middleware.store.history.month import Month
-from usage_middleware.store.history.names import BUCKETS, SMALL, VERSION, slot_at
+from usage_middleware.store.history.names import BUCKETS, MERGED, SMALL, VERSION, slot_at
 from usage_middleware.store.history.numbers import restored
 from usage_middleware.store.history.section import Numbers, encode_raw
 from usage_middleware.store.replies import text
@@ -41,7 +41,7 @@ class Unpacker:
         return sum(self._section(change, org, month, name) for name in self._sections(change))
 
     def _sections(self, change: MonthChange) -> list[str]:
-        names = {text(name) for name in self._client().hkeys(change.key)} - {VERSION, BUCKETS, SMALL}
+        names = {text(name) for name in self._client().hkeys(change.key)} - {VERSION, BUCKETS, MERGED, SMALL}
         return sorted({*names, *change.read([]).together})
 
     def _section(self, change: MonthChange, org: str, month: str, name: str) -> int:
