@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.options import DEFAULT_ORG, Settings
-from usage_middleware.periods import midnight, rfc3339, zone
-from usage_middleware.plans.assignment import FIRST_OF_MONTH, Assigned, Change, History
+from usage_middleware.periods import rfc3339
+from usage_middleware.plans.assignment import Assigned, Change, History
 from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.plans.plan import Plan
 from usage_middleware.plans.reach import LATE_DAYS, check_reach
 from usage_middleware.plans.records import decode, encode, with_change
+from usage_middleware.report.assigning import check_arguments, check_plan, instant, next_assigned
 from usage_middleware.store.agenda import Agenda
 from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.engine import Engine
@@ -133,13 +134,13 @@ class PlanDirectory:
                 set; or `plan_of` says which plan who has.
             UsageUnavailable: Redis does not answer.
         """
-        self._check(org, key, anchor, timezone, now)
+        check_arguments(self.declared, org, key, anchor, timezone, now)
         with self._engine.guard():
             before = self._read(org_member(org))
-            assigned = self._assigned(before, plan, anchor, timezone, overrides or {})
+            assigned = next_assigned(before.history, plan, anchor, timezone, overrides or {})
             assigned.check(self.declared.by_name)
             change = self._change(before, assigned, from_, key, now)
-            self._check_plan(plan, assigned, key)
+            check_plan(self.declared, assigned, key, self._settings)
             if key is None:
                 self._check_final(org_member(org), before.history, change)
             field = ORG if key is None else key_field(key_member(key))
@@ -218,52 +219,16 @@ class PlanDirectory:
             raise UsageUnavailable(f"plan_of failed for an organisation: {error}") from error
         return [Change(-math.inf if found.from_ is None else found.from_, replace(found, from_=None))]
 
-    def _check(self, org: str, key: str | None, anchor: date | None, timezone: str | None, now: bool) -> None:
-        if not isinstance(org, str) or org in ("", DEFAULT_ORG, OTHER):
-            raise ConfigurationError(f"org must be the name of a customer: {org!r} has no plan, it is where others are counted")
-        if not self.declared.is_on:
-            raise ConfigurationError("there is no plan to assign: declare them with Usage(plans=(Plan(...),))")
-        if self.declared.plan_of is not None:
-            raise ConfigurationError("plan_of says which plan who has: change what it returns, in place of assign")
-        if key is not None and not (isinstance(key, str) and key):
-            raise ConfigurationError(f"key must be the id of an API key, not {key!r}")
-        if key is not None and (anchor is not None or timezone is not None or now):
-            raise ConfigurationError("anchor, timezone and now are of the organisation: its keys have the same periods")
-
-    def _assigned(
-        self,
-        before: CustomerPlans,
-        plan: str | None,
-        anchor: date | None,
-        timezone: str | None,
-        overrides: Mapping[str, int],
-    ) -> Assigned:
-        last = before.history.changes[-1].assigned if before.history.changes else Assigned(plan=None, anchor=FIRST_OF_MONTH)
-        return Assigned(
-            plan=plan,
-            anchor=last.anchor if anchor is None else anchor,
-            timezone=last.timezone if timezone is None else timezone,
-            overrides=dict(overrides),
-        )
-
     def _change(
         self, before: CustomerPlans, assigned: Assigned, from_: datetime | date | None, key: str | None, now: bool
     ) -> Change:
-        at = math.floor(self._clock()) if from_ is None else _instant(from_, assigned)
+        at = math.floor(self._clock()) if from_ is None else instant(from_, assigned)
         if now:
             # Calls are told apart by half-hours for as long as they have to be.
             at = self._settings.layers.middle.floor(at)
         elif from_ is None and key is None and not before.history.changes:
             at = assigned.calendar.period(at).start
         return Change(at, assigned, now)
-
-    def _check_plan(self, plan: str | None, assigned: Assigned, key: str | None) -> None:
-        if plan is None:
-            return
-        declared = self.declared.by_name[plan]
-        if key is not None and "key" not in {part.by for part in declared.parts}:
-            raise ConfigurationError(f"plan {plan!r} has no Limit or Quota with by='key', so it says nothing of a key")
-        check_reach(declared, assigned, self._settings)
 
     def _check_final(self, org: str, before: History, change: Change) -> None:
         """A final statement never moves, and so its period doesn't."""
@@ -292,13 +257,3 @@ class PlanDirectory:
 
 def _changes(text: str) -> list[Change] | None:
     return decode(text) if text else []
-
-
-def _instant(given: datetime | date, assigned: Assigned) -> int:
-    if not isinstance(given, datetime):
-        if not isinstance(given, date):
-            raise ConfigurationError(f"from_ must be an aware datetime or a date, not {given!r}")
-        return midnight(given, zone(assigned.timezone))
-    if given.tzinfo is None:
-        raise ConfigurationError(f"from_={given} has no time zone: give an aware datetime, for instance in UTC")
-    return math.floor(given.timestamp())
