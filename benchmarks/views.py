@@ -19,7 +19,7 @@ from benchmarks.seeding import Past, seed
 from benchmarks.tables import table
 from tests.support import START, Clock, ServerProcess
 from usage_middleware import Usage
-from usage_middleware.web import usage_wsgi_app
+from usage_middleware.web import handler, usage_wsgi_app
 
 NOW = int(START)
 
@@ -68,7 +68,8 @@ def run(quick: bool) -> str:
     header = ["question", *found]
     cold = [[name, *(f"{one[name].cold:.1f} / {one[name].cached:.1f} / {one[name].slowest:.1f}" for one in found.values())]
             for name in (*QUESTIONS, *plans.QUESTIONS)]  # fmt: skip
-    text = "Milliseconds: cold / cached / the slowest command in Redis of the cold answer. With hiredis (the extra `speed`)."
+    text = "Milliseconds: cold / cached / the slowest command in Redis of the cold answer. With hiredis (the extra `speed`). "
+    text += "An answer that takes longer than 1.8 s is measured here; in service it is 503."
     return f"{text}\n\n{table(header, cold)}\n\n{_parsers(3 if quick else 7)}\n\n{_growth(3 if quick else 7)}"
 
 
@@ -84,6 +85,7 @@ def _of_size(size: Size, times: int) -> dict[str, Found]:
 
 
 def _ask_all(usage: Usage, probe: Probe, times: int) -> dict[str, Found]:
+    _take_any_time()
     cold = usage_wsgi_app(usage, auth=owner, cache_seconds=0, limit=LIMIT)
     cached = usage_wsgi_app(usage, auth=owner, cache_seconds=600, limit=LIMIT)
     return {name: _measure(cold, cached, path, probe, times) for name, path in QUESTIONS.items()}
@@ -97,6 +99,11 @@ def _measure(cold: WSGIApplication, cached: WSGIApplication, path: str, probe: P
     _ask(cached, path)
     kept, size = statistics.median(_ask(cached, path)[0] for _ in range(times)), _ask(cached, path)[1]
     return Found(took, kept, slowest / 1000, size)
+
+
+def _take_any_time() -> None:
+    """An answer is measured even where it takes longer than a view may."""
+    handler.ANSWER_SECONDS = 60
 
 
 def _ask(app: WSGIApplication, path: str) -> tuple[float, int]:
@@ -125,6 +132,7 @@ def _parsers(times: int) -> str:
 
 def tell(url: str, times: int) -> None:
     """Print how long the cold answers take in this process, as JSON."""
+    _take_any_time()
     with apps.new_usage(url, namespace="views", clock=Clock()) as usage:
         app = usage_wsgi_app(usage, auth=owner, cache_seconds=0, limit=LIMIT)
         _ask(app, QUESTIONS["details, 1h"])
