@@ -236,8 +236,7 @@ class _ScopeCall(Call):
                 self.status = CLIENT_LEFT
             templates = self._templates
             try:  # Most requests are the first framework's: it is asked without a call in between.
-                is_first = templates.first_key in notes and ROUTE not in notes
-                template = templates.first(self) if is_first else templates.find(self)
+                template = (templates.first if templates.first_key in notes and ROUTE not in notes else templates.find)(self)
             except Exception:
                 template = templates.unreadable()
             template = template or templates.fallback(self)

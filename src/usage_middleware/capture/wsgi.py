@@ -16,7 +16,7 @@ from usage_middleware.capture.identity import NOBODY, Caller, is_async, require_
 from usage_middleware.capture.wsgi_body import counted
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.events import RawCall
-from usage_middleware.request_keys import CALL, EXCLUDE, wsgi_text
+from usage_middleware.request_keys import CALL, EXCLUDE, ROUTE, wsgi_text
 from usage_middleware.seen_request import Environ, EnvironRequest, environ_key
 
 
@@ -134,7 +134,11 @@ class EnvironCall(Call):
             self.status = int(status[:3])
         except Exception:
             self.capture.count_error("response unreadable")
-        self._template = self._templates.find(self)
+        templates, notes = self._templates, self.notes
+        try:  # As in asgi.py: the first framework is asked without a call in between.
+            self._template = (templates.first if templates.first_key in notes and ROUTE not in notes else templates.find)(self)
+        except Exception:
+            self._template = templates.unreadable()
         return write if write is None else self.write
 
     def write(self, data: bytes) -> object:

@@ -25,9 +25,11 @@ class Flask(Framework):
     def template(self, call: Call, error: BaseException | None = None) -> str | None:
         """See `Framework.template`."""
         notes = call.notes
-        rule = flask_rule(notes, error)
+        rule = getattr(notes.get("werkzeug.request"), "url_rule", None)  # As in `flask_rule`, without a call.
         if rule is None:
-            return None
+            rule = flask_rule(notes, error)
+            if rule is None:
+                return None
         # Most are mounted nowhere: their requests call one function less.
         return self._mounts.path(notes) + template_of(rule.rule) if notes.get("SCRIPT_NAME") else template_of(rule.rule)
 

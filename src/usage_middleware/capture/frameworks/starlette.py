@@ -53,6 +53,8 @@ class Starlette(Framework):
 
     def __init__(self, notes_key: str = "") -> None:
         self._indexes: dict[int, RouteIndex] = {}
+        #: The one that was used last: most applications have one router.
+        self._last: RouteIndex | None = None
         #: The key under which a framework built on Starlette leaves its own notes; see `leaf`.
         self._notes_key = notes_key
 
@@ -60,9 +62,9 @@ class Starlette(Framework):
         """See `Framework.template`. A route that stands at one place only is found by two look-ups."""
         notes = call.notes
         router = notes["router"]
-        index = self._indexes.get(id(router))
+        index = self._last
         if index is None or index.router is not router:
-            index = self._indexed(router)
+            index = self._last = self._index(router)
         leaf = notes.get("route")
         if self._notes_key in notes:
             leaf = self.leaf(notes, leaf)
@@ -86,8 +88,7 @@ class Starlette(Framework):
         router = call.notes.get("router")
         if router is None:
             return False
-        index = self._indexes.get(id(router)) or self._indexed(router)
-        return best(index.usage_mounts, within(call)) is not None
+        return best(self._index(router).usage_mounts, within(call)) is not None
 
     def leaf(self, notes: Notes, route: Any) -> Any:
         """What stands for the route in a walk."""
@@ -117,10 +118,12 @@ class Starlette(Framework):
             yield Place(route, app, under + MOUNTED, None, False, under, hook(app) or bool(inner))
             yield from self.walk(inner, under, _has_schema(app), depth + 1)
 
-    def _indexed(self, router: Any) -> RouteIndex:
-        if len(self._indexes) >= _MAX_INDEXES:
-            self._indexes.clear()
-        index = self._indexes[id(router)] = RouteIndex(router, self.walk)
+    def _index(self, router: Any) -> RouteIndex:
+        index = self._indexes.get(id(router))
+        if index is None or index.router is not router:
+            if len(self._indexes) >= _MAX_INDEXES:
+                self._indexes.clear()
+            index = self._indexes[id(router)] = RouteIndex(router, self.walk)
         return index
 
 
