@@ -157,7 +157,7 @@ def test_requests_that_come_faster_than_they_are_added_up_do_not_keep_it_from_de
 
     monkeypatch.setattr(usage.recorder._aggregate, "sum", never_done)
     record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
-    eventually(lambda: usage.recorder.stats().backlog_calls == 0, 3)
+    eventually(lambda: usage.recorder.stats().backlog_calls == 0)
 
 
 @pytest.fixture
