@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import machine, tables
 
-PARTS = ("overhead", "servers", "flush", "views", "memory", "history", "scale", "page", "heavy")
+PARTS = ("overhead", "servers", "flush", "views", "plans", "memory", "history", "scale", "page", "heavy")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "performance.md"
 
 

@@ -12,7 +12,7 @@ from wsgiref.types import WSGIApplication
 
 import msgspec
 
-from benchmarks import apps, plans
+from benchmarks import apps
 from benchmarks.asking import LIMIT, ORG, Found, ask, owner
 from benchmarks.probe import Probe
 from benchmarks.seeding import Past, seed
@@ -67,7 +67,7 @@ def run(quick: bool) -> str:
     found = {size.name: _of_size(size, 3 if quick else 7) for size in sizes}
     header = ["question", *found]
     cold = [[name, *(f"{one[name].cold:.1f} / {one[name].cached:.1f} / {one[name].slowest:.1f}" for one in found.values())]
-            for name in (*QUESTIONS, *plans.QUESTIONS)]  # fmt: skip
+            for name in QUESTIONS]  # fmt: skip
     text = "Milliseconds: cold / cached / the slowest command in Redis of the cold answer. With hiredis (the extra `speed`). "
     text += "An answer that takes longer than 1.8 s is measured here; in service it is 503."
     return f"{text}\n\n{table(header, cold)}\n\n{_parsers(3 if quick else 7)}\n\n{_growth(3 if quick else 7)}"
@@ -80,8 +80,7 @@ def _of_size(size: Size, times: int) -> dict[str, Found]:
             begun = time.monotonic()
             seed(usage, server.url, options, ORG, size.past, NOW)
             print(f"{size.name}: seeded in {time.monotonic() - begun:.0f} s, {client.dbsize():,} keys", flush=True)
-            found = _ask_all(usage, Probe(client), times)
-        return found | plans.ask_all(server.url, options, client, times)
+            return _ask_all(usage, Probe(client), times)
 
 
 def _ask_all(usage: Usage, probe: Probe, times: int) -> dict[str, Found]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tests.alerts.bench import OPTIONS, Bench, Told, calls
 from tests.seeds.traffic import Traffic, at
 from tests.support import Clock, eventually, record_call
-from usage_middleware import AlertEvent, KeyInfo, Usage, Viewer
+from usage_middleware import AlertEvent, KeyInfo, Limit, Plan, Quota, Usage, Viewer
 from usage_middleware.alerts import alerting, delivery
 from usage_middleware.alerts.delivery import GIVE_UP_SECONDS, LEASE_SECONDS, PAUSES
 from usage_middleware.alerts.webhook import NotDelivered
@@ -253,6 +254,32 @@ def test_what_has_fired_stands_in_details(bench: Bench, traffic: Traffic, clock:
     assert not bench.usage.reader.details(org="acme").alerts
 
 
+def test_every_number_of_a_message_is_in_its_object(make_usage: Callable[..., Usage], clock: Clock) -> None:
+    """Thresholds, what is near, over and beyond, and what is odd about keys."""
+    plan = Plan("free", Limit("requests", 50), Quota("calls", 100), Quota("own", 10, by="key", alerts=(50,)))
+    usage = make_usage(**{**OPTIONS, "plans": (plan,)})
+    bench, traffic = Bench(usage, [Told()], clock), Traffic(usage, clock)
+    for number, day in enumerate(range(2, 20)):
+        traffic.calls(f"2026-11-{day:02}T10:00:00Z", times=number % 3)
+    traffic.calls("2026-11-20T10:00:00Z", times=1, key="key_9")
+    traffic.calls("2026-11-20T13:45:00Z", times=73, status=404)
+    traffic.calls("2026-11-20T13:45:10Z", times=37, key="key_2")
+    traffic.reach()
+    seen: set[str] = set()
+    for amount in (90, 140):
+        usage.plans.assign("acme", "free", overrides={"calls": amount})
+        clock.advance(5)
+        bench.look()
+        for key in (None, "key_1", "key_2", "key_9"):
+            report = usage.reader.details(org="acme", key_id=key)
+            for one in (*report.alerts, *report.recommendations):
+                seen.add(one.code)
+                told = {float(part.replace(",", "")) for part in re.findall(r"(?<![-:T])\b\d[\d,.]*\b(?![-:])", one.message)}
+                known = {number for number in (one.value, one.limit, one.baseline) if number is not None}
+                assert told <= known | {round(number * 100, 1) for number in known}, one
+    assert seen >= {"threshold_reached", "near_quota", "raise_limit", "spike", "rotate_spiking", "high_404_rate"}
+
+
 def test_recommendations_rest_on_numbers(usage: Usage, traffic: Traffic, clock: Clock) -> None:
     usage.keys.put("acme", KeyInfo("key_9", "Idle", created_at=at("2026-01-01T00:00:00Z")))
     traffic.calls("2026-11-20T10:00:00Z", times=40)
@@ -260,7 +287,7 @@ def test_recommendations_rest_on_numbers(usage: Usage, traffic: Traffic, clock: 
     traffic.reach()
     (high,) = [one for one in usage.reader.details(org="acme").recommendations if one.code == "high_404_rate"]
     assert (high.value, high.baseline) == (0.6, 0.1)
-    assert "60 of 100" in high.message
+    assert high.message.startswith("60.0% of the calls")
     (dormant,) = usage.reader.details(org="acme", key_id="key_9").recommendations
     assert (dormant.code, dormant.key_id, dormant.baseline) == ("revoke_dormant", "key_9", 30)
     assert f"{dormant.value:g}" in dormant.message

@@ -20,6 +20,7 @@ from usage_middleware.alerts.period_ends import (
     SPREAD_SECONDS,
     PeriodEnds,
 )
+from usage_middleware.periods import HOUR
 from usage_middleware.report.context import ReportContext
 
 PRO = Plan("pro", prices=(Price("calls", unit="0.01"),), currency="EUR")
@@ -222,10 +223,11 @@ def test_without_thresholds_and_prices_nobody_is_looked_at(make_usage: Callable[
     bench.look()
     assert not due(usage)
     assert not told.events
-    usage.plans.assign("acme", "pro")
+    usage.plans.assign("acme", "pro", now=True)
     clock.advance(5)
     bench.step()
     assert set(due(usage)) == {"acme"}
+    clock.advance(HOUR)
     usage.plans.assign("acme", None, now=True)
     clock.advance(5)
     bench.step()

@@ -14,7 +14,7 @@ from usage_middleware.options import Settings, retention
 from usage_middleware.plans.assignment import Change, History
 from usage_middleware.plans.declared import declared_plans
 from usage_middleware.plans.reach import check_reach
-from usage_middleware.plans.records import MOST_CHANGES, decode, encode, with_change
+from usage_middleware.plans.records import MOST_CHANGES, decode, encode, lasting, with_change
 
 FREE = Plan("free", Limit("requests", 60), Quota("calls", 10_000))
 
@@ -94,12 +94,20 @@ def test_a_damaged_history_is_none(damaged: str) -> None:
 
 
 def test_what_no_counter_reaches_back_to_is_forgotten() -> None:
+    pro = Assigned(plan="pro")
+    changes = [Change(at, pro) for at in (10, 20, 30, 40)]
+    assert lasting(changes, 25) == changes[1:]
+    assert lasting(changes, 5) == changes
+    with pytest.raises(ConfigurationError, match="1,000 times"):
+        lasting([Change(at, pro) for at in range(MOST_CHANGES + 1)], -1)
+
+
+def test_a_change_takes_the_place_of_those_until_it_was_made() -> None:
     pro, free = Assigned(plan="pro"), Assigned(plan="free")
     changes = [Change(at, pro) for at in (10, 20, 30)]
-    assert with_change(changes, Change(40, free), 25) == [Change(20, pro), Change(30, pro), Change(40, free)]
-    assert with_change(changes, Change(30, free), 5) == [Change(10, pro), Change(20, pro), Change(30, free)]
-    with pytest.raises(ConfigurationError, match="1,000 times"):
-        with_change([Change(at, pro) for at in range(MOST_CHANGES)], Change(MOST_CHANGES, free), -1)
+    assert with_change(changes, Change(40, free), 40) == [*changes, Change(40, free)]
+    assert with_change(changes, Change(30, free), 30) == [*changes[:2], Change(30, free)]
+    assert with_change(changes, Change(15, free), 25) == [changes[0], Change(15, free), changes[2]]
 
 
 def test_the_default_plan_holds_before_the_first_assignment() -> None:

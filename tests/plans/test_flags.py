@@ -50,7 +50,7 @@ def test_a_young_key_has_nothing_to_be_compared_with() -> None:
 def test_a_burst_of_errors_is_critical() -> None:
     found = flags(KeyDays(today=MONDAY, days={**_before(MONDAY, 200, 2), MONDAY: Day(200, 60)}))
     assert [(flag.code, flag.severity, flag.value) for flag in found] == [("error_burst", "critical", 0.3)]
-    assert found[0].message == "60 of 200 calls today failed (30%); in the 28 days before, 1.0% did."
+    assert found[0].message == "30.0% of the calls today failed; in the weeks before, 1.0% did."
 
 
 @pytest.mark.parametrize(("calls", "errors"), [(99, 99), (200, 19), (200, 29)])

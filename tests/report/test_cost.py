@@ -99,6 +99,27 @@ def test_a_chargeback_that_can_be_added_up(usage: Usage, traffic: Traffic, clock
     assert sum(Decimal(line["amount"]) for line in lines) == Decimal(total)
 
 
+def test_amounts_below_0_are_numbers_in_tables(usage: Usage, traffic: Traffic, clock: Clock) -> None:
+    """As text they would get a mark before them, as whatever might be a formula."""
+    clock.set(at("2026-10-15T00:00:00Z"))
+    assert cost(usage, "2026-09").state == "final"
+    correct(usage, -100, "ticket-1")
+    clock.advance(10)
+    api = traffic.api()
+
+    def cells(path: str, column: str) -> list[Decimal]:
+        return [Decimal(row[column]) for row in csv.DictReader(api.get(f"{path}format=csv").body.decode().splitlines())]
+
+    # Nobody has called in October, so no key carries its base price.
+    for path, column, total in (
+        ("/cost?", "amount", "8.70"),
+        ("/cost?table=lines&", "amount", "8.70"),
+        ("/by-key?period=current&", "cost", "-1.30"),
+    ):
+        found = cells(path, column)
+        assert (sum(found), min(found) < 0) == (Decimal(total), True), path
+
+
 def test_a_period_becomes_final_and_never_moves(usage: Usage, traffic: Traffic, clock: Clock) -> None:
     clock.set(at("2026-10-09T00:00:01Z"))
     final = cost(usage, "previous")

@@ -294,6 +294,15 @@ def test_limits_over_http(usage: Usage, traffic: Traffic, clock: Clock) -> None:
     assert len(table) == 3
 
 
+def test_an_operator_says_whose_plan(usage: Usage, traffic: Traffic) -> None:
+    api = traffic.api(auth=lambda _: Viewer.operator(), cache_seconds=0)
+    for path in ("/limits", "/cost"):
+        assert (api.get(path).status, api.get(path).code) == (400, "missing_org")
+        assert api.get(f"{path}?org=acme").json["org_id"] == "acme"
+    together = api.get("/by-group").json
+    assert (together["over_quota"], together["quota"]) == (False, None)
+
+
 def test_a_raised_quota_is_seen_within_seconds_though_answers_are_kept(
     make_usage: Callable[..., Usage], usage: Usage, traffic: Traffic, clock: Clock
 ) -> None:

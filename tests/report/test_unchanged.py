@@ -8,15 +8,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.seeds.traffic import at
 from tests.support import Clock, examples
-from usage_middleware import Limit, Plan, Quota, Usage
+from usage_middleware import Limit, Plan, Price, Quota, Usage
+from usage_middleware.errors import UsageUnavailable
+from usage_middleware.report import known_keys
+from usage_middleware.report.known_keys import KnownKeys
 
 NOW = int(at("2026-11-20T13:45:20Z"))
-PLAN = Plan("free", Limit("requests", 5), Limit("own", 3, by="key"), Quota("calls", 100), Quota("each", 10, by="key"))
+PLAN = Plan(
+    "free",
+    Limit("requests", 5),
+    Limit("own", 3, by="key"),
+    Quota("calls", 100),
+    Quota("each", 10, by="key"),
+    prices=(
+        Price("good", billable="successful", unit="1"),
+        Price("served", billable="not_refused", unit="1"),
+        Price("records", of="records", unit="1"),
+    ),
+    currency="EUR",
+)
 #: Minutes before now: in this half-hour, in one that is closed, and in other days.
 minutes = st.sampled_from([0, 1, 16, 20, 44, 45, 46, 200, 201, 47 * 60, 3 * 24 * 60, 10 * 24 * 60])
 keys = st.sampled_from(["key_1", "key_2"])
@@ -35,7 +51,7 @@ MOVES = [("late", "key_1", 200, 9), ("move", "key_1", 200, 201), ("move", "key_2
 def test_what_is_remembered_is_what_is_there(make_usage: Callable[..., Usage], script: Sequence[Any]) -> None:
     clock = Clock(NOW)
     options: dict[str, Any] = {"plans": (PLAN,), "default_plan": "free", "flush_interval": 3600, "clock": clock}
-    options |= {"namespace": f"t{secrets.token_hex(6)}"}
+    options |= {"namespace": f"t{secrets.token_hex(6)}", "counters": ("records",)}
     asking = make_usage(**options)
     counted: dict[tuple[str, int], int] = {}
     for step in script:
@@ -49,7 +65,8 @@ def test_what_is_remembered_is_what_is_there(make_usage: Callable[..., Usage], s
 
 
 def shown(usage: Usage) -> list[Any]:
-    return [msgspec.to_builtins(row) for row in usage.reader.limits(org="acme").limits]
+    bill = usage.reader.cost(org="acme")
+    return [msgspec.to_builtins(row) for row in (*usage.reader.limits(org="acme").limits, *bill.lines, *bill.rows)]
 
 
 def _do(usage: Usage, clock: Clock, counted: dict[tuple[str, int], int], step: Any) -> None:
@@ -71,12 +88,47 @@ def _do(usage: Usage, clock: Clock, counted: dict[tuple[str, int], int], step: A
 
 
 def _backfill(usage: Usage, key: str, when: int, calls: int) -> None:
-    row = {"org": "acme", "id": secrets.token_hex(8), "key": key, "endpoint": "GET /a", "status": 200, "calls": calls}
-    usage.backfill([{**row, "at": datetime.fromtimestamp(when, UTC)}])
+    row = {"org": "acme", "key": key, "endpoint": "GET /a", "at": datetime.fromtimestamp(when, UTC)}
+    answered = {200: calls, 429: 1}
+    usage.backfill(
+        {**row, "id": secrets.token_hex(8), "status": status, "calls": times, "counts": {"records": times}}
+        for status, times in answered.items()
+    )
 
 
 def _correct(usage: Usage, key: str, when: int, calls: int) -> None:
     usage.correct(
         "acme", id=secrets.token_hex(8), at=datetime.fromtimestamp(when, UTC), key=key, endpoint="GET /a", status=200,
-        calls=calls, reason="it was another's",
+        calls=calls, counts={"records": calls}, reason="it was another's",
     )  # fmt: skip
+
+
+def test_a_question_that_came_to_no_end_is_gone_on_with(
+    make_usage: Callable[..., Usage], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of each key is not read again, unless it has changed."""
+    usage = make_usage(plans=(PLAN,), default_plan="free", flush_interval=3600, counters=("records",))
+    for number in range(5):
+        _backfill(usage, f"key_{number}", NOW - 3 * 86_400, number + 1)
+    clock.advance(10)
+    read, read_closed, most = list[str](), KnownKeys._read_closed, [4]
+
+    def limited(self: KnownKeys, keys: Sequence[str]) -> Any:
+        if len(read) + len(keys) > most[0]:
+            raise TimeoutError("the time of this question is over")
+        read.extend(keys)
+        return read_closed(self, keys)
+
+    monkeypatch.setattr(KnownKeys, "_read_closed", limited)
+    monkeypatch.setattr(known_keys, "KEYS_AT_ONCE", 2)
+    with pytest.raises(UsageUnavailable):
+        usage.reader.cost(org="acme")
+    most[0] = 5
+    assert usage.reader.cost(org="acme").total == str(3 * 15 + 5) + ".00"
+    assert usage.reader.cost(org="acme").total == "50.00"
+    assert sorted(read) == [f"key_{number}" for number in range(5)]
+    _backfill(usage, "key_0", NOW - 3 * 86_400, 1)
+    most[0] = 10
+    clock.advance(10)
+    assert usage.reader.cost(org="acme").total == "54.00"
+    assert len(read) == 10

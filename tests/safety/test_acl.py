@@ -14,7 +14,9 @@ import redis
 from tests.support import Clock, ServerProcess, record_call
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey, put_keys
 from tests.web.hosts import HOSTS, Api
+from usage_middleware import Plan, Price, Quota
 from usage_middleware.events import CallKey, CallTotals
+from usage_middleware.periods import DAY
 from usage_middleware.report.health import health
 from usage_middleware.report.reports import VIEWS
 from usage_middleware.store.chunk import Chunk
@@ -118,12 +120,15 @@ def send_in_parts(usage: Usage, clock: Clock) -> None:
 
 
 def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock) -> None:
+    plan = Plan("free", Quota("records", 100, of="records"), prices=[Price("records", of="records", unit="1")], currency="EUR")
     options: dict[str, Any] = {"namespace": "usage", "dimensions": ("project",), "counters": ("records",)}
+    options |= {"plans": (plan,), "default_plan": "free"}
     writing = make_usage(own_server.url, pepper="outside", **options)
     put_keys(writing)
     for number in range(4):
         record_call(writing.recorder, KeyDirectory.digest(ACME), f"GET /{number}", ("search",), counts=(1,))
     assert writing.flush()
+    clock.advance(DAY)
     writing.close()
     before = everything(own_server)
     usage = make_usage(url_of(own_server, "usage-viewer"), pepper=("newer", "outside"), **options)
@@ -140,6 +145,8 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
         assert api.get(f"{view.path}?{asked.get(view.name, '')}").headers["x-cache"] == "HIT"
     for number in range(70):
         assert api.get(f"/series?limit={number % 50 + 1}&period={'7d' if number < 50 else '30d'}").status == 200
+    for path in ("/limits", "/cost"):
+        assert api.get(path).status == 200
     assert api.with_key(OPERATOR).get("/health").status == 200
     assert "NOPERM" not in repr(health(usage.reader))
     usage.reader.reconcile("acme")

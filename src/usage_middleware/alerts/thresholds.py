@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +13,7 @@ from usage_middleware.periods import rfc3339
 from usage_middleware.plans.plan import Quota
 from usage_middleware.report.closest_keys import MOST_KEYS, keys_used_since
 from usage_middleware.report.context import ReportContext
-from usage_middleware.report.fired import FiredAlert, fired_field
+from usage_middleware.report.fired import FiredAlert, fired_field, month_of
 from usage_middleware.report.limit_rows import LimitRow, Meter, Meters
 from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.members import org_name_of
@@ -63,16 +62,15 @@ class Thresholds:
 
     def _created(self, org: str, reached: Reached) -> bool:
         row = reached.row
-        field = fired_field(row, reached.percent)
+        field = fired_field(reached.quota, row, reached.percent)
         if self._known.known([(org, field)]):
             return False
         asked_at = self._known.generation
         now = self._clock()
         event = _event(org, reached, field, now)
         items = {f"{event.id}.{number}": encode(Item(event, number, int(now * 1000))) for number in range(self._targets)}
-        month = datetime.fromtimestamp(row.reset - 1, UTC).strftime("%Y-%m")
         record = msgspec.json.encode(FiredAlert.of(row, reached.percent, event.id, event.timestamp))
-        created = self._outbox.create(org, month, field, record, items, int(now * 1000))
+        created = self._outbox.create(org, month_of(row), field, record, items, int(now * 1000))
         self._known.keep({(org, field): True}, asked_at)
         return created
 

@@ -122,7 +122,7 @@ def _error_burst(key: KeyDays) -> KeyFlag | None:
     rate = errors / calls
     if rate < BURST_TIMES * usual:
         return None
-    message = f"{errors:,} of {calls:,} calls today failed ({rate:.0%}); in the {COMPARED_DAYS} days before, {usual:.1%} did."
+    message = f"{rate:.1%} of the calls today failed; in the weeks before, {usual:.1%} did."
     return _flag("error_burst", "critical", rate, usual, key.today, message)
 
 

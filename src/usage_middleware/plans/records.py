@@ -48,17 +48,22 @@ def decode(text: str) -> list[Change] | None:
         return None
 
 
-def with_change(changes: Sequence[Change], new: Change, oldest: float) -> list[Change]:
-    """A history with one more change. It takes the place of one at the same instant.
+def with_change(changes: Sequence[Change], new: Change, until: float) -> list[Change]:
+    """A history with one more change. It takes the place of those from its own instant to `until`, when it was made.
 
-    Changes that ended before `oldest` are forgotten.
+    They are not the same where the change begins with the half-hour: what was assigned in between does not hold any more.
+    """
+    return sorted([*(one for one in changes if not new.at <= one.at <= until), new], key=lambda one: one.at)
+
+
+def lasting(changes: Sequence[Change], oldest: float) -> Sequence[Change]:
+    """A history without the changes that ended before `oldest`.
 
     Raises:
         ConfigurationError: there are more than a history may have.
     """
-    found = sorted([*(one for one in changes if one.at != new.at), new], key=lambda one: one.at)
-    gone = sum(one.at <= oldest for one in found)
-    found = found[max(0, gone - 1) :]
+    gone = sum(one.at <= oldest for one in changes)
+    found = changes[max(0, gone - 1) :]
     if len(found) > MOST_CHANGES:
         raise ConfigurationError(f"a customer's plan may change {MOST_CHANGES:,} times while counters are kept, not more")
     return found

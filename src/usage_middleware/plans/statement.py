@@ -22,6 +22,23 @@ _NOBODY = frozenset({"(anonymous)", "(other)", "(none)", "(unknown)"})
 Quantities = Callable[[Price], Mapping[str, int]]
 
 
+class Holder(NamedTuple):
+    """Who answers for a key, and its labels."""
+
+    owner: str | None
+    labels: Mapping[str, str]
+
+
+class LineTotal(msgspec.Struct, frozen=True):
+    """As `Line`, without its keys."""
+
+    price: str
+    quantity: int
+    amount: Decimal
+    currency: str
+    origin: int | None = None
+
+
 class Line(msgspec.Struct, frozen=True):
     """What one price costs.
 
@@ -42,10 +59,15 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Statement(NamedTuple):
-    """What a billing period costs."""
+    """What a billing period costs.
+
+    Attributes:
+        holders: who answered for the keys when it became final; before that it is not known.
+    """
 
     currency: str
     lines: Sequence[Line]
+    holders: Mapping[str, Holder] = {}
 
     @property
     def own(self) -> list[Line]:
@@ -67,11 +89,26 @@ class Statement(NamedTuple):
         return found
 
     @property
+    def keys_digest(self) -> str:
+        """A hash of what each key carries, and of who answered for it: SHA-256, hexadecimal."""
+        lines = ((line.price, line.origin, sorted(line.shares.items()), sorted(line.quantities.items())) for line in self.lines)
+        held = ((key, owner, sorted(labels.items())) for key, (owner, labels) in sorted(self.holders.items()))
+        return _hash(msgspec.json.encode([list(lines), list(held)]))
+
+    @property
     def digest(self) -> str:
-        """A hash of all lines: SHA-256, hexadecimal."""
-        rows = [f"{line.price}\t{line.quantity}\t{line.amount}\t{line.currency}\t{line.origin}" for line in self.lines]
-        rows += [f"{line.price}\t{key}\t{part}" for line in self.lines for key, part in sorted(line.shares.items())]
-        return hashlib.sha256("\n".join([self.currency, *rows]).encode("utf-8", "surrogatepass")).hexdigest()
+        """A hash of all of it: SHA-256, hexadecimal."""
+        return digest(self.currency, self.lines, self.keys_digest)
+
+
+def digest(currency: str, lines: Iterable[Line | LineTotal], keys_digest: str) -> str:
+    """The digest of a statement, by the totals of its lines and the hash of what its keys carry."""
+    rows = [(line.price, line.quantity, line.amount, line.currency, line.origin) for line in lines]
+    return _hash(msgspec.json.encode([currency, rows, keys_digest]))
+
+
+def _hash(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def statement(plan: Plan, quantities: Quantities, carried: Sequence[Line] = ()) -> Statement | None:

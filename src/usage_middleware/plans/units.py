@@ -20,7 +20,14 @@ def field(of: str) -> str:
 
 def fields(of: str, billable: Billable = "all") -> Sequence[str] | None:
     """Which measures have to be read; None: all, since which statuses there are is not known before."""
+    if billable == "not_refused":
+        return (field(of), REFUSED)
     return (field(of),) if billable == "all" else None
+
+
+def is_successful(measure: str) -> bool:
+    """Whether a measure of a series counts calls answered 2xx."""
+    return _SUCCESSFUL.fullmatch(measure) is not None
 
 
 def quantity(measures: Mapping[str, int], of: str, billable: Billable = "all") -> int:
@@ -30,6 +37,6 @@ def quantity(measures: Mapping[str, int], of: str, billable: Billable = "all") -
     8
     """
     if billable == "successful":
-        return sum(number for name, number in measures.items() if _SUCCESSFUL.fullmatch(name))
+        return sum(number for name, number in measures.items() if is_successful(name))
     found = measures.get(field(of), 0)
     return found - measures.get(REFUSED, 0) if billable == "not_refused" else found

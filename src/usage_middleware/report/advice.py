@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
 from usage_middleware.periods import rfc3339
 from usage_middleware.plans.flags import KeyFlag, Severity
+from usage_middleware.plans.plan import Per
 from usage_middleware.report.context import NO_KEY, ReportContext, ReportScope, Series
-from usage_middleware.report.fired import CODE, FiredAlert, decode, months_of
+from usage_middleware.report.fired import CODE, FiredAlert, decode, months_of, period_start
 from usage_middleware.report.key_findings import key_flags
 from usage_middleware.report.key_rows import KeyRow
 from usage_middleware.report.limit_rows import LimitRow
@@ -28,7 +29,8 @@ class Advised(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         value: what was found.
         limit: what is allowed, of a threshold.
-        baseline: what it was compared with, of a flag.
+        baseline: what it was compared with: of a threshold its percent, of a quota that is near what was used so far, else what
+            is usual.
         since: when it was seen, RFC 3339, or the day.
         message: a sentence for a person.
     """
@@ -83,8 +85,11 @@ def _flags(context: ReportContext, scope: ReportScope) -> list[KeyFlag]:
 
 def _fired(context: ReportContext, scope: ReportScope, rows: Sequence[LimitRow]) -> Iterator[Alert]:
     """Thresholds that were reached in periods that still run, the latest first."""
+    history = context.plans.of(scope.org).history
+    running = {rfc3339(history.period(context.now, per).start) for per in get_args(Per)}
     found = context.plans.alerts.fired(scope.org, months_of(rows))
-    alerts = [alert for alert in map(decode, found.values()) if alert is not None and alert.period_end > context.now]
+    read = [decode(raw) for field, raw in found.items() if period_start(field) in running]
+    alerts = [alert for alert in read if alert is not None and alert.period_end > context.now]
     wanted = [alert for alert in alerts if scope.key is None or alert.key_id == scope.key]
     for alert in sorted(wanted, key=lambda one: (one.at, one.percent), reverse=True):
         yield _threshold(alert)
@@ -99,7 +104,7 @@ def _threshold(alert: FiredAlert) -> Alert:
         key_id=alert.key_id,
         value=alert.used,
         limit=alert.limit,
-        baseline=None,
+        baseline=alert.percent,
         since=alert.at,
         message=f"{alert.name}: {alert.used:,} of {alert.limit:,} were used, {alert.percent} % or more.",
     )
@@ -129,7 +134,7 @@ def _about_limits(rows: Sequence[LimitRow]) -> Iterator[Recommendation]:
             yield _about(row, "raise_limit", "warning", row.used, row.period_start, over)
         elif row.kind == "quota" and (used := _near(row)) is not None:
             near = f"{row.name}: {row.used:,} of {row.limit:,} were used; by {row.period_end} it may be {used:,}."
-            yield _about(row, "near_quota", "warning", used, row.period_start, near)
+            yield _about(row, "near_quota", "warning", used, row.period_start, near, row.used)
 
 
 def _near(row: LimitRow) -> int | None:
@@ -138,7 +143,15 @@ def _near(row: LimitRow) -> int | None:
     return expected if row.limit and (expected > row.limit or row.used >= NEAR * row.limit) else None
 
 
-def _about(row: LimitRow, code: RecommendationCode, severity: Severity, value: int, since: str, message: str) -> Recommendation:
+def _about(
+    row: LimitRow,
+    code: RecommendationCode,
+    severity: Severity,
+    value: int,
+    since: str,
+    message: str,
+    baseline: int | None = None,
+) -> Recommendation:
     return Recommendation(
         id=f"{code}:{row.name}:{row.key_id or ''}:{row.period_start if row.kind == 'quota' else ''}",
         code=code,
@@ -146,7 +159,7 @@ def _about(row: LimitRow, code: RecommendationCode, severity: Severity, value: i
         key_id=row.key_id,
         value=value,
         limit=row.limit,
-        baseline=None,
+        baseline=baseline,
         since=since,
         message=message,
     )
@@ -186,5 +199,5 @@ def _about_404(scope: ReportScope, series: Series, since: str) -> Iterator[Recom
             limit=None,
             baseline=RATE_404,
             since=since,
-            message=f"{not_found:,} of {total.calls:,} calls were answered 404 ({rate:.0%}): look at what they ask for.",
+            message=f"{rate:.1%} of the calls were answered 404: look at what they ask for.",
         )

@@ -19,7 +19,7 @@ from usage_middleware.report.context import (
     missing_org,
     report_scope,
 )
-from usage_middleware.report.key_costs import in_billing_period, key_costs
+from usage_middleware.report.key_costs import cost_cells, in_billing_period, key_costs
 from usage_middleware.report.key_findings import key_flags
 from usage_middleware.report.key_rows import KeyRow, KeyUsage, More, OtherKeys, key_usages, other_keys
 from usage_middleware.report.metrics import Measures, Tally, board_tally, series_tally
@@ -263,9 +263,8 @@ def _table(report: ByKey) -> Table:
     return [*header, "owner", "cost", "currency"], ((*(getattr(row, name) for name in header), *_paid(row)) for row in rows)
 
 
-def _paid(row: KeyUsage) -> tuple[str | None, ...]:
-    cost = row.cost
-    return row.owner, None if cost is None else cost.amount, None if cost is None else cost.currency
+def _paid(row: KeyUsage) -> tuple[object, ...]:
+    return row.owner, *cost_cells(row.cost)
 
 
 VIEW = View(

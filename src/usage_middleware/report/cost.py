@@ -124,7 +124,7 @@ def build(context: ReportContext, params: CostParameters) -> Cost:
         currency=None if bill is None else bill.currency,
         total=None if bill is None else amount_text(bill.total(), bill.currency),
         lines=[] if bill is None else [_line(line) for line in bill.lines],
-        rows=[] if bill is None else CostRows(context, scope, bill).of(params.by, label),
+        rows=[] if bill is None else CostRows(context, scope, bill, found.state == "final").of(params.by, label),
         other_totals=[] if bill is None else _other_totals(bill),
         corrected=_corrected(found, scope.key),
         digest=_digest(found, scope.key),
@@ -144,7 +144,7 @@ def _label(by: str) -> str | None:
 
 def _of_key(bill: Statement, key: str | None) -> Statement:
     """What a key carries of it; None: all."""
-    return bill if key is None else Statement(bill.currency, _parts(bill.lines, key))
+    return bill if key is None else bill._replace(lines=_parts(bill.lines, key))
 
 
 def _parts(lines: Sequence[Line], key: str) -> list[Line]:
@@ -188,12 +188,17 @@ def _corrected(found: PeriodCost, key: str | None) -> list[Corrected]:
 
 def _row_table(report: Cost) -> Table:
     header = CostRow.__struct_fields__
-    return [*header, "currency"], ([*(getattr(row, name) for name in header), report.currency] for row in report.rows)
+    return [*header, "currency"], ([*(_cell(row, name) for name in header), report.currency] for row in report.rows)
 
 
 def _line_table(report: Cost) -> Table:
     header = CostLine.__struct_fields__
-    return header, ([getattr(line, name) for name in header] for line in report.lines)
+    return header, ([_cell(line, name) for name in header] for line in report.lines)
+
+
+def _cell(row: CostRow | CostLine, name: str) -> object:
+    """A field; an amount as a number: one below 0 as text might be a formula."""
+    return Decimal(row.amount) if name == "amount" else getattr(row, name)
 
 
 VIEW = View(

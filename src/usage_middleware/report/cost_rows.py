@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from usage_middleware.plans.money import rounded
-from usage_middleware.plans.statement import UNALLOCATED, Statement
+from usage_middleware.plans.statement import UNALLOCATED, Holder, Statement
 from usage_middleware.report.context import ReportContext, ReportScope
 from usage_middleware.store.keys import KeyInfo
 from usage_middleware.store.members import key_member
@@ -41,20 +41,22 @@ def amount_text(amount: Decimal, currency: str) -> str:
 
 
 class CostRows(NamedTuple):
-    """Divides a statement."""
+    """Divides a statement. Of a final one those carry it who answered for the keys when it became final."""
 
     context: ReportContext
     scope: ReportScope
     bill: Statement
+    is_final: bool
 
     def of(self, by: str, label: str | None) -> list[CostRow]:
         """Who carries how much, the greatest first."""
         amounts, quantities = self.bill.by_key, self._quantities()
-        infos = self._infos()
         if by == KEY:
+            infos = self._infos()
             rows = [self._key_row(key, infos.get(key), quantities, amounts) for key in {**amounts, **(quantities or {})}]
         else:
-            rows = _grouped(amounts, quantities, lambda key: _value(infos.get(key), label), self.bill.currency)
+            holders = self.bill.holders if self.is_final else self._holders()
+            rows = _grouped(amounts, quantities, lambda key: _value(holders.get(key), label), self.bill.currency)
         return sorted(rows, key=lambda row: (-Decimal(row.amount), row.key_id or row.value or ""))
 
     def _key_row(
@@ -74,6 +76,9 @@ class CostRows(NamedTuple):
         if not own or any(line.quantities != own[0].quantities for line in own):
             return None
         return dict(own[0].quantities)
+
+    def _holders(self) -> Mapping[str, Holder]:
+        return {key: Holder(info.owner, info.labels) for key, info in self._infos().items()}
 
     def _infos(self) -> Mapping[str, KeyInfo]:
         directory, scope = self.context.directory, self.scope
@@ -101,7 +106,7 @@ def _grouped(
     ]
 
 
-def _value(info: KeyInfo | None, label: str | None) -> str:
+def _value(holder: Holder | None, label: str | None) -> str:
     """Who carries what a key costs; unallocated where nobody is named."""
-    found = None if info is None else info.owner if label is None else info.labels.get(label)
+    found = None if holder is None else holder.owner if label is None else holder.labels.get(label)
     return found or UNALLOCATED

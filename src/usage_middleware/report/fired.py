@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Self
 
 import msgspec
 
+from usage_middleware.plans.plan import Quota
 from usage_middleware.report.limit_rows import LimitRow
 
 CODE = "threshold_reached"
@@ -46,15 +46,28 @@ class FiredAlert(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def fired_field(row: LimitRow, percent: int) -> str:
-    """What tells thresholds apart. A quota that was raised may fire again."""
-    return f"{row.period_start} {row.name} {percent} {row.limit} {row.key_id or ''}"
+def fired_field(quota: Quota, row: LimitRow, percent: int) -> str:
+    """What tells thresholds apart. A quota that was raised may fire again, and so may one that counts something else.
+
+    The length of the period stands there, not its end: that comes sooner where another plan begins.
+    """
+    what = f"{quota.per} {quota.of} {quota.billable}"
+    return f"{row.period_start} {row.name} {what} {percent} {row.limit} {row.key_id or ''}"
+
+
+def period_start(field: str) -> str:
+    """When the period began in which a threshold was reached, RFC 3339."""
+    return field.partition(" ")[0]
+
+
+def month_of(row: LimitRow) -> str:
+    """The month under which the alerts of a quota are kept: that in which its period begins. The end may come sooner yet."""
+    return row.period_start[:7]
 
 
 def months_of(rows: Sequence[LimitRow]) -> list[str]:
-    """The months under which the alerts of these quotas are kept: those in which their periods end."""
-    ends = dict.fromkeys(row.reset for row in rows if row.kind == "quota")
-    return list(dict.fromkeys(datetime.fromtimestamp(end - 1, UTC).strftime("%Y-%m") for end in ends))
+    """The months under which the alerts of these quotas are kept."""
+    return list(dict.fromkeys(month_of(row) for row in rows if row.kind == "quota"))
 
 
 def decode(raw: bytes) -> FiredAlert | None:

@@ -27,6 +27,11 @@ class KeyCost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     currency: str
 
 
+def cost_cells(cost: KeyCost | None) -> tuple[Decimal | None, str | None]:
+    """Its amount and its currency in a table: a number, since one below 0 as text might be a formula."""
+    return (None, None) if cost is None else (Decimal(cost.amount), cost.currency)
+
+
 class KeyCosts(NamedTuple):
     """What keys cost.
 

@@ -6,21 +6,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.options import DEFAULT_ORG, Settings
 from usage_middleware.periods import rfc3339
 from usage_middleware.plans.assignment import Assigned, Change, History
+from usage_middleware.plans.billing import Period
 from usage_middleware.plans.declared import DeclaredPlans
 from usage_middleware.plans.plan import Plan
-from usage_middleware.plans.reach import LATE_DAYS, check_reach
-from usage_middleware.plans.records import decode, encode, with_change
+from usage_middleware.plans.reach import LATE_DAYS, check_reach, check_running
+from usage_middleware.plans.records import decode, encode, lasting, with_change
+from usage_middleware.plans.statement_record import FinalHead
 from usage_middleware.report.assigning import check_arguments, check_plan, instant, next_assigned
 from usage_middleware.store.agenda import Agenda
 from usage_middleware.store.alert_outbox import AlertOutbox
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.members import OPERATOR, OTHER, key_member, org_member, org_name_of
+from usage_middleware.store.meta import packed_since
 from usage_middleware.store.plan_records import ORG, PlanRecords, key_field
 from usage_middleware.store.schema import Schema
 from usage_middleware.store.statements import Statements
@@ -34,10 +38,8 @@ USED_SECONDS, MOST_USED = 5.0, 1_000
 #: How long a process remembers what closed slots held, while they are unchanged, seconds: of so many half-hours the minutes,
 #: and of so many organisations the calls of each key.
 CLOSED_SECONDS, MOST_HALF_HOURS, MOST_BOARDS = 3600.0, 2_000, 32
-#: Of so many periods it remembers what each key used, while that is unchanged.
-MOST_QUANTITIES = 32
-#: So many earlier billing periods are looked at for final statements.
-CHECKED_PERIODS = 24
+#: Of so many periods it remembers what each key used in closed slots; and so many heads of final statements.
+MOST_CLOSED_KEYS, MOST_FINALS = 32, 2_000
 #: Nobody pays for the calls of nobody.
 _NOBODY = (DEFAULT_ORG, OPERATOR, OTHER)
 
@@ -79,14 +81,16 @@ class PlanDirectory:
         used: what was read lately of billing periods; kept for some seconds.
         minutes: what was used in closed half-hours, minute by minute, with their marks.
         boards: the calls of each key in closed days, with their marks.
-        quantities: what each key used in a period, with the mark of the period.
+        closed_keys: what each key used in the closed slots of a period, with their mark.
         statements: the final statements.
+        finals: the heads of those that were read.
         alerts: the thresholds that were reached.
         period_ends: when to look at organisations whose periods end, or whose plans change.
     """
 
     def __init__(self, engine: Engine, schema: Schema, declared: DeclaredPlans, clock: Callable[[], float]) -> None:
         self._engine = engine
+        self._schema = schema
         self._settings: Settings = schema.settings
         self._records = PlanRecords(engine, schema)
         self._clock = clock
@@ -97,7 +101,8 @@ class PlanDirectory:
         seconds = ASSIGNED_SECONDS if declared.plan_of is None else PLAN_OF_SECONDS
         self.used: TTLCache[Any, Any] = TTLCache(clock, seconds=USED_SECONDS, size=MOST_USED)
         self.minutes: TTLCache[Any, Any] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_HALF_HOURS)
-        self.quantities: TTLCache[Any, Any] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_QUANTITIES)
+        self.closed_keys: TTLCache[Any, Any] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_CLOSED_KEYS)
+        self.finals: TTLCache[tuple[str, int], FinalHead] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_FINALS)
         self.boards: TTLCache[Any, Any] = TTLCache(clock, seconds=CLOSED_SECONDS, size=MOST_BOARDS)
         self._kept: TTLCache[str, CustomerPlans] = TTLCache(clock, seconds=seconds, size=MOST_KEPT)
 
@@ -139,15 +144,21 @@ class PlanDirectory:
             before = self._read(org_member(org))
             assigned = next_assigned(before.history, plan, anchor, timezone, overrides or {})
             assigned.check(self.declared.by_name)
-            change = self._change(before, assigned, from_, key, now)
+            since = self._clock() if from_ is None else instant(from_, assigned)
+            is_first = from_ is None and key is None and not before.history.changes
+            change = Change(self._begin(since, assigned, now=now, is_first=is_first), assigned, now)
             check_plan(self.declared, assigned, key, self._settings)
             if key is None:
-                self._check_final(org_member(org), before.history, change)
+                after = History(with_change(before.history.changes, change, since))
+                self._check_final(org_member(org), before.history, after, change.at)
+                self._check_running(assigned.plan, after, change.at)
             field = ORG if key is None else key_field(key_member(key))
             oldest = self._clock() - self._longest_kept
             first = self._default() if key is None else []
             self._records.change(
-                org_member(org), field, lambda old: encode(with_change(_changes(old) or first, change, oldest))
+                org_member(org),
+                field,
+                lambda old: encode(lasting(with_change(_changes(old) or first, change, since), oldest)),
             )
             # Other processes know by then: a lower quota may be reached though nobody calls.
             self.period_ends.enter(org_member(org), int((self._clock() + ASSIGNED_SECONDS) * 1000))
@@ -219,31 +230,34 @@ class PlanDirectory:
             raise UsageUnavailable(f"plan_of failed for an organisation: {error}") from error
         return [Change(-math.inf if found.from_ is None else found.from_, replace(found, from_=None))]
 
-    def _change(
-        self, before: CustomerPlans, assigned: Assigned, from_: datetime | date | None, key: str | None, now: bool
-    ) -> Change:
-        at = math.floor(self._clock()) if from_ is None else instant(from_, assigned)
+    def _begin(self, since: float, assigned: Assigned, *, now: bool, is_first: bool) -> int:
+        """When a change begins that holds `since` then."""
         if now:
             # Calls are told apart by half-hours for as long as they have to be.
-            at = self._settings.layers.middle.floor(at)
-        elif from_ is None and key is None and not before.history.changes:
-            at = assigned.calendar.period(at).start
-        return Change(at, assigned, now)
+            return self._settings.layers.middle.floor(math.floor(since))
+        return assigned.calendar.period(math.floor(since)).start if is_first else math.floor(since)
 
-    def _check_final(self, org: str, before: History, change: Change) -> None:
+    def _check_final(self, org: str, before: History, after: History, at: float) -> None:
         """A final statement never moves, and so its period doesn't."""
         running = before.period(int(self._clock()))
-        if change.at >= running.start:
-            return
-        after = History([*(one for one in before.changes if one.at != change.at), change])
-        periods = before.before(running, CHECKED_PERIODS)
-        bodies = self.statements.read(org, [period.start for period in periods])
-        for period, body in zip(periods, bodies, strict=True):
-            if body is not None and after.period(period.start) != period:
+        moved = [one for one in _since(before, running, max(0, at)) if after.period(one.start) != one]
+        finals = self.statements.kept(org, [period.start for period in moved]) if moved else []
+        for period, is_final in zip(moved, finals, strict=True):
+            if is_final:
                 raise ConfigurationError(
                     f"from_ would move the billing period that began {rfc3339(period.start)}, whose statement is final: "
                     "anchor, timezone and now can change from a later time on"
                 )
+
+    def _check_running(self, plan: str | None, after: History, at: float) -> None:
+        """What the running periods began with may be from before history began."""
+        if plan is None or not self._settings.history:
+            return
+        meta, now = self._schema.meta, int(max(self._clock(), at))
+        since = packed_since(self._engine.client, self._schema, partial(self._engine.damage.note, meta))
+        begin = since if since == math.inf else self._settings.layers.day.ceil(int(since))
+        timezone, declared = after.timezone(now), self.declared.by_name[plan]
+        check_running(declared, timezone, lambda per: after.period(now, per), self._settings, begin)
 
     def _default(self) -> list[Change]:
         """What a customer had before the first assignment, if it was paid for: its billing periods stay as they were."""
@@ -257,3 +271,13 @@ class PlanDirectory:
 
 def _changes(text: str) -> list[Change] | None:
     return decode(text) if text else []
+
+
+def _since(history: History, running: Period, at: float) -> list[Period]:
+    """The billing periods before the running one that end after an instant, the latest first."""
+    found: list[Period] = []
+    period = running
+    while period.start > at:
+        period = history.period(period.start - 1)
+        found.append(period)
+    return found

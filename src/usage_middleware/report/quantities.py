@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from usage_middleware.errors import QueryError
-from usage_middleware.periods import cover
+from usage_middleware.options import CounterKind
+from usage_middleware.periods import Slot, cover
 from usage_middleware.plans import units
 from usage_middleware.plans.billing import Period
 from usage_middleware.plans.plan import Price
 from usage_middleware.plans.statement import UNALLOCATED
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import Kept
+from usage_middleware.report.known_boards import KnownBoards
+from usage_middleware.report.known_keys import KnownKeys
 from usage_middleware.report.metrics import Measures, summed
 from usage_middleware.report.named_periods import Edges
 from usage_middleware.report.period_sums import PeriodReads
-from usage_middleware.store.history.names import months
 from usage_middleware.store.schema import CALLS
 
 #: So many keys can share what a period costs.
 MOST_KEYS = 10_000
-#: So many keys are read at once.
-KEYS_AT_ONCE = 500
 
 
 class KeyQuantities(NamedTuple):
@@ -49,69 +49,49 @@ def key_quantities(context: ReportContext, org: str, period: Period, prices: Seq
     Raises:
         QueryError: `window_too_wide` for too many keys.
     """
-    fields = _fields(prices)
-    told = _told_by_boards(context, org, period, prices)
-    if told is not None:
-        return told
-    name, asked_at = (org, period, fields), context.plans.quantities.generation
-    mark = _mark(context, org, period, fields)
-    known = context.plans.quantities.known([name]).get(name)
-    if known is not None and known[0] == mark:
-        return cast(KeyQuantities, known[1])
-    found = _key_by_key(context, org, period, fields)
-    if found is not None:
-        context.plans.quantities.keep({name: (mark, found)}, asked_at)
-    return found
-
-
-def _mark(context: ReportContext, org: str, period: Period, fields: Sequence[str] | None) -> object:
-    """What is different once any key has used more. It is read before the keys are."""
     slots = cover(period.start, period.end, now=context.now, layers=context.settings.layers)
+    if all(price.of == units.CALLS and price.billable == "all" for price in prices) and _is_kept(context, period, "board"):
+        return _told_by_boards(context, org, slots)
+    return _key_by_key(context, org, period, slots, prices) if _is_kept(context, period, "key") else None
+
+
+def _is_kept(context: ReportContext, period: Period, kind: CounterKind) -> bool:
+    return Kept(context.settings, ("series", kind), context.now).gap(Edges(*period)) is None
+
+
+def _told_by_boards(context: ReportContext, org: str, slots: Sequence[Slot]) -> KeyQuantities:
+    """Boards tell the calls of all keys at once."""
     batch = context.batch(org)
-    sums = batch.series(slots, None, fields)
-    corrections = batch.corrections(months(period.start, min(period.end, context.now)))
+    boards, whole = KnownBoards(context, org, batch, slots), batch.series(slots, None, (CALLS,))
     batch.read()
-    return sums.value, corrections.value
+    calls = boards.calls()
+    if len(calls) > MOST_KEYS:
+        raise _too_many(len(calls))
+    return KeyQuantities(summed(whole.value.values()), {key: {CALLS: number} for key, number in calls.items()})
 
 
-def _key_by_key(context: ReportContext, org: str, period: Period, fields: Sequence[str] | None) -> KeyQuantities | None:
-    """The same, of anything. Some keys at a time, so that other clients of Redis don't wait for all of them."""
-    names, by_key = _keys(context, org, period), dict[str, Measures]()
-    for begin in range(0, len(names), KEYS_AT_ONCE):
-        some = _sums(context, org, names[begin : begin + KEYS_AT_ONCE], period, fields)
-        if some is None:
-            return None
-        by_key |= {key: sums for key, sums in some.items() if key is not None}
+def _key_by_key(
+    context: ReportContext, org: str, period: Period, slots: Sequence[Slot], prices: Sequence[Price]
+) -> KeyQuantities:
+    """The same, of anything."""
+    measures = _measures(context, org, slots, prices)
+    keys = KnownKeys(context, org, slots, measures).of(_seen(context, org, period))
     # The whole is read last: what comes in meanwhile is unallocated, and no key has more than there is.
-    whole = _sums(context, org, [None], period, fields)
-    return None if whole is None else KeyQuantities(whole[None], by_key)
-
-
-def _sums(
-    context: ReportContext, org: str, keys: Sequence[str | None], period: Period, fields: Sequence[str] | None
-) -> dict[str | None, Measures] | None:
-    """What keys (None: the organisation) used; None where that is not kept any more."""
-    reads = PeriodReads(context, org, fresh=True)
-    later = {key: reads.ask(key, period, "", fields, days=False) for key in keys}
-    reads.read()
-    found = {key: sums.total for key, read in later.items() if (sums := read()) is not None}
-    return found if len(found) == len(later) else None
-
-
-def _told_by_boards(context: ReportContext, org: str, period: Period, prices: Sequence[Price]) -> KeyQuantities | None:
-    """The same of calls in whole UTC days, of which boards tell all keys at once; None of anything else."""
-    slots = cover(period.start, period.end, now=context.now, layers=context.settings.layers)
-    is_told = all(price.of == units.CALLS and price.billable == "all" for price in prices)
-    if not is_told or any(slot.resolution != context.settings.layers.day for slot in slots):
-        return None
-    if Kept(context.settings, ("series", "board"), context.now).gap(Edges(*period)) is not None:
-        return None
     batch = context.batch(org)
-    keys, whole = batch.board(slots, "key", (CALLS,)), batch.series(slots, None, (CALLS,))
+    whole = batch.series(slots, None, measures)
     batch.read()
-    if len(keys.value) > MOST_KEYS:
-        raise _too_many(len(keys.value))
-    return KeyQuantities(summed(whole.value.values()), keys.value)
+    return KeyQuantities(summed(whole.value.values()), keys)
+
+
+def _measures(context: ReportContext, org: str, slots: Sequence[Slot], prices: Sequence[Price]) -> Sequence[str]:
+    """What has to be read of each key: of successful calls those statuses that the organisation's calls had."""
+    found = {measure for price in prices for measure in units.fields(price.of, price.billable) or ()}
+    if any(price.billable == "successful" for price in prices):
+        batch = context.batch(org)
+        every = batch.series(slots)
+        batch.read()
+        found |= {measure for sums in every.value.values() for measure in sums if units.is_successful(measure)}
+    return tuple(sorted(found))
 
 
 def whole_quantities(context: ReportContext, org: str, periods: Sequence[Period]) -> list[Measures | None]:
@@ -122,18 +102,12 @@ def whole_quantities(context: ReportContext, org: str, periods: Sequence[Period]
     return [None if (sums := read()) is None else sums.total for read in later]
 
 
-def _fields(prices: Sequence[Price]) -> Sequence[str] | None:
-    found = [units.fields(price.of, price.billable) for price in prices]
-    if any(fields is None for fields in found):
-        return None
-    return tuple(sorted({field for fields in found if fields is not None for field in fields}))
-
-
-def _keys(context: ReportContext, org: str, period: Period) -> list[str]:
+def _seen(context: ReportContext, org: str, period: Period) -> dict[str, int]:
+    """The keys that were used since a period began, and when they were used last, milliseconds since the epoch."""
     batch = context.batch(org)
     seen = batch.seen("key")
     batch.read()
-    found = [key for key, last in seen.value.items() if last >= period.start * 1000]
+    found = {key: last for key, last in seen.value.items() if last >= period.start * 1000}
     if len(found) > MOST_KEYS:
         raise _too_many(len(found))
     return found

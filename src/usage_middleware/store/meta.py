@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from usage_middleware.store.replies import Note, add_scores
@@ -51,6 +52,20 @@ def history_since(client: Any, schema: Schema, note: Note) -> int | None:
     found: dict[str, int] = {}
     add_scores(HISTORY_BEGINNINGS, found, note, client.execute_command("HMGET", schema.meta, *HISTORY_BEGINNINGS))
     return history_began(found)
+
+
+def packed_since(client: Any, schema: Schema, note: Note) -> float:
+    """What was counted before then is kept without history, seconds since the epoch. 0: nothing is; infinite: everything is.
+
+    Raises:
+        redis_errors(): as the client does.
+    """
+    found: dict[str, int] = {}
+    add_scores(HISTORY_BEGINNINGS, found, note, client.execute_command("HMGET", schema.meta, *HISTORY_BEGINNINGS))
+    began = history_began(found)
+    if began is None:
+        return inf if found else 0
+    return began
 
 
 def history_began(times: Mapping[str, int]) -> int | None:

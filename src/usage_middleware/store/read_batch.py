@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from usage_middleware.periods import Slot, SlotNames, slot_names
+from usage_middleware.store.block_reads import Blocks
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.deferred import Deferred, Pending
 from usage_middleware.store.history import adding
@@ -18,11 +19,10 @@ from usage_middleware.store.history.fetching import fetch_with
 from usage_middleware.store.history.known_months import KnownMonths
 from usage_middleware.store.history.packed_reads import PackedReads
 from usage_middleware.store.history.questions import Beginning
+from usage_middleware.store.key_sums import KEYS_A_COMMAND, sum_read
 from usage_middleware.store.minute_reads import minute_reads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
-    AddBlock,
-    AddFields,
     KeyBoard,
     Measures,
     Note,
@@ -47,24 +47,8 @@ _BATCH = 500
 _MOST_UNITED = 300_000
 #: How many members of a reply, and how many keys of a union, cost as much as a command.
 _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
-#: What a slot has in a block beside its counters: calls, latency, bytes, the last call, and a few statuses.
-_FIELDS = 7
-#: How many fields of a block are read by name; with more, to read the whole block costs less.
-_FEW_FIELDS = 64
-
 #: Slots as boards' keys name them: those that are closed, those that are open.
 _Named = tuple[list[str], list[str]]
-
-
-class _BlockRead(NamedTuple):
-    """What to read of one block: the slots by their names in it. With `fields`, only those, whose names are `names`."""
-
-    res: str
-    block: str
-    is_open: bool
-    slots: Mapping[str, Slot]
-    names: Sequence[bytes] = ()
-    fields: Sequence[tuple[Slot, str]] = ()
 
 
 class ReadBatch:
@@ -92,13 +76,11 @@ class ReadBatch:
         self._pending = Pending()
         self._packed = PackedReads(schema, org, now, self._damage, months)
         self._charge = charge
-        #: About how many fields a slot has in a block.
-        self._fields = _FIELDS + len(schema.settings.counters)
+        self._blocks = Blocks(schema, self._is_open)
         #: How many Redis keys have been asked for.
         self.keys = 0
         #: What the reads that are not sent yet may cost.
         self._cost = 0
-        self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
         self._last_named: tuple[Sequence[Slot], _Named] = ((), ([], []))
 
     def series(
@@ -109,17 +91,29 @@ class ReadBatch:
         Slots without calls are absent. `measures` says which are wanted; None: all.
         """
         found: dict[Slot, Measures] = {}
-        for block in self._blocks(slots, measures):
-            key = self._series_key(block.res, block.block, of)
-            if block.names:
-                self._add(("HMGET", key, *block.names), block.is_open, AddFields(block.fields, found))
-                self._cost += len(block.names) // _MEMBERS_A_COMMAND
-            else:
-                self._add(("HGETALL", key), block.is_open, AddBlock(block.slots, found))
-                self._cost += len(block.slots) * self._fields // _MEMBERS_A_COMMAND
+        for block in self._blocks.of(slots, measures):
+            read = block.read(self._series_key(block.res, block.block, of), found)
+            self._put(read)
+            self._cost += block.size // _MEMBERS_A_COMMAND
         what, name = of or (history.SERIES, history.WHOLE)
         bucket_of = name if what == history.KEY else None
         self._packed.ask(slots, what, adding.series(found, measures), (name,), measures=measures, bucket_of=bucket_of)
+        return self._deferred(found)
+
+    def sums(self, slots: Sequence[Slot], keys: Sequence[str], measures: Sequence[str]) -> Deferred[dict[str, Measures]]:
+        """As `series` of each of these API keys, added up over slots that are closed; keys without are absent."""
+        found: dict[str, Measures] = {}
+        for block in self._blocks.of(slots, measures):
+            for begin in range(0, len(keys), KEYS_A_COMMAND):
+                some = keys[begin : begin + KEYS_A_COMMAND]
+                names = [self._series_key(block.res, block.block, ("key", key)) for key in some]
+                read = sum_read(block, names, some, measures, found)
+                self._put(read)
+                self.keys += len(some) - 1
+                self._cost += len(some) * (1 + block.size // _MEMBERS_A_COMMAND) - 1
+        for key in keys:
+            take = adding.board(found, measures)
+            self._packed.ask_sums(slots, history.KEY, take, (key,), measures=measures, bucket_of=key)
         return self._deferred(found)
 
     def board(
@@ -187,7 +181,7 @@ class ReadBatch:
         """One measure of a key, or of the organisation (None): each minute of `[start, end)` -> number; others are absent."""
         found: dict[int, int] = {}
         for read in minute_reads(self._schema, self._org, key, measure, start, end, found):
-            self._add(read.command, read.is_open, read.add)
+            self._put(read)
             self._cost += 1
         return self._deferred(found)
 
@@ -236,9 +230,12 @@ class ReadBatch:
         pending.done = True
 
     def _add(self, command: tuple[object, ...], is_open: bool, add: Callable[[Note, Any], None]) -> None:
+        self._put(Read(command, is_open, add))
+
+    def _put(self, read: Read) -> None:
         self.keys += 1
         self._cost += 1
-        self._pending.append(Read(command, is_open, add))
+        self._pending.append(read)
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
         """The names of the slots that are closed, and of those that are open. The last result is remembered."""
@@ -272,26 +269,6 @@ class ReadBatch:
 
     def _names(self, slot: Slot) -> SlotNames:
         return slot_names(slot, self._schema.layers.middle.seconds)
-
-    def _blocks(self, slots: Iterable[Slot], measures: Sequence[str] | None) -> list[_BlockRead]:
-        """What to read of which blocks. The last result is remembered: many endpoints are read over the same slots."""
-        if self._last_blocks[0] is not slots or self._last_blocks[1] != measures:
-            blocks: dict[tuple[str, str], dict[str, Slot]] = {}
-            for slot in slots:
-                at = self._names(slot)
-                blocks.setdefault((slot.resolution.name, at.block), {})[at.field] = slot
-            reads = [self._block(res, block, wanted, measures) for (res, block), wanted in blocks.items()]
-            self._last_blocks = slots, measures, reads
-        return self._last_blocks[2]
-
-    def _block(self, res: str, block: str, slots: dict[str, Slot], measures: Sequence[str] | None) -> _BlockRead:
-        is_open = any(self._is_open(slot) for slot in slots.values())
-        if measures is None or len(slots) * len(measures) > _FEW_FIELDS:
-            return _BlockRead(res, block, is_open, slots)
-        names = tuple(f"{field} {measure}".encode() for field in slots for measure in measures)
-        return _BlockRead(
-            res, block, is_open, slots, names, [(slot, measure) for slot in slots.values() for measure in measures]
-        )
 
     def _series_key(self, res: str, block: str, of: tuple[str, str] | None) -> str:
         if of is None:

@@ -10,6 +10,7 @@ from usage_middleware.options import Settings
 from usage_middleware.store.driver_errors import is_wrong_type
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.history.known_months import KnownMonths
+from usage_middleware.store.history.names import bucket, month_of
 from usage_middleware.store.members import parse_route_member
 from usage_middleware.store.meta import HISTORY_BEGINNINGS, history_began, since_field
 from usage_middleware.store.owing import Debt, debts
@@ -78,6 +79,11 @@ class Reader:
     def batch(self, org: str, now: int, charge: Callable[[int], object]) -> ReadBatch:
         """An empty batch of reads of one organisation's tree (`*`: that of all organisations together)."""
         return ReadBatch(self._engine.read_client, self.schema, org, now, charge, self._engine.damage, self._months)
+
+    def together(self, org: str, at: int, keys: Sequence[str]) -> list[str]:
+        """API keys in an order in which those are neighbours whose packed time of a month is read together."""
+        buckets = self._months.head(self.schema.history(org, month_of(at))).buckets
+        return sorted(keys, key=lambda key: bucket(key, buckets))
 
     def _sound(self, key: str, *command: object) -> Any:
         """The reply to a command, or nothing where the Redis key that it reads holds another type."""

@@ -18,12 +18,14 @@ from usage_middleware.store.replies import Note
 class Read(msgspec.Struct, frozen=True, gc=False):
     """One command; `add` takes its reply, and what to call with the name of a damaged number.
 
-    There may be tens of thousands: the garbage collector need not look at them.
+    There may be tens of thousands: the garbage collector need not look at them. Of a script `instead` makes reads that do
+    the same without it, where it fails.
     """
 
     command: tuple[object, ...]
     is_open: bool
     add: Callable[[Note, Any], None]
+    instead: Callable[[], Sequence[Read]] | None = None
 
     @property
     def keys(self) -> tuple[object, ...]:
@@ -45,6 +47,9 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
         redis_errors(): as the client does.
         TimeoutError: the time of this thread's operation is over before all replies were added up.
     """
+    if is_cluster(client):
+        # The driver would ask for the keys of each script.
+        reads = without_scripts(reads)
     closed, changing = [read for read in reads if not read.is_open], [read for read in reads if read.is_open]
     trip = _in_two_trips if is_cluster(client) else _in_one_trip
     found: list[Answer] = []
@@ -54,6 +59,11 @@ def fetch(client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]
         else:
             found.append(Answer(read, reply))
     return found
+
+
+def without_scripts(reads: Iterable[Read]) -> list[Read]:
+    """The same reads without any script."""
+    return [one for read in reads for one in ((read,) if read.instead is None else read.instead())]
 
 
 def hand_out(answers: Iterable[Answer], damage: DamageLog) -> None:
@@ -98,6 +108,8 @@ def _put(pipe: Any, reads: Sequence[Read]) -> None:
 
 def _fetched_apart(client: Any, read: Read, error: Exception, damage: DamageLog) -> list[Answer]:
     """Leave out a Redis key that holds another type, and read those that were to be read with it."""
+    if read.instead is not None:
+        return fetch(client, read.instead(), damage)
     if len(read.keys) == 1:
         if not damage.explains(error, str(read.keys[0])):
             raise error

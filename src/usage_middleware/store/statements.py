@@ -30,6 +30,13 @@ class Statements:
                 raise reply
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
+    def kept(self, org: str, starts: Sequence[int]) -> list[bool]:
+        """Whether there are statements of the periods that began then."""
+        with self._client().pipeline(transaction=False) as pipe:
+            for start in starts:
+                pipe.execute_command("EXISTS", self._schema.statement(org, start))
+            return [bool(reply) for reply in pipe.execute()]
+
     def keep(self, org: str, start: int, body: bytes) -> bytes | None:
         """Keep a statement, unless there is one already. The one that is kept; None if Redis can't be written."""
         client, name = self._client(), self._schema.statement(org, start)

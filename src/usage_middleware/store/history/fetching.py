@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.packed_reads import Command, PackedReads
-from usage_middleware.store.reads import Answer, Read, fetch
+from usage_middleware.store.reads import Answer, Read, fetch, without_scripts
 
 #: So often live counters are read while packers change the months that go with them, before all is read in one transaction.
 TRIES = 4
@@ -86,9 +86,10 @@ def _fetch_beside(packed: PackedReads, client: Any, reads: Sequence[Read], damag
 
 def _fetch_at_once(packed: PackedReads, client: Any, reads: Sequence[Read], damage: DamageLog) -> list[Answer]:
     """Everything in one transaction. It keeps other clients waiting, and no packer comes in between."""
+    plain = without_scripts(reads)
     while True:
         months = packed.commands()
-        some = [*(Read(command, True, _take_month) for command in months), *(replace(read, is_open=True) for read in reads)]
+        some = [*(Read(command, True, _take_month) for command in months), *(replace(read, is_open=True) for read in plain)]
         answers = fetch(client, some, damage)
         if packed.accept(_replies(months, (answer for answer in answers if answer.read.add is _take_month))):
             return _live(answers)
