@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
+from usage_middleware.gil import rest
 from usage_middleware.periods import Slot, SlotNames, slot_names
+from usage_middleware.store.block_reads import BlockRead, block_reads
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.deferred import Deferred, Pending
 from usage_middleware.store.history import adding
@@ -23,6 +25,7 @@ from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
     AddBlock,
     AddFields,
+    Boards,
     KeyBoard,
     Measures,
     Note,
@@ -32,6 +35,7 @@ from usage_middleware.store.replies import (
     add_member_scores,
     add_scores,
     add_seen,
+    by_member,
 )
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
@@ -49,22 +53,9 @@ _MOST_UNITED = 300_000
 _MEMBERS_A_COMMAND, _KEYS_A_COMMAND = 20, 2
 #: What a slot has in a block beside its counters: calls, latency, bytes, the last call, and a few statuses.
 _FIELDS = 7
-#: How many fields of a block are read by name; with more, to read the whole block costs less.
-_FEW_FIELDS = 64
 
 #: Slots as boards' keys name them: those that are closed, those that are open.
 _Named = tuple[list[str], list[str]]
-
-
-class _BlockRead(NamedTuple):
-    """What to read of one block: the slots by their names in it. With `fields`, only those, whose names are `names`."""
-
-    res: str
-    block: str
-    is_open: bool
-    slots: Mapping[str, Slot]
-    names: Sequence[bytes] = ()
-    fields: Sequence[tuple[Slot, str]] = ()
 
 
 class ReadBatch:
@@ -98,7 +89,7 @@ class ReadBatch:
         self.keys = 0
         #: What the reads that are not sent yet may cost.
         self._cost = 0
-        self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[_BlockRead]] = ((), None, [])
+        self._last_blocks: tuple[Iterable[Slot], Sequence[str] | None, list[BlockRead]] = ((), None, [])
         self._last_named: tuple[Sequence[Slot], _Named] = ((), ([], []))
 
     def series(
@@ -122,11 +113,9 @@ class ReadBatch:
         self._packed.ask(slots, what, adding.series(found, measures), (name,), measures=measures, bucket_of=bucket_of)
         return self._deferred(found)
 
-    def board(
-        self, slots: Sequence[Slot], dimension: str, measures: Sequence[str] = BOARD_MEASURES
-    ) -> Deferred[dict[str, Measures]]:
-        """The boards of a dimension, added up over the slots: member -> measure -> number."""
-        found: dict[str, Measures] = {}
+    def boards(self, slots: Sequence[Slot], dimension: str, measures: Sequence[str] = BOARD_MEASURES) -> Deferred[Boards]:
+        """The boards of a dimension, added up over the slots: measure -> member -> number."""
+        found: Boards = {measure: {} for measure in measures}
         shards = self._schema.all_shards(dimension)
         limit = self._schema.settings.member_limit(dimension)
         self._cost += limit * len(measures) // _MEMBERS_A_COMMAND
@@ -134,12 +123,18 @@ class ReadBatch:
         for begin in range(0, len(slots), most):
             some = self._named(slots[begin : begin + most])
             for shard in shards:
-                for measure in measures:
+                for measure, numbers in found.items():
                     name = partial(self._schema.boards, self._org, dimension=shard, measure=measure)
-                    self._add_union(some, name, partial(add_board, measure, found))
+                    self._add_union(some, name, partial(add_board, numbers))
         for shard in shards:
-            self._packed.ask_sums(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
+            self._packed.ask_sums(slots, f"{history.BOARD} {shard}", adding.boards(found), measures=measures)
         return self._deferred(found)
+
+    def board(
+        self, slots: Sequence[Slot], dimension: str, measures: Sequence[str] = BOARD_MEASURES
+    ) -> Deferred[dict[str, Measures]]:
+        """As `boards`, the other way round: member -> measure -> number."""
+        return self.boards(slots, dimension, measures).map(by_member).kept()
 
     def members(
         self, slots: Iterable[Slot], dimension: str, names: Iterable[str], measures: Sequence[str] = BOARD_MEASURES
@@ -239,6 +234,7 @@ class ReadBatch:
         self.keys += 1
         self._cost += 1
         self._pending.append(Read(command, is_open, add))
+        rest()
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
         """The names of the slots that are closed, and of those that are open. The last result is remembered."""
@@ -273,25 +269,11 @@ class ReadBatch:
     def _names(self, slot: Slot) -> SlotNames:
         return slot_names(slot, self._schema.layers.middle.seconds)
 
-    def _blocks(self, slots: Iterable[Slot], measures: Sequence[str] | None) -> list[_BlockRead]:
+    def _blocks(self, slots: Iterable[Slot], measures: Sequence[str] | None) -> list[BlockRead]:
         """What to read of which blocks. The last result is remembered: many endpoints are read over the same slots."""
         if self._last_blocks[0] is not slots or self._last_blocks[1] != measures:
-            blocks: dict[tuple[str, str], dict[str, Slot]] = {}
-            for slot in slots:
-                at = self._names(slot)
-                blocks.setdefault((slot.resolution.name, at.block), {})[at.field] = slot
-            reads = [self._block(res, block, wanted, measures) for (res, block), wanted in blocks.items()]
-            self._last_blocks = slots, measures, reads
+            self._last_blocks = slots, measures, block_reads(slots, measures, self._names, self._is_open)
         return self._last_blocks[2]
-
-    def _block(self, res: str, block: str, slots: dict[str, Slot], measures: Sequence[str] | None) -> _BlockRead:
-        is_open = any(self._is_open(slot) for slot in slots.values())
-        if measures is None or len(slots) * len(measures) > _FEW_FIELDS:
-            return _BlockRead(res, block, is_open, slots)
-        names = tuple(f"{field} {measure}".encode() for field in slots for measure in measures)
-        return _BlockRead(
-            res, block, is_open, slots, names, [(slot, measure) for slot in slots.values() for measure in measures]
-        )
 
     def _series_key(self, res: str, block: str, of: tuple[str, str] | None) -> str:
         if of is None:
