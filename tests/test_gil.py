@@ -23,6 +23,7 @@ from usage_middleware.gil import (
     AnswersPace,
     ShortTurns,
     rest,
+    rest_within,
     set_pace,
     set_yielding,
     short_turns,
@@ -93,10 +94,10 @@ class Busy:
         monkeypatch.setattr("usage_middleware.gil.sleep", self.slept.append)
         set_pace(AnswersPace(10 * WORK, lambda: is_late, lambda: self.done.append(time.now)))
 
-    def work(self, seconds: float, others: float = 0.0) -> None:
+    def work(self, seconds: float, others: float = 0.0, then: Callable[[], object] = rest) -> None:
         self._cpu += seconds
         self._time.now += seconds + others
-        rest()
+        then()
 
 
 def test_an_answer_goes_on_while_nobody_else_wants_the_interpreter(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,3 +279,17 @@ def test_turns_of_odd_lengths_stay_as_they_are(turn: float) -> None:
             with ShortTurns():
                 pass
         assert sys.getswitchinterval() == before
+
+
+def test_in_the_midst_of_reading_an_answer_rests_and_does_nothing_else(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Busy(time, monkeypatch)
+    for _ in range(20):
+        busy.work(WORK, others=2 * NOTICED, then=rest_within)
+    assert (len(busy.slept), busy.done) == (20, [])
+
+
+def test_a_flush_does_not_rest_while_it_reads(time: Time) -> None:
+    set_yielding(True)
+    time.now += WORK
+    rest_within()
+    assert time.rests == []

@@ -51,6 +51,9 @@ class Pace:
         self.since = perf_counter()
         self._then()
 
+    def pause_within(self) -> None:
+        """As `pause`, in the midst of what must not wait for long: nothing else is done then."""
+
 
 class AnswersPace(Pace):
     """How a thread gives way that makes an answer: it rests only where somebody else wants the interpreter.
@@ -66,13 +69,20 @@ class AnswersPace(Pace):
         self._cpu = thread_time()
 
     def pause(self) -> None:
-        """Rest if others had the interpreter in the meantime: a host's request has more to do than it could do then."""
-        now = perf_counter()
-        if now - self.since - (thread_time() - self._cpu) > NOTICED:
-            short_turns.rest(REST if self._is_late() else LONG_REST)
-        if now - self._begun >= self._seconds:
+        """Rest if others want the interpreter, and do something else if it is time."""
+        self.pause_within()
+        if self.since - self._begun >= self._seconds:
             self._then()
             self._begun = perf_counter()
+            self._begin()
+
+    def pause_within(self) -> None:
+        """Rest if others had the interpreter in the meantime: a host's request has more to do than it could do then."""
+        if perf_counter() - self.since - (thread_time() - self._cpu) > NOTICED:
+            short_turns.rest(REST if self._is_late() else LONG_REST)
+        self._begin()
+
+    def _begin(self) -> None:
         self._cpu = thread_time()
         self.since = perf_counter()
 
@@ -100,6 +110,13 @@ def rest() -> None:
     pace = getattr(_this_thread, "pace", None)
     if pace is not None and perf_counter() - pace.since >= WORK:
         pace.pause()
+
+
+def rest_within() -> None:
+    """As `rest`, in the midst of what must not wait for long, such as reading what Redis has sent."""
+    pace = getattr(_this_thread, "pace", None)
+    if pace is not None and perf_counter() - pace.since >= WORK:
+        pace.pause_within()
 
 
 def _with_rests(items: Iterable[T], every: int) -> Iterator[T]:

@@ -44,9 +44,13 @@ def _merged(parts: list[list[T]]) -> list[T]:
 
 
 def _pivots(parts: list[list[T]]) -> list[T]:
-    samples = [one for part in parts for one in part[:: max(1, len(part) // _SAMPLES)]]
+    samples: list[T] = []
+    for part in parts:
+        samples += part[:: max(1, len(part) // _SAMPLES)]
     samples.sort()
-    return [*samples[_SAMPLES::_SAMPLES], max(part[-1] for part in parts)]
+    found = samples[_SAMPLES::_SAMPLES]
+    found.append(max(part[-1] for part in parts))
+    return found
 
 
 def by_number(names: list[str], number: Callable[[str], int], *, falling: bool) -> list[str]:
