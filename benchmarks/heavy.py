@@ -65,17 +65,29 @@ def _questions(url: str) -> str:
 
 
 def _meanwhile(url: str) -> str:
-    """What the host's own requests take, alone and during each question, in a server that is started anew for each."""
-    rows = [[path or "(none)", *_host(url, path)] for path in ("", *QUESTIONS)]
-    header = ["ten clients ask again and again", "answers", "host: p50, ms", "p99, ms", "worst, ms"]
-    text = f"The host's own requests meanwhile, {meanwhile.RATE} a second for {meanwhile.SECONDS:.0f} s:"
+    """What the host's own requests take, alone and during each question, in a server that is started anew for each.
+
+    And while another process answers the questions: then the host shares only the machine with them.
+    """
+    rows = [[path, *_host(url, path)] for path in QUESTIONS]
+    header = ["ten clients ask again and again", "answers", "host alone: p50, p99", "meanwhile", "worst, ms", "ratio of p99s"]
+    header += ["elsewhere"]
+    text = f"The host's own requests meanwhile, {meanwhile.RATE} a second, milliseconds:"
     return f"{text}\n\n{table(header, rows)}"
 
 
 def _host(url: str, path: str) -> list[str]:
-    with meanwhile.served(url, OPTIONS, ORG) as port:
-        waits, statuses = meanwhile.measure(port, path)
-    return [_counted([str(status) for status in statuses]), *(f"{wait:.1f}" for wait in waits)]
+    with meanwhile.served(url, OPTIONS, ORG) as port, meanwhile.served(url, OPTIONS, ORG) as other:
+        alone, during, statuses = meanwhile.measure(port, path)
+        elsewhere = meanwhile.measure(port, path, other)
+    return [
+        _counted([str(status) for status in statuses]),
+        f"{alone.p50:.1f}, {alone.p99:.1f}",
+        f"{during.p50:.1f}, {during.p99:.1f}",
+        f"{during.worst:.1f}",
+        f"{during.p99 / alone.p99:.2f}",
+        f"{elsewhere.meanwhile.p99 / elsewhere.alone.p99:.2f}",
+    ]
 
 
 def _in_child(url: str, paths: Sequence[str]) -> list[str]:

@@ -1,6 +1,8 @@
 """What the host's own requests notice of dear questions: how long they take alone, and while ten questions run at once.
 
-`benchmarks.heavy` prints it. The host's requests come in at a fixed rate, whether or not the last ones are answered.
+`benchmarks.heavy` prints it. The host is a FastAPI application under uvicorn: each of its requests waits two milliseconds for
+something else, then checks fifty rows, which takes a millisecond or two. They come in at a fixed rate, whether or not the last
+ones are answered. Seconds alone and seconds meanwhile take turns, since other work on the machine comes and goes.
 """
 
 from __future__ import annotations
@@ -14,19 +16,32 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
+from fastapi import FastAPI
+from pydantic import BaseModel
 
 from benchmarks import apps
 from tests.support import Clock, eventually, free_port
-from usage_middleware import Viewer
-from usage_middleware.web import usage_app
+from usage_middleware import UsageMiddleware, Viewer
+from usage_middleware.web import mount_usage
 
-#: Requests of the host a second, and how long they are measured, seconds.
-RATE, SECONDS = 200, 10.0
+#: Requests of the host a second, how many seconds they are measured at a time, and how often.
+RATE, SECONDS, ROUNDS = 200, 5.0, 4
 AT_ONCE = 10
-_ITEM = b"GET /v1/items/7 HTTP/1.1\r\nhost: x\r\nx-api-key: sk_1\r\n\r\n"
+_ORDERS = b"GET /v1/orders/7 HTTP/1.1\r\nhost: x\r\nx-api-key: sk_1\r\n\r\n"
+
+
+class Order(BaseModel):
+    """A row of the host's answers."""
+
+    id: int
+    name: str
+    price: float
+    tags: list[str]
+    at: datetime
 
 
 class Waits(NamedTuple):
@@ -37,13 +52,22 @@ class Waits(NamedTuple):
     worst: float
 
 
-def app() -> Any:
+async def orders(customer: int) -> list[Order]:
+    """What the host does for a request."""
+    await asyncio.sleep(0.002)
+    row = {"name": "a thing", "price": "9.90", "tags": ["red", "round"], "at": "2026-11-20T13:45:20Z"}
+    return [Order.model_validate({"id": customer + number, **row}) for number in range(50)]
+
+
+def app() -> FastAPI:
     """For uvicorn: the host, with the usage API of the organisation that the environment names."""
     options: dict[str, Any] = msgspec.json.decode(os.environ["MEANWHILE_OPTIONS"])
     usage = apps.new_usage(os.environ["MEANWHILE_URL"], clock=Clock(), **options)
-    host = apps.starlette_app(usage)
+    host = FastAPI()
+    host.get("/v1/orders/{customer}")(orders)
+    host.add_middleware(UsageMiddleware, usage=usage)
     viewer = Viewer.organization(os.environ["MEANWHILE_ORG"])
-    host.mount("/usage", usage_app(usage, auth=lambda _: viewer, cache_seconds=0, limit=None))
+    mount_usage(host, "/usage", usage, auth=lambda _: viewer, cache_seconds=0, limit=None)
     return host
 
 
@@ -55,7 +79,7 @@ def served(url: str, options: Mapping[str, Any], org: str) -> Iterator[int]:
     told = {"MEANWHILE_URL": url, "MEANWHILE_OPTIONS": msgspec.json.encode(options).decode(), "MEANWHILE_ORG": org}
     with subprocess.Popen([*command, "--log-level", "error", "--no-access-log"], env={**os.environ, **told}) as process:
         try:
-            eventually(lambda: _ask(port, "/v1/items/7") == 200, 20)
+            eventually(lambda: _ask(port, "/v1/orders/7") == 200, 20)
             yield port
         finally:
             process.terminate()
@@ -75,14 +99,14 @@ def _ask(port: int, path: str) -> int:
 
 
 async def _one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(_ITEM)
+    writer.write(_ORDERS)
     head = await reader.readuntil(b"\r\n\r\n")
     (length,) = (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
     await reader.readexactly(length)
 
 
-async def _measure(port: int, seconds: float) -> Waits:
-    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+async def _waits(port: int, seconds: float) -> list[float]:
+    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
     took: list[float] = []
 
     async def ask(due: float) -> None:
@@ -98,23 +122,38 @@ async def _measure(port: int, seconds: float) -> Waits:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         tasks.append(asyncio.create_task(ask(due)))
     await asyncio.gather(*tasks)
-    took.sort()
+    return took
+
+
+def _summed_up(took: list[float]) -> Waits:
+    took = sorted(took)
     return Waits(*(took[min(len(took) - 1, int(len(took) * share))] * 1000 for share in (0.5, 0.99, 1)))
 
 
-def measure(port: int, path: str = "", seconds: float = SECONDS) -> tuple[Waits, list[int]]:
-    """How long the host's requests take while ten ask a question again and again, if there is one; and their answers' statuses.
+class Measured(NamedTuple):
+    """The host's requests alone and meanwhile, and the statuses of the answers to the questions."""
 
-    Who asks is a process of its own: its threads must not keep the one that measures waiting.
+    alone: Waits
+    meanwhile: Waits
+    statuses: list[int]
+
+
+def measure(port: int, path: str, asked: int | None = None, rounds: int = ROUNDS) -> Measured:
+    """How long the host's requests take, alone and while ten ask a question again and again.
+
+    Who asks is a process of its own: its threads must not keep the one that measures waiting. With `asked`, they ask the server
+    at that port: then the host's interpreter has nothing to do with the answers, but the machine has.
     """
-    if not path:
-        return asyncio.run(_measure(port, seconds)), []
-    command = [sys.executable, "-m", "benchmarks.meanwhile", str(port), f"/usage{path}", str(seconds + 1)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as asking:
-        time.sleep(0.5)
-        waits = asyncio.run(_measure(port, seconds))
-        told, _ = asking.communicate()
-    return waits, [int(status) for status in told.split()]
+    alone, meanwhile, statuses = list[float](), list[float](), list[int]()
+    for _ in range(rounds):
+        alone += asyncio.run(_waits(port, SECONDS))
+        arguments = [str(asked or port), f"/usage{path}", str(SECONDS + 1)]
+        with subprocess.Popen([sys.executable, "-m", "benchmarks.meanwhile", *arguments], stdout=subprocess.PIPE) as asking:
+            time.sleep(0.7)
+            meanwhile += asyncio.run(_waits(port, SECONDS))
+            told, _ = asking.communicate()
+        statuses += [int(status) for status in told.split()]
+    return Measured(_summed_up(alone), _summed_up(meanwhile), statuses)
 
 
 def ask_on(port: int, path: str, seconds: float) -> list[int]:

@@ -32,7 +32,15 @@ SHARED = {
     "signals",
 }
 WRITE_STORE = {"store.chunk", "store.rollup", "store.payload", "store.writer"}
-READ_STORE = {"store.answer_cache", "store.minute_reads", "store.reader", "store.reads", "store.replies", "store.read_batch"}
+READ_STORE = {
+    "store.answer_cache",
+    "store.block_reads",
+    "store.minute_reads",
+    "store.reader",
+    "store.reads",
+    "store.replies",
+    "store.read_batch",
+}
 
 FRAMEWORKS = {"starlette", "fastapi", "flask", "werkzeug", "django", "litestar", "quart", "falcon", "bottle", "asgiref"}
 FRAMEWORKS |= {"pyramid", "connexion", "datasette", "a2wsgi", "rest_framework"}

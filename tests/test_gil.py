@@ -14,7 +14,21 @@ import pytest
 
 from tests.support import eventually, record_call
 from usage_middleware import Usage
-from usage_middleware.gil import REST, TURN, WORK, ShortTurns, rest, set_yielding, short_turns, yielding
+from usage_middleware.gil import (
+    LONG_REST,
+    NOTICED,
+    REST,
+    TURN,
+    WORK,
+    AnswersPace,
+    ShortTurns,
+    rest,
+    rest_within,
+    set_pace,
+    set_yielding,
+    short_turns,
+    yielding,
+)
 from usage_middleware.record.aggregate import TOGETHER
 
 
@@ -61,11 +75,53 @@ def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
     assert all(later - earlier >= WORK + REST for earlier, later in pairwise(time.rests))
 
 
-def test_how_long_it_works_between_rests_may_be_said(time: Time) -> None:
-    set_yielding(True, work=10 * WORK)
-    for _ in yielding(range(20)):
-        time.now += WORK * 1.01
-    assert len(time.rests) == 1
+def test_of_light_items_it_is_asked_before_one_of_many(time: Time) -> None:
+    set_yielding(True)
+    for _ in yielding(range(20), 8):
+        time.now += WORK
+    assert len(time.rests) == 2
+
+
+class Busy:
+    """A thread that makes an answer: what it works, what others do meanwhile, and how it rests."""
+
+    def __init__(self, time: Time, monkeypatch: pytest.MonkeyPatch, is_late: bool = False) -> None:
+        self._time = time
+        self._cpu = 0.0
+        self.slept: list[float] = []
+        self.done: list[float] = []
+        monkeypatch.setattr("usage_middleware.gil.thread_time", lambda: self._cpu)
+        monkeypatch.setattr("usage_middleware.gil.sleep", self.slept.append)
+        set_pace(AnswersPace(10 * WORK, lambda: is_late, lambda: self.done.append(time.now)))
+
+    def work(self, seconds: float, others: float = 0.0, then: Callable[[], object] = rest) -> None:
+        self._cpu += seconds
+        self._time.now += seconds + others
+        then()
+
+
+def test_an_answer_goes_on_while_nobody_else_wants_the_interpreter(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Busy(time, monkeypatch)
+    for _ in range(5):
+        busy.work(2 * WORK)
+    assert busy.slept == []
+
+
+@pytest.mark.parametrize(("is_late", "seconds"), [(False, LONG_REST), (True, REST)])
+def test_an_answer_rests_where_others_had_it(
+    time: Time, monkeypatch: pytest.MonkeyPatch, is_late: bool, seconds: float
+) -> None:
+    busy = Busy(time, monkeypatch, is_late)
+    busy.work(WORK, others=2 * NOTICED)
+    busy.work(WORK)
+    assert busy.slept == [seconds]
+
+
+def test_an_answer_does_something_else_after_so_many_seconds(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Busy(time, monkeypatch)
+    for _ in range(50):
+        busy.work(WORK * 1.01)
+    assert len(busy.done) == 5
 
 
 def test_something_else_may_be_done_after_each_rest(time: Time) -> None:
@@ -189,6 +245,20 @@ def test_what_somebody_else_says_of_turns_holds(turn: float) -> None:
     assert sys.getswitchinterval() == pytest.approx(TURN / 2)
 
 
+def test_while_one_rests_turns_are_as_long_as_before(turn: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[float] = []
+    monkeypatch.setattr("usage_middleware.gil.sleep", lambda _: found.append(sys.getswitchinterval()))
+    turns = ShortTurns()
+    with turns:
+        turns.rest(0.001)
+        assert sys.getswitchinterval() == pytest.approx(TURN)
+        sys.setswitchinterval(0.002)
+        turns.rest(0.001)
+        assert sys.getswitchinterval() == pytest.approx(0.002)
+    turns.rest(0.001)
+    assert found == pytest.approx([turn, 0.002, 0.002])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -199,3 +269,27 @@ def test_a_child_of_a_fork_has_the_turns_of_before(turn: float) -> None:
             os._exit(abs(sys.getswitchinterval() - turn) > 1e-6 or short_turns._inside)
         _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_turns_of_odd_lengths_stay_as_they_are(turn: float) -> None:
+    for microseconds in range(300, 400):
+        sys.setswitchinterval((microseconds + 0.5) / 1e6)
+        before = sys.getswitchinterval()
+        for _ in range(3):
+            with ShortTurns():
+                pass
+        assert sys.getswitchinterval() == before
+
+
+def test_in_the_midst_of_reading_an_answer_rests_and_does_nothing_else(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Busy(time, monkeypatch)
+    for _ in range(20):
+        busy.work(WORK, others=2 * NOTICED, then=rest_within)
+    assert (len(busy.slept), busy.done) == (20, [])
+
+
+def test_a_flush_does_not_rest_while_it_reads(time: Time) -> None:
+    set_yielding(True)
+    time.now += WORK
+    rest_within()
+    assert time.rests == []

@@ -10,16 +10,20 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from time import perf_counter
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter, thread_time
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 #: Seconds of work between two rests, and of a rest: long enough for a waiting thread to wake up and take over.
 WORK, REST = 0.0002, 0.0001
-#: Seconds of a turn inside of `short_turns`. Python's own is ten times as long.
-TURN = 0.0005
+#: Of items that take less than a microsecond each, before one of how many it is asked whether it is time to rest.
+LIGHT = 32
+#: Seconds of a turn inside of `short_turns`. Python's own is fifty times as long.
+TURN = 0.0001
+#: A thread that makes an answer rests where others had the interpreter for so long while it worked, and for how long.
+NOTICED, LONG_REST = 0.00005, 0.0005
 
 #: Made when the first thread gives way: a server that forks may put greenlets in place of threads after this was imported.
 _this_thread: Any = None
@@ -34,44 +38,99 @@ def _nothing() -> None:
     pass
 
 
-def set_yielding(yes: bool, then: Callable[[], object] = _nothing, work: float | None = None) -> None:
-    """From now on, this thread rests in `yielding` loops, or no longer does.
+class Pace:
+    """How a thread gives way: it rests after each bit of work, then calls `then`."""
 
-    `then` is called after each rest; `work` is how many seconds it works in between, None: `WORK`.
+    def __init__(self, then: Callable[[], object] = _nothing) -> None:
+        self._then = then
+        self.since = perf_counter()
+
+    def pause(self) -> None:
+        """Rest: it has worked for long enough since then."""
+        sleep(REST)
+        self.since = perf_counter()
+        self._then()
+
+    def pause_within(self) -> None:
+        """As `pause`, in the midst of what must not wait for long: nothing else is done then."""
+
+
+class AnswersPace(Pace):
+    """How a thread gives way that makes an answer: it rests only where somebody else wants the interpreter.
+
+    It calls `then` after every so many seconds, rested or not. `is_late` says that there is no time left for long rests.
     """
+
+    def __init__(self, seconds: float, is_late: Callable[[], bool], then: Callable[[], object] = _nothing) -> None:
+        super().__init__(then)
+        self._seconds = seconds
+        self._is_late = is_late
+        self._begun = self.since
+        self._cpu = thread_time()
+
+    def pause(self) -> None:
+        """Rest if others want the interpreter, and do something else if it is time."""
+        self.pause_within()
+        if self.since - self._begun >= self._seconds:
+            self._then()
+            self._begun = perf_counter()
+            self._begin()
+
+    def pause_within(self) -> None:
+        """Rest if others had the interpreter in the meantime: a host's request has more to do than it could do then."""
+        if perf_counter() - self.since - (thread_time() - self._cpu) > NOTICED:
+            short_turns.rest(REST if self._is_late() else LONG_REST)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._cpu = thread_time()
+        self.since = perf_counter()
+
+
+def set_pace(pace: Pace | None) -> None:
+    """From now on, this thread gives way so in `yielding` loops and in `rest`; None: it no longer does."""
     global _this_thread
     if _this_thread is None:
         _this_thread = threading.local()
-    _this_thread.since = perf_counter() if yes else None
-    _this_thread.then = then
-    _this_thread.work = work
+    _this_thread.pace = pace
 
 
-def yielding(items: Collection[T]) -> Iterable[T]:
-    """The same items; in a thread that gives way, with rests in between."""
-    return items if getattr(_this_thread, "since", None) is None else _with_rests(items)
+def set_yielding(yes: bool, then: Callable[[], object] = _nothing) -> None:
+    """From now on, this thread rests in `yielding` loops, and calls `then` after each rest; or it no longer does."""
+    set_pace(Pace(then) if yes else None)
+
+
+def yielding(items: Iterable[T], every: int = 1) -> Iterable[T]:
+    """The same items; in a thread that gives way, with rests in between: before each, or before one of `every` so many."""
+    return items if getattr(_this_thread, "pace", None) is None else _with_rests(items, every)
 
 
 def rest() -> None:
     """Rest, if this thread gives way and it is time."""
-    since = getattr(_this_thread, "since", None)
-    if since is not None and perf_counter() - since >= (_this_thread.work or WORK):
-        sleep(REST)
-        _this_thread.since = perf_counter()
-        _this_thread.then()
+    pace = getattr(_this_thread, "pace", None)
+    if pace is not None and perf_counter() - pace.since >= WORK:
+        pace.pause()
 
 
-def _with_rests(items: Iterable[T]) -> Iterator[T]:
-    for item in items:
-        rest()
+def rest_within() -> None:
+    """As `rest`, in the midst of what must not wait for long, such as reading what Redis has sent."""
+    pace = getattr(_this_thread, "pace", None)
+    if pace is not None and perf_counter() - pace.since >= WORK:
+        pace.pause_within()
+
+
+def _with_rests(items: Iterable[T], every: int) -> Iterator[T]:
+    for number, item in enumerate(items):
+        if not number % every:
+            rest()
         yield item
 
 
 class ShortTurns:
-    """While any thread is inside, threads take turns at the lock ten times as often.
+    """While any thread is inside, threads take turns at the lock fifty times as often.
 
-    For work in whose midst nothing can rest, such as making the answer to a question: a request that becomes ready waits half
-    a millisecond for the lock, not five. What Python was told before holds again afterwards.
+    For work in whose midst nothing can rest, such as making the answer to a question: a request that becomes ready waits a
+    tenth of a millisecond for the lock, not five. What Python was told before holds again afterwards.
     """
 
     def __init__(self) -> None:
@@ -87,7 +146,8 @@ class ShortTurns:
             self._inside += 1
             if self._inside == 1:
                 self._before = sys.getswitchinterval()
-                sys.setswitchinterval(min(TURN, self._before))
+                if self._before > TURN:
+                    _set(TURN)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
@@ -97,14 +157,36 @@ class ShortTurns:
 
     def _restore(self) -> None:
         # Unless somebody else has said something in the meantime.
-        if abs(sys.getswitchinterval() - TURN) < TURN / 100:
-            sys.setswitchinterval(self._before)
+        if self._before > TURN and _is(TURN):
+            _set(self._before)
+
+    def rest(self, seconds: float) -> None:
+        """Sleep; meanwhile, and until this thread has the lock again, turns are as long as they were before.
+
+        So a request that has it is not interrupted after a short turn.
+        """
+        is_short = self._inside and self._before > TURN and _is(TURN)
+        if is_short:
+            _set(self._before)
+        sleep(seconds)
+        if is_short and self._inside and _is(self._before):
+            _set(TURN)
 
     def after_fork_in_child(self) -> None:
         """The threads that were inside are not here."""
         if self._inside:
             self._restore()
         self._begin()
+
+
+def _is(seconds: float) -> bool:
+    """Whether a turn is so long. Python keeps whole microseconds."""
+    return abs(sys.getswitchinterval() - seconds) < 0.5e-6
+
+
+def _set(seconds: float) -> None:
+    # Python cuts off what is less than a microsecond: what it says that a turn takes would otherwise become less.
+    sys.setswitchinterval(seconds + 0.5e-6)
 
 
 #: Of this process.

@@ -16,8 +16,8 @@ from tests.seeds.traffic import at
 from tests.support import Clock, examples
 from usage_middleware import Limit, Plan, Price, Quota, Usage
 from usage_middleware.errors import UsageUnavailable
-from usage_middleware.report import known_keys
-from usage_middleware.report.known_keys import KnownKeys
+from usage_middleware.report import keys_used
+from usage_middleware.report.keys_used import KeysUsed
 
 NOW = int(at("2026-11-20T13:45:20Z"))
 PLAN = Plan(
@@ -111,16 +111,16 @@ def test_a_question_that_came_to_no_end_is_gone_on_with(
     for number in range(5):
         _backfill(usage, f"key_{number}", NOW - 3 * 86_400, number + 1)
     clock.advance(10)
-    read, read_closed, most = list[str](), KnownKeys._read_closed, [4]
+    read, read_closed, most = list[str](), KeysUsed._read_closed, [4]
 
-    def limited(self: KnownKeys, keys: Sequence[str]) -> Any:
+    def limited(self: KeysUsed, keys: Sequence[str]) -> Any:
         if len(read) + len(keys) > most[0]:
             raise TimeoutError("the time of this question is over")
         read.extend(keys)
         return read_closed(self, keys)
 
-    monkeypatch.setattr(KnownKeys, "_read_closed", limited)
-    monkeypatch.setattr(known_keys, "KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(KeysUsed, "_read_closed", limited)
+    monkeypatch.setattr(keys_used, "KEYS_AT_ONCE", 2)
     with pytest.raises(UsageUnavailable):
         usage.reader.cost(org="acme")
     most[0] = 5

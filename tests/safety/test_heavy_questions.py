@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tests.support import record_call
 from tests.web.conftest import ACME
 from tests.web.hosts import HOSTS, Api
 from usage_middleware import KeyInfo, Viewer
+from usage_middleware.report import known_keys
 from usage_middleware.store.answer_cache import MAX_ANSWER
 from usage_middleware.store.members import key_member
 from usage_middleware.web import encoding, handler
@@ -74,6 +76,28 @@ def test_an_answer_leaves_little_to_look_at(api: Api, monkeypatch: pytest.Monkey
         reply = api.get(path)
         assert (reply.status, len(reply.body) <= MAX_ANSWER) == (200, True)
         assert found[-1] - before <= most, path
+
+
+#: How many bytes a question about all keys may take for each of them, at its peak.
+BYTES_A_KEY = {
+    "/by-key?period=30d&limit=10&endpoints_per_key=0": 1_000,
+    "/by-key?period=30d&limit=10&endpoints_per_key=0&sort_by=last_activity&include_revoked=true": 1_000,
+    "/by-group?group=key&range=30d&limit=10": 1_000,
+}
+
+
+def test_a_key_that_is_not_shown_takes_little_memory(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be 100,000 of them."""
+    monkeypatch.setattr(known_keys, "FEW", 0)
+    for path, most in BYTES_A_KEY.items():
+        assert api.get(path).status == 200
+        tracemalloc.start()
+        try:
+            assert api.get(path).status == 200
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak / KEYS <= most, path
 
 
 def test_the_questions_of_a_page_are_answered_when_asked_at_once(api: Api) -> None:

@@ -143,6 +143,17 @@ def test_hostile_paths_and_methods_find_nothing(line: Line) -> None:
             assert GLOBEX_MARK not in answer.body
 
 
+def test_raw_bytes_in_the_address_of_the_page(line: Line) -> None:
+    """Not percent-encoded: what a client of its own can send. The page redirects to itself without the slash at the end."""
+    for value in HOSTILE:
+        raw = bytes(byte for byte in value if byte > 0x20)
+        for target in (b"/usage/dashboard/?q=" + raw, b"/usage/dashboard?lang=" + raw + b"&theme=" + raw):
+            for shown in ((b"X-API-Key", ACME.encode()), (b"Accept-Language", raw)):
+                answer = line.get(target, shown)
+                assert answer.status in (200, 308, 400, 401, 414, 429), (target, answer)
+                assert b"X-Evil:" not in answer.head
+
+
 def test_an_answer_is_as_long_as_it_says(line: Line) -> None:
     """Read to the end by its length: the next answer on the same connection is whole."""
     for view in (*VIEWS, *PLAN_VIEWS):

@@ -84,7 +84,7 @@ def flooded(url: str, namespace: str, log: Path) -> Iterator[tuple[int, int]]:
     environment = {**os.environ, "USAGE_REDIS_URL": url, "USAGE_NAMESPACE": namespace}
     with log.open("wb") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:
-            eventually(lambda: _is_up(port), 20)
+            eventually(lambda: _is_up(port))
             yield port, process.pid
         finally:
             process.terminate()

@@ -12,6 +12,7 @@ from tests.web.conftest import ACME, OperatorOrKey
 from tests.web.hosts import HOSTS, Api
 from usage_middleware import Viewer
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.store import tickets
 from usage_middleware.web import usage_app
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def test_its_time_is_over(usage: Usage, server: ServerProcess, namespace: str) -
     api, token = mounted(usage), given(usage)
     assert api.get("/summary", authorization=token).status == 200
     with server.client() as client:
-        (name,) = client.keys(f"{namespace}:*:embed:*")
+        (name,) = client.keys(f"{namespace}:*:embed:[0-9a-f]*")
         client.pexpire(name, 1)
         eventually(lambda: not client.exists(name))
     found = api.get("/summary", authorization=token)
@@ -86,12 +87,19 @@ def test_a_forged_token(usage: Usage, token: str) -> None:
 def test_what_redis_holds_opens_nothing(usage: Usage, server: ServerProcess, namespace: str) -> None:
     token = given(usage)
     with server.client() as client:
-        (name,) = client.keys(f"{namespace}:*:embed:*")
+        (name,) = client.keys(f"{namespace}:*:embed:[0-9a-f]*")
         assert 0 < client.ttl(name) <= 900
         held = name + client.get(name)
     assert token.removeprefix("Bearer uet_").encode() not in held
     digest = name.decode().rpartition(":")[2]
     assert mounted(usage).get("/summary", authorization=f"Bearer uet_{digest}").status == 401
+
+
+def test_a_caller_has_so_many_at_once(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tickets.MOST_TICKETS, "embed", 2)
+    api, of_key = mounted(usage), given(usage, KEY)
+    tokens = [given(usage) for _ in range(3)]
+    assert [api.get("/summary", authorization=token).status for token in (*tokens, of_key)] == [401, 200, 200, 200]
 
 
 def test_a_session_is_no_embed_token(usage: Usage) -> None:

@@ -14,6 +14,7 @@ from tests.web.conftest import ACME, ACME_REVOKED, ACME_TEST, GLOBEX
 from tests.web.hosts import HOSTS, Api, Host, Reply
 from usage_middleware import Viewer
 from usage_middleware.errors import ConfigurationError
+from usage_middleware.store import tickets
 from usage_middleware.web import BrowserAuth, KeyAuth, usage_app
 
 if TYPE_CHECKING:
@@ -66,11 +67,40 @@ def test_the_cookie(one: Api) -> None:
         assert "Secure" not in enter(one, ACME, host=local).headers["set-cookie"]
 
 
+def test_who_signs_in_again_and_again_does_not_fill_redis(
+    one: Api, server: ServerProcess, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tickets.MOST_TICKETS, "session", 3)
+    others = cookie(enter(one, GLOBEX))
+    sessions = [cookie(enter(one, ACME)) for _ in range(6)]
+    assert [one.get("/summary", cookie=session).status for session in sessions] == [401] * 3 + [200] * 3
+    assert one.get("/summary", cookie=others).status == 200
+    with server.client() as client:
+        assert len(client.keys(f"{namespace}:*:session:[0-9a-f]*")) == 4
+        indexes = client.keys(f"{namespace}:*:session:of:*")
+        assert [0 < client.ttl(name) <= 12 * 3600 for name in indexes] == [True] * 2
+
+
+def test_a_damaged_index_of_sessions(one: Api, server: ServerProcess, namespace: str) -> None:
+    before = cookie(enter(one, ACME))
+    with server.client() as client:
+        client.set(client.keys(f"{namespace}:*:session:of:*")[0], b"damaged")
+    assert [one.get("/summary", cookie=session).status for session in (before, cookie(enter(one, ACME)))] == [200, 200]
+
+
+def test_who_signs_out_leaves_room(one: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tickets.MOST_TICKETS, "session", 2)
+    stays = cookie(enter(one, ACME))
+    for _ in range(4):
+        assert one.call("POST", "/sign-out", cookie=cookie(enter(one, ACME)), **OWN).status == 204
+    assert one.get("/summary", cookie=stays).status == 200
+
+
 def test_what_redis_holds_lets_nobody_in(one: Api, server: ServerProcess, namespace: str) -> None:
     session = cookie(enter(one, ACME))
     token = session.partition("=")[2]
     with server.client() as client:
-        held = {name: client.get(name) for name in client.keys(f"{namespace}:*:session:*")}
+        held = {name: client.get(name) for name in client.keys(f"{namespace}:*:session:[0-9a-f]*")}
         (name,) = held
         assert 0 < client.ttl(name) <= 12 * 3600
     everything = repr(held)
@@ -105,7 +135,7 @@ def test_a_revoked_key_ends_it(one: Api, usage: Usage) -> None:
 def test_an_expired_session(one: Api, server: ServerProcess, namespace: str) -> None:
     session = cookie(enter(one, ACME))
     with server.client() as client:
-        (name,) = client.keys(f"{namespace}:*:session:*")
+        (name,) = client.keys(f"{namespace}:*:session:[0-9a-f]*")
         client.pexpire(name, 1)
         client.delete(name)
     assert one.get("/summary", cookie=session).status == 401
@@ -115,7 +145,7 @@ def test_an_expired_session(one: Api, server: ServerProcess, namespace: str) -> 
 def test_a_damaged_session(one: Api, server: ServerProcess, namespace: str, damage: bytes) -> None:
     session = cookie(enter(one, ACME))
     with server.client() as client:
-        client.set(client.keys(f"{namespace}:*:session:*")[0], damage)
+        client.set(client.keys(f"{namespace}:*:session:[0-9a-f]*")[0], damage)
     assert one.get("/summary", cookie=session).status == 401
 
 

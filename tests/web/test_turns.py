@@ -21,9 +21,10 @@ ACME, GLOBEX = Viewer.organization("acme"), Viewer.organization("globex")
 
 @pytest.fixture
 def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
-    monkeypatch.setattr(module, "SLICE", 1e-9)
+    monkeypatch.setattr(module, "SLICE", 0)
+    monkeypatch.setattr(gil, "WORK", 0)
     yield Turns()
-    gil.set_yielding(False)
+    gil.set_pace(None)
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def test_who_waited_for_too_long_stands_in_the_line_no_longer(turns: Turns) -> N
     assert turns.begin(ACME, "one", 0)
     assert not turns.begin(ACME, "two", 0)
     assert not turns.begin(GLOBEX, "three", 0)
-    gil.set_yielding(True, lambda: turns._pass_on(ACME, "one"))
+    gil.set_pace(gil.Pace(lambda: turns._pass_on(ACME, "one")))
     turns.end(ACME, "one")
     assert (list(turns._line), turns._questions) == ([], {})
 

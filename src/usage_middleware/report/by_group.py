@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
 from usage_middleware.errors import QueryError
+from usage_middleware.gil import LIGHT, yielding
 from usage_middleware.options import Settings
 from usage_middleware.report.context import (
     ReportContext,
@@ -19,6 +20,7 @@ from usage_middleware.report.context import (
 )
 from usage_middleware.report.group_rows import ENDPOINT, KEY, METHOD, ORG, STATUS, GroupRows
 from usage_middleware.report.metrics import Measures, Tally, series_tally, tally_sum
+from usage_middleware.report.ordering import by_number, in_order
 from usage_middleware.report.org_facts import OrgFacts, org_facts
 from usage_middleware.report.over_quota import QuotaUsage, plans_version, quota_state
 from usage_middleware.report.paging import Pages, Pagination
@@ -191,14 +193,14 @@ class _Asked(NamedTuple):
         shown, pagination = self._page([name for name in _ranked(tallies) if search.finds(name)])
         facts = self._facts(shown)
         buckets = [_bucket(name, tallies.get(name, Tally()), has_latency, facts.get(name)) for name in shown]
-        return _Listed(buckets, _other([tallies[name] for name in tallies.keys() - set(shown)], has_latency), pagination)
+        return _Listed(buckets, _other(tallies, set(shown), has_latency), pagination)
 
     def _page(self, found: list[str]) -> tuple[list[str], Pagination | None]:
         params = self.params
         if params.offset is None:
             return found[: params.limit], None
         pages = Pages(self.context, self.scope, "by-group", params, params.limit, params.offset)
-        ordered = pages.order({name: name for name in found}, lambda name: name)
+        ordered = pages.order_names(found)
         return pages.cut(ordered), pages.pagination(len(ordered))
 
     def _facts(self, shown: list[str]) -> dict[str, OrgFacts]:
@@ -208,11 +210,9 @@ class _Asked(NamedTuple):
 
 
 def _ranked(tallies: Mapping[str, Tally]) -> list[str]:
-    """By calls descending, then by name. In small sorts: in the midst of one of 100,000 names no other thread could run."""
-    by_calls: dict[int, list[str]] = {}
-    for name, tally in tallies.items():
-        by_calls.setdefault(tally.calls, []).append(name)
-    return [name for calls in sorted(by_calls, reverse=True) for name in sorted(by_calls[calls])]
+    """By calls descending, then by name."""
+    names = in_order(list(tallies))
+    return by_number(names, lambda name: tallies[name].calls, falling=True)
 
 
 def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) -> GroupBucket:
@@ -220,9 +220,10 @@ def _bucket(name: str, tally: Tally, has_latency: bool, facts: OrgFacts | None) 
     return GroupBucket(bucket=name, calls=tally.calls, errors=tally.errors, avg_ms=avg_ms, **more)
 
 
-def _other(hidden: Sequence[Tally], has_latency: bool) -> OtherGroups:
-    rest = tally_sum(hidden)
-    return OtherGroups(calls=rest.calls, errors=rest.errors, avg_ms=rest.avg_ms if has_latency else None, members=len(hidden))
+def _other(tallies: Mapping[str, Tally], shown: Collection[str], has_latency: bool) -> OtherGroups:
+    rest = tally_sum(tally for name, tally in yielding(tallies.items(), LIGHT) if name not in shown)
+    members = len(tallies) - sum(name in tallies for name in shown)
+    return OtherGroups(calls=rest.calls, errors=rest.errors, avg_ms=rest.avg_ms if has_latency else None, members=members)
 
 
 def _table(report: ByGroup) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -21,25 +21,22 @@ from usage_middleware.report.context import (
 )
 from usage_middleware.report.key_costs import cost_cells, in_billing_period, key_costs
 from usage_middleware.report.key_findings import key_flags
-from usage_middleware.report.key_rows import KeyRow, KeyUsage, More, OtherKeys, key_usages, other_keys
-from usage_middleware.report.metrics import Measures, Tally, board_tally, series_tally
+from usage_middleware.report.key_list import MEASURES, KeyList
+from usage_middleware.report.key_rows import KeyUsage, More, OtherKeys, key_usages
+from usage_middleware.report.known_keys import known_keys
+from usage_middleware.report.metrics import Measures, series_tally
 from usage_middleware.report.over_quota import plans_version
 from usage_middleware.report.paging import Pages, Pagination
 from usage_middleware.report.parameters import LIMIT, MOST_SEARCHED, SORT_BY, Offset, Parameters, SortOrder, described, period
 from usage_middleware.report.parts import Parts, Previous, Unavailable, asked_window, compared, present
-from usage_middleware.report.search import Search
 from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import CAP, Window, WindowReport
 from usage_middleware.store.deferred import Deferred
-from usage_middleware.store.keys import Directory, KeyInfo
-from usage_middleware.store.members import OPERATOR, is_reserved, key_member
-from usage_middleware.store.schema import CALLS
+from usage_middleware.store.members import OPERATOR, is_reserved
+from usage_middleware.store.replies import Boards, by_measure
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
-#: What is read of every key: no more than is shown or sorted by.
-MEASURES = (CALLS, "4xx", "5xx")
-_UNUSED = Tally()  # one for all: they may be most of 100,000
 
 
 class ByKeyParameters(Parameters, frozen=True, kw_only=True):
@@ -110,17 +107,17 @@ def build(context: ReportContext, params: ByKeyParameters) -> ByKey:
     if scope.org == OPERATOR:
         raise missing_org()
     distributions.check(params.endpoints_per_key, params.limit)
-    _check_keys(context, scope, params)
+    count = _checked_keys(context, scope, params)
     window = _window(context, scope, params)
     parts = Parts(window, context.settings)
     source = ScopedReader(context, scope, window.slots(context.settings.layers))
     series = source.series()
     used = _used(source, window, parts, series)
-    known = _known(context.directory, scope)
-    listed = _Listing(source, window, parts, params, known).of(used)
+    known = known_keys(context, scope, params, count)
+    listed = _Listed() if used is None else _listed(source, window, parts, params, KeyList.of(context, scope, known, used))
     return ByKey(
         keys=listed.keys,
-        total_keys=sum(1 for info in known.values() if info.revoked_at is None),
+        total_keys=known.active,
         totals=KeyTotals(**_totals(series.value.values())),
         other=listed.other,
         pagination=listed.pagination,
@@ -145,17 +142,18 @@ def _totals(many: Iterable[Measures]) -> dict[str, int]:
     return {"request_count": tally.calls, "error_count": tally.errors}
 
 
-def _used(source: ScopedReader, window: Window, parts: Parts, series: Deferred[Series]) -> dict[str, Tally] | None:
-    """Reads what each key did; None where that is not kept for this window. Of what was read, only tallies stay in memory."""
+def _used(source: ScopedReader, window: Window, parts: Parts, series: Deferred[Series]) -> Boards | None:
+    """Reads what each key did: measure -> key -> number; None where that is not kept for this window."""
     key = source.scope.key
-    members = None if key is not None else breakdown.members(source, window, parts, "key", MEASURES)
+    boards = None if key is not None else breakdown.boards(source, window, parts, "key", MEASURES)
     source.read()
     if key is not None:
-        return {key: series_tally(series.value.values())} if series.value else {}
-    if members is None:
+        total = series_tally(series.value.values())
+        return by_measure({key: dict(zip(MEASURES, (total.calls, total.errors, 0), strict=True))} if series.value else {})
+    if boards is None:
         parts.offers("board", "keys", "other")
         return None
-    return {name: board_tally(measures) for name, measures in members.value.items()}
+    return boards.value
 
 
 class _Listed(NamedTuple):
@@ -166,90 +164,37 @@ class _Listed(NamedTuple):
     pagination: Pagination | None = None
 
 
-class _Listing(NamedTuple):
-    """Chooses and orders the keys that were asked for."""
-
-    source: ScopedReader
-    window: Window
-    parts: Parts
-    params: ByKeyParameters
-    known: Mapping[str, KeyInfo]
-
-    def of(self, used: Mapping[str, Tally] | None) -> _Listed:
-        """The keys that were used and those of the directory."""
-        if used is None:
-            return _Listed()
-        context, scope, params, known = self.source.context, self.source.scope, self.params, self.known
-        keys = [*known, *(key for key in used if key not in known)]
-        seen = _last_activity(context, scope, keys) if params.sort_by == "last_activity" else {}
-        everything = [KeyRow(key, known.get(key), used.get(key, _UNUSED)) for key in keys]
-        context.charge(len(everything) // 100)
-        search = Search.of(params.q)
-        wanted = (row for row in everything if _is_listed(row, params) and search.finds(row.name, row.key))
-        listed, pagination = _page(context, scope, params, _sorted(wanted, params, seen))
-        more = More(
-            key_costs(context, scope, self.window, self.parts),
-            key_flags(context, scope, listed) if params.include_flags else None,
-        )
-        usages = key_usages(self.source, self.parts, listed, params.endpoints_per_key, more)
-        return _Listed(usages, other_keys(everything, listed), pagination)
-
-
-def _known(directory: Directory, scope: ReportScope) -> dict[str, KeyInfo]:
-    if scope.key is None:
-        return {key_member(info.id): info for info in directory.list(scope.org_name, include_revoked=True)}
-    info = directory.get(scope.org_name, scope.key_name)
-    return {scope.key: info} if info is not None and key_member(info.id) == scope.key else {}
-
-
-def _last_activity(context: ReportContext, scope: ReportScope, keys: Sequence[str]) -> dict[str, int]:
-    batch = context.batch(scope.org)
-    seen = batch.seen_of("key", keys)
-    batch.read()
-    return seen.value
-
-
-def _is_listed(row: KeyRow, params: ByKeyParameters) -> bool:
-    if row.info is None:
-        return params.environment is None
-    if row.info.revoked_at is not None and not params.include_revoked:
-        return False
-    return params.environment in (None, row.info.environment)
-
-
-def _sorted(rows: Iterable[KeyRow], params: ByKeyParameters, seen: Mapping[str, int]) -> list[KeyRow]:
-    by_name = sorted(rows, key=lambda row: (row.name, row.key))
-    falling = params.sort_order == "desc"
-    if params.sort_by == "name":
-        return by_name[::-1] if falling else by_name
-    if params.sort_by == "last_activity":
-        return sorted(by_name, key=lambda row: seen.get(row.key, 0), reverse=falling)
-    by_number: dict[int, list[KeyRow]] = {}  # not one sort of all: in its midst no other thread could run
-    for row in by_name:
-        by_number.setdefault(row.tally.errors if params.sort_by == "error_count" else row.tally.calls, []).append(row)
-    return [row for number in sorted(by_number, reverse=falling) for row in by_number[number]]
+def _listed(source: ScopedReader, window: Window, parts: Parts, params: ByKeyParameters, keys: KeyList) -> _Listed:
+    """The keys that were asked for."""
+    context, scope = source.context, source.scope
+    context.charge(len(keys) // 100)
+    shown, pagination = _page(context, scope, params, keys.listed(params))
+    rows = keys.rows(shown)
+    more = More(key_costs(context, scope, window, parts), key_flags(context, scope, rows) if params.include_flags else None)
+    return _Listed(key_usages(source, parts, rows, params.endpoints_per_key, more), keys.other(rows), pagination)
 
 
 def _page(
-    context: ReportContext, scope: ReportScope, params: ByKeyParameters, rows: Sequence[KeyRow]
-) -> tuple[Sequence[KeyRow], Pagination | None]:
+    context: ReportContext, scope: ReportScope, params: ByKeyParameters, keys: list[str]
+) -> tuple[list[str], Pagination | None]:
     if params.limit is None:
         # Reserved rows are not keys: a dimension that has reached its cap is still listed, with what is beyond it.
-        keys = sum(not is_reserved("key", row.key) for row in rows)
-        if keys > UNPAGED:
-            raise _unpaged(keys)
-        return rows[params.offset :], None
+        count = sum(not is_reserved("key", key) for key in keys)
+        if count > UNPAGED:
+            raise _unpaged(count)
+        return keys[params.offset :], None
     pages = Pages(context, scope, "by-key", params, params.limit, params.offset)
-    ordered = pages.order({row.key: row for row in rows}, lambda key: KeyRow(key, None, _UNUSED))
+    ordered = pages.order_names(keys)
     return pages.cut(ordered), pages.pagination(len(ordered))
 
 
-def _check_keys(context: ReportContext, scope: ReportScope, params: ByKeyParameters) -> None:
-    """Refuse to list too many keys before any is read; keys that the directory does not know are found only later."""
+def _checked_keys(context: ReportContext, scope: ReportScope, params: ByKeyParameters) -> int:
+    """How many keys there are. Too many are refused before any is read; those that nobody knows are found only later."""
     keys = 0 if scope.key is not None else context.directory.count(scope.org_name)
     if keys > UNPAGED and params.limit is None and params.environment is None and not params.q:
         raise _unpaged(keys)
     context.charge(keys // 4)  # The directory is read: so many take as long as a command.
+    return keys
 
 
 def _unpaged(keys: int) -> QueryError:

@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
+from usage_middleware.gil import LIGHT, yielding
+
 #: What a formula begins with, also in the full-width, small and raised forms that are read as the same.
 _SIGNS = r"=+\-@\u2212\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a\u207b\u207c\u208a\u208b\u208c"
 #: What may stand before it and is left out: blanks, control characters, what nobody sees, and quotes.
@@ -28,7 +30,7 @@ def encode(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow([_cell(name) for name in header])
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([_cell(value) for value in row] for row in yielding(rows, LIGHT))
     return text.getvalue().encode("utf-8", "replace")
 
 

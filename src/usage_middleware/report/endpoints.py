@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from usage_middleware.gil import yielding
 from usage_middleware.options import Settings
 from usage_middleware.periods import rfc3339
 from usage_middleware.report.context import ReportContext, ReportScope, ScopedReader, report_scope
@@ -77,7 +78,7 @@ def build(context: ReportContext, params: EndpointsParameters) -> Endpoints:
     check_buckets((len(found.usages) + len(unused)) * (1 if stamps is None else len(stamps)))
     nothing = endpoint_sums([{} for _ in line.starts], 0)
     everything = {**found.usages, **dict.fromkeys(unused, nothing)}
-    rows = [_row(label, usage, stamps, scope, settings) for label, usage in everything.items()]
+    rows = [_row(label, usage, stamps, scope, settings) for label, usage in yielding(everything.items())]
     source = ScopedReader(context, scope, ())
     return Endpoints(
         results=sorted(rows, key=lambda row: _rank(row, settings)),
@@ -134,7 +135,7 @@ def _rank(row: EndpointUsage, settings: Settings) -> tuple[int, int, str]:
 
 def _wire(report: Endpoints) -> dict[str, Any]:
     """Counters go over the wire as `num_<counter>`, rates under their own names."""
-    return {**fields_of(report), "results": [_wire_row(row) for row in report.results]}
+    return {**fields_of(report), "results": [_wire_row(row) for row in yielding(report.results)]}
 
 
 def _wire_row(row: EndpointUsage) -> dict[str, Any]:

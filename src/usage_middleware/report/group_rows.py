@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from usage_middleware.report import breakdown
 from usage_middleware.report.context import Members, ScopedReader, Series
-from usage_middleware.report.metrics import Tally, board_tally, by_status, series_tally, status_tallies
+from usage_middleware.report.metrics import Tally, board_tally, by_status, series_tally, status_tallies, tallies_of
 from usage_middleware.report.parts import Parts
 from usage_middleware.report.window import Window
 from usage_middleware.store.deferred import Deferred
@@ -33,18 +33,21 @@ class GroupRows(NamedTuple):
             return series.map(lambda found: _alone(key, found))
         if group == ORG and scope.org != OPERATOR:
             return series.map(lambda found: _alone(scope.org, found))
-        found = self._members(group, series)
+        found = self._tallies(group, series)
         if found is None:
             self.parts.offers(scope.board_kind, "buckets", "other")
             return None
-        return found.map(_by_method if group == METHOD and METHOD not in dimensions else _tallies)
+        return found.map(_by_method) if group == METHOD and METHOD not in dimensions else found
 
-    def _members(self, group: str, series: Deferred[Series]) -> Deferred[Members] | None:
+    def _tallies(self, group: str, series: Deferred[Series]) -> Deferred[dict[str, Tally]] | None:
         if group in self.source.context.settings.dimensions:
-            return breakdown.tagged(self.source, self.parts, group, series)
-        if group == ENDPOINT:
-            return breakdown.endpoints(self.source, self.window, self.parts)
-        return breakdown.members(self.source, self.window, self.parts, ENDPOINT if group == METHOD else group)
+            found = breakdown.tagged(self.source, self.parts, group, series)
+        elif group == ENDPOINT:
+            found = breakdown.endpoints(self.source, self.window, self.parts)
+        else:
+            boards = breakdown.boards(self.source, self.window, self.parts, ENDPOINT if group == METHOD else group)
+            return None if boards is None else boards.map(tallies_of)
+        return None if found is None else found.map(_of_members)
 
 
 def _alone(name: str, series: Series) -> dict[str, Tally]:
@@ -53,12 +56,12 @@ def _alone(name: str, series: Series) -> dict[str, Tally]:
     return {name: total} if total.calls else {}
 
 
-def _tallies(members: Members) -> dict[str, Tally]:
+def _of_members(members: Members) -> dict[str, Tally]:
     return {name: board_tally(measures) for name, measures in members.items()}
 
 
-def _by_method(members: Members) -> dict[str, Tally]:
+def _by_method(tallies: dict[str, Tally]) -> dict[str, Tally]:
     found: dict[str, Tally] = {}
-    for endpoint, tally in _tallies(members).items():
+    for endpoint, tally in tallies.items():
         found.setdefault(method_of(endpoint), Tally()).add(tally)
     return found

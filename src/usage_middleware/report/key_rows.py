@@ -13,7 +13,7 @@ from usage_middleware.report.context import ScopedReader
 from usage_middleware.report.distributions import distributions
 from usage_middleware.report.key_costs import KeyCost, KeyCosts
 from usage_middleware.report.key_findings import Findings
-from usage_middleware.report.metrics import Tally, tally_sum
+from usage_middleware.report.metrics import Tally
 from usage_middleware.report.parts import Parts
 from usage_middleware.store.keys import KeyInfo
 
@@ -66,16 +66,11 @@ class OtherKeys(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyRow(msgspec.Struct, frozen=True, gc=False):
-    """A key, what the directory knows of it, and what it did in the window. There may be 100,000 of them."""
+    """A key, what the directory knows of it, and what it did in the window."""
 
     key: str
     info: KeyInfo | None
     tally: Tally
-
-    @property
-    def name(self) -> str:
-        """The name in the directory; of a key that it does not know, its id."""
-        return self.key if self.info is None else self.info.name
 
 
 class More(NamedTuple):
@@ -120,11 +115,3 @@ def _usage(row: KeyRow, distribution: dict[str, int] | None, last_ms: int | None
         labels={} if row.info is None else dict(row.info.labels),
         **more.fields(row),
     )
-
-
-def other_keys(everything: Sequence[KeyRow], listed: Sequence[KeyRow]) -> OtherKeys:
-    """The keys that are not listed."""
-    shown = {row.key for row in listed}
-    hidden = [row.tally for row in everything if row.key not in shown]
-    rest = tally_sum(hidden)
-    return OtherKeys(request_count=rest.calls, error_count=rest.errors, keys=len(hidden))

@@ -1,86 +1,106 @@
-"""What each API key used in some slots. What was read of closed ones is remembered, also by a question that came to no end."""
+"""What the key directory knows of an organisation's keys. There may be 100,000: of each its id and its name stay in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
+from typing import NamedTuple, Protocol
 
-from usage_middleware.periods import Slot
-from usage_middleware.report.context import ReportContext
-from usage_middleware.report.metrics import Measures, summed
-from usage_middleware.report.unchanged import is_closed
-from usage_middleware.store.history.names import months
+from usage_middleware.gil import LIGHT, yielding
+from usage_middleware.report.context import ReportContext, ReportScope
+from usage_middleware.store.key_directory import KeyDirectory
+from usage_middleware.store.keys import KeyInfo
+from usage_middleware.store.members import key_member
 
-#: So many keys are read at once, so that other clients of Redis don't wait for all of them.
-KEYS_AT_ONCE = 500
-
-
-class ClosedKeys(NamedTuple):
-    """What keys used in closed slots, as far as they were read: of each measure. `mark` differs once any of them used more."""
-
-    mark: object
-    sums: dict[str, tuple[int, ...]]
+#: All that the directory knows of so many keys is kept while an answer is made.
+FEW = 10_000
 
 
-class KnownKeys:
-    """Reads what keys used of some measures."""
+class Wanted(Protocol):
+    """Which keys are listed."""
 
-    def __init__(self, context: ReportContext, org: str, slots: Sequence[Slot], measures: Sequence[str]) -> None:
-        self._context = context
-        self._org = org
-        self._measures = measures
-        self._closed = [slot for slot in slots if is_closed(slot, context.now)]
-        self._open = slots[len(self._closed) :]
+    @property
+    def environment(self) -> str | None:
+        """Only those of this environment."""
 
-    def of(self, seen: Mapping[str, int]) -> dict[str, Measures]:
-        """What each of these keys used; they are given with when they were last active, milliseconds since the epoch."""
-        closed = self._of_closed(list(seen)) if self._closed else {}
-        begin = self._open[0].start * 1000 if self._open else 0
-        active = [key for key, last in seen.items() if last >= begin] if self._open else []
-        opened = {key: sums for some in _parts(active) for key, sums in self._read_open(some).items()}
-        return {key: self._together(closed.get(key, ()), opened.get(key, {})) for key in seen}
-
-    def _together(self, closed: tuple[int, ...], opened: Measures) -> Measures:
-        found = dict(zip(self._measures, closed, strict=False))
-        for measure, number in opened.items():
-            found[measure] = found.get(measure, 0) + number
-        return found
-
-    def _of_closed(self, keys: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
-        cache, asked_at = self._context.plans.closed_keys, self._context.plans.closed_keys.generation
-        # The mark is read before the keys are.
-        name, mark = (self._org, tuple(self._closed), tuple(self._measures)), self._mark()
-        known = cache.known([name]).get(name)
-        found = known if known is not None and known.mark == mark else ClosedKeys(mark, {})
-        missing = [key for key in keys if key not in found.sums]
-        for some in _parts(self._context.reader.together(self._org, self._closed[0].start, missing)):
-            read = self._read_closed(some)
-            found.sums.update({key: self._row(read.get(key, {})) for key in some})
-            cache.keep({name: found}, asked_at)
-        return found.sums
-
-    def _row(self, sums: Measures) -> tuple[int, ...]:
-        return tuple([sums.get(measure, 0) for measure in self._measures])
-
-    def _mark(self) -> object:
-        batch = self._context.batch(self._org)
-        sums = batch.series(self._closed, None, self._measures)
-        corrections = batch.corrections(months(self._closed[0].start, self._closed[-1].start))
-        batch.read()
-        return sums.value, corrections.value
-
-    def _read_closed(self, keys: Sequence[str]) -> Mapping[str, Measures]:
-        batch = self._context.batch(self._org)
-        found = batch.sums(self._closed, keys, self._measures)
-        batch.read()
-        return found.value
-
-    def _read_open(self, keys: Sequence[str]) -> Mapping[str, Measures]:
-        batch = self._context.batch(self._org)
-        found = {key: batch.series(self._open, ("key", key), self._measures) for key in keys}
-        batch.read()
-        return {key: summed(sums.value.values()) for key, sums in found.items()}
+    @property
+    def include_revoked(self) -> bool:
+        """Revoked ones, too."""
 
 
-def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (keys[begin : begin + KEYS_AT_ONCE] for begin in range(0, len(keys), KEYS_AT_ONCE))
+class KnownKeys(NamedTuple):
+    """The keys of the directory.
+
+    Attributes:
+        names: of those that may be listed: id -> name, by name, then id.
+        others: the ids of those that may not: revoked ones, those of another environment.
+        active: how many are active.
+        infos: what the directory knows of those that may be listed; None where that is too much to keep.
+    """
+
+    names: Mapping[str, str]
+    others: Collection[str]
+    active: int
+    infos: Mapping[str, KeyInfo] | None
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the directory knows a key."""
+        return key in self.names or key in self.others
+
+    def infos_of(self, context: ReportContext, scope: ReportScope, keys: Collection[str]) -> Mapping[str, KeyInfo]:
+        """What the directory knows of some keys. One that was removed meanwhile, or is damaged, is absent."""
+        if self.infos is not None:
+            return self.infos
+        assert isinstance(context.directory, KeyDirectory)
+        return context.directory.of_members(scope.org_name, [key for key in keys if key in self])
+
+
+def known_keys(context: ReportContext, scope: ReportScope, wanted: Wanted, count: int) -> KnownKeys:
+    """The keys that the directory knows, or the one of a key viewer; `count` of them are active."""
+    directory = context.directory
+    if scope.key is not None:
+        info = directory.get(scope.org_name, scope.key_name)
+        return _from_infos([info] if info is not None and key_member(info.id) == scope.key else [], wanted)
+    if not isinstance(directory, KeyDirectory) or count <= FEW:
+        return _from_infos(directory.list(scope.org_name, include_revoked=True), wanted)
+    if wanted.environment is not None:
+        return _from_infos(directory.each(scope.org_name, include_revoked=True), wanted, keep=False)
+    return _from_names(directory, scope.org_name, wanted)
+
+
+def _from_infos(infos: Iterable[KeyInfo], wanted: Wanted, *, keep: bool = True) -> KnownKeys:
+    names: dict[str, str] = {}
+    others: set[str] = set()
+    kept: dict[str, KeyInfo] = {}
+    active = 0
+    for info in yielding(infos, LIGHT):
+        key = key_member(info.id)
+        active += info.revoked_at is None
+        if not _may_be_listed(info, wanted):
+            others.add(key)
+            continue
+        names[key] = info.name
+        if keep:
+            kept[key] = info
+    return KnownKeys(_by_name(names), others - names.keys(), active, kept if keep else None)
+
+
+def _may_be_listed(info: KeyInfo, wanted: Wanted) -> bool:
+    if info.revoked_at is not None and not wanted.include_revoked:
+        return False
+    return wanted.environment in (None, info.environment)
+
+
+def _by_name(names: dict[str, str]) -> dict[str, str]:
+    """By name, then id. The directory in Redis has them so; an application's own may have an order of its own."""
+    if all((one[1], one[0]) < (other[1], other[0]) for one, other in yielding(pairwise(names.items()), LIGHT)):
+        return names
+    return dict(sorted(names.items(), key=lambda pair: (pair[1], pair[0])))
+
+
+def _from_names(directory: KeyDirectory, org: str, wanted: Wanted) -> KnownKeys:
+    """Without reading a record of any of them."""
+    names = dict(yielding(directory.names(org, revoked=wanted.include_revoked), LIGHT))
+    revoked = {key for key, _ in yielding(directory.names(org, active=False, revoked=True), LIGHT)}
+    listed = sum(key in names for key in revoked) if wanted.include_revoked else 0
+    return KnownKeys(names, revoked - names.keys(), len(names) - listed, None)

@@ -11,9 +11,11 @@ from typing import TypeVar
 
 import msgspec
 
+from usage_middleware.gil import LIGHT, yielding
 from usage_middleware.latency import GROWTH
 from usage_middleware.options import NONE, Settings
 from usage_middleware.store.members import is_reserved
+from usage_middleware.store.replies import Boards
 from usage_middleware.store.schema import BYTES, CALLS, LAST, LATENCY, status_class
 
 logger = logging.getLogger("usage_middleware")
@@ -129,6 +131,29 @@ def board_tally(measures: Measures) -> Tally:
     errors = measures.get("4xx", 0) + measures.get("5xx", 0)
     others = measures.get("1xx", 0) + measures.get("3xx", 0)
     return Tally(calls=calls, successful=calls - errors - others, errors=errors, latency_us=measures.get(LATENCY, 0))
+
+
+def tallies_of(boards: Boards) -> dict[str, Tally]:
+    """As `board_tally`, of every member of boards."""
+    found: dict[str, Tally] = {}
+    for measure, numbers in boards.items():
+        for name, number in yielding(numbers.items(), LIGHT):
+            tally = found.get(name)
+            if tally is None:
+                tally = found[name] = Tally()
+            _add_measure(tally, measure, number)
+    return found
+
+
+def _add_measure(tally: Tally, measure: str, number: int) -> None:
+    if measure == CALLS:
+        tally.calls += number
+        tally.successful += number
+    elif measure == LATENCY:
+        tally.latency_us += number
+    else:
+        tally.successful -= number
+        tally.errors += number if measure in ("4xx", "5xx") else 0
 
 
 def board_measures(many: Iterable[Measures]) -> dict[str, int]:

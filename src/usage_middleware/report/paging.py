@@ -33,15 +33,20 @@ class Pages(NamedTuple):
 
     def order(self, rows: Mapping[str, R], absent: Callable[[str], R]) -> list[R]:
         """The rows by name, in the order of the first page; what came since is last, what went since is an `absent` row."""
+        return [rows[name] if name in rows else absent(name) for name in self.order_names(list(rows))]
+
+    def order_names(self, names: list[str]) -> list[str]:
+        """The names of rows in the order of the first page; what came since is last, what went since is still there."""
         page_order = self.context.page_order
-        if page_order is None or (self.offset == 0 and len(rows) <= self.limit):
-            return list(rows.values())
+        if page_order is None or (self.offset == 0 and len(names) <= self.limit):
+            return names
         # All pages of the list are one question.
         question = self.view, self.scope.org, self.scope.key, msgspec.structs.replace(self.params, limit=None, offset=0)
-        order = page_order(self.scope.org, question, list(rows))
+        order = page_order(self.scope.org, question, names)
+        if order == names:
+            return names
         known = set(order)
-        names = [*order, *(name for name in rows if name not in known)]
-        return [rows[name] if name in rows else absent(name) for name in names]
+        return [*order, *(name for name in names if name not in known)]
 
     def cut(self, rows: list[R]) -> list[R]:
         """The page that was asked for."""

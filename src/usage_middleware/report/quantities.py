@@ -14,8 +14,8 @@ from usage_middleware.plans.plan import Price
 from usage_middleware.plans.statement import UNALLOCATED
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.kept import Kept
+from usage_middleware.report.keys_used import KeysUsed
 from usage_middleware.report.known_boards import KnownBoards
-from usage_middleware.report.known_keys import KnownKeys
 from usage_middleware.report.metrics import Measures, summed
 from usage_middleware.report.named_periods import Edges
 from usage_middleware.report.period_sums import PeriodReads
@@ -75,7 +75,7 @@ def _key_by_key(
 ) -> KeyQuantities:
     """The same, of anything."""
     measures = _measures(context, org, slots, prices)
-    keys = KnownKeys(context, org, slots, measures).of(_seen(context, org, period))
+    keys = KeysUsed(context, org, slots, measures).of(_seen(context, org, period))
     # The whole is read last: what comes in meanwhile is unallocated, and no key has more than there is.
     batch = context.batch(org)
     whole = batch.series(slots, None, measures)

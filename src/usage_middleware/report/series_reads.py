@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from heapq import nsmallest
 from typing import NamedTuple
 
+from usage_middleware.gil import LIGHT, yielding
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import Slot, zone
 from usage_middleware.report.cells import BucketReads, Cells
@@ -154,7 +155,7 @@ def _hidden(rows: Rows | None, listed: Sequence[str]) -> int:
 def greatest(cells: Mapping[str, Cell], measure: Measure, limit: int) -> list[str]:
     """The rows with the greatest values, as many as `limit` allows; of equal ones the first by name."""
     # Not a sort of all: they may be 100,000, and in its midst no other thread could run.
-    return nsmallest(limit, cells, key=lambda name: (*falling(measure.value(cells[name])), name))
+    return nsmallest(limit, yielding(cells, LIGHT), key=lambda name: (*falling(measure.value(cells[name])), name))
 
 
 def falling(total: Number | None) -> tuple[bool, Number]:

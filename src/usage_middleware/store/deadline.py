@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from usage_middleware import fork
+from usage_middleware.gil import rest_within
 from usage_middleware.store.driver_errors import effect
 from usage_middleware.store.timeboxed import is_name, timeboxed
 
@@ -252,6 +253,8 @@ class LimitedConnection:
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         """Read a reply. An error reply is raised."""
         driver: Any = super()
+        # There may be thousands of replies in one go.
+        rest_within()
         try:
             return driver.read_response(*arguments, **options)
         except Exception as error:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Generic, TypeVar
 
 from usage_middleware.errors import UsageError
+from usage_middleware.gil import rest
 from usage_middleware.store.reads import Read
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Deferred(Generic[T]):
         """
         if not self._pending.done:
             raise UsageError("the batch was not read yet")
+        rest()
         return self._get()
 
     def map(self, make: Callable[[T], U]) -> Deferred[U]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -115,14 +115,31 @@ class KeyDirectory:
         self, org: str, *, after: tuple[str, str] | None = None, limit: int | None = None, include_revoked: bool = False
     ) -> KeyInfos:
         """The keys of an organisation by name, then id: at most `limit`, after the (name, id) `after`."""
+        found: KeyInfos = []
         with self._engine.guard():
-            sort_keys = merge(*(self._records.sort_keys(name, after, limit) for name in self._orders(org, include_revoked)))
-            members = map(keys.member_of, islice(sort_keys, limit))
-            found: KeyInfos = []
-            while page := list(islice(members, PAGE)):
-                labelled = self._labels.add_to(org, self._records.keys(org, page)).values()
-                found += (key for key in labelled if include_revoked or key.revoked_at is None)
-            return found
+            for page in self._pages(org, after, limit, include_revoked):
+                found += page
+        return found
+
+    def each(self, org: str, *, include_revoked: bool = False) -> Iterator[KeyInfo]:
+        """As `list`, of all keys; of 100,000 only a thousand at a time are in memory."""
+        with self._engine.guard():
+            for page in self._pages(org, None, None, include_revoked):
+                yield from page
+
+    def _pages(self, org: str, after: tuple[str, str] | None, limit: int | None, include_revoked: bool) -> Iterator[KeyInfos]:
+        sort_keys = merge(*(self._records.sort_keys(name, after, limit) for name in self._orders(org, revoked=include_revoked)))
+        members = map(keys.member_of, islice(sort_keys, limit))
+        while page := list(islice(members, PAGE)):
+            labelled = self._labels.add_to(org, self._records.keys(org, page)).values()
+            yield [key for key in labelled if include_revoked or key.revoked_at is None]
+
+    def names(self, org: str, *, active: bool = True, revoked: bool = False) -> Iterator[tuple[str, str]]:
+        """(member, name) of each key that is active, revoked, or either, by name, then id. No record is read."""
+        with self._engine.guard():
+            orders = self._orders(org, active=active, revoked=revoked)
+            for sort_key in merge(*(self._records.sort_keys(name, None, None) for name in orders)):
+                yield keys.member_of(sort_key).decode(errors="replace"), keys.name_of(sort_key)
 
     def get(self, org: str, key_id: str) -> KeyInfo | None:
         """One key, revoked or not; None if there is none."""
@@ -135,6 +152,12 @@ class KeyDirectory:
             found = self._labels.add_to(org, records)
         by_member = {key_id: found.get(key_member(key_id).encode()) for key_id in key_ids}
         return {key_id: key for key_id, key in by_member.items() if key is not None}
+
+    def of_members(self, org: str, members: Collection[str]) -> dict[str, KeyInfo]:
+        """As `get_many`, of keys as they are counted: `names` has them so."""
+        with self._engine.guard():
+            found = self._labels.add_to(org, self._records.keys(org, [member.encode() for member in members]))
+        return {member.decode(): key for member, key in found.items()}
 
     def count(self, org: str) -> int:
         """How many active keys an organisation has."""
@@ -215,10 +238,11 @@ class KeyDirectory:
             left = max(0, int(client.hlen(self._schema.credentials)) - int(moved))
             return PepperStatus(self._pepper.is_in_redis, in_redis, left)
 
-    def _orders(self, org: str, include_revoked: bool) -> tuple[str, ...]:
+    def _orders(self, org: str, *, active: bool = True, revoked: bool) -> Sequence[str]:
+        """The Redis keys of the orders by name: of active keys, of revoked ones, or of both."""
         tree = org_member(org)
-        active = self._schema.keys_by_name(tree)
-        return (active, self._schema.revoked_keys_by_name(tree)) if include_revoked else (active,)
+        found = (self._schema.keys_by_name(tree), active), (self._schema.revoked_keys_by_name(tree), revoked)
+        return [name for name, is_wanted in found if is_wanted]
 
 
 def _owner_of(hidden: str, found: tuple[str, Record] | None) -> Owner:

@@ -233,3 +233,14 @@ def sort_key(name: str, member: str) -> bytes:
 def member_of(sort_key: bytes) -> bytes:
     """The member in a sort key."""
     return sort_key.partition(b"\0")[2]
+
+
+def name_of(sort_key: bytes) -> str:
+    """The name in a sort key. What is damaged there is shown as well as it can be."""
+    raw = sort_key.partition(b"\0")[0]
+    if b"\1" in raw:
+        raw = raw.replace(b"\1\1", b"\0").replace(b"\1\2", b"\1")
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return raw.decode(errors="replace")

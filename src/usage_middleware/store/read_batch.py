@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from usage_middleware.gil import rest
 from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.block_reads import Blocks
 from usage_middleware.store.damage import DamageLog
@@ -23,6 +24,7 @@ from usage_middleware.store.key_sums import KEYS_A_COMMAND, sum_read
 from usage_middleware.store.minute_reads import minute_reads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
+    Boards,
     KeyBoard,
     Measures,
     Note,
@@ -32,6 +34,7 @@ from usage_middleware.store.replies import (
     add_member_scores,
     add_scores,
     add_seen,
+    by_member,
 )
 from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
@@ -116,11 +119,9 @@ class ReadBatch:
             self._packed.ask_sums(slots, history.KEY, take, (key,), measures=measures, bucket_of=key)
         return self._deferred(found)
 
-    def board(
-        self, slots: Sequence[Slot], dimension: str, measures: Sequence[str] = BOARD_MEASURES
-    ) -> Deferred[dict[str, Measures]]:
-        """The boards of a dimension, added up over the slots: member -> measure -> number."""
-        found: dict[str, Measures] = {}
+    def boards(self, slots: Sequence[Slot], dimension: str, measures: Sequence[str] = BOARD_MEASURES) -> Deferred[Boards]:
+        """The boards of a dimension, added up over the slots: measure -> member -> number."""
+        found: Boards = {measure: {} for measure in measures}
         shards = self._schema.all_shards(dimension)
         limit = self._schema.settings.member_limit(dimension)
         self._cost += limit * len(measures) // _MEMBERS_A_COMMAND
@@ -128,12 +129,18 @@ class ReadBatch:
         for begin in range(0, len(slots), most):
             some = self._named(slots[begin : begin + most])
             for shard in shards:
-                for measure in measures:
+                for measure, numbers in found.items():
                     name = partial(self._schema.boards, self._org, dimension=shard, measure=measure)
-                    self._add_union(some, name, partial(add_board, measure, found))
+                    self._add_union(some, name, partial(add_board, numbers))
         for shard in shards:
-            self._packed.ask_sums(slots, f"{history.BOARD} {shard}", adding.board(found, measures), measures=measures)
+            self._packed.ask_sums(slots, f"{history.BOARD} {shard}", adding.boards(found), measures=measures)
         return self._deferred(found)
+
+    def board(
+        self, slots: Sequence[Slot], dimension: str, measures: Sequence[str] = BOARD_MEASURES
+    ) -> Deferred[dict[str, Measures]]:
+        """As `boards`, the other way round: member -> measure -> number."""
+        return self.boards(slots, dimension, measures).map(by_member).kept()
 
     def members(
         self, slots: Iterable[Slot], dimension: str, names: Iterable[str], measures: Sequence[str] = BOARD_MEASURES
@@ -236,6 +243,7 @@ class ReadBatch:
         self.keys += 1
         self._cost += 1
         self._pending.append(read)
+        rest()
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
         """The names of the slots that are closed, and of those that are open. The last result is remembered."""

@@ -11,15 +11,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from usage_middleware.gil import LIGHT, rest, yielding
 from usage_middleware.latency import LAST_BIN
 from usage_middleware.periods import Slot
 from usage_middleware.store.members import parse_key_board_member
 from usage_middleware.store.schema import LAST
 
 Measures = dict[str, int]
+#: Boards: measure -> member -> number. A dictionary for each member of 100,000 would take five times the memory.
+Boards = dict[str, dict[str, int]]
 #: Called with the name of a field or member whose number is damaged. It counts as missing.
 Note = Callable[[str], None]
 
+#: So many members are added up in one go: with 100,000 no other thread could run in the midst of a call.
+PART = 500
 #: No number that is counted is so large.
 MOST = 2**63
 _LEAST = -MOST
@@ -97,18 +102,40 @@ def _add_fields(fields: Sequence[tuple[Slot, str]], found: dict[Slot, Measures],
         mine[measure] = counted
 
 
-def add_board(measure: str, found: dict[str, Measures], note: Note, reply: Any) -> None:
-    """Add a board of one measure."""
+def add_board(found: dict[str, int], note: Note, reply: Any) -> None:
+    """Add a board of one measure: member -> number."""
     members, scores = columns(reply)
-    for name, counted in zip(texts(members), numbers(scores), strict=True):
-        if counted is None:
-            note(name)
-            continue
-        mine = found.get(name)
-        if mine is None:
-            found[name] = {measure: counted}
-        else:
-            mine[measure] = mine.get(measure, 0) + counted
+    for begin in range(0, len(members), PART):
+        part = slice(begin, begin + PART)
+        for name, counted in zip(texts(members[part]), numbers(scores[part]), strict=True):
+            if counted is None:
+                note(name)
+            else:
+                found[name] = found.get(name, 0) + counted
+        rest()
+
+
+def by_member(boards: Boards) -> dict[str, Measures]:
+    """The other way round: member -> measure -> number. What was given is empty then, so that not both take memory."""
+    found: dict[str, Measures] = {}
+    for measure, numbers_of in boards.items():
+        for name, counted in yielding(numbers_of.items(), LIGHT):
+            mine = found.get(name)
+            if mine is None:
+                found[name] = {measure: counted}
+            else:
+                mine[measure] = counted
+        numbers_of.clear()
+    return found
+
+
+def by_measure(members: Mapping[str, Measures]) -> Boards:
+    """As `by_member`, the other way round."""
+    found: Boards = {}
+    for name, measures in members.items():
+        for measure, counted in measures.items():
+            found.setdefault(measure, {})[name] = counted
+    return found
 
 
 def add_bins(found: dict[int, int], note: Note, reply: Any) -> None:

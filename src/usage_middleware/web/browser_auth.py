@@ -117,8 +117,9 @@ class SignIn:
 
     def _forget(self, request: Request) -> None:
         for token in cookies(request.header("cookie"), self.cookie):
-            if self._tickets.find("session", token, self._mount) is not None:
-                self._tickets.end("session", token)
+            ticket = self._tickets.find("session", token, self._mount)
+            if ticket is not None:
+                self._tickets.end("session", token, ticket)
 
     def _set(self, request: Request, token: str, seconds: int) -> str:
         # Without a Path it is the folder of this request as the browser sees it, behind any proxy.

@@ -10,6 +10,7 @@ from threading import Condition
 from time import monotonic
 from weakref import WeakKeyDictionary
 
+from usage_middleware import gil
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
@@ -78,10 +79,12 @@ class Budget:
         self._begin()
         question = Question(self, viewer)
         self._running.append(question)
+        gil.set_pace(gil.AnswersPace(turns.SLICE, turns.is_late))
         try:
             yield question
         finally:
             self._turns.end(viewer, question)
+            gil.set_pace(None)
             with self._changed:
                 self._running.remove(question)
                 self._changed.notify_all()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+
+from usage_middleware.gil import rest
 
 #: How many rows of a list are encoded in one call.
 ROWS = 20
@@ -38,12 +40,16 @@ def _add(body: bytearray, value: Any) -> None:
     if type(value) is not list or not value:
         _append(value, body, -1)
     elif len(value) > ROWS:
-        _add_rows(body, [_encode(value[at : at + ROWS])[1:-1] for at in range(0, len(value), ROWS)])
+        _add_rows(body, (_encode(value[at : at + ROWS])[1:-1] for at in range(0, len(value), ROWS)))
     else:
-        _add_rows(body, [encode(row) if type(row) is dict else _encode(row) for row in value])
+        _add_rows(body, (encode(row) if type(row) is dict else _encode(row) for row in value))
 
 
-def _add_rows(body: bytearray, rows: list[bytes]) -> None:
-    body += b"["
-    body += b",".join(rows)
+def _add_rows(body: bytearray, rows: Iterator[bytes]) -> None:
+    mark = b"["
+    for some in rows:
+        body += mark
+        body += some
+        mark = b","
+        rest()
     body += b"]"

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Unpack
 
 from anyio import CapacityLimiter, from_thread, to_thread
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import RunVar, checkpoint
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.routing import Route, Router
@@ -110,6 +110,8 @@ async def _send(handler: Handler, found: Response, send: Send) -> None:
     with handler.sending(found):
         for begin in pieces[:-1]:
             await send({"type": "http.response.body", "body": found.body[begin : begin + PIECE], "more_body": True})
+            # A client that takes it all keeps nobody waiting: others get their turn in the event loop.
+            await checkpoint()
         await send({"type": "http.response.body", "body": found.body[pieces[-1] if pieces else 0 :]})
 
 

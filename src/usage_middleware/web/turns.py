@@ -11,8 +11,15 @@ from usage_middleware.store import deadline
 
 #: For how long a viewer's question computes while other viewers' want to, seconds. It gives up its turn where it next rests.
 SLICE = 0.005
+#: An answer that has less time left no longer rests for long, seconds.
+LATE = 0.7
 #: Nobody waits longer, seconds.
 MOST_SECONDS = 60.0
+
+
+def is_late() -> bool:
+    """Whether an answer has no time left in which it could leave the interpreter to the host for long."""
+    return deadline.left() < LATE
 
 
 class Turns:
@@ -39,7 +46,7 @@ class Turns:
         """Leave it to others, if it has the turn."""
         with self._changed:
             if question in self._questions.get(viewer, ()):
-                gil.set_yielding(False)
+                gil.set_pace(None)
                 self._leave(viewer, question)
 
     def _pass_on(self, viewer: Viewer, question: object) -> None:
@@ -51,11 +58,11 @@ class Turns:
                     raise TimeoutError("other questions take the time of this one")
 
     def _wait(self, viewer: Viewer, question: object, seconds: float) -> bool:
-        gil.set_yielding(False)
+        gil.set_pace(None)
         if not self._changed.wait_for(lambda: self._has_turn(viewer, question), max(0.0, seconds)):
             self._leave(viewer, question)
             return False
-        gil.set_yielding(True, lambda: self._pass_on(viewer, question), SLICE)
+        gil.set_pace(gil.AnswersPace(SLICE, is_late, lambda: self._pass_on(viewer, question)))
         return True
 
     def _has_turn(self, viewer: Viewer, question: object) -> bool:

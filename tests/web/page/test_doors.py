@@ -99,7 +99,10 @@ def end(usage: Usage, token: str) -> None:
     """As if its time was over."""
     from usage_middleware.report.embed import PREFIX, tickets_of
 
-    tickets_of(usage.reader).end("embed", token.removeprefix(PREFIX))
+    tickets, secret = tickets_of(usage.reader), token.removeprefix(PREFIX)
+    ticket = tickets.find("embed", secret, "site")
+    assert ticket is not None
+    tickets.end("embed", secret, ticket)
 
 
 def test_another_site_can_not_sign_anybody_out(look: OpenLook, site: Serving) -> None:

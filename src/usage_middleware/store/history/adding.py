@@ -12,7 +12,7 @@ from usage_middleware.store.history.questions import Take, TakeSums, Wanted
 from usage_middleware.store.history.section import Columns
 from usage_middleware.store.history.sums import EntitySums
 from usage_middleware.store.members import parse_key_board_member
-from usage_middleware.store.replies import KeyBoard, Measures, number
+from usage_middleware.store.replies import Boards, KeyBoard, Measures, number
 from usage_middleware.store.schema import LAST
 
 K = TypeVar("K")
@@ -46,6 +46,19 @@ def board(found: dict[str, Measures], measures: Sequence[str]) -> TakeSums:
         for measure in measures:
             if counted := sums.get(measure, 0):
                 _add_to(found, member, measure, counted)
+
+    return take
+
+
+def boards(found: Boards) -> TakeSums:
+    """As `board`, the other way round: measure -> member -> number."""
+
+    def take(member: str, sums: EntitySums) -> None:
+        for measure, numbers in found.items():
+            if counted := sums.get(measure, 0):
+                numbers[member] = numbers.get(member, 0) + counted
+                if not numbers[member]:
+                    del numbers[member]
 
     return take
 

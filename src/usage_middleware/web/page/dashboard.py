@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 
@@ -127,7 +127,7 @@ class Dashboard:
 
 def _without_slash(request: Request) -> Response:
     """Leads to the page: the addresses in it are relative to its own."""
-    query = request.query.decode("ascii", "replace")
+    query = quote(request.query, safe=_SEEN)
     headers = {"Content-Type": "text/plain; charset=utf-8", "Location": f"../{PATH[1:]}{query and '?'}{query}"}
     return Response(308, headers, b"")
 
@@ -140,6 +140,8 @@ def _asked(request: Request) -> dict[str, str]:
         return {}
 
 
+#: What stays as it is in a `Location`: a header carries nothing but ASCII that can be seen.
+_SEEN = "".join(map(chr, range(0x21, 0x7F)))
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Referrer-Policy": "same-origin",
