@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from usage_middleware.periods import Slot, slot_names
+from usage_middleware.periods import Slot, SlotNames
 from usage_middleware.store.reads import Read
 from usage_middleware.store.replies import AddBlock, AddFields, Measures
 from usage_middleware.store.schema import Schema
@@ -43,8 +43,8 @@ class Block(NamedTuple):
 class Blocks:
     """Works out the blocks of slots. The last result is remembered: many endpoints are read over the same slots."""
 
-    def __init__(self, schema: Schema, is_open: Callable[[Slot], bool]) -> None:
-        self._middle = schema.layers.middle.seconds
+    def __init__(self, schema: Schema, names: Callable[[Slot], SlotNames], is_open: Callable[[Slot], bool]) -> None:
+        self._names = names
         self._fields = _FIELDS + len(schema.settings.counters)
         self._is_open = is_open
         self._last: tuple[Iterable[Slot], Sequence[str] | None, list[Block]] = ((), None, [])
@@ -54,7 +54,7 @@ class Blocks:
         if self._last[0] is not slots or self._last[1] != measures:
             blocks: dict[tuple[str, str], dict[str, Slot]] = {}
             for slot in slots:
-                at = slot_names(slot, self._middle)
+                at = self._names(slot)
                 blocks.setdefault((slot.resolution.name, at.block), {})[at.field] = slot
             reads = [self._block(res, block, wanted, measures) for (res, block), wanted in blocks.items()]
             self._last = slots, measures, reads

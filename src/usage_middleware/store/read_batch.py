@@ -79,7 +79,7 @@ class ReadBatch:
         self._pending = Pending()
         self._packed = PackedReads(schema, org, now, self._damage, months)
         self._charge = charge
-        self._blocks = Blocks(schema, self._is_open)
+        self._blocks = Blocks(schema, self._names, self._is_open)
         #: How many Redis keys have been asked for.
         self.keys = 0
         #: What the reads that are not sent yet may cost.
