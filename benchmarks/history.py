@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping
-from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 from benchmarks import apps, packed_year, while_packing
 from benchmarks.memory import MIDNIGHT, SIZES, Size
 from benchmarks.probe import Probe
 from benchmarks.tables import table
-from benchmarks.traffic import Traffic, record, requests
+from benchmarks.traffic import record, requests
 from tests.support import Clock, ServerProcess
 from usage_middleware import Usage
 from usage_middleware.periods import DAY
@@ -21,8 +20,6 @@ from usage_middleware.store.schema import Schema
 
 #: The sizes of which a day is packed.
 DENSE = (SIZES[0], SIZES[1], SIZES[4])
-#: So many cold organisations are counted and packed on so many days.
-COLD, COLD_DAYS = 200, 365
 
 
 class Packed(NamedTuple):
@@ -63,7 +60,6 @@ def run(quick: bool) -> str:
     return "\n\n".join(
         [
             f"A day of {SIZES[1].calls:,} calls ({SIZES[0].calls:,} of 10 x 10) that is packed:\n\n{table(header, rows)}",
-            _cold(5 if quick else COLD),
             packed_year.run(3 if quick else 7),
             while_packing.run(2 if quick else 7),
         ]
@@ -117,48 +113,3 @@ def _pack(usage: Usage, clock: Clock) -> Packed:
 def _months(usage: Usage) -> int:
     client = usage.engine.client
     return sum(client.memory_usage(key, samples=0) for key in client.scan_iter(match="*:history:????-??", count=5_000))
-
-
-def _cold(organisations: int) -> str:
-    """Cold organisations for a year: every day is counted, and packed when it is due."""
-    rows = [[f"history_after of {days} days", f"{_cold_year(organisations, days) * 100_000 / 1e9:.1f}"] for days in (35, 9)]
-    text = "What 100,000 organisations of 5 keys hold after a year in which each makes 3 calls on every day, GB"
-    return f"{text} ({organisations} measured):\n\n{table(['', 'GB'], rows)}"
-
-
-def _cold_year(organisations: int, days: int) -> float:
-    clock = Clock(MIDNIGHT)
-    options: Mapping[str, Any] = {"namespace": "history", "flush_interval": 1e9, "operator_tree": False, "history": True}
-    with ServerProcess() as server, apps.new_usage(server.url, **options, clock=clock, history_after=days * DAY) as usage:
-        client, calls = usage.engine.client, cycle(requests(Traffic(5, 20, projects=1), 3_000))
-        for day in range(COLD_DAYS):
-            clock.set(MIDNIGHT + day * DAY)
-            for number in range(organisations):
-                for call in islice(calls, 3):
-                    clock.advance(9_000.0 / organisations)
-                    record(usage.recorder, f"org{number:06d}", call)
-            usage.flush()
-            if day % 7 == 6:
-                usage.pack_history()
-            _drop_minutes(client)
-        usage.pack_history()
-        return _taken_by(client, "history:{org*") / organisations
-
-
-def _taken_by(client: Any, pattern: str) -> float:
-    """Bytes that some Redis keys take: what is free when they are gone."""
-    before = client.info("memory")["used_memory"]
-    _unlink(client, pattern)
-    time.sleep(0.5)
-    return float(before - client.info("memory")["used_memory"])
-
-
-def _drop_minutes(client: Any) -> None:
-    """Redis keeps minutes by the real clock, and they have ended by the one of the benchmark."""
-    _unlink(client, "*:1m:*")
-
-
-def _unlink(client: Any, pattern: str) -> None:
-    names = list(client.scan_iter(match=pattern, count=10_000))
-    for begin in range(0, len(names), 1_000):
-        client.unlink(*names[begin : begin + 1_000])

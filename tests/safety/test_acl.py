@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from tests.support import Clock, ServerProcess, record_call
+from tests.commands import docs, watched
+from tests.support import START, Clock, ServerProcess, record_call
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey, put_keys
 from tests.web.hosts import HOSTS, Api
-from usage_middleware import Plan, Price, Quota
+from usage_middleware import Plan, Price, Quota, Viewer
 from usage_middleware.events import CallKey, CallTotals
 from usage_middleware.periods import DAY
 from usage_middleware.report.health import health
@@ -38,7 +39,11 @@ MANY_VIEWERS = {"hrandfield", "hdel", "hlen"}
 @pytest.fixture
 def own_server() -> Iterator[ServerProcess]:
     with ServerProcess() as server:
-        yield server
+        with watched(server) as sent:
+            yield server
+        with server.client() as client:
+            known = docs(client)
+        assert known is None or known.newer_of_all(sent) == set(), "Redis 6.2 does not know this"
 
 
 def recipe(user: str) -> list[str]:
@@ -157,6 +162,32 @@ def test_viewing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     after = everything(own_server)
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == {name for name in after if b":cache:" in name or name.endswith(b":limits")}
+
+
+def test_viewing_packed_time(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock) -> None:
+    """With the same rights: nothing but answers and limits is written."""
+    options: dict[str, Any] = {"namespace": "usage", "dimensions": ("project",), "history": True}
+    writing = make_usage(own_server.url, pepper="outside", **options)
+    for number in range(4):
+        record_call(writing.recorder, ("acme", f"key_{number % 2}"), f"GET /{number}", ("search",))
+    assert writing.flush()
+    clock.advance(40 * 86_400)
+    assert writing.pack_history() == 4
+    writing.close()
+    before = everything(own_server)
+    assert not any(b":series:1d:" in name for name in before)
+    usage = make_usage(url_of(own_server, "usage-viewer"), pepper="outside", **options)
+    for viewer, calls in ((Viewer.operator(), 4), (Viewer.organization("acme"), 4), (Viewer.key("acme", "key_1"), 2)):
+        for zone in ("UTC", "America/New_York"):
+            found = usage.reader.series(viewer, start=START - 10 * 86_400, end=START + 86_400, timezone=zone, align="outward")
+            assert found.totals["calls"] == calls
+            assert (
+                usage.reader.summary(viewer, start=START - 10 * 86_400, end=START + 86_400, timezone=zone).total_calls == calls
+            )
+    usage.close()
+    assert {"hmget"} <= used(own_server)
+    after = everything(own_server)
+    assert {name for name in after if after[name] != before.get(name)} == {name for name in after if b":cache:" in name}
 
 
 def used_by_viewer(server: ServerProcess) -> set[str]:

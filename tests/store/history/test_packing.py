@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from tests.report.world import World, world
+from tests.report.world import Call, World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys, pack
-from usage_middleware.periods import DAY
+from usage_middleware.periods import DAY, month_end
 
 DAYS = 40
 
@@ -52,6 +53,16 @@ def test_what_is_unpacked_is_live_as_it_was(lived: World) -> None:
     assert dump(lived) != before
     assert usage.unpack_history() > 0
     assert dump(lived) == before
+
+
+def test_a_month_lives_as_long_as_history_is_kept(redis_url: str) -> None:
+    with world(redis_url, NOW - 40 * DAY, history=True, retention={"history": {"day": timedelta(days=400)}}) as lived:
+        lived.happen([Call(NOW - 40 * DAY)])
+        lived.clock.set(NOW)
+        pack(lived)
+        (month,) = live_keys(lived, "{acme}:history:????-??")
+        lives = month_end(month[-7:]) + 400 * DAY - NOW
+        assert lives - 60 < lived.usage.engine.client.ttl(month) <= lives
 
 
 def dump(world: World) -> dict[str, object]:

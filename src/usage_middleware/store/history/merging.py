@@ -18,7 +18,6 @@ from usage_middleware.store.history.names import (
     LATENCY,
     MERGED,
 )
-from usage_middleware.store.history.section import encode_in_steps
 from usage_middleware.store.members import OPERATOR
 from usage_middleware.store.schema import Schema
 
@@ -65,7 +64,7 @@ class Merging:
         """Merge the days of some boards at once; False if the month was changed meanwhile."""
         names = [name for what in boards for name in (f"days {what}", *_days_of(what))]
         was = self._month.read(names)
-        written: dict[str, bytes] = {}
+        written: dict[str, Cells] = {}
         for what in boards:
             written |= yield from _merged(was, what)
         if not written or was.is_damaged(names):
@@ -75,7 +74,7 @@ class Merging:
         return self._month.commit(was, changes, now)
 
 
-def _merged(was: Month, what: str) -> Generator[None, None, dict[str, bytes]]:
+def _merged(was: Month, what: str) -> Generator[None, None, dict[str, Cells]]:
     """The sections of a board that change."""
     whole, days = f"days {what}", [name for name in _days_of(what) if name in was]
     if not days or sum(map(was.size, (whole, *days))) > MOST_BYTES:
@@ -85,9 +84,7 @@ def _merged(was: Month, what: str) -> Generator[None, None, dict[str, bytes]]:
     for name in days:
         found.add((was.cells(name) or Cells()).at(int(name[:2]) - 1))
         yield
-    found = found.without_zeros()
-    body = (yield from encode_in_steps(found)) if found else b""
-    return {whole: body, **dict.fromkeys(days, b"")}
+    return {whole: found.without_zeros(), **dict.fromkeys(days, Cells())}
 
 
 def _days_of(what: str) -> list[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
-
-import msgspec
 
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.layout import EVERYTHING, DamagedSection, Needed
@@ -16,15 +15,19 @@ from usage_middleware.store.history.section import (
     compressed,
     decode_cells,
     decode_raw,
+    encode_in_steps,
     inflated,
 )
 from usage_middleware.store.history.sums import EntitySums, sums_of
+from usage_middleware.store.history.together import Together
 from usage_middleware.store.replies import number
 
 T = TypeVar("T")
 
 #: Sections are kept together up to so many bytes of them, not compressed. Apart from each other they would take more.
 MOST_TOGETHER = 256 << 10
+#: What is more numbers than one for so many of these bytes is not even tried.
+_BYTES_A_NUMBER = 4
 #: Told where it is, and what the matter is.
 NoteDamage = Callable[[str, str], object]
 
@@ -66,26 +69,30 @@ class Month:
         self._where, self._note = where, note
         self._damaged: set[str] = set()
         self._sections = {name: found for name, found in zip(names, sections, strict=True) if found is not None}
-        self._small = self._together(small) if small is not None else {}
+        self._small = self._together(small) if small is not None else Together({})
 
-    def _together(self, small: bytes) -> dict[str, bytes]:
+    def _together(self, small: bytes) -> Together:
         try:
-            return msgspec.msgpack.decode(inflated(small), type=dict[str, bytes])
-        except (DamagedSection, msgspec.MsgspecError) as damaged:
+            return Together.of(small)
+        except DamagedSection as damaged:
             self._lack(SMALL, damaged)
-            return {}
+            return Together({})
 
     def numbers(self, name: str, only: Container[str] | None = None, needed: Needed = EVERYTHING) -> Numbers:
         """The numbers of a section; none if it is damaged, which is noted, or not there."""
+        if self.head.together:
+            return self._small_one(name, lambda: self._small.numbers(name, only, needed)) or {}
         return self._decoded(name, lambda raw: decode_raw(raw, only, needed)) or {}
 
     def sums(self, name: str, only: Container[str] | None, needed: Needed) -> dict[str, EntitySums]:
         """As `numbers`, added up over the slots."""
+        if self.head.together:
+            return self._small_one(name, lambda: self._small.sums(name, only, needed)) or {}
         return self._decoded(name, lambda raw: sums_of(raw, only, needed)) or {}
 
     def __contains__(self, name: str) -> bool:
         """Whether a section is there."""
-        return name in self._sections or name in self._small
+        return name in self._sections or bool(self._small_one(name, lambda: name in self._small))
 
     def size(self, name: str) -> int:
         """How many bytes a section takes in a field of its own; 0 if it has none."""
@@ -93,12 +100,21 @@ class Month:
 
     def cells(self, name: str) -> Cells | None:
         """As `numbers`, to be added to."""
+        if self.head.together:
+            found = self.numbers(name)
+            return Cells.of(found) if found else None
         return self._decoded(name, decode_cells)
+
+    def _small_one(self, name: str, read: Callable[[], T]) -> T | None:
+        """What is read of a section that may be together with the others."""
+        try:
+            return read()
+        except DamagedSection as damaged:
+            self._lack(name, damaged)
+            return None
 
     def _decoded(self, name: str, decode: Callable[[bytes], T]) -> T | None:
         try:
-            if name in self._small:
-                return decode(self._small[name])
             found = self._sections.get(name)
             return None if found is None else decode(inflated(found))
         except DamagedSection as damaged:
@@ -114,33 +130,51 @@ class Month:
         return SMALL in self._damaged or not self._damaged.isdisjoint(names)
 
     @property
-    def together(self) -> Mapping[str, bytes]:
-        """The sections that are together in one field."""
-        return self._small
+    def together(self) -> list[str]:
+        """The sections that are together in one field. A table of them that is damaged is noted."""
+        found = (self._small_one(table, partial(self._small.sections, table)) for table in self._small.bodies)
+        return [name for names in found for name in names or ()]
 
-    def changed(self, sections: Mapping[str, bytes]) -> Changes:
-        """What has to be written so that these sections are so, not compressed yet; one that is empty is removed."""
+    def changed(self, sections: Mapping[str, Cells]) -> Changes:
+        """What has to be written so that these sections are so; one without numbers is removed.
+
+        Raises:
+            DamagedSection: what is there can't be read.
+        """
         return at_once(self.changed_in_steps(sections))
 
-    def changed_in_steps(self, sections: Mapping[str, bytes]) -> Generator[None, None, Changes]:
+    def changed_in_steps(self, sections: Mapping[str, Cells]) -> Generator[None, None, Changes]:
         """As `changed`, with pauses."""
         if not sections:
             return Changes({}, [])
-        raw = {name: one for name, one in sections.items() if one}
-        gone = [name for name in sections if name not in raw]
         if self.head.version and not self.head.together:
-            return Changes((yield from _apart(raw)), gone)
-        all_of_them = {name: one for name, one in {**self._small, **raw}.items() if name not in gone}
-        if sum(map(len, all_of_them.values())) <= MOST_TOGETHER:
-            return Changes({SMALL: compressed(msgspec.msgpack.encode(all_of_them))}, [])
-        return Changes((yield from _apart(all_of_them)), [SMALL])
+            return Changes((yield from _apart(sections)), [name for name, cells in sections.items() if not cells])
+        if sum(len(column) for cells in sections.values() for column in cells.columns.values()) <= _most_numbers():
+            small = yield from self._small.changed_in_steps(sections)
+            if small.size <= MOST_TOGETHER:
+                yield
+                return Changes({SMALL: small.encoded()}, [])
+        return Changes((yield from _apart({**(yield from self._all_that_is_small()), **sections})), [SMALL])
+
+    def _all_that_is_small(self) -> Generator[None, None, dict[str, Cells]]:
+        try:
+            return (yield from self._small.cells())
+        except DamagedSection as damaged:
+            self._lack(SMALL, damaged)
+            raise
 
 
-def _apart(raw: Mapping[str, bytes]) -> Generator[None, None, dict[str, bytes | int]]:
+def _most_numbers() -> int:
+    return MOST_TOGETHER // _BYTES_A_NUMBER
+
+
+def _apart(sections: Mapping[str, Cells]) -> Generator[None, None, dict[str, bytes | int]]:
     found: dict[str, bytes | int] = {}
-    for name, one in raw.items():
-        found[name] = compressed(one)
-        yield
+    for name, cells in sections.items():
+        if cells:
+            body = yield from encode_in_steps(cells)
+            found[name] = compressed(body)
+            yield
     return found
 
 

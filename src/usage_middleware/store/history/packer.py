@@ -22,7 +22,6 @@ from usage_middleware.store.history.live import LiveDay
 from usage_middleware.store.history.live_counts import LiveCounts
 from usage_middleware.store.history.merging import Merging
 from usage_middleware.store.history.names import buckets_for, month_of, place
-from usage_middleware.store.history.section import encode_in_steps
 from usage_middleware.store.history.witness import Witness, witness
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
@@ -199,7 +198,7 @@ class Move:
         if was.head.version != self._version:
             return False
         yield
-        written: dict[str, bytes] = {}
+        written: dict[str, Cells] = {}
         for name, cells in sections.items():
             written[name] = yield from _added(was.cells(name), cells)
             yield
@@ -223,11 +222,11 @@ class Move:
         return moved
 
 
-def _added(before: Cells | None, more: Cells) -> Generator[None, None, bytes]:
-    """A section with what it had and more, not compressed; empty if nothing is left."""
-    if before is not None:
-        yield
-        before.add(more)
-        more = before.without_zeros()
-        yield
-    return (yield from encode_in_steps(more)) if more else b""
+def _added(before: Cells | None, more: Cells) -> Generator[None, None, Cells]:
+    """What a section had and more; without numbers if nothing is left."""
+    if before is None:
+        return more
+    yield
+    before.add(more)
+    yield
+    return before.without_zeros()

@@ -12,7 +12,7 @@ from usage_middleware.store.history.live_names import live_name
 from usage_middleware.store.history.month import Month
 from usage_middleware.store.history.names import BUCKETS, MERGED, SMALL, VERSION, slot_at
 from usage_middleware.store.history.numbers import restored
-from usage_middleware.store.history.section import Numbers, encode_raw
+from usage_middleware.store.history.section import Numbers
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import LAST, Schema
 
@@ -57,7 +57,7 @@ class Unpacker:
     def _write(self, change: MonthChange, was: Month, org: str, month: str, name: str, part: Numbers) -> int:
         """Write a part of a section back; how many numbers that were: none if the month was changed meanwhile."""
         rest = Cells.of({entity: columns for entity, columns in was.numbers(name).items() if entity not in part})
-        changes = was.changed({name: encode_raw(rest) if rest else b""})
+        changes = was.changed({name: rest})
         additions = self._additions(org, month, name, part)
         is_done = change.commit(was, changes, self._clock(), added=additions)
         return sum(len(one.names) for one in additions) if is_done else 0
