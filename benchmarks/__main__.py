@@ -9,13 +9,9 @@ from pathlib import Path
 
 from benchmarks import machine, tables
 
-<<<<<<< HEAD
 PARTS = ("overhead", "servers", "flush", "views", "plans", "memory", "history", "scale", "page", "heavy")
-=======
-PARTS = ("overhead", "servers", "flush", "views", "memory", "history", "scale", "page", "heavy")
 #: What takes an hour or more, and is measured only if it is named.
 LONG = ("cold_year", "dense_year")
->>>>>>> history
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "performance.md"
 
 

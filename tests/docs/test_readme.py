@@ -137,5 +137,5 @@ def test_links_lead_somewhere() -> None:
 def test_commands_are_those_of_the_script() -> None:
     script = (ROOT / "run").read_text("utf-8")
     for page in pages():
-        for command in re.findall(r"`python3 run (\w+)", page.read_text("utf-8")):
+        for command in re.findall(r"`python3 run ([a-z-]+)", page.read_text("utf-8")):
             assert f'"{command}":' in script, name_of(page)
