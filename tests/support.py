@@ -19,9 +19,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from usage_middleware.errors import UsageUnavailable
 from usage_middleware.events import CallerId, RawCall
 from usage_middleware.record.normalizer import Normalizer
 from usage_middleware.record.recorder import Recorder
+from usage_middleware.store.driver_errors import redis_errors
 
 T = TypeVar("T")
 
@@ -123,6 +125,14 @@ def eventually(condition: Callable[[], T], seconds: float = 60) -> T:
         assert time.monotonic() < deadline, f"{condition} is still {found!r} after {seconds} s"
         time.sleep(0.01)
     return found
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """What is read. A busy machine may take longer than a reader waits."""
+    for _ in range(4):
+        with suppress(UsageUnavailable, *redis_errors()):
+            return read()
+    return read()
 
 
 #: Whether what is received is acknowledged at once; Linux has it.

@@ -7,12 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from datetime import date, timedelta
+from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 import redis
 
+from tests.support import patiently
 from usage_middleware import Usage
 from usage_middleware.report.comparison import Difference
 
@@ -209,5 +211,7 @@ def disagreements(client: Any, namespace: str) -> list[Difference]:
         one
         for org in sorted(orgs)
         for day in map(date.fromisoformat, sorted(days))
-        for one in usage.reconcile(None if org == OPERATOR else org, start=day, end=day + timedelta(days=1)).differences
+        for one in patiently(
+            partial(usage.reconcile, None if org == OPERATOR else org, start=day, end=day + timedelta(days=1))
+        ).differences
     ]

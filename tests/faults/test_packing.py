@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.replication import SERVICE, ask, follow, sentinel
 from tests.report.world import Call, World, world
 from tests.store.history.packing import NOW, ORGS, calls, everything, live_keys, pack, packer_of
-from tests.support import ClusterProcess, ServerProcess, eventually
+from tests.support import ClusterProcess, ServerProcess, eventually, patiently
 from usage_middleware.periods import DAY, HOUR
 from usage_middleware.record import idle_packing
 from usage_middleware.report.health import health
@@ -55,14 +55,6 @@ def lived_on(url: str) -> Iterator[World]:
 
 def seen(lived: World) -> dict[str, Any]:
     return {org: patiently(partial(everything, lived, org, 40, 35)) for org in ORGS}
-
-
-def patiently(read: Callable[[], Any]) -> Any:
-    """What is read. A busy machine may take longer than a reader waits."""
-    for _ in range(4):
-        with suppress(*redis_errors()):
-            return read()
-    return read()
 
 
 def is_packed(lived: World) -> bool:

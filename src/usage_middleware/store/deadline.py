@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from math import inf
 from time import monotonic
@@ -109,6 +109,9 @@ def held(lock: Any) -> Iterator[None]:
 class TimedSocket:
     """A connected socket as the driver uses it, plain or TLS. Every wait has an end.
 
+    The time of a command is what was waited for the server. A process that was stopped for a while, or had no processor, does
+    not take the server for a silent one: its reply may have come long since.
+
     Methods raise TimeoutError when the time of the command or of the operation is over, and OSError as sockets do.
     """
 
@@ -116,7 +119,8 @@ class TimedSocket:
         self._sock = sock
         self._seconds = inf if seconds is None else seconds
         self._each: float | None = seconds
-        self._ends = inf
+        #: How many seconds the command may still wait, and this send or read of it.
+        self._rest = self._of_one = inf
         #: The time limit that the socket has. Setting one is a system call.
         self._limit: float | None = None
 
@@ -125,8 +129,8 @@ class TimedSocket:
         return getattr(self._sock, name)
 
     def begin(self) -> None:
-        """A command begins: from now on its time runs."""
-        self._ends = monotonic() + self._seconds
+        """A command begins, with time of its own."""
+        self._rest = self._seconds
 
     def settimeout(self, seconds: float | None) -> None:
         """Limit each single wait, seconds; 0: do not wait."""
@@ -135,42 +139,49 @@ class TimedSocket:
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Bytes as they come, empty at the end."""
         found: bytes = self._read(self._sock.recv, size, flags)
-        self._ends += len(found) / BYTES_A_SECOND
+        self._rest += len(found) / BYTES_A_SECOND
         return found
 
     def recv_into(self, buffer: Any) -> int:
         """Put bytes as they come into a buffer; how many."""
         found: int = self._read(self._sock.recv_into, buffer)
-        self._ends += found / BYTES_A_SECOND
+        self._rest += found / BYTES_A_SECOND
         return found
 
     def sendall(self, data: Any) -> None:
         """Send all of it."""
+        self._of_one = inf
         with memoryview(data) as view, fork.waiting:
             sent = 0
             while sent < len(view):
-                self._limit_to(min(SLICE, self._left()))
-                with suppress(TimeoutError):
-                    sent += self._sock.send(view[sent:])
+                sent += self._wait(self._sock.send, view[sent:]) or 0
 
     def _read(self, read: Any, *arguments: Any) -> Any:
         if self._each == 0:
             self._limit_to(0)
             return read(*arguments)
-        over = inf if self._each is None else monotonic() + self._each
+        self._of_one = inf if self._each is None else self._each
         with fork.waiting:
-            while True:
-                self._limit_to(min(SLICE, self._left(over)))
-                try:
-                    return read(*arguments)
-                except TimeoutError:
-                    continue
+            while (found := self._wait(read, *arguments)) is None:
+                pass
+            return found
 
-    def _left(self, over: float = inf) -> float:
-        seconds = left(min(self._ends, over) - monotonic())
+    def _wait(self, step: Any, *arguments: Any) -> Any:
+        """What a step returns; None if nothing happened for a moment."""
+        seconds = left(min(self._rest, self._of_one))
         if seconds <= 0:
             raise TimeoutError("timed out")
-        return seconds
+        self._limit_to(min(SLICE, seconds))
+        began = monotonic()
+        try:
+            return step(*arguments)
+        except TimeoutError:
+            return None
+        finally:
+            # The socket waits no longer than `SLICE`. What is beyond is time in which this process did not run.
+            waited = min(monotonic() - began, 2 * SLICE)
+            self._rest -= waited
+            self._of_one -= waited
 
     def _limit_to(self, seconds: float) -> None:
         if seconds != self._limit:
