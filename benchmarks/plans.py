@@ -46,10 +46,10 @@ QUESTIONS: Mapping[str, Question] = {
     "cost of records, New York": Question("/cost", "records", NEW_YORK),
     "cost of records, a period that has ended": Question("/cost?period=previous", "records"),
 }
-#: All keys are used on each of the days of two months.
+#: All keys are used on each of the last 30 days.
 SIZES: Mapping[str, Past] = {
-    "50 x 1,000": Past(50, 1_000, 1_000, days=50, years_days=50),
-    "200 x 10,000": Past(200, 10_000, 10_000, days=50, years_days=50),
+    "50 x 1,000": Past(50, 1_000, 1_000, days=30, years_days=30),
+    "200 x 10,000": Past(200, 10_000, 10_000, days=30, years_days=30),
 }
 
 

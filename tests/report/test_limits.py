@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from tests.seeds.traffic import Traffic, at
 from tests.support import Clock, examples
 from usage_middleware import Assigned, KeyInfo, Limit, Plan, Price, Quota, Usage, Viewer
 from usage_middleware.errors import ConfigurationError, QueryError, UsageUnavailable
+from usage_middleware.report.limit_rows import Meter, Meters
 from usage_middleware.web import KeyAuth, usage_app
 
 FREE = Plan("free", Limit("requests", 60), Quota("calls", 100))
@@ -152,6 +153,25 @@ def test_of_many_keys_those_are_listed_that_come_closest(make_usage: Callable[..
     expected = sorted(ratios, key=lambda one: (-ratios[one], one[1], one[0]))[:20]
     found = [(row.name, row.key_id) for row in usage.reader.limits(org="acme").limits]
     assert found == expected
+
+
+def test_of_keys_that_have_used_as_much_few_are_measured(
+    make_usage: Callable[..., Usage], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = make_usage(plans=(MANY,), default_plan="many", counters=("records",), flush_interval=3600)
+    row = {"org": "acme", "endpoint": "GET /a", "status": 404, "calls": 2, "at": datetime.fromtimestamp(clock(), UTC)}
+    usage.backfill({**row, "id": f"{number}", "key": f"key_{number:03}"} for number in range(300))
+    clock.advance(10)
+    measured, rows_of = list[Any](), Meters.rows
+
+    def noted(self: Meters, meters: Sequence[Meter]) -> Any:
+        measured.extend(meters)
+        return rows_of(self, meters)
+
+    monkeypatch.setattr(Meters, "rows", noted)
+    found = [(row.name, row.key_id) for row in usage.reader.limits(org="acme").limits]
+    assert found == [("day", f"key_{number:03}") for number in range(20)]
+    assert len(measured) <= 60
 
 
 def test_a_key_viewer_sees_its_own_alone(usage: Usage, traffic: Traffic) -> None:

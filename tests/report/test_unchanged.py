@@ -16,6 +16,7 @@ from tests.seeds.traffic import at
 from tests.support import Clock, examples
 from usage_middleware import Limit, Plan, Price, Quota, Usage
 from usage_middleware.errors import UsageUnavailable
+from usage_middleware.periods import Slot
 from usage_middleware.report import keys_used
 from usage_middleware.report.keys_used import KeysUsed
 
@@ -111,15 +112,15 @@ def test_a_question_that_came_to_no_end_is_gone_on_with(
     for number in range(5):
         _backfill(usage, f"key_{number}", NOW - 3 * 86_400, number + 1)
     clock.advance(10)
-    read, read_closed, most = list[str](), KeysUsed._read_closed, [4]
+    read, ask, most = list[str](), KeysUsed._read, [4]
 
-    def limited(self: KeysUsed, keys: Sequence[str]) -> Any:
+    def limited(self: KeysUsed, slots: Sequence[Slot], keys: Sequence[str]) -> Any:
         if len(read) + len(keys) > most[0]:
             raise TimeoutError("the time of this question is over")
         read.extend(keys)
-        return read_closed(self, keys)
+        return ask(self, slots, keys)
 
-    monkeypatch.setattr(KeysUsed, "_read_closed", limited)
+    monkeypatch.setattr(KeysUsed, "_read", limited)
     monkeypatch.setattr(keys_used, "KEYS_AT_ONCE", 2)
     with pytest.raises(UsageUnavailable):
         usage.reader.cost(org="acme")

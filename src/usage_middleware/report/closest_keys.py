@@ -49,7 +49,8 @@ class ClosestKeys:
         candidates = self._candidates()
         heapify(candidates)
         found: list[LimitRow] = []
-        while candidates and not (len(found) == MOST_ROWS and _ratio(found[-1].used, found[-1].limit) > -candidates[0][0]):
+        # A candidate comes no earlier than by how much it used at most.
+        while candidates and not (len(found) == MOST_ROWS and _order(found[-1]) <= candidates[0][:3]):
             some = [heappop(candidates) for _ in range(min(MOST_ROWS, len(candidates)))]
             more = (row for row in self._meters.rows([Meter(part, key) for _, key, _, part in some]) if row.used > 0)
             found = sorted([*found, *more], key=_order)[:MOST_ROWS]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from usage_middleware.periods import Slot
 from usage_middleware.report.context import ReportContext
-from usage_middleware.report.metrics import Measures, summed
+from usage_middleware.report.metrics import Measures
 from usage_middleware.report.unchanged import is_closed
 from usage_middleware.store.history.names import months
 
@@ -37,7 +37,7 @@ class KeysUsed:
         closed = self._of_closed(list(seen)) if self._closed else {}
         begin = self._open[0].start * 1000 if self._open else 0
         active = [key for key, last in seen.items() if last >= begin] if self._open else []
-        opened = {key: sums for some in _parts(active) for key, sums in self._read_open(some).items()}
+        opened = {key: sums for some in _parts(active) for key, sums in self._read(self._open, some).items()}
         return {key: self._together(closed.get(key, ()), opened.get(key, {})) for key in seen}
 
     def _together(self, closed: tuple[int, ...], opened: Measures) -> Measures:
@@ -54,7 +54,7 @@ class KeysUsed:
         found = known if known is not None and known.mark == mark else ClosedKeys(mark, {})
         missing = [key for key in keys if key not in found.sums]
         for some in _parts(self._context.reader.together(self._org, self._closed[0].start, missing)):
-            read = self._read_closed(some)
+            read = self._read(self._closed, some)
             found.sums.update({key: self._row(read.get(key, {})) for key in some})
             cache.keep({name: found}, asked_at)
         return found.sums
@@ -69,17 +69,11 @@ class KeysUsed:
         batch.read()
         return sums.value, corrections.value
 
-    def _read_closed(self, keys: Sequence[str]) -> Mapping[str, Measures]:
+    def _read(self, slots: Sequence[Slot], keys: Sequence[str]) -> Mapping[str, Measures]:
         batch = self._context.batch(self._org)
-        found = batch.sums(self._closed, keys, self._measures)
+        found = batch.sums(slots, keys, self._measures)
         batch.read()
         return found.value
-
-    def _read_open(self, keys: Sequence[str]) -> Mapping[str, Measures]:
-        batch = self._context.batch(self._org)
-        found = {key: batch.series(self._open, ("key", key), self._measures) for key in keys}
-        batch.read()
-        return {key: summed(sums.value.values()) for key, sums in found.items()}
 
 
 def _parts(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -39,7 +39,7 @@ return found
 def sum_read(
     block: Block, names: Sequence[str], keys: Sequence[str], measures: Sequence[str], found: dict[str, Measures]
 ) -> Read:
-    """What adds up the measures of keys over a block, whose Redis keys are `names`. Its slots are closed: no MULTI has it."""
+    """What adds up the measures of keys over a block, whose Redis keys are `names`: in no MULTI, which would fail with it."""
     fields = tuple(f"{slot} {measure}".encode() for slot in block.slots for measure in measures)
     command = ("EVAL_RO", _ADD_UP, len(names), *names, len(measures), *fields)
     instead = partial(_one_by_one, fields, names, keys, measures, found)

@@ -104,7 +104,7 @@ class ReadBatch:
         return self._deferred(found)
 
     def sums(self, slots: Sequence[Slot], keys: Sequence[str], measures: Sequence[str]) -> Deferred[dict[str, Measures]]:
-        """As `series` of each of these API keys, added up over slots that are closed; keys without are absent."""
+        """As `series` of each of these API keys, added up over the slots; keys without are absent. Never in one MULTI."""
         found: dict[str, Measures] = {}
         for block in self._blocks.of(slots, measures):
             for begin in range(0, len(keys), KEYS_A_COMMAND):
