@@ -63,7 +63,12 @@ class Docs:
 
 def docs(client: redis.Redis) -> Docs | None:
     """None where the server is too old to say."""
-    return Docs(client) if _version(client.info("server")["redis_version"]) >= (7,) else None
+    return Docs(client) if version_of(client) >= (7,) else None
+
+
+def version_of(client: redis.Redis) -> Version:
+    """The version of Redis that a server is compatible with."""
+    return _version(client.info("server")["redis_version"])
 
 
 def used(client: redis.Redis) -> list[list[str]]:
