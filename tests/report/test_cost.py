@@ -232,6 +232,18 @@ def test_prices_change_with_the_next_period(usage: Usage, traffic: Traffic, cloc
     assert (cost(usage).currency, cost(usage).plan) == ("USD", "dollars")
 
 
+def test_where_no_call_was_successful_there_is_nothing_to_pay(make_usage: Callable[..., Usage], clock: Clock) -> None:
+    good = Plan("good", prices=[Price("good", billable="successful", unit="1")], currency="EUR")
+    usage = make_usage(plans=[good], default_plan="good", flush_interval=3600)
+    traffic = Traffic(usage, clock)
+    traffic.calls("2026-11-19T12:00:00Z", times=3, status=500)
+    traffic.reach()
+    assert triples(cost(usage).lines) == [("good", 0, "0.00")]
+    traffic.calls("2026-11-20T13:45:20Z", times=2, status=204)
+    clock.advance(10)
+    assert triples(cost(usage).lines) == [("good", 2, "2.00")]
+
+
 def test_yen_have_no_decimals(usage: Usage, traffic: Traffic, clock: Clock) -> None:
     usage.plans.assign("acme", "yen", from_=date(2026, 10, 1))
     traffic.calls("2026-10-15T12:00:00Z", records=5)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tests.alerts.bench import Bench, Told
 from tests.commands import docs, watched
 from tests.support import START, Clock, ServerProcess, record_call
 from tests.web.conftest import ACME, OPERATOR, OperatorOrKey, put_keys
@@ -116,6 +117,34 @@ def test_packing(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock)
     assert usage.unpack_history() > 0
     wanted = {word[1:] for word in shlex.split(more) if word.startswith("+")}
     assert not wanted - base(used(own_server)), "a right is idle"
+
+
+def test_plans_need_the_rights_of_both(own_server: ServerProcess, make_usage: MakeUsage, clock: Clock) -> None:
+    """A process that counts looks for thresholds, delivers alerts and makes statements."""
+    (more,) = re.findall(r"^redis-cli (ACL SETUSER usage-recorder \+.*)$", GUIDE, re.MULTILINE)
+    viewing = [word for word in recipe("usage-viewer") if word.startswith("+")]
+    url = url_of(own_server, "usage-recorder")
+    with own_server.client() as admin:
+        admin.execute_command(*shlex.split(more))
+        admin.execute_command("ACL", "SETUSER", "usage-recorder", *viewing)
+    quota, price = Quota("records", 10, of="records"), Price("records", of="records", unit="1")
+    plan = Plan("pro", quota, prices=[price], currency="EUR")
+    options = {"namespace": "usage", "pepper": "outside", "counters": ("records",), "plans": (plan,), "flush_interval": 3600}
+    usage, told = make_usage(url, **options), Told()
+    usage.plans.assign("acme", "pro")
+    bench = Bench(usage, [told], clock)
+    record_call(usage.recorder, ("acme", "key_1"), "GET /", counts=(9,))
+    assert usage.flush()
+    clock.advance(10)
+    bench.look()
+    assert told.reached == [("records", None, 80)]
+    clock.set(1_796_083_200 + 600)  # 1 December
+    assert usage.flush()
+    clock.advance(10)
+    bench.step()
+    assert usage.reader.cost(org="acme", period="previous").state == "final"
+    assert usage.remaining("acme", "records") is None
+    assert not used(own_server) & {"keys", "scan"}
 
 
 def send_in_parts(usage: Usage, clock: Clock) -> None:

@@ -75,7 +75,8 @@ def _key_by_key(
 ) -> KeyQuantities:
     """The same, of anything."""
     measures = _measures(context, org, slots, prices)
-    keys = KeysUsed(context, org, slots, measures).of(_seen(context, org, period))
+    # Where no call was successful there is nothing to ask for.
+    keys = KeysUsed(context, org, slots, measures).of(_seen(context, org, period)) if measures else {}
     # The whole is read last: what comes in meanwhile is unallocated, and no key has more than there is.
     batch = context.batch(org)
     whole = batch.series(slots, None, measures)
