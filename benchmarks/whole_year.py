@@ -23,7 +23,7 @@ from benchmarks.asking import ask
 from benchmarks.copied_days import HALF_HOUR, Copier, Counted, count_day
 from benchmarks.probe import Probe
 from benchmarks.traffic import Traffic
-from tests.support import Clock, ServerProcess
+from tests.support import Clock, ServerProcess, eventually
 from usage_middleware import Usage, Viewer
 from usage_middleware.options import Settings
 from usage_middleware.periods import DAY
@@ -149,7 +149,8 @@ class _Packing:
         self._redis += probe.work().cpu_us / 1e6
 
     def _used(self) -> float:
-        time.sleep(0.5)  # Redis frees in the background what was unlinked.
+        # Redis frees in the background what was unlinked.
+        eventually(lambda: self._client.info("memory")["lazyfree_pending_objects"] == 0)
         return float(self._client.info("memory")["used_memory"])
 
     def _after_9(self, before: float) -> float:
