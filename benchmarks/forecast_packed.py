@@ -14,9 +14,9 @@ BYTES: Mapping[int, Mapping[str, float]] = {
 }
 #: The same where an organisation makes so few calls that a month is one field, and what that takes without any number: as
 #: measured of months of 3 calls a day.
-SMALL, MONTH = 2.4, 400
+SMALL, MONTH = 1.1, 400
 #: So many calls in a month are few.
-FEW = 1_000
+FEW = 600
 #: Days are live for as long as `history_after`, and until the month of their series is over; half-hours for two days and the
 #: one that is not over.
 LIVE_DAYS, LIVE_HALF_HOURS = 35.0, 2.5

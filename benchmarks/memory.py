@@ -61,7 +61,7 @@ def _days(sizes: tuple[Size, ...]) -> str:
     rows: list[Sequence[object]] = []
     years: list[Sequence[object]] = []
     for size in sizes:
-        expected, measured = forecast.day(_shape(size)), _day(size)
+        expected, measured = forecast.day(shape_of(size)), _day(size)
         rows += [
             _row(size.name, f"{res} {kind}", measured.get((res, kind), NONE), one) for (res, kind), one in expected.items()
         ]
@@ -90,7 +90,7 @@ def _row(size: str, kind: str, held: Held, expected: forecast.Forecast) -> Seque
 
 
 def _year(size: Size) -> Sequence[object]:
-    held, unpacked = forecast_packed.a_year(_shape(size)), forecast.kept(_shape(size), DEFAULT_RETENTION)
+    held, unpacked = forecast_packed.a_year(shape_of(size)), forecast.kept(shape_of(size), DEFAULT_RETENTION)
     rows = (taken * size.calls * 365 for taken in _row_per_request(size))
     return size.name, f"{size.calls:,}", f"{held.keys / 1e6:.2f}", _gb(held.bytes), _gb(unpacked.bytes), *map(_gb, rows)
 
@@ -107,7 +107,8 @@ def _off(expected: float, found: float) -> str:
     return f"{expected / found - 1:+.0%}" if found else ""
 
 
-def _shape(size: Size) -> forecast.Shape:
+def shape_of(size: Size) -> forecast.Shape:
+    """What the forecast is told of an organisation."""
     traffic = size.traffic
     return forecast.Shape(
         endpoints=forecast.zipf(traffic.endpoints),

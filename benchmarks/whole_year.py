@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -34,6 +34,8 @@ from usage_middleware.web import usage_wsgi_app
 FIRST = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 #: So many days are counted of each organisation that days are copied from, and packed at once.
 WEEK = 7
+#: Bytes of a Redis key in the tables of names and of times, which are half full to full.
+TABLES = 2 * 12
 NEW_YORK = ZoneInfo("America/New_York")
 _OPTIONS: Mapping[str, Any] = {"flush_interval": 1e9, "operator_tree": False, "history": True}
 
@@ -113,8 +115,6 @@ class _Packing:
         copier = Copier(self._client, Schema(Settings(namespace="counted", dimensions=("project",))), self._schema)
         copier.learn(self._seeds)
         Writer(lambda: self._client, self._schema).check_schema(FIRST * 1000)
-        self._warm_up(copier)
-        before = self._used()
         copier.register(self._seeds, self._orgs, FIRST + self._plan.days * DAY)
         for first in range(0, self._plan.days, WEEK):
             days = range(first, min(first + WEEK, self._plan.days))
@@ -122,20 +122,11 @@ class _Packing:
             for number, org in enumerate(self._orgs):
                 copier.put([(self._seed(number, day), org, FIRST + day * DAY) for day in days], int(self._clock()))
             self._pack(self._usage)
-            print(f"{days.stop} days, {self._used() - before:,.0f} bytes, {self._seconds:.0f} s", flush=True)
-        after_35 = self._used() - before
+            print(f"{days.stop} days, {self._seconds:.0f} s", flush=True)
+        after_35 = self._used()
         calls = sum(self._check(number) for number in range(len(self._orgs)))
         packed, seconds, redis = self._days, self._seconds, self._redis
-        return Year(after_35 / len(self._orgs), self._after_9(before) / len(self._orgs), calls, packed, seconds, redis)
-
-    def _warm_up(self, copier: Copier) -> None:
-        """A day of another organisation: scripts, buffers and the like take memory, too."""
-        copier.register(self._seeds, ["warm"], FIRST)
-        copier.put([(self._seed(0, 0), "warm", FIRST)], FIRST + 40 * DAY)
-        self._clock.set(FIRST + 40 * DAY)
-        self._usage.pack_history()
-        self._client.unlink(*self._client.scan_iter(match=f"{self._schema.tree('warm')}*", count=10_000))
-        self._clock.set(FIRST)
+        return Year(after_35 / len(self._orgs), self._after_9() / len(self._orgs), calls, packed, seconds, redis)
 
     def _seed(self, number: int, day: int) -> Counted:
         """Which day that was counted an organisation has on a day: all weekdays stay, and neighbours differ."""
@@ -149,16 +140,23 @@ class _Packing:
         self._redis += probe.work().cpu_us / 1e6
 
     def _used(self) -> float:
-        time.sleep(0.5)  # Redis frees in the background what was unlinked.
-        return float(self._client.info("memory")["used_memory"])
+        """Bytes of all that the organisations have. What Redis uses in all goes up and down as its tables double and halve."""
+        names = self._client.scan_iter(match=f"{self._schema.namespace}:{{org*", count=10_000)
+        return sum(self._sizes(part) for part in iter(lambda: list(islice(names, 1_000)), []))
 
-    def _after_9(self, before: float) -> float:
+    def _sizes(self, names: Sequence[bytes]) -> float:
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.memory_usage(name, samples=0)
+            return float(sum(pipe.execute()) + len(names) * TABLES)
+
+    def _after_9(self) -> float:
         with apps.new_usage(self._server.url, **_OPTIONS, namespace="year", clock=self._clock, history_after=9 * DAY) as usage:
             self._client.zadd(self._schema.history_schedule, dict.fromkeys(self._orgs, int(self._clock())))
             self._pack(usage)
             for number in random.Random(1).sample(range(len(self._orgs)), min(20, len(self._orgs))):
                 self._check(number)
-            return self._used() - before
+            return self._used()
 
     def _check(self, number: int) -> int:
         """Ask for the year of an organisation; how many calls it was."""

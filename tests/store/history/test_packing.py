@@ -18,7 +18,7 @@ DAYS = 40
 @pytest.fixture
 def lived(redis_url: str) -> Iterator[World]:
     """Some weeks of calls, nothing packed."""
-    some = calls(random.Random(3), 120, DAYS * DAY)
+    some = calls(random.Random(3), 60, DAYS * DAY)
     with world(redis_url, min(call.at for call in some), history=True) as found:
         found.happen(some)
         found.clock.set(NOW)

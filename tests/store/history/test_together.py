@@ -7,9 +7,10 @@ from typing import TypeAlias
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support import examples
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.layout import DamagedSection, Needed
 from usage_middleware.store.history.month import MOST_TOGETHER, Month
@@ -21,21 +22,24 @@ from usage_middleware.store.history.together import Together, decode
 Sections: TypeAlias = dict[str, Numbers]
 
 names = st.text(max_size=4)
-column = st.dictionaries(st.integers(0, MOST_SLOTS - 1), st.integers(-(1 << 62), 1 << 62).filter(bool), min_size=1, max_size=4)
-entities = st.dictionaries(names, st.dictionaries(names, column, min_size=1, max_size=4), min_size=1, max_size=4)
+column = st.dictionaries(st.integers(0, MOST_SLOTS - 1), st.integers(-(1 << 62), 1 << 62).filter(bool), min_size=1, max_size=3)
+entities = st.dictionaries(names, st.dictionaries(names, column, min_size=1, max_size=3), min_size=1, max_size=3)
+many = settings(max_examples=examples(40), deadline=None)
 places = st.sampled_from(["01 series", "31 series", "07 key 3", "07 day key 3", "days key 3", "days series", "17 board a b"])
-sections = st.dictionaries(places, entities, max_size=5)
+sections = st.dictionaries(places, entities, max_size=4)
 
 
 def put(before: Together, more: Sections) -> Together:
     return at_once(before.changed_in_steps({name: Cells.of(found) for name, found in more.items()}))
 
 
+@many
 @given(sections)
 def test_what_was_put_in_comes_out(found: Sections) -> None:
     assert decode(put(Together({}), found).encoded()) == found
 
 
+@many
 @given(sections, sections, st.lists(places))
 def test_sections_are_replaced_one_by_one(before: Sections, after: Sections, gone: list[str]) -> None:
     written = put(Together.of(put(Together({}), before).encoded()), {**after, **{name: {} for name in gone}})
@@ -44,6 +48,7 @@ def test_sections_are_replaced_one_by_one(before: Sections, after: Sections, gon
     assert written.encoded() == put(Together({}), expected).encoded()
 
 
+@many
 @given(sections, st.integers(0, (1 << MOST_SLOTS) - 1), st.none() | st.sets(names), st.none() | st.sets(names))
 def test_what_is_needed_is_read(found: Sections, slots: int, only: set[str] | None, measures: set[str] | None) -> None:
     small = put(Together({}), found)
@@ -64,6 +69,7 @@ def test_what_is_needed_is_read(found: Sections, slots: int, only: set[str] | No
     )
 
 
+@many
 @given(sections.filter(bool), st.data())
 def test_a_damaged_table_is_told(found: Sections, data: st.DataObject) -> None:
     bodies = dict(put(Together({}), found).bodies)

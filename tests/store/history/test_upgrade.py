@@ -23,7 +23,7 @@ DAYS = 40
 @pytest.fixture
 def old(redis_url: str) -> Iterator[World]:
     """Some weeks of calls, counted without history; what has expired is gone."""
-    some = [*calls(random.Random(8), 80, DAYS * DAY), Call(NOW - 6 * DAY), Call(NOW - 5 * DAY)]
+    some = [*calls(random.Random(8), 40, DAYS * DAY), Call(NOW - 6 * DAY), Call(NOW - 5 * DAY)]
     with world(redis_url, min(call.at for call in some), history=False) as found:
         found.happen(some)
         found.reach(NOW)

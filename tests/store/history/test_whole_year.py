@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "most"),
     [
-        pytest.param(Plan(Traffic(5, 20, projects=1), [3] * 7, 3, 2, 75), 400_000, id="small"),
-        pytest.param(Plan(Traffic(70, 5), [300, 200, 250, 300, 200, 20, 0], 1, 1, 75), 12_000_000, id="large"),
+        pytest.param(Plan(Traffic(5, 20, projects=1), [3] * 7, 2, 1, 70), 1_000_000, id="small"),
+        pytest.param(Plan(Traffic(40, 3), [90, 80, 50, 90, 40, 20, 0], 1, 1, 70), 9_000_000, id="large"),
     ],
 )
 def test_views_say_what_was_counted(plan: Plan, most: float) -> None:
