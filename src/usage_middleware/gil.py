@@ -22,8 +22,9 @@ WORK, REST = 0.0002, 0.0001
 LIGHT = 32
 #: Seconds of a turn inside of `short_turns`. Python's own is fifty times as long.
 TURN = 0.0001
-#: A thread that makes an answer rests where others had the interpreter for so long while it worked, and for how long.
-NOTICED, LONG_REST = 0.00005, 0.0005
+#: A thread that makes an answer looks so often whether others had the interpreter for so long while it worked. Then it rests
+#: for as long as a request of the host may take.
+ANSWER_WORK, NOTICED, LONG_REST = 0.0001, 0.00005, 0.004
 
 #: Made when the first thread gives way: a server that forks may put greenlets in place of threads after this was imported.
 _this_thread: Any = None
@@ -43,6 +44,7 @@ class Pace:
 
     def __init__(self, then: Callable[[], object] = _nothing) -> None:
         self._then = then
+        self.work = WORK
         self.since = perf_counter()
 
     def pause(self) -> None:
@@ -63,6 +65,7 @@ class AnswersPace(Pace):
 
     def __init__(self, seconds: float, is_late: Callable[[], bool], then: Callable[[], object] = _nothing) -> None:
         super().__init__(then)
+        self.work = ANSWER_WORK
         self._seconds = seconds
         self._is_late = is_late
         self._begun = self.since
@@ -108,14 +111,14 @@ def yielding(items: Iterable[T], every: int = 1) -> Iterable[T]:
 def rest() -> None:
     """Rest, if this thread gives way and it is time."""
     pace = getattr(_this_thread, "pace", None)
-    if pace is not None and perf_counter() - pace.since >= WORK:
+    if pace is not None and perf_counter() - pace.since >= pace.work:
         pace.pause()
 
 
 def rest_within() -> None:
     """As `rest`, in the midst of what must not wait for long, such as reading what Redis has sent."""
     pace = getattr(_this_thread, "pace", None)
-    if pace is not None and perf_counter() - pace.since >= WORK:
+    if pace is not None and perf_counter() - pace.since >= pace.work:
         pace.pause_within()
 
 

@@ -35,9 +35,7 @@ NOT_HERE = {"capture/wsgi.py", "web/wsgi.py", "web/flask.py", "report/csv.py", "
 ANSWERING = {"usage.py", "options.py", "store/deadline.py", "capture/frameworks/starlette.py", "capture/frameworks/fastapi.py"}
 ANSWERING |= {"report/kept.py", "report/named_periods.py", "store/retention.py"}
 #: What asks Redis one thing for a view, or looks at one header.
-ANSWERING |= {"store/admission.py", "store/answer_cache.py", "store/script.py", "web/cors.py", "web/budget.py"}
-#: Which question computes now. It is asked where one rests.
-ANSWERING |= {"web/turns.py"}
+ANSWERING |= {"store/admission.py", "store/answer_cache.py", "store/script.py", "web/cors.py", "web/budget.py", "web/turns.py"}
 #: The hands of the key directory and of a batch of reads: they send what those ask for.
 ANSWERING |= {"store/key_records.py", "store/key_labels.py", "store/reads.py", "store/deferred.py", "store/history/fetching.py"}
 ANSWERING |= {"store/block_reads.py"}

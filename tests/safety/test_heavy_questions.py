@@ -21,7 +21,7 @@ from usage_middleware import KeyInfo, Viewer
 from usage_middleware.report import known_keys
 from usage_middleware.store.answer_cache import MAX_ANSWER
 from usage_middleware.store.members import key_member
-from usage_middleware.web import encoding, handler
+from usage_middleware.web import budget, encoding, handler
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -47,6 +47,7 @@ QUESTIONS = {
 def api(make_usage: MakeUsage, monkeypatch: pytest.MonkeyPatch) -> Api:
     """A customer with many keys; a machine that is busy makes no answer late."""
     monkeypatch.setattr(handler, "ANSWER_SECONDS", 60)
+    monkeypatch.setattr(budget, "MOST_SECONDS", 60)
     usage = make_usage(dimensions=("project",), counters=("records",))
     for number in range(KEYS):
         usage.keys.put("acme", KeyInfo(id=f"key_{number}", name=f"Key {number}"))

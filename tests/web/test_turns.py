@@ -22,7 +22,8 @@ ACME, GLOBEX = Viewer.organization("acme"), Viewer.organization("globex")
 @pytest.fixture
 def turns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
     monkeypatch.setattr(module, "SLICE", 0)
-    monkeypatch.setattr(gil, "WORK", 0)
+    monkeypatch.setattr(gil, "ANSWER_WORK", 0)
+    monkeypatch.setattr(gil, "LONG_REST", 0)
     yield Turns()
     gil.set_pace(None)
 

@@ -66,7 +66,7 @@ class Budget:
         self._running: list[Question] = []
         #: Bytes of answers on their way.
         self._unread: Counter[Viewer] = Counter()
-        self._turns = turns.Turns()
+        self._turns = turns.Turns(self._is_late)
 
     def _begin(self) -> None:
         if self._pid != getpid():
@@ -79,7 +79,7 @@ class Budget:
         self._begin()
         question = Question(self, viewer)
         self._running.append(question)
-        gil.set_pace(gil.AnswersPace(turns.SLICE, turns.is_late))
+        gil.set_pace(gil.AnswersPace(turns.SLICE, self._is_late))
         try:
             yield question
         finally:
@@ -88,6 +88,11 @@ class Budget:
             with self._changed:
                 self._running.remove(question)
                 self._changed.notify_all()
+
+    def _is_late(self) -> bool:
+        """Whether a question has no time for long rests: it is late, or others compute beside it, which would all rest."""
+        computing = sum(not one.waits for one in list(self._running)) - self._turns.waiting
+        return computing > 1 or turns.is_late()
 
     def require_read(self, viewer: Viewer) -> None:
         """Return unless the viewer's client does not read its answers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Condition
 
 from usage_middleware import gil
@@ -25,11 +26,17 @@ def is_late() -> bool:
 class Turns:
     """Who computes. The turn goes round among viewers; of one viewer, a question begins when the one before it has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_late: Callable[[], bool] = is_late) -> None:
+        self._is_late = is_late
         self._changed = Condition()
         #: The questions of each viewer in the order in which they came. The first one of the first viewer has the turn.
         self._line: deque[Viewer] = deque()
         self._questions: dict[Viewer, deque[object]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait for their turn."""
+        return max(0, sum(map(len, list(self._questions.values()))) - 1)
 
     def begin(self, viewer: Viewer, question: object, seconds: float) -> bool:
         """Wait for the turn, at most so many seconds; False: it didn't come. Then it goes round wherever this thread rests."""
@@ -62,7 +69,7 @@ class Turns:
         if not self._changed.wait_for(lambda: self._has_turn(viewer, question), max(0.0, seconds)):
             self._leave(viewer, question)
             return False
-        gil.set_pace(gil.AnswersPace(SLICE, is_late, lambda: self._pass_on(viewer, question)))
+        gil.set_pace(gil.AnswersPace(SLICE, self._is_late, lambda: self._pass_on(viewer, question)))
         return True
 
     def _has_turn(self, viewer: Viewer, question: object) -> bool:
