@@ -147,6 +147,15 @@ def test_print_and_less_motion(look: OpenLook) -> None:
     assert set(inks) == {"exact"}
 
 
+@pytest.mark.parametrize("query", ["", "?theme=dark"])
+def test_paper_is_white(look: OpenLook, query: str) -> None:
+    seen = look(own=True, color_scheme="dark")
+    page = seen.open(query)
+    page.emulate_media(media="print", color_scheme="dark")
+    style = "one => { const { backgroundColor, color } = getComputedStyle(one); return [backgroundColor, color]; }"
+    assert page.locator("#usage").evaluate(style) == ["rgb(255, 255, 255)", "rgb(22, 25, 29)"]
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -171,6 +180,8 @@ def test_hostile_names_stay_text(look: OpenLook, apart: str, apart_usage: Usage)
         page = seen.open(f"?group={group}")
         assert page.locator("main img, main script").count() == 0
         assert page.locator("html").evaluate("root => root.scrollWidth - root.clientWidth") == 0
+        heights = page.locator("#usage .legend b").evaluate_all("all => all.map((one) => one.clientHeight || one.offsetHeight)")
+        assert max(heights) < 30, "a number goes over several lines"
     names = seen.page.locator("#keys tbody th").all_inner_texts()
     assert "<script>alert(1)</script>" in names
     assert seen.total == sum(range(1, len(HOSTILE) + 1))
