@@ -35,7 +35,7 @@ def test_the_bars_name_keys_as_the_table_does(look: OpenLook) -> None:
 
 
 def test_every_status_has_a_colour_and_keeps_it(look: OpenLook, apart: str, apart_usage: Usage) -> None:
-    apart_usage.keys.put("colours", KeyInfo(id="key_6"))
+    apart_usage.keys.put("colours", KeyInfo(id="key_6", name="Colours"))
     at = datetime.now(UTC) - timedelta(days=1)
     for calls, status in enumerate((503, 422, 404, 201, 200), start=1):
         row = {"org": "colours", "id": str(status), "at": at, "key": "key_6", "endpoint": "GET /", "status": status}
@@ -51,7 +51,7 @@ def test_every_status_has_a_colour_and_keeps_it(look: OpenLook, apart: str, apar
 
 
 def test_one_error_is_one(look: OpenLook, apart: str, apart_usage: Usage) -> None:
-    apart_usage.keys.put("single", KeyInfo(id="key_4"))
+    apart_usage.keys.put("single", KeyInfo(id="key_4", name="Single"))
     row = {"org": "single", "id": "1", "at": datetime.now(UTC) - timedelta(days=1), "key": "key_4", "endpoint": "GET /"}
     apart_usage.backfill([{**row, "status": 404, "calls": 1, "latency_ms": 1}])
     seen = look("single", base=apart)
