@@ -125,7 +125,7 @@ def test_every_control_has_a_name_and_the_chart_is_one_stop(look: OpenLook) -> N
 
 def test_a_chart_says_how_it_is_used_and_a_screen_what_it_is(look: OpenLook) -> None:
     page = look().open()
-    for chart, heading in (("calls", "Calls by endpoint"), ("failures", "Errors by status"), ("speed", "How fast")):
+    for chart, heading in (("calls", "Calls by endpoint"), ("failed", "Errors by status"), ("speeds", "How fast")):
         plot = page.locator(f"#{chart}-plot")
         assert plot.get_attribute("aria-label") == heading
         help_ = page.locator(f"#{plot.get_attribute('aria-describedby')}")
