@@ -63,6 +63,19 @@ def test_other_questions(look: OpenLook, site: Serving, site_usage: Usage, quest
     assert page.locator("usage-chart .legend li").first.inner_text().startswith(named)
 
 
+def test_numbers_and_days_are_in_the_language_of_the_words(look: OpenLook, site: Serving, site_usage: Usage) -> None:
+    """Of the page around it, not of the browser."""
+    seen = look(None)
+    page = put(seen, site, token_of(site_usage, site), "period=30d&granularity=day", lang="de")
+    page.locator(DRAWN).wait_for()
+    assert f"{COUNTED.calls(org='acme'):,}".replace(",", ".") in page.locator("usage-chart .legend").inner_text()
+    page.locator("usage-chart .plot").focus()
+    assert re.match(r"(Mo|Di|Mi|Do|Fr|Sa|So)", page.locator("usage-chart [role=status]").inner_text())
+    french = put(seen, site, token_of(site_usage, site), "period=30d&granularity=day", lang="fr")
+    french.locator(DRAWN).wait_for()
+    assert f"Calls\n{COUNTED.calls(org='acme'):,}" in french.locator("usage-chart .legend").inner_text()
+
+
 def test_a_token_that_is_over_asks_for_another(look: OpenLook, site: Serving, site_usage: Usage) -> None:
     seen = look(None)
     page = put(seen, site, "uet_" + "a" * 43)

@@ -125,7 +125,7 @@ def test_every_control_has_a_name_and_the_chart_is_one_stop(look: OpenLook) -> N
 
 def test_a_chart_says_how_it_is_used_and_a_screen_what_it_is(look: OpenLook) -> None:
     page = look().open()
-    for chart, heading in (("calls", "Calls by endpoint"), ("failures", "Errors by status"), ("speed", "How fast")):
+    for chart, heading in (("calls", "Calls by endpoint"), ("failed", "Errors by status"), ("speeds", "How fast")):
         plot = page.locator(f"#{chart}-plot")
         assert plot.get_attribute("aria-label") == heading
         help_ = page.locator(f"#{plot.get_attribute('aria-describedby')}")
@@ -145,6 +145,15 @@ def test_print_and_less_motion(look: OpenLook) -> None:
     assert not page.locator(".tools").first.is_visible()
     inks = page.locator("#calls .row, .share").evaluate_all("all => all.map((one) => getComputedStyle(one).printColorAdjust)")
     assert set(inks) == {"exact"}
+
+
+@pytest.mark.parametrize("query", ["", "?theme=dark"])
+def test_paper_is_white(look: OpenLook, query: str) -> None:
+    seen = look(own=True, color_scheme="dark")
+    page = seen.open(query)
+    page.emulate_media(media="print", color_scheme="dark")
+    style = "one => { const { backgroundColor, color } = getComputedStyle(one); return [backgroundColor, color]; }"
+    assert page.locator("#usage").evaluate(style) == ["rgb(255, 255, 255)", "rgb(22, 25, 29)"]
 
 
 HOSTILE = (
@@ -171,6 +180,8 @@ def test_hostile_names_stay_text(look: OpenLook, apart: str, apart_usage: Usage)
         page = seen.open(f"?group={group}")
         assert page.locator("main img, main script").count() == 0
         assert page.locator("html").evaluate("root => root.scrollWidth - root.clientWidth") == 0
+        heights = page.locator("#usage .legend b").evaluate_all("all => all.map((one) => one.clientHeight || one.offsetHeight)")
+        assert max(heights) < 30, "a number goes over several lines"
     names = seen.page.locator("#keys tbody th").all_inner_texts()
     assert "<script>alert(1)</script>" in names
     assert seen.total == sum(range(1, len(HOSTILE) + 1))

@@ -34,7 +34,7 @@ def test_the_panels_of_a_customer(look: OpenLook) -> None:
     failed = {status: COUNTED.calls(org="acme", status=status) for status in (404, 503)}
     legend = page.locator("#failures .legend li").all_inner_texts()
     assert [number(text.split("\n")[-1]) for text in legend] == sorted(failed.values(), reverse=True)
-    assert f"{sum(failed.values())} errors" in seen.text("#headline").replace(",", "")
+    assert f"{sum(failed.values())} of {total}" in seen.text("#headline").replace(",", "")
     assert page.locator("#speed .legend li").all_inner_texts()[0].startswith("p50")
     assert "Times in UTC" in seen.text(".page-footer")
 
@@ -311,7 +311,12 @@ def test_no_key_yet(look: OpenLook) -> None:
 def test_signed_out(look: OpenLook) -> None:
     seen = look(None)
     seen.open(state="signed-out")
-    assert "Show a valid API key." in seen.text("main")
+    assert "You are not signed in here" in seen.text("main")
+    assert "API key" not in seen.text("main")
+    german = look(None, locale="de-DE")
+    german.open(state="signed-out")
+    assert "nicht mehr angemeldet" in german.text("main")
+    german.said.clear()
     seen.said.clear()
 
 

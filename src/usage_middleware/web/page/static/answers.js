@@ -16,7 +16,7 @@ export function barsOf(answer, zone, { title, name = (row) => row, colors = COLO
 /** What a chart needs of several answers of /series as lines. */
 export function linesOf(answers, zone, { title, name }) {
   const rows = answers.map((answer, index) => ({ name: name(answer.measure), key: null, total: answer.totals[answer.measure], values: values(answer.series[0] ?? { points: [] }), color: COLORS[index] }));
-  return { ...shaped(answers[0], rows, zone, { title, format: milliseconds, short: compact, previous: null }), kind: "lines" };
+  return { ...shaped(answers[0], rows, zone, { title, format: milliseconds, short: milliseconds, previous: null }), kind: "lines" };
 }
 
 const values = (row) => row.points.map(([, value]) => value);

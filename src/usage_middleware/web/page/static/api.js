@@ -63,7 +63,7 @@ export function windowOf(state) {
   return period === "last_month" ? { period, ...zone } : { period, end: iso(latest), ...zone };
 }
 
-const iso = (at) => new Date(at).toISOString().replace(".000", "");
+const iso = (at) => (at ? new Date(at).toISOString().replace(".000", "") : at);
 const ended = (state) => (state.end ? instant(state.end, zoneOf(state)) : Infinity);
 
 /** How fine the bars of a state are, unless it says so. */

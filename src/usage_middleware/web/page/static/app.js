@@ -58,7 +58,7 @@ async function refresh() {
 /** The first view has its bars before the rest is there; later ones change when all is. */
 function begins(found) {
   if (shown) return;
-  settle("loading", [header({ screen, found }), headline(state, found), main(state, found, act)]);
+  settle("loading", () => [header({ screen, found }), headline(state, found), main(state, found, act)]);
   page.setAttribute("aria-busy", "true");
 }
 
@@ -73,33 +73,32 @@ const again = () => location.reload();
 
 async function signedOut(error) {
   shown = null;
-  await import("./sign_in.js").then(({ signIn }) => settle("signed-out", signIn(error)), again);
+  await import("./sign_in.js").then(({ signIn }) => settle("signed-out", () => signIn(error)), again);
 }
 
 function show(error) {
   if (error?.status === 401) return signedOut(error);
   const usable = shown && (!error || (isPassing(error) && shown.state === state));
-  const content = usable ? shown.screen.show(shown.state, shown.found, act) : [];
   const bar = usable ? shown : { screen, found: null };
-  settle(error ? "error" : "ready", [
+  settle(error ? "error" : "ready", () => [
     header(bar),
     error && notice(error),
-    ...content,
+    ...(usable ? shown.screen.show(shown.state, shown.found, act) : []),
     usable && shown.found.main && footer(shown.found.main, zoneOf(shown.state), now()),
   ]);
 }
 
 const isPassing = (error) => error.status === 0 || error.status === 429 || error.status >= 500;
 
-function settle(name, children) {
-  replaceChildren(page, [h("div", { class: "page" }, children.flat(2).filter(Boolean)), spoken]);
+function settle(name, make) {
+  replaceChildren(page, () => [h("div", { class: "page" }, make().flat(2).filter(Boolean)), spoken]);
   page.dataset.state = name;
   page.removeAttribute("aria-busy");
 }
 
 /** What is wrong, in the API's own words; what can be asked instead, and since when the numbers stand still. */
 function notice(error) {
-  const since = shown && isPassing(error) ? h("span", {}, t("numbers_from", { time: time(shown.at, "second", zoneOf(state)) })) : null;
+  const since = shown && isPassing(error) && h("span", {}, t("numbers_from", { time: time(shown.at, "second", zoneOf(state)) }));
   const offers = (error.nearest ?? []).map((window) => h("a", { href: address(changed(state, { ...window, period: null })), "data-state": "" },
     `${time(window.start, "full", zoneOf(state))} – ${time(window.end, "full", zoneOf(state))}`));
   return h("div", { class: "notice", role: "alert" }, h("p", {}, error.message), since, offers,
@@ -111,7 +110,7 @@ function header({ screen, found }) {
   if (start.viewer.operator && state.org) crumbs.unshift([changed(state, { org: null, key: null, endpoint: null, group: null }), t("all_organizations")]);
   const last = crumbs.length - 1;
   const trail = crumbs.map(([target, name], index) => h("li", {}, index === last
-    ? h("h1", {}, named(name)) : h("a", { href: address(target), "data-state": "" }, named(name))));
+    ? h("h1", {}, named(name)) : target ? h("a", { href: address(target), "data-state": "" }, named(name)) : named(name)));
   const title = `${crumbs[last][1]} · ${t("title")}`;
   if (title !== document.title) act.announce(document.title = title);
   return h("header", { class: "top" }, h("nav", { "aria-label": t("where") }, h("ol", { class: "crumbs" }, trail)),
@@ -152,7 +151,7 @@ function signOutButton() {
     await fetch("sign-out", { method: "POST" });
     location.assign(location.pathname);
   };
-  return start.signs_in && !isFramed ? h("button", { type: "button", id: "sign-out", click: leave }, t("sign_out")) : null;
+  return start.signs_in && !isFramed && h("button", { type: "button", id: "sign-out", click: leave }, t("sign_out"));
 }
 
 document.addEventListener("click", (event) => {

@@ -12,6 +12,7 @@ const LABEL = 4.3;
 class UsagePlot extends HTMLElement {
   #data = null;
   #cursor = null;
+  #place = Infinity;
   #mark = null;
   #dragged = null;
   #width = 0;
@@ -25,7 +26,11 @@ class UsagePlot extends HTMLElement {
     this.help = h("p", { class: "unseen" }, t("chart_help"));
     this.plot.addEventListener("keydown", (event) => this.#key(event));
     this.plot.addEventListener("focus", () => this.#focus());
-    this.plot.addEventListener("blur", () => this.#show(null));
+    this.plot.addEventListener("blur", () => {
+      // What is taken out for a moment, as when the page asks again, goes on where it was.
+      this.#place = this.#cursor ?? this.#place;
+      this.#show(null);
+    });
     for (const name of ["pointermove", "pointerdown", "pointerup", "pointerleave", "pointercancel"]) {
       this.plot.addEventListener(name, (event) => this.#pointer(event));
     }
@@ -145,7 +150,7 @@ class UsagePlot extends HTMLElement {
   }
 
   #focus() {
-    if (this.#dragged === null && this.#data && this.#data.labels.length) this.#show(this.#cursor ?? this.#data.labels.length - 1);
+    if (this.#dragged === null && this.#data && this.#data.labels.length) this.#show(Math.min(this.#cursor ?? this.#place, this.#data.labels.length - 1));
   }
 
   #show(index, speak = true) {
@@ -250,7 +255,7 @@ class UsagePlot extends HTMLElement {
 const round = (value) => Math.round(value * 100) / 100;
 const sum = (values, first, last) => values.slice(first, last + 1).reduce((all, one) => all + (one ?? 0), 0);
 
-/** A line through the middles of buckets, with gaps where there is no number; a number alone is a dot. */
+/** A line through the middles of buckets, with gaps where there is no number; a number alone is a short line. */
 function line(values, y, band) {
   let pen = "M";
   return values.map((value, index) => {
@@ -259,7 +264,7 @@ function line(values, y, band) {
       return "";
     }
     const alone = pen === "M" && (values[index + 1] === null || values[index + 1] === undefined);
-    const step = `${pen}${round((index + 0.5) * band)} ${round(y(value))}${alone ? "h0" : ""}`;
+    const step = `${pen}${round((index + 0.5) * band)} ${round(y(value))}${alone ? "m-2 0h4" : ""}`;
     pen = "L";
     return step;
   }).join("");

@@ -1,15 +1,22 @@
 // Days to choose from and to. Only loaded when somebody wants to.
 
+import { now } from "./api.js";
 import { h } from "./dom.js";
-import { t } from "./format.js";
-import { changed } from "./state.js";
+import { instant, t } from "./format.js";
+import { changed, zoneOf } from "./state.js";
 
 /** Asks for the first and the last day, and goes there. */
 export function askDates(state, act) {
   const field = (id, value) => h("input", { type: "date", id, required: true, value });
-  const from = field("date-start", state.start?.slice(0, 10));
-  // The end of a window is not in it: a date alone is the day after the last one.
-  const to = field("date-end", state.end && dayAfter(state.end.slice(0, 10), state.end.length === 10 ? -1 : 0));
+  const zone = zoneOf(state);
+  const today = dayOf(now(), zone);
+  const from = field("date-start", state.start && dayOf(instant(state.start, zone), zone));
+  // The end of a window is not in it.
+  const to = field("date-end", state.start && (state.end ? dayOf(instant(state.end, zone) - 1, zone) : today));
+  from.max = to.max = today;
+  const follow = () => (to.min = from.value);
+  from.addEventListener("input", follow);
+  follow();
   const done = (event) => {
     event.preventDefault();
     dialog.close();
@@ -20,6 +27,15 @@ export function askDates(state, act) {
     h("div", { class: "buttons" }, h("button", { type: "button", click: () => dialog.close() }, t("cancel")), h("button", { type: "submit", class: "primary" }, t("show")))));
   document.body.append(dialog);
   dialog.showModal();
+}
+
+/** The date of a time in a zone; nothing of what is no time. */
+function dayOf(at, zone) {
+  try {
+    return new Intl.DateTimeFormat("en-CA", { timeZone: zone }).format(at);
+  } catch {
+    return null;
+  }
 }
 
 /** The date so many days after another. */

@@ -25,19 +25,25 @@ function filled(element, attributes, children) {
 
 /** A name as it was given; a long one may go over to the next line after a slash. */
 export function named(name) {
-  return h("bdi", {}, name.slice(0, 500).split(/(?<=\/)/).flatMap((part) => [part, h("wbr")]), name.length > 500 ? "…" : null);
+  return h("bdi", {}, name.slice(0, 500).split(/(?<=\/)/).flatMap((part) => [part, h("wbr")]), name.length > 500 && "…");
 }
 
-/** Puts new children into an element; what has the focus keeps it, found again by its id, and nothing scrolls. */
-export function replaceChildren(element, children) {
-  const focused = document.activeElement?.id;
-  const selection = focused && document.activeElement.selectionStart;
-  const top = window.scrollY;
-  element.replaceChildren(...children.flat(2).filter(Boolean));
-  const again = focused && document.getElementById(focused);
-  if (again && again !== document.activeElement) {
-    again.focus({ preventScroll: true });
-    if (again.type === "search") again.setSelectionRange(selection, selection);
-  }
-  window.scrollTo(window.scrollX, top);
+/**
+ * Puts new children into an element. What has the focus keeps it, found again by its id or as the same link of the same part,
+ * and nothing scrolls. `make` makes the children: what it takes out of the page, such as a chart, has the focus until then.
+ */
+export function replaceChildren(element, make) {
+  const focused = document.activeElement;
+  const { id, selectionStart } = focused;
+  const part = focused.closest("[id]")?.id;
+  const href = focused.getAttribute("href");
+  const top = scrollY;
+  const boxes = () => [...element.querySelectorAll(".scroll")];
+  const tops = boxes().map((box) => box.scrollTop);
+  element.replaceChildren(...make());
+  const again = id ? document.getElementById(id) : href && element.parentNode.querySelector(`#${part} a[href="${CSS.escape(href)}"]`);
+  again?.focus({ preventScroll: true });
+  if (again?.type === "search") again.setSelectionRange(selectionStart, selectionStart);
+  boxes().forEach((box, index) => (box.scrollTop = tops[index]));
+  scrollTo(scrollX, top);
 }

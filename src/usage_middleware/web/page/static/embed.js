@@ -7,7 +7,9 @@ import { bytes, start, t } from "./format.js";
 import { words } from "./words.js";
 
 const REFRESH = 60_000;
-Object.assign(start.words, words[document.documentElement.lang.slice(0, 2)] ?? words.en);
+const lang = document.documentElement.lang.slice(0, 2);
+start.language = lang in words ? lang : "en";
+Object.assign(start.words, words[start.language]);
 
 const styles = new CSSStyleSheet();
 // Nothing is lost where the styles can't be had but the looks.

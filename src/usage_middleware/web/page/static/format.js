@@ -3,7 +3,7 @@
 /** What the page starts from; nothing inside of another site's page. */
 export const start = JSON.parse(document.querySelector("script#usage-start")?.textContent ?? '{"words": {}}');
 /** The language of the words, in the region of the viewer. */
-export const language = navigator.languages.find((one) => one.split("-")[0] === start.language) ?? start.language;
+export const language = () => navigator.languages.find((one) => one.split("-")[0] === start.language) ?? start.language;
 
 /** A word of the page; `{name}` in it is replaced. */
 export function t(name, values = {}) {
@@ -14,7 +14,7 @@ export function t(name, values = {}) {
 /** A format of numbers, made when it is first used: that takes longer than to use it a thousand times. */
 function numbers(options) {
   let made = null;
-  return (value) => (made ??= new Intl.NumberFormat(language, options)).format(value);
+  return (value) => (made ??= new Intl.NumberFormat(language(), options)).format(value);
 }
 
 const whole = numbers({ maximumFractionDigits: 0 });
@@ -29,7 +29,7 @@ export const number = or(whole);
 export const compact = or((value) => (Math.abs(value) < 1000 ? fine(value) : short(value)));
 export const percent = or(numbers({ style: "percent", maximumFractionDigits: 1 }));
 export const grown = or(numbers({ style: "percent", maximumFractionDigits: 1, signDisplay: "exceptZero" }));
-export const milliseconds = or((value) => `${value < 100 ? fine(value) : whole(value)} ms`);
+export const milliseconds = or((value) => (value < 999.5 ? `${fine(value)} ms` : `${fine(value / 1000)} s`));
 export const percentPoints = or((value) => t("points", { value: points(value * 100) }));
 export const bytes = or((value) => {
   const step = value < 1000 ? 0 : Math.min(Math.floor(Math.log10(value) / 3), 4);
@@ -52,7 +52,7 @@ const made = new Map();
 /** A time in a zone; `shape` is one of the above. */
 export function time(at, shape, zone) {
   const name = `${shape} ${zone}`;
-  if (!made.has(name)) made.set(name, new Intl.DateTimeFormat(language, { ...SHAPES[shape], timeZone: zone }));
+  if (!made.has(name)) made.set(name, new Intl.DateTimeFormat(language(), { ...SHAPES[shape], timeZone: zone }));
   return made.get(name).format(new Date(at));
 }
 
@@ -88,7 +88,7 @@ export function ago(at, now) {
   if (!at) return none;
   const seconds = Math.max(0, (now - new Date(at)) / 1000);
   const [unit, size] = UNITS.find(([, one]) => seconds >= one) ?? ["minute", 60];
-  relative ??= new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+  relative ??= new Intl.RelativeTimeFormat(language(), { numeric: "auto" });
   return relative.format(-Math.floor(seconds / size), unit);
 }
 

@@ -36,7 +36,7 @@ export function keysPanel(state, found, more = []) {
   return panel("keys", t("keys"), answer, () => {
     if (!answer.keys) return missing(answer, "keys");
     const columns = [
-      { name: "name", label: t("key"), text: (row) => [link(changed(state, { key: row.key_id, group: null, q: null }), named(row.name ?? row.key_id)), row.environment && row.environment !== "live" ? h("span", { class: "badge" }, row.environment) : null] },
+      { name: "name", label: t("key"), text: (row) => [link(changed(state, { key: row.key_id, group: null, q: null }), named(row.name ?? row.key_id)), row.environment && row.environment !== "live" && h("span", { class: "badge" }, row.environment)] },
       ...counted((row) => row.request_count, (row) => row.error_count, answer.totals.request_count),
       { name: "last", label: t("last_used"), numeric: true, minor: true, text: (row) => (row.last_activity ? ago(row.last_activity, now()) : t("never")) },
       ...more,
@@ -68,11 +68,12 @@ export const search = (label) => h("input", { type: "search", id: "q", name: "q"
 
 /** The way through a list that is longer than a page. */
 export function pager(state, pagination) {
+  if (pagination?.total === 0 && state.q) return h("p", { class: "note" }, t("none_found"));
   if (!pagination || pagination.total <= pagination.limit) return null;
   const at = Number(state.page) || 0;
   const shown = { first: number(pagination.offset + 1), last: number(Math.min(pagination.offset + pagination.limit, pagination.total)), total: number(pagination.total) };
   return h("nav", { class: "pager", "aria-label": t("pages") },
-    at ? link({ ...state, page: at > 1 ? String(at - 1) : null }, t("back"), { id: "page-back" }) : null,
+    at > 0 && link({ ...state, page: at > 1 ? String(at - 1) : null }, t("back"), { id: "page-back" }),
     h("span", {}, t("page_of", shown)),
-    pagination.has_more ? link({ ...state, page: String(at + 1) }, t("next"), { id: "page-next" }) : null);
+    pagination.has_more && link({ ...state, page: String(at + 1) }, t("next"), { id: "page-next" }));
 }

@@ -50,7 +50,7 @@ export function changeOf(value, text = grown, worse = 0) {
 /** A chart that stays the same element while the page is refreshed; as a table where that is asked for. */
 export function chart(id, data, { asTable, onZoom }) {
   if (!data.labels.length || !data.rows.length) return h("p", { class: "empty" }, t("no_calls"));
-  if (asTable) return chartTable(data);
+  if (asTable) return chartTable(`${id}-table`, data);
   if (!charts.has(id)) charts.set(id, h("usage-plot", { id }));
   const found = charts.get(id);
   found.handlers?.abort();
@@ -73,7 +73,7 @@ export function tools(state, view, parameters, announce) {
   };
   return [
     link({ ...state, table: state.table ? null : "1" }, state.table ? t("as_chart") : t("as_table"), { id: "as-table", class: "tool" }),
-    isFramed ? null : h("a", { href: path(view, parameters, { format: "csv" }), download: "", class: "tool" }, "CSV"),
+    !isFramed && h("a", { href: path(view, parameters, { format: "csv" }), download: "", id: "csv", class: "tool" }, "CSV"),
     h("button", { type: "button", id: "curl", class: "tool", click: copy, title: t("curl_help") }, "curl"),
   ];
 }
@@ -82,7 +82,7 @@ export function tools(state, view, parameters, announce) {
 export function footer(answer, zone, now) {
   const parts = [
     answer.complete_through ? t("complete", { time: time(answer.complete_through, "second", zone), ago: ago(answer.complete_through, now) }) : t("no_workers"),
-    answer.dropped_calls === null ? null : t("dropped", { count: number(answer.dropped_calls) }),
+    answer.dropped_calls !== null && t("dropped", { count: number(answer.dropped_calls) }),
     t("zone", { zone }),
     t("every_minute"),
     t("range", { start: time(answer.window.start, "full", zone), end: time(answer.window.end, "full", zone) }),

@@ -125,7 +125,7 @@ function carriers(answer, state) {
 /** An amount of money: text with as many digits as the currency has. */
 export function money(amount, currency) {
   const digits = amount.split(".")[1]?.length ?? 0;
-  return new Intl.NumberFormat(language, { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount);
+  return new Intl.NumberFormat(language(), { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits }).format(amount);
 }
 
 /** Amounts of a currency together. */

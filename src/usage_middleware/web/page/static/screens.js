@@ -29,10 +29,13 @@ const customer = {
     const keys = ask("by-key", { ...within, ...pageOf(state, PAGE), endpoints_per_key: 0, include_flags: start.plans || null });
     return { ...statuses(within, {}, size), keys, endpoints: ask("by-group", { ...within, group: "endpoint", limit: PAGE }), cost: plans.cost?.(state, keys) };
   }, { early }),
-  crumbs: (state, found) => [[state, orgOf(state, found)]],
+  crumbs: (state, found) => (start.viewer.key ? [[null, orgOf(state, found)], [state, namesOf(found).get(start.viewer.key) ?? start.viewer.key]] : [[state, orgOf(state, found)]]),
   show: (state, found, act) => [headline(state, found), main(state, found, act), h("div", { class: "pair" },
-    start.viewer.key ? null : keysPanel(state, found, plans.keyColumns?.(found.keys)), endpointsPanel(state, found)), plans.panels?.(state, found), health(state, found, act)],
+    !start.viewer.key && keysPanel(state, found, plans.keyColumns?.(found.keys)), endpointsPanel(state, found)), plans.panels?.(state, found), health(state, found, act)],
 };
+
+/** The names of the keys that an answer lists. */
+const namesOf = (found) => new Map(found?.keys?.keys?.map((row) => [row.key_id, row.name]));
 
 /** Whose numbers they are: the answers know, also if somebody else has signed in since. */
 export const orgOf = (state, found) => state.org ?? found?.main?.org_id ?? start.viewer.org;
@@ -49,12 +52,16 @@ export function headline(state, found) {
   return h("dl", { class: "cards", id: "headline" },
     card(t("calls"), h("span", { id: "total", "data-value": total }, number(total)), changeOf(calls.previous?.change.calls)),
     card(t("errors"), percent(rate), was === null || rate === null ? null : changeOf(rate - was, percentPoints, 1),
-      rate === null ? null : h("span", { class: "more" }, t("errors_count", { count: number(errors) }))),
+      rate !== null && h("span", { class: "more" }, t("errors_count", { count: number(errors), calls: number(total) }))),
     card(found.p95 ? "p95" : t("average"), milliseconds(speed.totals?.[speed.measure]), changeOf(speed.previous?.change[speed.measure], grown, 1)),
     plans.card?.(state, found));
 }
 
-const STATUS_COLORS = (answer) => answer.series.map((row) => ({ 2: "c1", 3: "c4", 4: "e1", 5: "e0" })[row.name[0]] ?? "c3");
+/** Statuses in colours of their own: errors in those that they have among what fails. */
+function statusColors(answer) {
+  const colors = { true: [...ERROR_COLORS], false: ["c1", "c0", "c4", "c2", "rest"] };
+  return answer.series.map((row) => colors[isError(row)].shift());
+}
 
 /** The bars: a measure over time, of a group. */
 export function main(state, found, act) {
@@ -71,14 +78,15 @@ export function main(state, found, act) {
   return panel("usage", name, answer, () => {
     if (!answer.series) return missing(answer, "series");
     const title = group === "none" ? name : t("by", { name, group: groupName(group) });
-    const data = barsOf(answer, zoneOf(state), { title, name: (row) => (group === "none" ? name : row), colors: group === "status" ? STATUS_COLORS(answer) : undefined, format: measure === "bytes" ? bytes : number });
+    const names = namesOf(group === "key" && found);
+    const data = barsOf(answer, zoneOf(state), { title, name: (row) => (group === "none" ? name : names.get(row) ?? row), colors: group === "status" ? statusColors(answer) : undefined, format: measure === "bytes" ? bytes : number });
     const opens = (row, content) => {
       const target = opened(state, group, row);
       return target && link(target, content);
     };
     return [
       first.totals.calls ? chart("calls", data, { asTable: state.table, onZoom: act.zoom }) : empty(state, found),
-      legend(data, opens), first.instead ? h("p", { class: "note" }, first.instead) : null, data.previous && first.totals.calls ? h("p", { class: "hint" }, h("i", { class: "dashes" }), t("dashed")) : null,
+      legend(data, opens), first.instead && h("p", { class: "note" }, first.instead), first.totals.calls > 0 && !state.table && data.previous && h("p", { class: "hint" }, h("i", { class: "dashes" }), t("dashed")),
     ];
   }, [...choices, ...tools(state, "series", found.asked, act.announce)]);
 }
@@ -110,14 +118,14 @@ export function health(state, found, act) {
     if (!status.series) return missing(status, "series");
     const rows = status.series.filter(isError);
     const data = barsOf({ ...status, series: rows, other: null }, zone, { title: t("errors_by_status"), colors: ERROR_COLORS });
-    return rows.length ? [chart("failures", { ...data, low: true }, shown), legend(data)] : h("p", { class: "empty" }, t("no_errors"));
+    return rows.length ? [chart("failed", { ...data, low: true }, shown), legend(data)] : h("p", { class: "empty" }, t("no_errors"));
   });
   const speed = panel("speed", t("how_fast"), lines.find((one) => one instanceof Error) ?? lines[0], () => {
     if (!found.main.totals.calls) return h("p", { class: "empty" }, t("no_calls"));
     const lacking = lines.find((one) => !one.series);
     if (lacking) return missing(lacking, "series");
     const data = linesOf(lines, zone, { title: t("how_fast"), name: (measure) => (measure === "latency_ms" ? t("average") : measure) });
-    return [chart("speed", { ...data, low: true }, shown), legend(data), found.average ? h("p", { class: "hint" }, t("only_average")) : null];
+    return [chart("speeds", { ...data, low: true }, shown), legend(data), found.average && h("p", { class: "hint" }, t("only_average"))];
   });
   return h("div", { class: "pair" }, failures, speed);
 }

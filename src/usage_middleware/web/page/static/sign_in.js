@@ -7,7 +7,7 @@ import { isFramed } from "./api.js";
 /** What somebody sees who is nobody: the form, or what the API says. */
 export function signIn(error) {
   const isUnknown = error.code === "unauthenticated";
-  if (!start.signs_in || isFramed || !isUnknown) return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, error.message), h("p", {}, t("signed_out")))];
+  if (!start.signs_in || isFramed || !isUnknown) return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, isUnknown ? t("signed_out") : error.message))];
   const field = h("input", { type: "password", id: "key", required: true, autocomplete: "current-password", spellcheck: "false", "aria-describedby": "sign-in-says" });
   const says = h("p", { id: "sign-in-says", role: "alert" }, start.viewer || start.had_session ? t("session_over") : null);
   const submit = async (event) => {
@@ -15,6 +15,7 @@ export function signIn(error) {
     says.textContent = (await enter(field.value)) ?? "";
     field.select();
   };
+  queueMicrotask(() => field.focus());
   // Password managers want a name beside the key.
   const nobody = h("input", { type: "text", autocomplete: "username", hidden: true });
   return [h("div", { class: "sign-in" }, h("h1", {}, t("title")), h("p", {}, t("sign_in_with")), h("form", { submit }, nobody,

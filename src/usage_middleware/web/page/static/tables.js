@@ -16,7 +16,7 @@ export function table(caption, columns, rows, footer = []) {
     h("caption", { class: "unseen" }, caption),
     h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: kindOf(column) }, column.label)))),
     h("tbody", {}, rows.map((row) => h("tr", {}, columns.map(cell(row, false))))),
-    footer.length ? h("tfoot", {}, footer.map((row) => h("tr", {}, columns.map(cell(row, true))))) : null);
+    footer.length > 0 && h("tfoot", {}, footer.map((row) => h("tr", {}, columns.map(cell(row, true))))));
 }
 
 const kindOf = (column) => [column.numeric && "number", column.minor && "minor"].filter(Boolean).join(" ") || null;
@@ -28,7 +28,7 @@ export function bar(value, whole) {
 }
 
 /** The numbers of a chart, with their sums: what it draws, no less. */
-export function chartTable(data) {
+export function chartTable(id, data) {
   const names = data.rows.map((row, index) => ({ name: `r${index}`, label: named(row.name), numeric: true }));
   const adds = data.kind !== "lines";
   const columns = [
@@ -39,7 +39,7 @@ export function chartTable(data) {
   const sums = Object.fromEntries(data.rows.map((row, index) => [`r${index}`, data.format(total(row.values))]));
   const footer = adds ? [{ label: t("total"), ...sums, sum: data.format(total(data.rows.flatMap((row) => row.values))) }] : [];
   const rows = data.labels.map((label, index) => ({ label, index }));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": data.title }, table(data.title, columns, rows, footer));
+  return h("div", { class: "scroll", id, tabindex: "0", role: "region", "aria-label": data.title }, table(data.title, columns, rows, footer));
 }
 
 const total = (values) => values.reduce((all, one) => all + (one ?? 0), 0);
