@@ -151,7 +151,7 @@ def test_raw_bytes_in_the_address_of_the_page(line: Line) -> None:
             for shown in ((b"X-API-Key", ACME.encode()), (b"Accept-Language", raw)):
                 answer = line.get(target, shown)
                 assert answer.status in (200, 308, 400, 401, 414, 429), (target, answer)
-                assert b"X-Evil:" not in answer.head
+                assert b"\nX-Evil" not in answer.head
 
 
 def test_an_answer_is_as_long_as_it_says(line: Line) -> None:
