@@ -16,8 +16,9 @@ Version: TypeAlias = tuple[int, ...]
 
 #: The oldest version that the package works with.
 OLDEST: Version = (6, 2)
-#: The driver sends it, and goes on where it is unknown; we ask for it here, if it is known.
-NOT_OURS = frozenset({"client|setinfo", "command|docs"})
+#: Nothing depends on it: the driver sends it and goes on where it is unknown, or we ask here, or (`eval_ro`) the package has
+#: plain commands in its place.
+OPTIONAL = frozenset({"client|setinfo", "command|docs", "eval_ro"})
 _WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
 _END = "the end of what is watched"
 
@@ -57,8 +58,8 @@ class Docs:
                 yield f"{name} ... {option}"
 
     def newer_of_all(self, sent: Iterable[Sequence[str]]) -> set[str]:
-        """The same of many commands, without what is not the package's."""
-        return {found for words in sent for found in self.newer(words)} - NOT_OURS
+        """The same of many commands, without what nothing depends on."""
+        return {found for words in sent for found in self.newer(words)} - OPTIONAL
 
 
 def docs(client: redis.Redis) -> Docs | None:
