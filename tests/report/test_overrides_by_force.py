@@ -56,8 +56,9 @@ class Oracle:
     def __init__(self) -> None:
         self._found: dict[str | None, list[Assignment]] = {None: [Assignment(0, "one", {})]}
 
-    def add(self, key: str | None, new: Assignment) -> None:
-        others = [one for one in self._found.get(key, []) if one.at != new.at]
+    def add(self, key: str | None, new: Assignment, since: float) -> None:
+        """It is to hold `since` then, and may begin with the half-hour: what was assigned in between holds no longer."""
+        others = [one for one in self._found.get(key, []) if not new.at <= one.at <= since]
         self._found[key] = sorted([*others, new], key=lambda one: one.at)
 
     def _at(self, now: float, key: str | None) -> Assignment | None:
@@ -132,7 +133,8 @@ def _do(usage: Usage, clock: Clock, oracle: Oracle, step: Any) -> None:
         key, plan, amounts, shift = how
         amounts = amounts if plan else {}
         usage.plans.assign("acme", plan, key=key, overrides=amounts, from_=_time(clock, shift))
-        oracle.add(key, Assignment(math.floor(clock() + (shift or 0)), plan, amounts))
+        since = math.floor(clock() + (shift or 0))
+        oracle.add(key, Assignment(since, plan, amounts), since)
     elif kind == "calls":
         Traffic(usage, clock).calls(datetime.fromtimestamp(clock(), UTC).isoformat(), times=how[1], key=how[0])
     else:
@@ -147,7 +149,7 @@ def _assign(
     # What would move a period whose statement is final is refused, and changes nothing.
     with suppress(ConfigurationError):
         usage.plans.assign("acme", plan, overrides=amounts, from_=_time(clock, shift), anchor=anchor, timezone=zone, now=now)
-        oracle.add(None, Assignment(since // 1800 * 1800 if now else since, plan, amounts))
+        oracle.add(None, Assignment(since // 1800 * 1800 if now else since, plan, amounts), since)
 
 
 def _time(clock: Clock, shift: int | None) -> datetime | None:
