@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from usage_middleware.gil import (
     yielding,
 )
 from usage_middleware.record.aggregate import TOGETHER
+from usage_middleware.store.deadline import TimedSocket
 
 
 class Time:
@@ -115,6 +117,19 @@ def test_an_answer_rests_where_others_had_it(
     busy.work(WORK, others=2 * NOTICED)
     busy.work(WORK)
     assert busy.slept == [seconds]
+
+
+def test_what_was_waited_for_redis_is_no_reason_to_rest(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        redis = TimedSocket(ours, 10)
+        busy = Busy(time, monkeypatch)
+        for _ in range(5):
+            theirs.sendall(b"+OK")
+            # Redis takes its time, and nobody else wants the interpreter.
+            busy.work(WORK, others=20 * NOTICED, then=lambda: redis.recv(3))
+            busy.work(WORK)
+    assert busy.slept == []
 
 
 def test_an_answer_does_something_else_after_so_many_seconds(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,9 @@ class Pace:
     def pause_within(self) -> None:
         """As `pause`, in the midst of what must not wait for long: nothing else is done then."""
 
+    def awake(self) -> None:
+        """It has waited for something else than the interpreter."""
+
 
 class AnswersPace(Pace):
     """How a thread gives way that makes an answer: it rests only where somebody else wants the interpreter.
@@ -77,15 +80,16 @@ class AnswersPace(Pace):
         if self.since - self._begun >= self._seconds:
             self._then()
             self._begun = perf_counter()
-            self._begin()
+            self.awake()
 
     def pause_within(self) -> None:
         """Rest if others had the interpreter in the meantime: a host's request has more to do than it could do then."""
         if perf_counter() - self.since - (thread_time() - self._cpu) > NOTICED:
             short_turns.rest(REST if self._is_late() else LONG_REST)
-        self._begin()
+        self.awake()
 
-    def _begin(self) -> None:
+    def awake(self) -> None:
+        """What it waited for Redis says nothing of who wants the interpreter."""
         self._cpu = thread_time()
         self.since = perf_counter()
 
@@ -120,6 +124,13 @@ def rest_within() -> None:
     pace = getattr(_this_thread, "pace", None)
     if pace is not None and perf_counter() - pace.since >= pace.work:
         pace.pause_within()
+
+
+def awake() -> None:
+    """This thread has waited for something else than the interpreter, such as Redis."""
+    pace = getattr(_this_thread, "pace", None)
+    if pace is not None:
+        pace.awake()
 
 
 def _with_rests(items: Iterable[T], every: int) -> Iterator[T]:

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 from usage_middleware import fork
-from usage_middleware.gil import rest_within
+from usage_middleware.gil import awake, rest_within
 from usage_middleware.store.driver_errors import effect
 from usage_middleware.store.timeboxed import is_name, timeboxed
 
@@ -183,6 +183,7 @@ class TimedSocket:
             waited = min(monotonic() - began, 2 * SLICE)
             self._rest -= waited
             self._of_one -= waited
+            awake()
 
     def _limit_to(self, seconds: float) -> None:
         if seconds != self._limit:

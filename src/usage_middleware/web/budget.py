@@ -10,7 +10,6 @@ from threading import Condition
 from time import monotonic
 from weakref import WeakKeyDictionary
 
-from usage_middleware import gil
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
@@ -79,12 +78,10 @@ class Budget:
         self._begin()
         question = Question(self, viewer)
         self._running.append(question)
-        gil.set_pace(gil.AnswersPace(turns.SLICE, self._is_late))
         try:
             yield question
         finally:
             self._turns.end(viewer, question)
-            gil.set_pace(None)
             with self._changed:
                 self._running.remove(question)
                 self._changed.notify_all()
