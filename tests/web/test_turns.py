@@ -12,7 +12,7 @@ from tests.support import eventually
 from usage_middleware import Viewer, gil
 from usage_middleware.store import deadline
 from usage_middleware.web import turns as module
-from usage_middleware.web.budget import ALWAYS, Budget
+from usage_middleware.web.budget import DEAR, Budget
 from usage_middleware.web.errors import Refused
 from usage_middleware.web.turns import Turns
 
@@ -117,11 +117,11 @@ def test_a_question_whose_time_is_over_does_not_wait_for_others(turns: Turns) ->
 def test_only_dear_questions_take_turns() -> None:
     budget = Budget()
     with budget.question(ACME) as dear, budget.question(GLOBEX) as cheap, deadline.within(0.05):
-        dear.charge(ALWAYS + 1)
-        cheap.charge(ALWAYS)
+        dear.charge(DEAR + 1)
+        cheap.charge(DEAR)
         with pytest.raises(Refused) as refused:
             cheap.charge(1)
     assert (refused.value.code, refused.value.headers) == ("rate_limited", {"Retry-After": "1"})
     with budget.question(GLOBEX) as next_one:
-        next_one.charge(ALWAYS + 1)
+        next_one.charge(DEAR + 1)
     assert budget._turns._questions == {}

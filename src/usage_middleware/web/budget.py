@@ -19,8 +19,10 @@ from usage_middleware.web.errors import Refused
 #: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. The eight questions of a
 #: page about 50 endpoints and 1,000 keys fit into the first; of those about 500 endpoints and 100,000 keys, one to three.
 MOST_OF_A_VIEWER, MOST_IN_ALL = 40_000, 80_000
-#: A viewer whose questions cost no more than that together waits for nobody else. A question that costs more takes turns.
+#: A viewer whose questions cost no more than that together waits for nobody else.
 ALWAYS = 2_000
+#: A question that costs more takes turns with others. Most of those about an organisation of 50 endpoints and 1,000 keys don't.
+DEAR = 4_000
 #: How long a question waits for others to end, seconds, in all its reads together.
 MOST_SECONDS = 1.0
 #: About how long what costs a command takes, seconds. A question doesn't wait until there is no time left to read it.
@@ -127,7 +129,7 @@ class Budget:
                 self._turns.end(question.viewer, question)
                 self._wait(question, cost)
             question.cost += cost
-        if question.cost > ALWAYS and not self._turns.begin(question.viewer, question, _time_for(cost)):
+        if question.cost > DEAR and not self._turns.begin(question.viewer, question, _time_for(cost)):
             raise too_much()
 
     def _wait(self, question: Question, cost: int) -> None:
