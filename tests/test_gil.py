@@ -22,11 +22,11 @@ from usage_middleware.gil import (
     TURN,
     WORK,
     AnswersPace,
+    Pace,
     ShortTurns,
     rest,
     rest_within,
     set_pace,
-    set_yielding,
     short_turns,
     yielding,
 )
@@ -55,7 +55,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Iterator[Time]:
     monkeypatch.setattr("usage_middleware.gil.perf_counter", mine.perf_counter)
     monkeypatch.setattr("usage_middleware.gil.sleep", mine.sleep)
     yield mine
-    set_yielding(False)
+    set_pace(None)
 
 
 def test_a_thread_that_does_not_give_way_never_rests(time: Time) -> None:
@@ -67,7 +67,7 @@ def test_a_thread_that_does_not_give_way_never_rests(time: Time) -> None:
 
 
 def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
-    set_yielding(True)
+    set_pace(Pace())
     done = []
     for item in yielding(range(20)):
         done.append(item)
@@ -78,7 +78,7 @@ def test_one_that_does_rests_after_so_much_work(time: Time) -> None:
 
 
 def test_of_light_items_it_is_asked_before_one_of_many(time: Time) -> None:
-    set_yielding(True)
+    set_pace(Pace())
     for _ in yielding(range(20), 8):
         time.now += WORK
     assert len(time.rests) == 2
@@ -141,14 +141,14 @@ def test_an_answer_does_something_else_after_so_many_seconds(time: Time, monkeyp
 
 def test_something_else_may_be_done_after_each_rest(time: Time) -> None:
     done: list[int] = []
-    set_yielding(True, lambda: done.append(len(time.rests)))
+    set_pace(Pace(lambda: done.append(len(time.rests))))
     for _ in yielding(range(20)):
         time.now += WORK / 3.9
     assert done == [1, 2, 3, 4]
 
 
 def test_other_threads_are_not_meant(time: Time) -> None:
-    set_yielding(True)
+    set_pace(Pace())
     seen: list[object] = []
     items = [1]
     thread = threading.Thread(target=lambda: seen.append(yielding(items)))
@@ -304,7 +304,7 @@ def test_in_the_midst_of_reading_an_answer_rests_and_does_nothing_else(time: Tim
 
 
 def test_a_flush_does_not_rest_while_it_reads(time: Time) -> None:
-    set_yielding(True)
+    set_pace(Pace())
     time.now += WORK
     rest_within()
     assert time.rests == []

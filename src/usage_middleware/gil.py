@@ -102,11 +102,6 @@ def set_pace(pace: Pace | None) -> None:
     _this_thread.pace = pace
 
 
-def set_yielding(yes: bool, then: Callable[[], object] = _nothing) -> None:
-    """From now on, this thread rests in `yielding` loops, and calls `then` after each rest; or it no longer does."""
-    set_pace(Pace(then) if yes else None)
-
-
 def yielding(items: Iterable[T], every: int = 1) -> Iterable[T]:
     """The same items; in a thread that gives way, with rests in between: before each, or before one of `every` so many."""
     return items if getattr(_this_thread, "pace", None) is None else _with_rests(items, every)

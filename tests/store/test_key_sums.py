@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,13 +23,6 @@ MEASURES = ("c.records", "calls", "s429")
 KEYS = [f"key_{number}" for number in range(230)]
 #: Half-hours of a day, and days of two months.
 SLOTS = cover(NOW // DAY * DAY - 30 * DAY + 20 * 3600, NOW // DAY * DAY, now=NOW, layers=resolutions())
-
-
-@pytest.fixture
-def engine(redis_url: str) -> Iterator[Engine]:
-    made = Engine(redis_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -40,13 +39,6 @@ HOSTILE = [
     "a:b",
     "a%3Ab",
 ]
-
-
-@pytest.fixture
-def engine(redis_url: str) -> Iterator[Engine]:
-    made = Engine(redis_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture

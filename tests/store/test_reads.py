@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,13 +11,6 @@ from tests.support import ClusterProcess, ServerProcess
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.engine import Engine
 from usage_middleware.store.reads import Read, fetch, hand_out
-
-
-@pytest.fixture
-def engine(redis_url: str) -> Iterator[Engine]:
-    made = Engine(redis_url)
-    yield made
-    made.close()
 
 
 def send(client: Any, reads: list[Read], damage: DamageLog) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from math import inf
 
 from usage_middleware import signals
-from usage_middleware.gil import set_yielding
+from usage_middleware.gil import Pace, set_pace
 from usage_middleware.record.attribution import CountError
 from usage_middleware.record.flusher import Flusher
 from usage_middleware.record.idle_packing import IdlePacking
@@ -102,12 +102,12 @@ class FlushThread(threading.Thread):
     def run(self) -> None:
         """Flush until `end`."""
         signals.leave_to_the_main_thread()
-        set_yielding(True, self._after_rest)
+        set_pace(Pace(self._after_rest))
         with within(inf) as self._operation:
             if self._deadline is not None:
                 self._operation.end_by(self._first_end(self._deadline))
             self._deliver()
-        set_yielding(False)
+        set_pace(None)
         assert self._deadline is not None
         self.settled = self.finish(self._deadline)
 
@@ -145,7 +145,7 @@ class FlushThread(threading.Thread):
     def _after_rest(self) -> None:
         """During a flush: add up the calls of the meantime, and stop resting if the process ends."""
         if self._deadline is not None:
-            set_yielding(False)
+            set_pace(None)
         self._add_up()
 
     def _add_up(self) -> None:

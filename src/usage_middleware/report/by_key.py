@@ -33,7 +33,7 @@ from usage_middleware.report.view import Table, View
 from usage_middleware.report.window import CAP, Window, WindowReport
 from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.members import OPERATOR, is_reserved
-from usage_middleware.store.replies import Boards, by_measure
+from usage_middleware.store.replies import Boards
 
 #: How many keys are listed where nobody asked for a page.
 UNPAGED = 10_000
@@ -149,7 +149,8 @@ def _used(source: ScopedReader, window: Window, parts: Parts, series: Deferred[S
     source.read()
     if key is not None:
         total = series_tally(series.value.values())
-        return by_measure({key: dict(zip(MEASURES, (total.calls, total.errors, 0), strict=True))} if series.value else {})
+        numbers = zip(MEASURES, (total.calls, total.errors, 0), strict=True) if series.value else ()
+        return {measure: {key: number} for measure, number in numbers}
     if boards is None:
         parts.offers("board", "keys", "other")
         return None

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from usage_middleware.periods import Slot
 from usage_middleware.report.context import ReportContext
 from usage_middleware.report.metrics import Measures
-from usage_middleware.report.unchanged import is_closed
-from usage_middleware.store.history.names import months
+from usage_middleware.report.unchanged import Mark, is_closed, marks
 
 #: So many keys are read at once, so that other clients of Redis don't wait for all of them.
 KEYS_AT_ONCE = 500
@@ -18,7 +17,7 @@ KEYS_AT_ONCE = 500
 class ClosedKeys(NamedTuple):
     """What keys used in closed slots, as far as they were read: of each measure. `mark` differs once any of them used more."""
 
-    mark: object
+    mark: Mark
     sums: dict[str, tuple[int, ...]]
 
 
@@ -62,12 +61,11 @@ class KeysUsed:
     def _row(self, sums: Measures) -> tuple[int, ...]:
         return tuple([sums.get(measure, 0) for measure in self._measures])
 
-    def _mark(self) -> object:
+    def _mark(self) -> Mark:
         batch = self._context.batch(self._org)
-        sums = batch.series(self._closed, None, self._measures)
-        corrections = batch.corrections(months(self._closed[0].start, self._closed[-1].start))
+        found = marks(batch, self._closed, self._measures)
         batch.read()
-        return sums.value, corrections.value
+        return found.value
 
     def _read(self, slots: Sequence[Slot], keys: Sequence[str]) -> Mapping[str, Measures]:
         batch = self._context.batch(self._org)

@@ -65,7 +65,7 @@ class KnownBoards:
         return self._known.calls
 
     def _ask(self, batch: ReadBatch, *, with_closed: bool) -> _Asked:
-        found = marks(batch, self._closed, CALLS)
+        found = marks(batch, self._closed, (CALLS,))
         closed = batch.board(self._closed, "key", (CALLS,)) if with_closed else None
         return _Asked(found, closed, batch.board(self._open, "key", (CALLS,)))
 

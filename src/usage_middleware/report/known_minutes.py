@@ -56,7 +56,7 @@ class KnownMinutes:
         return {at: used for each in minutes for at, used in each.items() if at >= self._start}
 
     def _ask(self, batch: ReadBatch, slots: Sequence[Slot]) -> _Asked:
-        found = marks(batch, self._closed, self._measure)
+        found = marks(batch, self._closed, (self._measure,))
         return _Asked(found, {slot: batch.minutes(None, self._measure, slot.start, slot.end) for slot in slots})
 
     def _taken(self, asked: _Asked) -> list[Mapping[int, int]]:

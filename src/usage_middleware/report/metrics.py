@@ -16,7 +16,7 @@ from usage_middleware.latency import GROWTH
 from usage_middleware.options import NONE, Settings
 from usage_middleware.store.members import is_reserved
 from usage_middleware.store.replies import Boards
-from usage_middleware.store.schema import BYTES, CALLS, LAST, LATENCY, status_class
+from usage_middleware.store.schema import BYTES, CALLS, CLASSES, LAST, LATENCY, status_class
 
 logger = logging.getLogger("usage_middleware")
 
@@ -127,10 +127,10 @@ def status_tallies(codes: Mapping[int, int]) -> dict[str, Tally]:
 
 def board_tally(measures: Measures) -> Tally:
     """The totals of one member of a board. Calls that are not 1xx, 3xx, 4xx or 5xx succeeded."""
-    calls = measures.get(CALLS, 0)
-    errors = measures.get("4xx", 0) + measures.get("5xx", 0)
-    others = measures.get("1xx", 0) + measures.get("3xx", 0)
-    return Tally(calls=calls, successful=calls - errors - others, errors=errors, latency_us=measures.get(LATENCY, 0))
+    tally = Tally()
+    for measure, number in measures.items():
+        _add_measure(tally, measure, number)
+    return tally
 
 
 def tallies_of(boards: Boards) -> dict[str, Tally]:
@@ -151,7 +151,7 @@ def _add_measure(tally: Tally, measure: str, number: int) -> None:
         tally.successful += number
     elif measure == LATENCY:
         tally.latency_us += number
-    else:
+    elif measure in CLASSES:
         tally.successful -= number
         tally.errors += number if measure in ("4xx", "5xx") else 0
 

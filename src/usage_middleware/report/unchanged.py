@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from usage_middleware.periods import Slot
+from usage_middleware.report.context import Series
 from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.history.names import months
 from usage_middleware.store.read_batch import STILL_OPEN, ReadBatch
@@ -23,8 +24,16 @@ def is_closed(slot: Slot, now: int) -> bool:
     return slot.end + STILL_OPEN <= now
 
 
-def marks(batch: ReadBatch, slots: Sequence[Slot], measure: str) -> Deferred[Mapping[Slot, Mark]]:
-    """The mark of each of these closed slots of an organisation. What is to be kept with it has to be asked for afterwards."""
-    sums = batch.series(slots, None, (measure,))
+def marks(batch: ReadBatch, slots: Sequence[Slot], measures: Sequence[str]) -> Deferred[Mapping[Slot, Mark]]:
+    """The mark of each of these closed slots of an organisation, of what these measures are of.
+
+    What is to be kept with it has to be asked for afterwards.
+    """
+    sums = batch.series(slots, None, measures)
     corrections = batch.corrections(months(slots[0].start, slots[-1].start) if slots else ())
-    return sums.map(lambda found: {slot: (found.get(slot, {}).get(measure, 0), corrections.value) for slot in slots})
+
+    def told(found: Series) -> Mapping[Slot, Mark]:
+        used = ((slot, found.get(slot, {})) for slot in slots)
+        return {slot: (tuple([of_slot.get(measure, 0) for measure in measures]), corrections.value) for slot, of_slot in used}
+
+    return sums.map(told)
