@@ -108,8 +108,9 @@ class CallKey(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def owner(self) -> tuple[str, str]:
-        """The organisation and the key that the calls count for."""
-        return owner_of(self.caller)
+        """The organisation and the key that the calls count for; where only a digest is known, those of an anonymous call."""
+        caller = self.caller
+        return caller if isinstance(caller, tuple) else ANONYMOUS_CALLER
 
 
 class CallTotals(msgspec.Struct, gc=False):
@@ -154,11 +155,6 @@ class CallTotals(msgspec.Struct, gc=False):
 
 #: Counted calls: what those of each key add up to.
 Cells: TypeAlias = dict[CallKey, CallTotals]
-
-
-def owner_of(caller: CallerId) -> tuple[str, str]:
-    """The organisation and the key of a caller; where only a digest is known, those of an anonymous call."""
-    return caller if isinstance(caller, tuple) else ANONYMOUS_CALLER
 
 
 def add_totals(cells: Cells, key: CallKey, totals: CallTotals) -> None:

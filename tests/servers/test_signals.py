@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import time
@@ -47,6 +48,8 @@ def served(kind: Kind, place: Workplace, log: Path) -> Iterator[tuple[subprocess
         )
     try:
         eventually(lambda: _listens(process, port, log), 60)
+        if kind.package == "pyuwsgi":
+            eventually(lambda: _hear(process.pid), 60)
         yield process, port
     finally:
         kill_all(process)
@@ -65,6 +68,20 @@ def ctrl_c_is_heard() -> Iterator[None]:
 def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
     assert process.poll() is None, log.read_text()
     return is_listening(port)
+
+
+def _hear(group: int) -> bool:
+    """Whether each process of a group handles SIGHUP. A worker of uWSGI does once it has loaded the application.
+
+    One that loads it for itself (`lazy-apps`) misses that it is to end, and stays.
+    """
+    caught = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # It has ended.
+            if os.getpgid(int(folder.name)) == group:
+                found = re.search(r"^SigCgt:\s*(\w+)$", (folder / "status").read_text(), re.MULTILINE)
+                caught.append(found is not None and bool(int(found[1], 16) >> signal.SIGHUP - 1 & 1))
+    return all(caught)
 
 
 def kill_all(process: subprocess.Popen[bytes]) -> None:

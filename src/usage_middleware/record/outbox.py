@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from usage_middleware.events import CallKey, CallTotals, Cells, add_totals
+from usage_middleware.events import CallKey, CallTotals, Cells
 from usage_middleware.gil import yielding
 from usage_middleware.periods import DAY
-from usage_middleware.record.aggregate import size_of
+from usage_middleware.record.aggregate import BIN_BYTES, size_of
 from usage_middleware.store.chunk import Chunk, cut
 from usage_middleware.store.members import OPERATOR, OTHER
 from usage_middleware.store.payload import Doubt
@@ -100,9 +100,13 @@ class OrgQueue:
     def put(self, key: CallKey, totals: CallTotals) -> None:
         """Add calls to those that wait for the next chunk."""
         mine = self.waiting.get(key)
-        before = size_of(key, len(mine.bins)) if mine else 0
-        add_totals(self.waiting, key, totals)
-        self.bytes += size_of(key, len((mine or totals).bins)) - before
+        if mine is None:
+            self.waiting[key] = totals
+            self.bytes += size_of(key, len(totals.bins))
+        else:
+            before = len(mine.bins)
+            mine.merge(totals)
+            self.bytes += BIN_BYTES * (len(mine.bins) - before)
 
     def seal(self, now: int) -> int:
         """Cut what waits into numbered chunks. All calls of a key are in one chunk, with everything they add to.

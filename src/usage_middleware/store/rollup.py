@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple, TypeAlias, TypeVar
@@ -111,21 +112,13 @@ class _Sums:
     __slots__ = ("amounts", "last_ms")
 
     def __init__(self) -> None:
-        self.amounts: dict[_Place, dict[str, int]] = {}
+        self.amounts: defaultdict[_Place, dict[str, int]] = defaultdict(dict)
         self.last_ms: dict[_Place, int] = {}
 
     def add(self, place: _Place, amounts: Iterable[tuple[str, int]]) -> None:
-        mine = self.amounts.get(place)
-        if mine is None:
-            mine = self.amounts[place] = {}
+        mine = self.amounts[place]
         for name, amount in amounts:
             mine[name] = mine.get(name, 0) + amount
-
-    def add_one(self, place: _Place, name: str, amount: int) -> None:
-        mine = self.amounts.get(place)
-        if mine is None:
-            mine = self.amounts[place] = {}
-        mine[name] = mine.get(name, 0) + amount
 
     def saw(self, place: _Place, last_ms: int) -> None:
         if last_ms > self.last_ms.get(place, 0):
@@ -168,16 +161,18 @@ class _Expander:
         if NO_BOARD in key.tags:
             members = [(dimension, member) for dimension, member in members if member != NO_BOARD]
         measures = _board_measures(key.status, totals)
-        self._add_series(sums, key, totals)
+        own_key = key.owner[1]
+        self._add_series(sums, key, own_key, totals)
         for dimension, member in members:
             where = self.schema.sharded(dimension, member)
             for measure, amount in measures:
-                boards.add_one(("board", where, measure), member, amount)
+                scores = boards.amounts["board", where, measure]
+                scores[member] = scores.get(member, 0) + amount
         bins = [(str(number), calls) for number, calls in totals.bins.items()]
         boards.add(("latency",), bins)
         boards.add(("latency", key.endpoint), bins)
         if self.org != OPERATOR:
-            boards.add(("key_board", key.owner[1]), _key_board_scores(members, measures, bins))
+            boards.add(("key_board", own_key), _key_board_scores(members, measures, bins))
         last_ms = min(totals.last_ms, (self.now + AHEAD) * 1000)
         for dimension, member in members:
             seen = self.seen[dimension]
@@ -217,11 +212,11 @@ class _Expander:
     def _has_boards(self, layer: Resolution, slot_end: int) -> bool:
         return any(self.end_of(kind, Slot(layer, slot_end - layer.seconds), slot_end) > self.now for kind in _BOARDS)
 
-    def _add_series(self, sums: _Sums, key: CallKey, totals: CallTotals) -> None:
+    def _add_series(self, sums: _Sums, key: CallKey, own_key: str, totals: CallTotals) -> None:
         measures = self._series_measures(key.status, totals)
         places: list[_Place] = [("series",), ("endpoint", key.endpoint)]
         if self.org != OPERATOR:
-            places.append(("key", key.owner[1]))
+            places.append(("key", own_key))
         for place in places:
             sums.add(place, measures)
             sums.saw(place, totals.last_ms)
@@ -256,8 +251,10 @@ class _Expander:
             if place[0] not in _SERIES:
                 found.boards[key] = Increments(end, amounts)
                 continue
-            series = found.series.setdefault(key, Increments(end, {}))
-            series.sums.update((f"{at.field} {measure}", amount) for measure, amount in amounts.items())
+            series = found.series.get(key)
+            if series is None:
+                series = found.series[key] = Increments(end, {})
+            series.sums.update({f"{at.field} {measure}": amount for measure, amount in amounts.items()})
             if place in sums.last_ms:
                 series.greatest[f"{at.field} {LAST}"] = sums.last_ms[place]
 

@@ -73,6 +73,10 @@ def todo_member(res: str, day: str) -> str:
     return f"{res} {day}"
 
 
+def _latency_of(endpoint: str | None) -> str:
+    return "latency" if endpoint is None else f"endpoint:{segment(endpoint)}:latency"
+
+
 class Schema:
     """The key names of one namespace."""
 
@@ -104,15 +108,15 @@ class Schema:
 
     def latency_board(self, org: str, res: str, slot: str, endpoint: str | None = None) -> str:
         """The histogram of the organisation, or of one endpoint."""
-        return self.latency_boards(org, (f"{res}:{slot}",), endpoint)[0]
+        return f"{self.tree(org)}:board:{res}:{slot}:{_latency_of(endpoint)}"
 
     def latency_boards(self, org: str, slots: Iterable[str], endpoint: str | None = None) -> list[str]:
         """As `latency_board`, in many slots."""
-        return self._boards(org, slots, "latency" if endpoint is None else f"endpoint:{segment(endpoint)}:latency")
+        return self._boards(org, slots, _latency_of(endpoint))
 
     def key_board(self, org: str, res: str, slot: str, key: str) -> str:
         """All that one key did in a slot: `<measure> <dimension> <member>` and `calls latency <bin>`."""
-        return self.key_boards(org, (f"{res}:{slot}",), key)[0]
+        return f"{self.tree(org)}:board:{res}:{slot}:key:{key_segment(key)}"
 
     def key_boards(self, org: str, slots: Iterable[str], key: str) -> list[str]:
         """As `key_board`, in many slots."""

@@ -17,7 +17,13 @@ from starlette.routing import Mount
 
 from tests.web.page import paid
 from usage_middleware import Usage, UsageMiddleware, Viewer, WSGIUsageMiddleware
-from usage_middleware.web import BrowserAuth, KeyAuth, mount_usage, usage_wsgi_app
+from usage_middleware.store import engine
+from usage_middleware.store.address import Limits
+from usage_middleware.web import BrowserAuth, KeyAuth, handler, mount_usage, usage_wsgi_app
+
+# Beside a browser, a busy machine may leave an answer without a processor for seconds. These tests are not about that.
+engine.READ_LIMITS = Limits(connect=15, answer=15)
+handler.ANSWER_SECONDS = 15
 
 usage = Usage(
     os.environ["USAGE_REDIS_URL"],
