@@ -52,6 +52,13 @@ def _refuse_processes(event: str, _: tuple[object, ...]) -> None:
 sys.addaudithook(_refuse_processes)
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine makes no answer late. Tests of how long one takes have a fixture of this name that does nothing."""
+    if "usage_middleware.web" in sys.modules:
+        monkeypatch.setattr("usage_middleware.web.handler.ANSWER_SECONDS", 30)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
     """A Valkey that all tests share. Tests keep apart by `namespace`; none flushes, stops or pauses it.

@@ -20,6 +20,11 @@ collect_ignore = ["served.py"]
 MakeWorld = Callable[..., ServerWorld]
 
 
+@pytest.fixture
+def unhurried() -> None:
+    """An answer may take as long as it may in production."""
+
+
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "WRITE_LIMITS", IMPATIENT)

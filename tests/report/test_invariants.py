@@ -77,7 +77,7 @@ def calls(now: int) -> st.SearchStrategy[list[Call]]:
 
 traffic = nows.flatmap(lambda now: st.tuples(st.just(now), calls(now)))
 viewers = st.sampled_from([Viewer.organization("acme"), Viewer.key("acme", "key_1"), Viewer.operator()])
-many = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def expected(found: World, window: Any, viewer: Viewer) -> list[Call]:

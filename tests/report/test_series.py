@@ -133,7 +133,7 @@ questions = st.builds(
 windows = st.none() | st.tuples(st.integers(MINUTE, 95 * DAY), st.integers(MINUTE, 40 * DAY))
 
 
-@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(traffic, viewers, questions, windows, st.booleans())
 def test_any_measure_by_any_group(
     server: ServerProcess,

@@ -177,7 +177,7 @@ def is_fair(question: Question, window: WindowReport, view: str, align: str) -> 
 
 
 REFUSALS = {"not_retained", "unsupported_timezone", "window_too_wide", "invalid_granularity"}
-many = settings(max_examples=examples(100), deadline=None)
+many = settings(max_examples=examples(40), deadline=None)
 flags = st.fixed_dictionaries(
     {
         "include_endpoints": st.booleans(),

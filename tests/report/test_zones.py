@@ -102,7 +102,7 @@ ranges = st.tuples(st.integers(0, (LAST - FIRST).days), st.one_of(st.integers(0,
 )
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data(), ranges, st.sampled_from(["hour", "day", "week", "month", "quarter", "year"]))
 def test_endpoints(lived: World, data: st.DataObject, dates: tuple[date, date], size: Any) -> None:
     name = data.draw(st.sampled_from(zones(lived)))
@@ -142,7 +142,7 @@ def instant_date(at: float, tz: ZoneInfo) -> date:
     return datetime.fromtimestamp(at, tz).date()
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data(), ranges, st.sampled_from(["hour", "day", "week", "month"]), st.sampled_from([None, "key_1"]))
 def test_details(lived: World, data: st.DataObject, dates: tuple[date, date], size: Any, key: str | None) -> None:
     name = data.draw(st.sampled_from(zones(lived)))

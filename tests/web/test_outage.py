@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from usage_middleware import Usage
 
 
+@pytest.fixture
+def unhurried() -> None:
+    """An answer may take as long as it may in production."""
+
+
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[ServerProcess]:
     with ServerProcess(appendonly="yes") as running:

@@ -73,10 +73,6 @@ def todo_member(res: str, day: str) -> str:
     return f"{res} {day}"
 
 
-def _latency_of(endpoint: str | None) -> str:
-    return "latency" if endpoint is None else f"endpoint:{segment(endpoint)}:latency"
-
-
 class Schema:
     """The key names of one namespace."""
 
@@ -108,11 +104,11 @@ class Schema:
 
     def latency_board(self, org: str, res: str, slot: str, endpoint: str | None = None) -> str:
         """The histogram of the organisation, or of one endpoint."""
-        return f"{self.tree(org)}:board:{res}:{slot}:{_latency_of(endpoint)}"
+        return self.latency_boards(org, (f"{res}:{slot}",), endpoint)[0]
 
     def latency_boards(self, org: str, slots: Iterable[str], endpoint: str | None = None) -> list[str]:
         """As `latency_board`, in many slots."""
-        return self._boards(org, slots, _latency_of(endpoint))
+        return self._boards(org, slots, "latency" if endpoint is None else f"endpoint:{segment(endpoint)}:latency")
 
     def key_board(self, org: str, res: str, slot: str, key: str) -> str:
         """All that one key did in a slot: `<measure> <dimension> <member>` and `calls latency <bin>`."""

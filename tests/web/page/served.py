@@ -22,8 +22,8 @@ from usage_middleware.store.address import Limits
 from usage_middleware.web import BrowserAuth, KeyAuth, handler, mount_usage, usage_wsgi_app
 
 # Beside a browser, a busy machine may leave an answer without a processor for seconds. These tests are not about that.
-engine.READ_LIMITS = Limits(connect=15, answer=15)
-handler.ANSWER_SECONDS = 15
+engine.READ_LIMITS = Limits(connect=6, answer=6)
+handler.ANSWER_SECONDS = 6
 
 usage = Usage(
     os.environ["USAGE_REDIS_URL"],
