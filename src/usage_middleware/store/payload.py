@@ -138,8 +138,9 @@ def encode_chunk(
     once = once and once._replace(months=base.months)
     registry = [_registry(schema, chunk.org, *one, int(now), exempt) for one in expansion.seen.items() if one[1]]
     rest()
-    series = [_entry(key, one, base.values.get(key)) for key, one in expansion.series.items()]
-    boards = [_entry(key, one, base.values.get(key)) for key, one in expansion.boards.items()]
+    are_exact = _are_exact(chunk)
+    series = _entries(expansion.series, base.values, are_exact=are_exact)
+    boards = _entries(expansion.boards, base.values, are_exact=are_exact)
     data = msgspec.msgpack.encode(
         [
             3,
@@ -183,12 +184,25 @@ def _registry(schema: Schema, org: str, dimension: str, seen: dict[str, int], no
     ]
 
 
-def _entry(key: str, one: Increments, packed: Mapping[str, int] | None) -> _Entry:
-    amounts = (*one.sums.values(), *one.greatest.values())
-    exact = amounts if max(amounts, default=0) < _EXACT else map(_exact, amounts)
-    base = () if packed is None else tuple(packed.get(name, 0) for name in one.sums)
-    return _Entry(key, one.expire_at, (*one.sums, *one.greatest), tuple(exact), len(one.sums) + 1, base)
+def _entries(some: Mapping[str, Increments], packed: Mapping[str, Mapping[str, int]], *, are_exact: bool) -> list[_Entry]:
+    """What is added to each Redis key. `are_exact`: no amount is too great."""
+    found = [
+        _Entry(key, one.expire_at, (*one.sums, *one.greatest), (*one.sums.values(), *one.greatest.values()), len(one.sums) + 1)
+        for key, one in some.items()
+    ]
+    for entry in () if are_exact else found:
+        entry.amounts = tuple(map(_exact, entry.amounts))
+    for entry in found if packed else ():
+        if entry.key in packed:
+            entry.packed = tuple(packed[entry.key].get(name, 0) for name in some[entry.key].sums)
+    return found
 
 
-def _exact(amount: int) -> int | str:
-    return amount if amount < _EXACT else str(amount)
+def _are_exact(chunk: Chunk) -> bool:
+    """Whether no number of a chunk, nor a sum of them, is too great."""
+    of_one = max((max(one.calls, one.latency_us, one.sent, *one.counts) for one in chunk.cells.values()), default=0)
+    return max(of_one * len(chunk.cells), chunk.dropped, *(one.last_ms for one in chunk.cells.values())) < _EXACT
+
+
+def _exact(amount: int | str) -> int | str:
+    return str(amount) if isinstance(amount, int) and amount >= _EXACT else amount
