@@ -9,7 +9,7 @@ import gc
 import threading
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,16 +59,6 @@ def api(make_usage: MakeUsage, monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api(host, host.make(usage, auth=lambda _: Viewer.organization("acme"), cache_seconds=0, limit=None), ACME)
 
 
-@pytest.fixture
-def nothing_else(api: Api) -> Iterator[None]:
-    """The garbage collector looks at nothing of what was there before."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("nothing_else")
 def test_an_answer_leaves_little_to_look_at(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full collection takes longer than any of the host's requests, and begins when a fourth of all objects are new."""
     found: list[int] = []
