@@ -80,14 +80,14 @@ def _in_order(cells: Cells) -> Iterator[CallKey]:
     # Sorted in parts: sorting all at once would hold up every request until it is done.
     parts: list[list[CallKey]] = [[] for _ in range(len(cells) // KEYS_SORTED + 1)]
     for key in yielding(cells):
-        parts[hash((key.minute, key.owner)) % len(parts)].append(key)
+        parts[hash((key.minute, key.owner[1])) % len(parts)].append(key)
     for part in parts:
         rest()
         yield from sorted(part, key=_by_place)
 
 
-def _by_place(key: CallKey) -> tuple[int, tuple[str, str], str]:
-    return key.minute, key.owner, key.endpoint
+def _by_place(key: CallKey) -> tuple[int, str, str]:
+    return key.minute, key.owner[1], key.endpoint
 
 
 class RollupCost:
