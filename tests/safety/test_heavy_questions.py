@@ -21,7 +21,7 @@ from usage_middleware import KeyInfo, Viewer
 from usage_middleware.report import known_keys
 from usage_middleware.store.answer_cache import MAX_ANSWER
 from usage_middleware.store.members import key_member
-from usage_middleware.web import budget, encoding, handler
+from usage_middleware.web import budget, encoding
 
 if TYPE_CHECKING:
     from usage_middleware import Usage
@@ -45,8 +45,7 @@ QUESTIONS = {
 
 @pytest.fixture
 def api(make_usage: MakeUsage, monkeypatch: pytest.MonkeyPatch) -> Api:
-    """A customer with many keys; a machine that is busy makes no answer late."""
-    monkeypatch.setattr(handler, "ANSWER_SECONDS", 60)
+    """A customer with many keys; a machine that is busy keeps no question waiting in vain."""
     monkeypatch.setattr(budget, "MOST_SECONDS", 60)
     usage = make_usage(dimensions=("project",), counters=("records",))
     for number in range(KEYS):
