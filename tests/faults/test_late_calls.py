@@ -100,10 +100,13 @@ def by_werkzeug(app: Any) -> Iterator[Served]:
 def by_waitress(app: Any) -> Iterator[Served]:
     server = cast(Any, waitress.server.create_server(app, host="127.0.0.1", port=0, threads=4, map={}))
 
-    # Its loop looks once a second whether anything is left.
-    with running(server.run, server.close):
+    def end() -> None:
+        server.task_dispatcher.shutdown()
+        # Its loop waits for the sockets that this closes, so the loop itself closes them.
+        server.trigger.pull_trigger(server.close)
+
+    with running(server.run, end):
         yield Served(lambda: ask(server.effective_port))
-    server.task_dispatcher.shutdown()
 
 
 @contextmanager
@@ -112,7 +115,8 @@ def running(serve: Callable[[], object], end: Callable[[], object]) -> Iterator[
     thread.start()
     yield
     end()
-    thread.join(10)
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("serve", [by_a_bare_thread, by_werkzeug, by_waitress])
