@@ -20,10 +20,11 @@ class HalfHour(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """What a batch was asked for: the marks of closed half-hours, and the minutes of some half-hours."""
+    """What a batch was asked for: the marks of closed half-hours; some half-hours, and the minutes of these."""
 
     marks: Deferred[Mapping[Slot, Mark]]
-    used: Mapping[Slot, Deferred[dict[int, int]]]
+    slots: Sequence[Slot]
+    used: Sequence[Deferred[dict[int, int]]]
 
 
 class KnownMinutes:
@@ -57,15 +58,30 @@ class KnownMinutes:
 
     def _ask(self, batch: ReadBatch, slots: Sequence[Slot]) -> _Asked:
         found = marks(batch, self._closed, (self._measure,))
-        return _Asked(found, {slot: batch.minutes(None, self._measure, slot.start, slot.end) for slot in slots})
+        return _Asked(found, slots, [batch.minutes(None, self._measure, start, end) for start, end in _joined(slots)])
 
     def _taken(self, asked: _Asked) -> list[Mapping[int, int]]:
         """What was read, which is remembered."""
-        found = {slot: used.value for slot, used in asked.used.items()}
+        found: dict[int, dict[int, int]] = {slot.start: {} for slot in asked.slots}
+        middle = self._context.settings.layers.middle
+        for used in asked.used:
+            for at, number in used.value.items():
+                found[middle.floor(at)][at] = number
         known = asked.marks.value
-        kept = {self._name(slot): HalfHour(known[slot], used) for slot, used in found.items() if slot in known}
+        kept = {self._name(slot): HalfHour(known[slot], found[slot.start]) for slot in asked.slots if slot in known}
         self._context.plans.minutes.keep(kept, self._asked_at)
         return list(found.values())
 
     def _name(self, slot: Slot) -> tuple[str, str, int]:
         return self._org, self._measure, slot.start
+
+
+def _joined(slots: Sequence[Slot]) -> list[tuple[int, int]]:
+    """When slots begin and end, in order; those that follow each other are one."""
+    found: list[tuple[int, int]] = []
+    for slot in slots:
+        if found and found[-1][1] == slot.start:
+            found[-1] = found[-1][0], slot.end
+        else:
+            found.append((slot.start, slot.end))
+    return found

@@ -189,7 +189,9 @@ class ReadBatch:
         found: dict[int, int] = {}
         for read in minute_reads(self._schema, self._org, key, measure, start, end, found):
             self._put(read)
-            self._cost += 1
+            more = len(read.keys) - 1
+            self.keys += more
+            self._cost += 1 + 2 * more
         return self._deferred(found)
 
     def all_of(self, asked: Mapping[str, Deferred[T]]) -> Deferred[dict[str, T]]:

@@ -30,6 +30,8 @@ class Read(msgspec.Struct, frozen=True, gc=False):
     @property
     def keys(self) -> tuple[object, ...]:
         """The Redis keys that it reads."""
+        if self.command[0] == "EVAL_RO":
+            return self.command[3 : 3 + cast(int, self.command[2])]
         return self.command[2:-1] if self.command[0] == "ZUNION" else self.command[1:2]
 
 

@@ -18,7 +18,6 @@ from usage_middleware.report.context import ReportSource
 from usage_middleware.report.embed import PREFIX, embedded_viewer, tickets_of
 from usage_middleware.report.health import health
 from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
-from usage_middleware.report.view import AnyView
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
 from usage_middleware.web import openapi
@@ -190,10 +189,6 @@ class Handler:
             raise Forbidden("Only operators may look at the recorder's state.")
         refused = dict(sorted(self._attempts.refused.items()))
         return json_response({**msgspec.structs.asdict(health(self._source)), "refused_attempts": refused})
-
-
-def _page(views: Views, view: AnyView) -> Page:
-    return Page(partial(views.answer, view), view.name, error_fields=view.error_fields)
 
 
 def bound(auth: Auth, usage: HasReports, options: AppOptions) -> Auth:
