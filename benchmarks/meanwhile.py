@@ -8,6 +8,7 @@ ones are answered. Seconds alone and seconds meanwhile take turns, since other w
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import os
 import subprocess
@@ -68,6 +69,9 @@ def app() -> FastAPI:
     host.add_middleware(UsageMiddleware, usage=usage)
     viewer = Viewer.organization(os.environ["MEANWHILE_ORG"])
     mount_usage(host, "/usage", usage, auth=lambda _: viewer, cache_seconds=0, limit=None)
+    if os.environ.get("MEANWHILE_FREEZE"):
+        gc.collect()
+        gc.freeze()
     return host
 
 

@@ -56,6 +56,9 @@ class Pace:
     def pause_within(self) -> None:
         """As `pause`, in the midst of what must not wait for long: nothing else is done then."""
 
+    def asleep(self) -> None:
+        """It begins to wait for something else than the interpreter."""
+
     def awake(self) -> None:
         """It has waited for something else than the interpreter."""
 
@@ -119,6 +122,18 @@ def rest_within() -> None:
     pace = getattr(_this_thread, "pace", None)
     if pace is not None and perf_counter() - pace.since >= pace.work:
         pace.pause_within()
+
+
+def has_pace() -> bool:
+    """Whether this thread gives way."""
+    return getattr(_this_thread, "pace", None) is not None
+
+
+def asleep() -> None:
+    """This thread begins to wait for something else than the interpreter, such as Redis."""
+    pace = getattr(_this_thread, "pace", None)
+    if pace is not None:
+        pace.asleep()
 
 
 def awake() -> None:

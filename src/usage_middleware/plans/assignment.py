@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
 from math import inf
 from typing import NamedTuple
 
 from usage_middleware.errors import ConfigurationError, QueryError
+from usage_middleware.lazily import cached
 from usage_middleware.periods import HOUR, zone
 from usage_middleware.plans.billing import Calendar, Period
 from usage_middleware.plans.plan import Per, Plan
@@ -147,7 +147,7 @@ class History:
         """Whose prices hold in a billing period: what was assigned when it began."""
         return self.at(period.start)
 
-    @cached_property
+    @cached
     def _spans(self) -> Sequence[_Span]:
         spans: list[_Span] = []
         for change in self._changes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from usage_middleware.lazily import cached
 from usage_middleware.options import NONE, CounterKind
 from usage_middleware.periods import Slot
 from usage_middleware.report.context import Members
@@ -51,7 +51,7 @@ class BucketReads:
         self._split = self._by_bucket if sums is None else sums.buckets
         self._kept: dict[object, Deferred[Any]] = {}
 
-    @cached_property
+    @cached
     def groups(self) -> Sequence[Sequence[Slot]]:
         """The slots of each bucket."""
         return self._groups()

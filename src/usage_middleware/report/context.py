@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from usage_middleware.errors import QueryError
+from usage_middleware.lazily import cached
 from usage_middleware.options import DEFAULT_ORG, CounterKind, Settings
 from usage_middleware.periods import Slot, rfc3339
 from usage_middleware.plans.declared import DeclaredPlans
@@ -140,7 +140,7 @@ class ReportContext:
     page_order: PageOrder | None = None
     charge: Callable[[int], object] = free_of_charge
 
-    @cached_property
+    @cached
     def settings(self) -> Settings:
         """What the counters were declared with, and how long they are kept."""
         return self.standing.settings if self.reader.settings.history else self.reader.settings
@@ -156,7 +156,7 @@ class ReportContext:
         _ = self.standing.completeness()
         return self.reader.batch(org, self.now, self.charge)
 
-    @cached_property
+    @cached
     def standing(self) -> Standing:
         """How things are in Redis when the report begins."""
         return self.reader.standing(self.now)
@@ -242,7 +242,7 @@ class ScopedReader:
     scope: ReportScope
     slots: Sequence[Slot]
 
-    @cached_property
+    @cached
     def batch(self) -> ReadBatch:
         """The batch of all its reads."""
         return self.context.batch(self.scope.org)
@@ -285,7 +285,7 @@ class ScopedReader:
             return self.batch.latency(self.slots)
         return self._key_board.map(lambda board: board.latency)
 
-    @cached_property
+    @cached
     def _key_board(self) -> Deferred[KeyBoard]:
         assert self.scope.key is not None
         return self.batch.key_board(self.slots, self.scope.key)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from usage_middleware.lazily import cached
 from usage_middleware.options import NONE, CounterKind, Settings
 from usage_middleware.report.cells import (
     BucketReads,
@@ -50,7 +50,7 @@ class WholeWindow:
         self.measure = measure
         self.slots = window.slots(context.settings.layers)
 
-    @cached_property
+    @cached
     def has_boards(self) -> bool:
         """True where the boards of the organisation have this measure of this window."""
         return bool(self.measure.board) and Parts(self.window, self.context.settings).has("board")

@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from usage_middleware.errors import QueryError
+from usage_middleware.lazily import cached
 from usage_middleware.options import CounterKind, Settings
 from usage_middleware.periods import DAY, HOUR, MINUTE, BucketSize, Slot, bucket_start, buckets, cover, rfc3339, rfc3339_in
 from usage_middleware.report.kept import Gap, oldest_kept
@@ -50,7 +50,7 @@ class Timeline:
     window: Window
     tz: ZoneInfo
 
-    @cached_property
+    @cached
     def cuts(self) -> Sequence[int]:
         """Where one bucket ends and the next begins, inside the window."""
         return self.starts[1:]

@@ -7,6 +7,7 @@ connections read through `TimedSocket`, which gives each read only what is left:
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from usage_middleware import fork
-from usage_middleware.gil import awake, rest_within
+from usage_middleware.gil import asleep, awake, has_pace, rest_within
 from usage_middleware.store.driver_errors import effect
 from usage_middleware.store.timeboxed import is_name, timeboxed
 
@@ -26,6 +27,8 @@ SLICE = 0.1
 BYTES_A_SECOND = 20_000
 #: The driver takes no time limit of 0: that means "do not wait".
 _LEAST = 0.001
+#: Not everywhere.
+_POLL = getattr(select, "poll", None)
 
 
 class Operation:
@@ -88,8 +91,14 @@ def check() -> None:
 
 def acquire(lock: Any, limit: float = inf) -> bool:
     """Acquire a lock, waiting as long as this thread may, at most `limit` seconds; False if it can't be had so soon."""
+    if lock.acquire(blocking=False):
+        return True
     seconds = left(limit)
-    return bool(lock.acquire() if seconds == inf else lock.acquire(timeout=max(0.0, seconds)))
+    asleep()
+    try:
+        return bool(lock.acquire() if seconds == inf else lock.acquire(timeout=max(0.0, seconds)))
+    finally:
+        awake()
 
 
 @contextmanager
@@ -163,9 +172,22 @@ class TimedSocket:
             return read(*arguments)
         self._of_one = inf if self._each is None else self._each
         with fork.waiting:
-            while (found := self._wait(read, *arguments)) is None:
-                pass
-            return found
+            while True:
+                if has_pace() and not self._has_bytes():
+                    asleep()
+                if (found := self._wait(read, *arguments)) is not None:
+                    return found
+
+    def _has_bytes(self) -> bool:
+        """Whether a read need not wait. False where that can't be told."""
+        pending = getattr(self._sock, "pending", None)
+        if pending is not None and pending():
+            return True
+        if _POLL is None:
+            return False
+        poll = _POLL()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _wait(self, step: Any, *arguments: Any) -> Any:
         """What a step returns; None if nothing happened for a moment."""

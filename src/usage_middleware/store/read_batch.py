@@ -46,6 +46,8 @@ STILL_OPEN = 120
 CALLS_OF_ENDPOINTS = Beginning("calls endpoint ")
 #: How many members are asked for in one command.
 _BATCH = 500
+#: To put reads together is work, too: what they cost is told when it is so much, not at the end alone.
+_CHARGED_AT_ONCE = 500
 #: How many members one ZUNION may read, if all of them are in every slot: it keeps other clients waiting.
 _MOST_UNITED = 300_000
 #: How many members of a reply, and how many keys of a union, cost as much as a command.
@@ -231,8 +233,8 @@ class ReadBatch:
 
     def read(self) -> None:
         """Send all reads of the batch to Redis, and wait for the replies."""
-        self._charge(self._cost)
-        pending, self._pending, self._cost = self._pending, Pending(), 0
+        self._charge_all()
+        pending, self._pending = self._pending, Pending()
         packed, self._packed = self._packed, self._packed.renewed()
         hand_out(fetch_with(packed, self._client, pending, self._damage, self._charge), self._damage)
         packed.hand_out()
@@ -245,7 +247,13 @@ class ReadBatch:
         self.keys += 1
         self._cost += 1
         self._pending.append(read)
+        if self._cost > _CHARGED_AT_ONCE:
+            self._charge_all()
         rest()
+
+    def _charge_all(self) -> None:
+        cost, self._cost = self._cost, 0
+        self._charge(cost)
 
     def _named(self, slots: Sequence[Slot]) -> _Named:
         """The names of the slots that are closed, and of those that are open. The last result is remembered."""

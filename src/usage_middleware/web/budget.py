@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import getpid
 from threading import Condition
-from time import monotonic
+from time import monotonic, thread_time
 from weakref import WeakKeyDictionary
 
 from usage_middleware.report.context import ReportSource
@@ -21,14 +21,14 @@ from usage_middleware.web.errors import Refused
 MOST_OF_A_VIEWER, MOST_IN_ALL = 40_000, 80_000
 #: A viewer whose questions cost no more than that together waits for nobody else.
 ALWAYS = 2_000
-#: A question that costs more takes turns with others. Most of those about an organisation of 50 endpoints and 1,000 keys don't.
-DEAR = 4_000
 #: How long a question waits for others to end, seconds, in all its reads together.
 MOST_SECONDS = 1.0
 #: About how long what costs a command takes, seconds. A question doesn't wait until there is no time left to read it.
 SECONDS_A_COMMAND = 20e-6
-#: How many questions of one viewer wait.
+#: How many questions of one viewer wait for room.
 MOST_WAITING = 8
+#: How many of one viewer run or wait, of whatever kind: each has a thread of the host.
+MOST_AT_ONCE = 24
 #: How much of its answers a viewer may leave unread, bytes: four of the largest.
 MOST_UNREAD = 32_000_000
 
@@ -43,6 +43,9 @@ class Question:
         self.waits = False
         #: For how many seconds it may still wait.
         self.patience = MOST_SECONDS
+        #: How many seconds it has waited for others.
+        self.waited = 0.0
+        self._cpu = thread_time()
 
     def charge(self, cost: int) -> None:
         """Begin to read what costs so many commands, if need be when other questions have ended.
@@ -52,6 +55,15 @@ class Question:
             TimeoutError: the time for the answer is over.
         """
         self._budget.charge(self, cost)
+
+    @property
+    def needed(self) -> float:
+        """About how many seconds of work are left of what it was charged."""
+        return max(0.0, self.cost * SECONDS_A_COMMAND - (thread_time() - self._cpu))
+
+    def is_late(self) -> bool:
+        """Whether it has no time in which it could leave the interpreter to the host for long."""
+        return deadline.left() < max(turns.LATE, 2 * self.needed)
 
 
 class Budget:
@@ -67,7 +79,7 @@ class Budget:
         self._running: list[Question] = []
         #: Bytes of answers on their way.
         self._unread: Counter[Viewer] = Counter()
-        self._turns = turns.Turns(self._is_late)
+        self._turns: turns.Turns[Question] = turns.Turns(Question.is_late)
 
     def _begin(self) -> None:
         if self._pid != getpid():
@@ -76,9 +88,16 @@ class Budget:
 
     @contextmanager
     def question(self, viewer: Viewer) -> Iterator[Question]:
-        """A question of a viewer, while it runs."""
+        """A question of a viewer, while it runs. It computes while no other does.
+
+        Raises:
+            Refused: `rate_limited`: too many others of this viewer run, or they have not ended in time.
+        """
         self._begin()
-        question = Question(self, viewer)
+        question, begun = Question(self, viewer), monotonic()
+        if self._turns.count(viewer) >= MOST_AT_ONCE or not self._turns.begin(viewer, question, _time_for(0)):
+            raise too_much()
+        question.waited = monotonic() - begun
         self._running.append(question)
         try:
             yield question
@@ -87,11 +106,6 @@ class Budget:
             with self._changed:
                 self._running.remove(question)
                 self._changed.notify_all()
-
-    def _is_late(self) -> bool:
-        """Whether a question has no time for long rests: it is late, or others compute beside it, which would all rest."""
-        computing = sum(not one.waits for one in list(self._running)) - self._turns.waiting
-        return computing > 1 or turns.is_late()
 
     def require_read(self, viewer: Viewer) -> None:
         """Return unless the viewer's client does not read its answers.
@@ -125,11 +139,17 @@ class Budget:
         """See `Question.charge`."""
         deadline.check()
         with self._changed:
-            if not self._fits(question, cost):
-                self._turns.end(question.viewer, question)
+            fits = self._fits(question, cost)
+            if fits:
+                question.cost += cost
+        if not fits:
+            self._turns.go_away(question)
+            with self._changed:
                 self._wait(question, cost)
-            question.cost += cost
-        if question.cost > DEAR and not self._turns.begin(question.viewer, question, _time_for(cost)):
+                question.cost += cost
+            self._turns.come_back(question.viewer, question)
+        # There is no time left, but there was before it waited.
+        if question.needed - question.waited < deadline.left(turns.MOST_SECONDS) < question.needed:
             raise too_much()
 
     def _wait(self, question: Question, cost: int) -> None:
@@ -144,6 +164,7 @@ class Budget:
         finally:
             question.waits = False
             question.patience -= monotonic() - begun
+            question.waited += monotonic() - begun
 
     def _fits(self, question: Question, cost: int) -> bool:
         own = [one for one in self._running if one.viewer == question.viewer]

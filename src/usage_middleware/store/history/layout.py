@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Container, Iterator, Sequence
-from functools import cached_property
 from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
 
 from usage_middleware.errors import UsageError
+from usage_middleware.lazily import cached
 from usage_middleware.store.history.planes import MOST_SLOTS, Folded, Planes
 
 #: Entities are looked for one by one where a column has so many times as many.
@@ -28,22 +28,22 @@ class Shape:
         self._count = count
         self._open = source.skip(count, 3)  # The entities, and both halves of the bitmaps.
 
-    @cached_property
+    @cached
     def _source(self) -> Planes:
         return self._open()
 
-    @cached_property
+    @cached
     def owners(self) -> Sequence[int]:
         """The places of the entities, in order."""
         return self._source.ascending(self._count)
 
-    @cached_property
+    @cached
     def bitmaps(self) -> Sequence[int]:
         """The slots of each."""
         _ = self.owners
         return self._source.bitmaps(self._count)
 
-    @cached_property
+    @cached
     def ends(self) -> Sequence[int]:
         """Where the numbers of each end."""
         return list(accumulate(map(int.bit_count, self.bitmaps)))

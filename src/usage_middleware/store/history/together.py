@@ -6,11 +6,11 @@ A section of few numbers is mostly names and lengths. A table has every name onc
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Generator, Mapping
-from functools import cached_property
 
 import msgspec
 
 from usage_middleware.gil import rest
+from usage_middleware.lazily import cached
 from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.layout import EVERYTHING, DamagedSection, Needed
 from usage_middleware.store.history.planes import MOST_SLOTS, Planes, ascending_planes, folded, planes
@@ -66,7 +66,7 @@ class Table:
         rows = (place << _ENTITY | entity for place, entity in zip(places, entities, strict=True))
         return cls(head.entities, head.measures, dict(zip(rows, numbers, strict=True)))
 
-    @cached_property
+    @cached
     def days(self) -> Mapping[int, list[int]]:
         """The rows of each day; of a section that has a month, those of day 0."""
         found: dict[int, list[int]] = {}
