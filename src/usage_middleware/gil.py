@@ -24,7 +24,7 @@ LIGHT = 32
 TURN = 0.0001
 #: A thread that makes an answer looks so often whether others had the interpreter for so long while it worked. Then it rests
 #: for as long as a request of the host may take.
-ANSWER_WORK, NOTICED, LONG_REST = 0.0001, 0.00005, 0.004
+ANSWER_WORK, NOTICED, LONG_REST = 0.0001, 0.00005, 0.001
 
 #: Made when the first thread gives way: a server that forks may put greenlets in place of threads after this was imported.
 _this_thread: Any = None

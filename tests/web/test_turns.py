@@ -1,4 +1,4 @@
-"""Dear questions compute one at a time, and in turns where they are of several viewers."""
+"""Questions compute one at a time, and in turns where they are of several viewers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ import pytest
 from tests.support import eventually
 from usage_middleware import Viewer, gil
 from usage_middleware.store import deadline
+from usage_middleware.web import budget as budget_module
 from usage_middleware.web import turns as module
-from usage_middleware.web.budget import DEAR, Budget
+from usage_middleware.web.budget import Budget
 from usage_middleware.web.errors import Refused
 from usage_middleware.web.turns import Turns
 
 ACME, GLOBEX = Viewer.organization("acme"), Viewer.organization("globex")
+
+
+class Computing:
+    """A question of a viewer that is never late."""
+
+    def __init__(self, viewer: Viewer, name: str = "") -> None:
+        self.viewer = viewer
+        self.name = name or str(viewer.org)
+        self.waited = 0.0
+
+    def is_late(self) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -38,90 +51,191 @@ def beside(work: Callable[[], object]) -> Iterator[None]:
     assert not thread.is_alive()
 
 
-def waiting(turns: Turns) -> int:
-    return sum(map(len, turns._questions.values())) - 1
+def standing(turns: Turns) -> int:
+    return turns.count(ACME) + turns.count(GLOBEX)
+
+
+def is_empty(turns: Turns) -> bool:
+    return (list(turns._line), turns._questions, turns._away, turns._computing) == ([], {}, set(), None)
 
 
 def test_of_one_viewer_a_question_begins_when_another_has_ended(turns: Turns) -> None:
     done: list[str] = []
+    first, second = Computing(ACME, "first"), Computing(ACME, "second")
 
-    def second() -> None:
-        assert turns.begin(ACME, "second", 10)
+    def after_it() -> None:
+        assert turns.begin(second, 10)
         done.append("second")
-        turns.end(ACME, "second")
+        turns.end(second)
 
-    assert turns.begin(ACME, "first", 0)
-    with beside(second):
-        eventually(lambda: waiting(turns) == 1)
+    assert turns.begin(first, 0)
+    with beside(after_it):
+        eventually(lambda: standing(turns) == 2)
         for _ in range(3):
             gil.rest()
             done.append("first")
-        turns.end(ACME, "first")
+        turns.end(first)
     assert done == ["first"] * 3 + ["second"]
+    assert second.waited > 0
+    assert is_empty(turns)
 
 
 def test_among_viewers_it_goes_round(turns: Turns) -> None:
     done: list[str] = []
 
-    def work(viewer: Viewer, times: int) -> None:
+    def work(question: Computing, times: int) -> None:
         for _ in range(times):
-            done.append(viewer.org or "")
+            done.append(question.name)
             gil.rest()
-        turns.end(viewer, viewer.org)
+        turns.end(question)
 
     def other() -> None:
-        assert turns.begin(GLOBEX, "globex", 10)
-        work(GLOBEX, 2)
+        question = Computing(GLOBEX)
+        assert turns.begin(question, 10)
+        work(question, 2)
 
-    assert turns.begin(ACME, "acme", 0)
+    acme = Computing(ACME)
+    assert turns.begin(acme, 0)
     with beside(other):
-        eventually(lambda: waiting(turns) == 1)
-        work(ACME, 4)
+        eventually(lambda: standing(turns) == 2)
+        work(acme, 4)
     assert done == ["acme", "globex", "acme", "globex", "acme", "acme"]
 
 
-def test_who_has_the_turn_need_not_wait_for_it(turns: Turns) -> None:
-    assert turns.begin(ACME, "one", 0)
-    assert turns.begin(ACME, "one", 0)
-    turns.end(ACME, "one")
-    turns.end(ACME, "one")
-    assert (list(turns._line), turns._questions) == ([], {})
+def test_while_a_question_waits_for_redis_another_computes(turns: Turns) -> None:
+    """And leaves the turn to it where it next rests, once Redis has answered."""
+    done: list[str] = []
+    answered = threading.Event()
+    first, second = Computing(ACME, "first"), Computing(ACME, "second")
+
+    def meanwhile() -> None:
+        assert turns.begin(second, 10)
+        done.append("second")
+        answered.set()
+        eventually(lambda: first not in turns._away)
+        gil.rest()
+        done.append("second")
+        turns.end(second)
+
+    assert turns.begin(first, 0)
+    with beside(meanwhile):
+        gil.asleep()
+        assert answered.wait(10)
+        gil.awake()
+        done.append("first")
+        turns.end(first)
+    assert done == ["second", "first", "second"]
+    assert is_empty(turns)
+
+
+def test_a_lock_is_waited_for_without_the_turn(turns: Turns) -> None:
+    """Whoever has it may want to compute before it lets go of it."""
+    lock = threading.Lock()
+    first, second = Computing(ACME, "first"), Computing(ACME, "second")
+
+    def holding() -> None:
+        with lock:
+            assert turns.begin(second, 10)
+            turns.end(second)
+
+    assert turns.begin(first, 0)
+    with beside(holding):
+        eventually(lambda: standing(turns) == 2)
+        with deadline.within(10), deadline.held(lock):
+            pass
+        turns.end(first)
+    assert is_empty(turns)
+
+
+def test_the_turn_may_not_come_back_in_time(turns: Turns) -> None:
+    first, second, over = Computing(ACME, "first"), Computing(ACME, "second"), threading.Event()
+
+    def meanwhile() -> None:
+        assert turns.begin(second, 10)
+        assert over.wait(10)
+        turns.end(second)
+
+    assert turns.begin(first, 0)
+    with beside(meanwhile), deadline.within(0.01):
+        gil.asleep()
+        eventually(lambda: turns._computing is second)
+        gil.awake()
+        over.set()
+        assert not gil.has_pace()
+        with pytest.raises(TimeoutError):
+            deadline.check()
+    turns.end(first)
+    assert is_empty(turns)
 
 
 def test_who_waited_for_too_long_stands_in_the_line_no_longer(turns: Turns) -> None:
-    assert turns.begin(ACME, "one", 0)
-    assert not turns.begin(ACME, "two", 0)
-    assert not turns.begin(GLOBEX, "three", 0)
-    gil.set_pace(gil.Pace(lambda: turns._pass_on(ACME, "one")))
-    turns.end(ACME, "one")
-    assert (list(turns._line), turns._questions) == ([], {})
+    one = Computing(ACME)
+    assert turns.begin(one, 0)
+    assert not turns.begin(Computing(ACME), 0)
+    assert not turns.begin(Computing(GLOBEX), 0)
+    assert standing(turns) == 1
+    turns.end(one)
+    turns.end(one)
+    assert is_empty(turns)
 
 
 def test_a_question_whose_time_is_over_does_not_wait_for_others(turns: Turns) -> None:
-    found: list[str] = []
+    over = threading.Event()
 
     def other() -> None:
-        assert turns.begin(GLOBEX, "globex", 10)
-        eventually(lambda: bool(found))
-        turns.end(GLOBEX, "globex")
+        globex = Computing(GLOBEX)
+        assert turns.begin(globex, 10)
+        assert over.wait(10)
+        turns.end(globex)
 
-    assert turns.begin(ACME, "acme", 0)
+    acme = Computing(ACME)
+    assert turns.begin(acme, 0)
     with beside(other), deadline.within(0.01):
-        eventually(lambda: waiting(turns) == 1)
+        eventually(lambda: standing(turns) == 2)
         with pytest.raises(TimeoutError, match="other questions"):
-            turns._pass_on(ACME, "acme")
-        found.append("over")
-    assert ACME not in turns._questions
+            turns.pass_on(acme)
+        over.set()
+    assert is_empty(turns)
 
 
-def test_only_dear_questions_take_turns() -> None:
+def test_every_question_takes_its_turn_from_the_beginning() -> None:
+    """Before it reads anything it may have much to work out."""
     budget = Budget()
-    with budget.question(ACME) as dear, budget.question(GLOBEX) as cheap, deadline.within(0.05):
-        dear.charge(DEAR + 1)
-        cheap.charge(DEAR)
-        with pytest.raises(Refused) as refused:
-            cheap.charge(1)
+    with budget.question(ACME), deadline.within(0.05), pytest.raises(Refused) as refused, budget.question(GLOBEX):
+        pass
     assert (refused.value.code, refused.value.headers) == ("rate_limited", {"Retry-After": "1"})
     with budget.question(GLOBEX) as next_one:
-        next_one.charge(DEAR + 1)
-    assert budget._turns._questions == {}
+        next_one.charge(1)
+    assert is_empty(budget._turns)
+
+
+def test_only_so_many_questions_of_a_viewer_have_threads_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget_module, "MOST_AT_ONCE", 1)
+    budget = Budget()
+    with budget.question(ACME), pytest.raises(Refused), budget.question(ACME):
+        pass
+    with budget.question(ACME):
+        pass
+
+
+def ask_too_late(waited: float) -> None:
+    with deadline.within(0), Budget().question(ACME) as question:
+        question.waited = waited
+        deadline.check()
+
+
+def test_a_question_that_others_kept_waiting_is_not_the_fault_of_redis() -> None:
+    with pytest.raises(Refused) as refused:
+        ask_too_late(budget_module.WAITED + 1)
+    assert refused.value.code == "rate_limited"
+    with pytest.raises(TimeoutError):
+        ask_too_late(0)
+
+
+def test_what_there_was_time_for_before_it_waited_is_not_begun() -> None:
+    budget = Budget()
+    with deadline.within(10), budget.question(ACME) as question:
+        question.charge(int(12 / budget_module.SECONDS_A_COMMAND))
+        question.waited = 3
+        with pytest.raises(Refused):
+            question.charge(1)

@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
-from usage_middleware.web import turns
 from usage_middleware.web.errors import Refused
+from usage_middleware.web.turns import LONGEST, Turns
 
 #: What the running questions of one viewer may cost, and those of all viewers, in Redis commands. The eight questions of a
 #: page about 50 endpoints and 1,000 keys fit into the first; of those about 500 endpoints and 100,000 keys, one to three.
@@ -25,6 +25,10 @@ ALWAYS = 2_000
 MOST_SECONDS = 1.0
 #: About how long what costs a command takes, seconds. A question doesn't wait until there is no time left to read it.
 SECONDS_A_COMMAND = 20e-6
+#: A question that has less time left no longer rests for long, seconds.
+LATE = 0.7
+#: How many seconds a question that comes too late must have waited for others, so that they are to blame.
+WAITED = 0.5
 #: How many questions of one viewer wait for room.
 MOST_WAITING = 8
 #: How many of one viewer run or wait, of whatever kind: each has a thread of the host.
@@ -63,7 +67,7 @@ class Question:
 
     def is_late(self) -> bool:
         """Whether it has no time in which it could leave the interpreter to the host for long."""
-        return deadline.left() < max(turns.LATE, 2 * self.needed)
+        return deadline.left() < max(LATE, 2 * self.needed)
 
 
 class Budget:
@@ -79,7 +83,7 @@ class Budget:
         self._running: list[Question] = []
         #: Bytes of answers on their way.
         self._unread: Counter[Viewer] = Counter()
-        self._turns: turns.Turns[Question] = turns.Turns(Question.is_late)
+        self._turns = Turns()
 
     def _begin(self) -> None:
         if self._pid != getpid():
@@ -94,15 +98,18 @@ class Budget:
             Refused: `rate_limited`: too many others of this viewer run, or they have not ended in time.
         """
         self._begin()
-        question, begun = Question(self, viewer), monotonic()
-        if self._turns.count(viewer) >= MOST_AT_ONCE or not self._turns.begin(viewer, question, _time_for(0)):
+        question = Question(self, viewer)
+        if self._turns.count(viewer) >= MOST_AT_ONCE or not self._turns.begin(question, _time_for(0)):
             raise too_much()
-        question.waited = monotonic() - begun
         self._running.append(question)
         try:
             yield question
+        except Exception as error:
+            if deadline.left() <= 0 and question.waited > WAITED:
+                raise too_much() from error
+            raise
         finally:
-            self._turns.end(viewer, question)
+            self._turns.end(question)
             with self._changed:
                 self._running.remove(question)
                 self._changed.notify_all()
@@ -147,9 +154,9 @@ class Budget:
             with self._changed:
                 self._wait(question, cost)
                 question.cost += cost
-            self._turns.come_back(question.viewer, question)
+            self._turns.come_back(question)
         # There is no time left, but there was before it waited.
-        if question.needed - question.waited < deadline.left(turns.MOST_SECONDS) < question.needed:
+        if question.needed - question.waited < deadline.left(LONGEST) < question.needed:
             raise too_much()
 
     def _wait(self, question: Question, cost: int) -> None:
@@ -177,8 +184,8 @@ class Budget:
 
 
 def _time_for(cost: int) -> float:
-    """How long a question may wait before it reads what costs so many commands, seconds."""
-    return deadline.left(turns.MOST_SECONDS) - cost * SECONDS_A_COMMAND
+    """How long a question may wait before it reads what costs so many commands, and perhaps as much again, seconds."""
+    return deadline.left(LONGEST) - 2 * cost * SECONDS_A_COMMAND
 
 
 def budget_of(source: ReportSource) -> Budget:
@@ -190,6 +197,6 @@ _BUDGETS: WeakKeyDictionary[ReportSource, Budget] = WeakKeyDictionary()
 
 
 def too_much() -> Refused:
-    """The error of a question for which others leave no room."""
-    message = "Your other questions take all that can be read at once. Try again in a second, or ask one after the other."
+    """The error of a question for which others leave no room, or no time."""
+    message = "Too much is asked at once. Try again in a second, or ask one question after the other."
     return Refused("rate_limited", message, {"Retry-After": "1"})

@@ -5,127 +5,154 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from threading import Condition
-from typing import Generic, TypeVar
+from threading import Condition, Lock
+from time import monotonic
+from typing import Protocol
 
 from usage_middleware import gil
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
 
-Q = TypeVar("Q")
-
 #: For how long a viewer's question computes while others want to, seconds. It gives up its turn where it next rests.
 SLICE = 0.005
-#: An answer that has less time left no longer rests for long, seconds.
-LATE = 0.7
 #: Nobody waits longer, seconds.
-MOST_SECONDS = 60.0
+LONGEST = 60.0
 
 
-def is_late(_: object) -> bool:
-    """Whether an answer has no time left in which it could leave the interpreter to the host for long."""
-    return deadline.left() < LATE
+class Computing(Protocol):
+    """What takes turns.
 
-
-class Turns(Generic[Q]):
-    """Who computes. The turn goes round among viewers; of one viewer, the question that came first goes first.
-
-    While a question waits for Redis, others compute. `is_late` is asked whether a question has no time for long rests.
+    Attributes:
+        viewer: whose it is.
+        waited: for how many seconds it has waited for others.
     """
 
-    def __init__(self, is_late: Callable[[Q], bool] = is_late) -> None:
-        self.is_late = is_late
-        self._changed = Condition()
+    viewer: Viewer
+    waited: float
+
+    def is_late(self) -> bool:
+        """Whether it has no time in which it could leave the interpreter to the host for long."""
+
+
+class Turns:
+    """Who computes. The turn goes round among viewers; of one viewer, the question that came first goes first.
+
+    While a question waits for Redis, others compute.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
         #: The questions of each viewer in the order in which they came.
         self._line: deque[Viewer] = deque()
-        self._questions: dict[Viewer, deque[Q]] = {}
+        self._questions: dict[Viewer, deque[Computing]] = {}
         #: Those that wait for something else.
-        self._away: set[Q] = set()
-        self._computing: Q | None = None
+        self._away: set[Computing] = set()
+        self._computing: Computing | None = None
+        #: Those that wait for their turn. One alone is woken when it comes.
+        self._waiting: dict[Computing, Condition] = {}
 
     def count(self, viewer: Viewer) -> int:
         """How many questions of a viewer have begun, or stand in the line."""
         return len(self._questions.get(viewer, ()))
 
-    def begin(self, viewer: Viewer, question: Q, seconds: float) -> bool:
+    def begin(self, question: Computing, seconds: float) -> bool:
         """Wait for the turn, at most so many seconds; False: it didn't come. Then it goes round wherever this thread rests."""
-        with self._changed:
-            if viewer not in self._questions:
-                self._questions[viewer] = deque()
-                self._line.append(viewer)
-            self._questions[viewer].append(question)
-            return self._take(viewer, question, seconds)
+        with self._lock:
+            if question.viewer not in self._questions:
+                self._questions[question.viewer] = deque()
+                self._line.append(question.viewer)
+            self._questions[question.viewer].append(question)
+            came = self._take(question, seconds)
+        if came:
+            gil.set_pace(_Pace(self, question))
+        return came
 
-    def end(self, viewer: Viewer, question: Q) -> None:
+    def end(self, question: Computing) -> None:
         """Leave it to others for good."""
-        with self._changed:
-            if question in self._questions.get(viewer, ()):
+        with self._lock:
+            if self._stands(question):
                 gil.set_pace(None)
-                self._leave(viewer, question)
+                self._leave(question)
 
-    def go_away(self, question: Q) -> None:
+    def go_away(self, question: Computing) -> None:
         """Leave it to others for as long as this thread waits for something else than the interpreter."""
-        with self._changed:
-            self._away.add(question)
-            self._stop(question)
+        with self._lock:
+            if self._stands(question):
+                self._away.add(question)
+                self._stop(question)
 
-    def come_back(self, viewer: Viewer, question: Q) -> None:
+    def come_back(self, question: Computing) -> None:
         """Wait for the turn again. It may not come before the time of the answer is over: then the next look at that tells."""
-        with self._changed:
-            self._away.discard(question)
-            if question in self._questions.get(viewer, ()):
-                self._take(viewer, question, deadline.left(MOST_SECONDS))
+        with self._lock:
+            if self._stands(question):
+                self._away.discard(question)
+                self._take(question, deadline.left(LONGEST))
 
-    def pass_on(self, viewer: Viewer, question: Q) -> None:
+    def pass_on(self, question: Computing) -> None:
         """Leave it to whoever comes next, and wait for it again.
 
         Raises:
             TimeoutError: the time of the answer is over.
         """
-        with self._changed:
-            if self._line[0] == viewer:
+        with self._lock:
+            if self._line[0] == question.viewer:
                 self._line.rotate(-1)
             if self._next() is question:
                 return
             self._stop(question)
-            if not self._take(viewer, question, deadline.left(MOST_SECONDS)):
+            if not self._take(question, deadline.left(LONGEST)):
                 raise TimeoutError("other questions take the time of this one")
 
-    def _next(self) -> Q | None:
+    def _next(self) -> Computing | None:
         """Whose turn it is: the first one that wants to compute."""
         return next((one for viewer in self._line for one in self._questions[viewer] if one not in self._away), None)
 
-    def _take(self, viewer: Viewer, question: Q, seconds: float) -> bool:
-        gil.set_pace(None)
-        if not self._changed.wait_for(lambda: self._computing is None and self._next() is question, max(0.0, seconds)):
-            self._leave(viewer, question)
+    def _stands(self, question: Computing) -> bool:
+        return question in self._questions.get(question.viewer, ())
+
+    def _take(self, question: Computing, seconds: float) -> bool:
+        if not self._is_turn_of(question) and not self._wait(question, seconds):
+            gil.set_pace(None)
+            self._leave(question)
             return False
         self._computing = question
-        gil.set_pace(_Pace(self, viewer, question))
         return True
 
-    def _leave(self, viewer: Viewer, question: Q) -> None:
-        questions = self._questions[viewer]
+    def _is_turn_of(self, question: Computing) -> bool:
+        return self._computing is None and self._next() is question
+
+    def _wait(self, question: Computing, seconds: float) -> bool:
+        begun, changed = monotonic(), Condition(self._lock)
+        self._waiting[question] = changed
+        came = changed.wait_for(lambda: self._is_turn_of(question), max(0.0, seconds))
+        del self._waiting[question]
+        question.waited += monotonic() - begun
+        return came
+
+    def _leave(self, question: Computing) -> None:
+        questions = self._questions[question.viewer]
         questions.remove(question)
         if not questions:
-            del self._questions[viewer]
-            self._line.remove(viewer)
+            del self._questions[question.viewer]
+            self._line.remove(question.viewer)
         self._away.discard(question)
         self._stop(question)
 
-    def _stop(self, question: Q) -> None:
+    def _stop(self, question: Computing) -> None:
         if self._computing is question:
             self._computing = None
-        self._changed.notify_all()
+        following = self._next()
+        if self._computing is None and following in self._waiting:
+            self._waiting[following].notify()
 
 
 class _Pace(gil.AnswersPace):
     """How the thread of a question gives way: to the host, and to other questions."""
 
-    def __init__(self, turns: Turns[Q], viewer: Viewer, question: Q) -> None:
-        super().__init__(SLICE, partial(turns.is_late, question), partial(turns.pass_on, viewer, question))
+    def __init__(self, turns: Turns, question: Computing) -> None:
+        super().__init__(SLICE, question.is_late, partial(turns.pass_on, question))
         self._go_away: Callable[[], None] = partial(turns.go_away, question)
-        self._come_back: Callable[[], None] = partial(turns.come_back, viewer, question)
+        self._come_back: Callable[[], None] = partial(turns.come_back, question)
         self._is_away = False
 
     def asleep(self) -> None:
