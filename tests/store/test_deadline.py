@@ -15,6 +15,7 @@ import redis
 from redis.sentinel import Sentinel
 
 from tests.support import ClusterProcess, ServerProcess
+from usage_middleware import gil
 from usage_middleware.store import deadline
 from usage_middleware.store.deadline import LimitedConnection, TimedSocket, left, within
 from usage_middleware.store.engine import Engine
@@ -182,3 +183,34 @@ def test_no_time_left_to_connect_is_a_timeout(server: ServerProcess, url: str) -
         engine.read_client.ping()
     assert engine.read_client.ping()
     engine.close()
+
+
+class Watching(gil.Pace):
+    """Notes when its thread goes away, and when it comes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def asleep(self) -> None:
+        self.seen.append("asleep")
+
+    def awake(self) -> None:
+        self.seen.append("awake")
+
+
+def test_who_has_nothing_to_wait_for_does_not_leave_its_turn_to_others(pair: tuple[TimedSocket, socket.socket]) -> None:
+    ours, theirs = pair
+    pace = Watching()
+    gil.set_pace(pace)
+    try:
+        theirs.sendall(b"PONG")
+        assert ours.recv(10) == b"PONG"
+        assert pace.seen == ["awake"]
+        pace.seen.clear()
+        with pytest.raises(TimeoutError):
+            ours.recv(10)
+        assert pace.seen == ["asleep", "awake"] * (len(pace.seen) // 2)
+        assert pace.seen
+    finally:
+        gil.set_pace(None)

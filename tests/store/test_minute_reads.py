@@ -123,3 +123,12 @@ def test_few_commands_read_many_half_hours(engine: Engine, schema: Schema, monke
     assert [len(read.keys) for read in reads] == [50, 50, 21]
     assert batch.keys == 121
     assert costs[0] == 2 * 121
+
+
+def test_what_reads_cost_is_told_while_they_are_put_together(schema: Schema) -> None:
+    """Thousands of them are work before the first one is sent: whoever does it takes turns with others by then."""
+    costs = list[int]()
+    batch = ReadBatch(None, schema, "acme", NOW, charge=costs.append)
+    for number in range(1_001):
+        batch.seen_of("key", [f"key_{number}"])
+    assert costs == [501]

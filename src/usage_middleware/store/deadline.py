@@ -193,6 +193,7 @@ class TimedSocket:
         """What a step returns; None if nothing happened for a moment."""
         seconds = left(min(self._rest, self._of_one))
         if seconds <= 0:
+            awake()
             raise TimeoutError("timed out")
         self._limit_to(min(SLICE, seconds))
         began = monotonic()
