@@ -43,8 +43,9 @@ ANSWERING |= {"store/block_reads.py"}
 ANSWERING |= {"store/history/packed_reads.py", "store/history/month.py", "store/history/names.py"}
 #: The hands of the writer, and what says how long something is kept.
 ANSWERING |= {"store/meta.py", "store/retention.py"}
-#: It only lets a thread rest. To call it is no step, and what it calls after a rest is not either.
-REST = "gil.py"
+#: The one only lets a thread rest, the other remembers what a property was. To call them is no step, and what they call is not
+#: either.
+BETWEEN = {None, "gil.py", "lazily.py"}
 
 
 def way(heading: str) -> set[str]:
@@ -102,7 +103,7 @@ class Trace:
         name, caller = _name(frame), _caller(frame)
         if name is not None:
             self.files.add(name)
-            if caller not in (None, name, REST) and name != REST:
+            if caller != name and caller not in BETWEEN and name not in BETWEEN:
                 self.steps.add(str(caller))
 
 
