@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from usage_middleware.lazily import cached
@@ -48,7 +49,7 @@ class BucketReads:
         self._groups = groups
         # One list: the batch remembers the blocks of the list it saw last.
         self._slots = [slot for group in self.groups for slot in group] if sums is None else sums.slots
-        self._split = self._by_bucket if sums is None else sums.buckets
+        self._split = partial(_by_bucket, self.groups) if sums is None else sums.buckets
         self._kept: dict[object, Deferred[Any]] = {}
 
     @cached
@@ -68,7 +69,10 @@ class BucketReads:
             if self.batch.keys > MOST_KEYS:
                 raise too_wide(f"that would read more than {MOST_KEYS} counters at once")
         self.batch.read()
-        return [cells.value for cells in found]
+        cells = [each.value for each in found]
+        # It refers to this: nothing is left for the garbage collector to find.
+        self._kept.clear()
+        return cells
 
     def series(self, of: tuple[str, str] | None, fields: Sequence[str] | None) -> Deferred[Cells]:
         """The series of the organisation, or `of` an endpoint or key; `fields` None: all measures."""
@@ -97,9 +101,6 @@ class BucketReads:
             )
 
         return self._once((dimension, names), read)
-
-    def _by_bucket(self, series: Mapping[Slot, Mapping[str, int]]) -> Cells:
-        return [summed(series[slot] for slot in group if slot in series) for group in self.groups]
 
     def _once(self, question: object, read: Callable[[], Deferred[list[T]]]) -> Deferred[list[T]]:
         """What was asked already is neither read nor added up again."""
@@ -232,6 +233,10 @@ class Status(NamedTuple):
     def kind(self, measure: Measure) -> CounterKind:
         """Those of the subject."""
         return self.of.kind(measure)
+
+
+def _by_bucket(groups: Sequence[Sequence[Slot]], series: Mapping[Slot, Mapping[str, int]]) -> Cells:
+    return [summed(series[slot] for slot in group if slot in series) for group in groups]
 
 
 def _added(many: Sequence[Cells]) -> Cells:

@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 from usage_middleware.periods import Slot
 from usage_middleware.report.context import Series
+from usage_middleware.store.block_reads import STILL_OPEN
 from usage_middleware.store.deferred import Deferred
 from usage_middleware.store.history.names import months
-from usage_middleware.store.read_batch import STILL_OPEN, ReadBatch
+from usage_middleware.store.read_batch import ReadBatch
 
 #: What is different once anything in a slot is.
 Mark: TypeAlias = object

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from usage_middleware.periods import Slot, SlotNames
+from usage_middleware.periods import Slot, SlotNames, slot_names
 from usage_middleware.store.reads import Read
 from usage_middleware.store.replies import AddBlock, AddFields, Measures
 from usage_middleware.store.schema import Schema
 
+#: How long after its end a slot may still change, in seconds: workers flush every few seconds.
+STILL_OPEN = 120
 #: What a slot has in a block beside its counters: calls, latency, bytes, the last call, and a few statuses.
 _FIELDS = 7
 #: How many fields of a block are read by name; with more, to read the whole block costs less.
@@ -43,25 +45,33 @@ class Block(NamedTuple):
 class Blocks:
     """Works out the blocks of slots. The last result is remembered: many endpoints are read over the same slots."""
 
-    def __init__(self, schema: Schema, names: Callable[[Slot], SlotNames], is_open: Callable[[Slot], bool]) -> None:
-        self._names = names
+    def __init__(self, schema: Schema, now: int) -> None:
+        self._now = now
+        self._block_seconds = schema.layers.middle.seconds
         self._fields = _FIELDS + len(schema.settings.counters)
-        self._is_open = is_open
         self._last: tuple[Iterable[Slot], Sequence[str] | None, list[Block]] = ((), None, [])
+
+    def is_open(self, slot: Slot) -> bool:
+        """Whether a slot may still change."""
+        return slot.end + STILL_OPEN > self._now
+
+    def names(self, slot: Slot) -> SlotNames:
+        """What a slot is called in Redis keys."""
+        return slot_names(slot, self._block_seconds)
 
     def of(self, slots: Iterable[Slot], measures: Sequence[str] | None) -> list[Block]:
         """What to read of which blocks; `measures` None: all."""
         if self._last[0] is not slots or self._last[1] != measures:
             blocks: dict[tuple[str, str], dict[str, Slot]] = {}
             for slot in slots:
-                at = self._names(slot)
+                at = self.names(slot)
                 blocks.setdefault((slot.resolution.name, at.block), {})[at.field] = slot
             reads = [self._block(res, block, wanted, measures) for (res, block), wanted in blocks.items()]
             self._last = slots, measures, reads
         return self._last[2]
 
     def _block(self, res: str, block: str, slots: dict[str, Slot], measures: Sequence[str] | None) -> Block:
-        is_open = any(self._is_open(slot) for slot in slots.values())
+        is_open = any(self.is_open(slot) for slot in slots.values())
         if measures is None or len(slots) * len(measures) > _FEW_FIELDS:
             return Block(res, block, is_open, slots, len(slots) * self._fields)
         names = tuple(f"{field} {measure}".encode() for field in slots for measure in measures)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from usage_middleware.gil import rest
-from usage_middleware.periods import Slot, SlotNames, slot_names
+from usage_middleware.periods import Slot
 from usage_middleware.store.block_reads import Blocks
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.deferred import Deferred, Pending
@@ -40,8 +40,6 @@ from usage_middleware.store.schema import BOARD_MEASURES, Schema
 
 T = TypeVar("T")
 
-#: How long after its end a slot may still change, in seconds: workers flush every few seconds.
-STILL_OPEN = 120
 #: What the board under a key has of endpoints' calls.
 CALLS_OF_ENDPOINTS = Beginning("calls endpoint ")
 #: How many members are asked for in one command.
@@ -77,11 +75,12 @@ class ReadBatch:
         self._damage = damage or DamageLog()
         self._schema = schema
         self._org = org
-        self._now = now
         self._pending = Pending()
         self._packed = PackedReads(schema, org, now, self._damage, months)
         self._charge = charge
-        self._blocks = Blocks(schema, self._names, self._is_open)
+        self._blocks = Blocks(schema, now)
+        #: No method: what is asked for and not read must not refer to this.
+        self._note_bin = partial(_note_bin, self._damage, org)
         #: How many Redis keys have been asked for.
         self.keys = 0
         #: What the reads that are not sent yet may cost.
@@ -158,9 +157,9 @@ class ReadBatch:
         for slot in wanted:
             for shard, some in shards.items():
                 for measure in measures:
-                    key = self._schema.board(self._org, slot.resolution.name, self._names(slot).slot, shard, measure)
+                    key = self._schema.board(self._org, slot.resolution.name, self._blocks.names(slot).slot, shard, measure)
                     add = partial(add_member_scores, measure, some, found)
-                    self._add(("ZMSCORE", key, *some), self._is_open(slot), add)
+                    self._add(("ZMSCORE", key, *some), self._blocks.is_open(slot), add)
                     self._cost += len(some) // _MEMBERS_A_COMMAND
         return self._deferred(found)
 
@@ -265,7 +264,7 @@ class ReadBatch:
         closed: list[str] = []
         opened: list[str] = []
         for slot in slots:
-            (opened if self._is_open(slot) else closed).append(f"{slot.resolution.name}:{self._names(slot).slot}")
+            (opened if self._blocks.is_open(slot) else closed).append(f"{slot.resolution.name}:{self._blocks.names(slot).slot}")
         return closed, opened
 
     def _add_union(self, slots: _Named, names: Callable[[Iterable[str]], list[str]], add: Callable[[Note, Any], None]) -> None:
@@ -276,19 +275,14 @@ class ReadBatch:
                 self.keys += len(keys) - 1
                 self._cost += len(keys) // _KEYS_A_COMMAND
 
-    def _note_bin(self, name: str) -> None:
-        self._damage.note(f"the history of {self._org}", f"the number of {name:.100}")
-
     def _deferred(self, found: T) -> Deferred[T]:
         return Deferred(self._pending, lambda: found)
-
-    def _is_open(self, slot: Slot) -> bool:
-        return slot.end + STILL_OPEN > self._now
-
-    def _names(self, slot: Slot) -> SlotNames:
-        return slot_names(slot, self._schema.layers.middle.seconds)
 
     def _series_key(self, res: str, block: str, of: tuple[str, str] | None) -> str:
         if of is None:
             return self._schema.series(self._org, res, block)
         return self._schema.series_of(self._org, res, block, *of)
+
+
+def _note_bin(damage: DamageLog, org: str, name: str) -> None:
+    damage.note(f"the history of {org}", f"the number of {name:.100}")

@@ -103,6 +103,7 @@ class Handler:
         except Exception as error:
             found = error_response(self._noted(error), visit.request_id, page.error_fields if page else {})
             found = page.refused(visit, found) if page and page.refused else found
+            _let_go(error)
         self._audit.note(visit.authenticated, page and page.name, found.status)
         return self._finished(visit, found, page.cache_control if page and (found.status == 200 or page.refused) else PRIVATE)
 
@@ -189,6 +190,13 @@ class Handler:
             raise Forbidden("Only operators may look at the recorder's state.")
         refused = dict(sorted(self._attempts.refused.items()))
         return json_response({**msgspec.structs.asdict(health(self._source)), "refused_attempts": refused})
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Drop what an error knows of where it was raised: all that was read by then would wait for the garbage collector."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def bound(auth: Auth, usage: HasReports, options: AppOptions) -> Auth:
