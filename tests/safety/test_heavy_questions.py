@@ -78,6 +78,23 @@ def test_an_answer_leaves_little_to_look_at(api: Api, monkeypatch: pytest.Monkey
         assert found[-1] - before <= most, path
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_nothing_is_left_that_only_a_collection_frees(api: Api, monkeypatch: pytest.MonkeyPatch, refused: bool) -> None:
+    """Answers and refusals take thousands of objects. Those that refer to each other in a circle would stay until then."""
+    if refused:
+        monkeypatch.setattr(budget.Budget, "_fits", lambda *_: False)
+        monkeypatch.setattr(budget, "MOST_SECONDS", 0)
+    for path in (*QUESTIONS, "/summary?typing=error", "/nowhere"):
+        api.get(path)
+        gc.collect()
+        gc.disable()
+        try:
+            status = api.get(path).status
+            assert (status, gc.collect()) == (429 if refused and path in QUESTIONS else status, 0), path
+        finally:
+            gc.enable()
+
+
 #: How many bytes a question about all keys may take for each of them, at its peak.
 BYTES_A_KEY = {
     "/by-key?period=30d&limit=10&endpoints_per_key=0": 1_000,
