@@ -199,6 +199,72 @@ class Watching(gil.Pace):
         self.seen.append("awake")
 
 
+@pytest.fixture
+def watching() -> Iterator[Watching]:
+    """The pace of this thread."""
+    found = Watching()
+    gil.set_pace(found)
+    yield found
+    gil.set_pace(None)
+
+
+def test_others_have_the_turn_while_the_server_takes_nothing(
+    pair: tuple[TimedSocket, socket.socket], watching: Watching
+) -> None:
+    pair[0].sendall(b"PING")
+    assert watching.seen == ["awake"]
+    watching.seen.clear()
+    with pytest.raises(TimeoutError):
+        pair[0].sendall(bytes(100_000_000))
+    assert watching.seen[-2:] == ["asleep", "awake"]
+
+
+def test_others_have_the_turn_while_the_server_accepts_no_connection(server: ServerProcess, watching: Watching) -> None:
+    connection = Engine(server.tcp_url).read_client.connection_pool.make_connection()
+    try:
+        connection.connect()
+        assert watching.seen[:2] == ["asleep", "awake"]
+    finally:
+        connection.disconnect()
+
+
+def test_a_socket_that_another_thread_has_closed_is_a_broken_connection(
+    pair: tuple[TimedSocket, socket.socket], watching: Watching
+) -> None:
+    pair[0].close()
+    for step in (lambda: pair[0].recv(1), lambda: pair[0].sendall(b"x")):
+        with pytest.raises(OSError, match="Bad file"):
+            step()
+    assert "asleep" not in watching.seen
+
+
+def test_others_have_the_turn_while_another_thread_asks_for_the_nodes_of_a_cluster(
+    cluster: ClusterProcess, watching: Watching
+) -> None:
+    """Who asks waits for its turn before it lets go of the driver's lock."""
+    engine = Engine(cluster.url)
+    nodes, asks, goes_on = engine.client.nodes_manager, threading.Event(), threading.Event()
+    if not hasattr(nodes, "_initialization_lock"):
+        pytest.skip("this driver has no such lock")
+
+    def ask() -> None:
+        with nodes._initialization_lock:
+            asks.set()
+            assert goes_on.wait(10)
+
+    other = threading.Thread(target=ask)
+    other.start()
+    assert asks.wait(10)
+    watching.seen.clear()
+    with within(0.05), pytest.raises(TimeoutError):
+        nodes.initialize()
+    assert watching.seen == ["asleep", "awake"]
+    goes_on.set()
+    other.join(10)
+    nodes.initialize()
+    engine.close()
+
+
 def test_who_has_nothing_to_wait_for_does_not_leave_its_turn_to_others(pair: tuple[TimedSocket, socket.socket]) -> None:
     ours, theirs = pair
     pace = Watching()

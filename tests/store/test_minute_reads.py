@@ -101,6 +101,24 @@ def test_without_the_right_to_run_scripts(server: ServerProcess, schema: Schema,
         admin.execute_command("ACL", "DELUSER", namespace)
 
 
+def connections(engine: Engine) -> int:
+    """How many the server has had."""
+    return int(engine.client.info("stats")["total_connections_received"])
+
+
+@pytest.mark.slow
+def test_a_server_without_the_command_keeps_its_connections(schema: Schema) -> None:
+    """Other errors that say "unknown command" mean that it is the wrong server."""
+    with ServerProcess("--rename-command", "EVAL_RO", "") as old:
+        engine = Engine(old.tcp_url)
+        counted = fill(engine.client, schema, None)
+        assert minutes(engine.read_client, schema) == counted
+        before = connections(engine)
+        assert minutes(engine.read_client, schema) == counted
+        assert connections(engine) == before
+        engine.close()
+
+
 def test_in_a_cluster(cluster: ClusterProcess, schema: Schema) -> None:
     with cluster.client() as client:
         counted = fill(client, schema, None)

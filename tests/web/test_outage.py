@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,21 @@ def test_a_silent_redis_is_503_within_two_seconds(own_server: ServerProcess, mak
         own_server.resume()
     for api in (with_keys, by_callable, unconnected):
         assert api.get("/summary").status == 200
+
+
+def test_a_silent_redis_is_503_for_all_who_ask_at_once(own_server: ServerProcess, make_usage: Callable[..., Usage]) -> None:
+    """Nobody keeps others waiting while it connects, or while it sends what Redis does not take."""
+    usage = make_usage(own_server.tcp_url, shutdown_timeout=0.1)
+    viewers = [Viewer.organization(f"org {number}") for number in range(4)]
+    apis = [Api(HOSTS[4], HOSTS[4].make(usage, auth=lambda _, one=one: one, cache_seconds=0)) for one in viewers]
+    assert apis[0].get("/summary").status == 200
+    own_server.pause()
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            for _ in pool.map(lambda api: refused(api, "/summary"), 4 * apis):
+                pass
+    finally:
+        own_server.resume()
 
 
 def test_health_says_that_redis_is_gone(own_server: ServerProcess, make_usage: Callable[..., Usage]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.support import record_call
 from tests.web.conftest import ACME, ACME_REVOKED, ACME_TEST, OPERATOR
-from tests.web.hosts import Api, Host
+from tests.web.hosts import HOSTS, Api, Host, Reply
 from usage_middleware import Usage, Viewer
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
 from usage_middleware.report.reports import PLAN_VIEWS, VIEWS
@@ -197,6 +200,43 @@ def test_an_error_of_auth_is_logged_and_says_nothing(host: Host, usage: Usage, c
     logged = [entry for entry in caplog.records if entry.name == "usage_middleware.web.errors"]
     assert reply.headers["x-request-id"] in logged[0].getMessage()
     assert logged[0].exc_info is not None
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """None of its attributes can be set."""
+
+    text: str = "no"
+
+
+def first_from_second(_: object) -> Viewer:
+    try:
+        raise RuntimeError("first")
+    except RuntimeError as first:
+        try:
+            raise RuntimeError("second")
+        except RuntimeError as second:
+            raise first from second
+
+
+def of_itself(_: object) -> Viewer:
+    error = RuntimeError("of itself")
+    raise error from error
+
+
+def frozen(_: object) -> Viewer:
+    raise FrozenError
+
+
+@pytest.mark.parametrize("auth", [first_from_second, of_itself, frozen])
+def test_any_error_of_auth_is_answered(usage: Usage, auth: Callable[[object], Viewer]) -> None:
+    """Errors may name each other as their causes, in a circle."""
+    found: list[Reply] = []
+    api = Api(HOSTS[4], HOSTS[4].make(usage, auth=auth))
+    asking = threading.Thread(target=lambda: found.append(api.get("/summary")), daemon=True)
+    asking.start()
+    asking.join(20)
+    assert [(reply.status, reply.code) for reply in found] == [(500, "internal_error")]
 
 
 class Abort(Exception):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from tests.support import eventually
 from usage_middleware import Viewer, gil
+from usage_middleware.errors import QueryError
 from usage_middleware.store import deadline
 from usage_middleware.web import budget as budget_module
 from usage_middleware.web import turns as module
@@ -168,6 +170,109 @@ def test_the_turn_may_not_come_back_in_time(turns: Turns) -> None:
     assert is_empty(turns)
 
 
+def test_viewers_take_turns_while_one_of_them_waits_for_redis(turns: Turns) -> None:
+    """Whoever stands before the others in the line may be away for long."""
+    acme, globex, third = Computing(ACME), Computing(GLOBEX), Computing(Viewer.organization("third"))
+
+    def other() -> None:
+        assert turns.begin(third, 10)
+        turns.end(third)
+
+    assert turns.begin(acme, 0)
+    turns.go_away(acme)
+    assert turns.begin(globex, 0)
+    with beside(other):
+        eventually(lambda: third in turns._waiting)
+        turns.pass_on(globex)
+        assert third.waited > 0
+        assert turns._computing is globex
+        turns.end(globex)
+        eventually(lambda: not turns.count(third.viewer))
+    turns.end(acme)
+    assert is_empty(turns)
+
+
+def ended(turns: Turns, question: Computing) -> None:
+    turns.end(question)
+
+
+def away(turns: Turns, question: Computing) -> None:
+    turns.go_away(question)
+
+
+@pytest.mark.parametrize("stops", [ended, away])
+def test_many_short_questions_of_a_viewer_get_no_more_than_a_long_one(
+    turns: Turns, stops: Callable[[Turns, Computing], None]
+) -> None:
+    """None of them computes for so long that it would leave its turn to others."""
+    done: list[str] = []
+    first, second = Computing(ACME, "first"), Computing(ACME, "second")
+
+    def work(question: Computing) -> None:
+        assert turns.begin(question, 10)
+        done.append(question.name)
+        turns.end(question)
+
+    assert turns.begin(first, 0)
+    with beside(lambda: work(second)):
+        eventually(lambda: second in turns._waiting)
+        with beside(lambda: work(Computing(GLOBEX))):
+            eventually(lambda: len(turns._waiting) == 2)
+            stops(turns, first)
+    turns.end(first)
+    assert done == ["globex", "second"]
+    assert is_empty(turns)
+
+
+def test_a_question_has_a_whole_slice_after_it_has_waited_for_its_turn(turns: Turns) -> None:
+    one, two = Computing(ACME), Computing(GLOBEX)
+    two_computes = threading.Event()
+
+    def other() -> None:
+        assert turns.begin(two, 10)
+        two_computes.set()
+        eventually(lambda: one in turns._waiting)
+        turns.end(two)
+
+    assert turns.begin(one, 0)
+    with beside(other):
+        gil.asleep()
+        assert two_computes.wait(10)
+        gil.awake()
+    pace = gil._this_thread.pace
+    assert pace._begun >= turns._since
+    assert pace.since >= pace._begun
+    turns.end(one)
+
+
+class Interrupted(BaseException):
+    """As `KeyboardInterrupt`, and the time limits of gevent."""
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_who_is_interrupted_while_it_waits_stands_in_the_line_no_longer(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch, has_begun: bool
+) -> None:
+    def interrupted(*_: object) -> bool:
+        raise Interrupted
+
+    acme, globex = Computing(ACME), Computing(GLOBEX)
+    if has_begun:
+        assert turns.begin(acme, 0)
+        turns.go_away(acme)
+    assert turns.begin(globex, 0)
+    wait = partial(turns.come_back, acme) if has_begun else partial(turns.begin, acme, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Condition, "wait_for", interrupted)
+        with pytest.raises(Interrupted):
+            wait()
+    assert not gil.has_pace()
+    turns.end(acme)
+    turns.end(globex)
+    assert is_empty(turns)
+    assert not turns._waiting
+
+
 def test_who_waited_for_too_long_stands_in_the_line_no_longer(turns: Turns) -> None:
     one = Computing(ACME)
     assert turns.begin(one, 0)
@@ -218,10 +323,10 @@ def test_only_so_many_questions_of_a_viewer_have_threads_of_the_host(monkeypatch
         pass
 
 
-def ask_too_late(waited: float) -> None:
+def ask_too_late(waited: float, then: Callable[[], object] = deadline.check) -> None:
     with deadline.within(0), Budget().question(ACME) as question:
         question.waited = waited
-        deadline.check()
+        then()
 
 
 def test_a_question_that_others_kept_waiting_is_not_the_fault_of_redis() -> None:
@@ -230,6 +335,16 @@ def test_a_question_that_others_kept_waiting_is_not_the_fault_of_redis() -> None
     assert refused.value.code == "rate_limited"
     with pytest.raises(TimeoutError):
         ask_too_late(0)
+
+
+@pytest.mark.parametrize("error", [KeyError("a mistake"), QueryError("window_too_wide", ""), ConnectionRefusedError()])
+def test_what_else_went_wrong_is_told_however_late(error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as found:
+        ask_too_late(budget_module.WAITED + 1, fail)
+    assert found.value is error
 
 
 def test_what_there_was_time_for_before_it_waited_is_not_begun() -> None:

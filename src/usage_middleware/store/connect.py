@@ -10,6 +10,7 @@ import encodings.idna  # noqa: F401
 import socket
 from inspect import signature
 from itertools import takewhile
+from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
 
 import redis
@@ -27,7 +28,7 @@ from redis.sentinel import (
 
 from usage_middleware.errors import ConfigurationError
 from usage_middleware.store.address import SCHEMES, Address, Limits, ServerKind
-from usage_middleware.store.deadline import limited
+from usage_middleware.store.deadline import acquire, limited
 
 if TYPE_CHECKING:
     from usage_middleware.store.embedded.server import EmbeddedServer
@@ -103,6 +104,20 @@ class EmbeddedConnection(UnixConnection):
         return found
 
 
+class _DriversLock:
+    """A lock that the driver holds while it waits for Redis: whoever waits for it has an end, and others compute meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+
+    def __enter__(self) -> None:
+        if not acquire(self._lock):
+            raise TimeoutError("another thread asks for the nodes of the cluster")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class ClusterOf62(redis.RedisCluster):
     """That of redis-py 6.2, without an argument that it gives to its own pipelines, and warns of."""
 
@@ -174,7 +189,11 @@ def _cluster(nodes: tuple[tuple[str, int], ...], options: dict[str, Any]) -> Any
     host, port = nodes[0]
     url = f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}"
     cluster = ClusterOf62 if redis.__version__.startswith("6.2.") else redis.RedisCluster
-    return cluster(url=url, startup_nodes=startup, **options)
+    found: Any = cluster(url=url, startup_nodes=startup, **options)
+    # A lock that redis-py from 7 on holds while it asks for the nodes again.
+    if hasattr(found.nodes_manager, "_initialization_lock"):
+        found.nodes_manager._initialization_lock = _DriversLock()
+    return found
 
 
 def _sentinel(nodes: tuple[tuple[str, int], ...], options: dict[str, Any], limits: Limits, others: int = 0) -> Sentinel:

@@ -7,7 +7,6 @@ connections read through `TimedSocket`, which gives each read only what is left:
 
 from __future__ import annotations
 
-import select
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 from usage_middleware import fork
 from usage_middleware.gil import asleep, awake, has_pace, rest_within
 from usage_middleware.store.driver_errors import effect
+from usage_middleware.store.readiness import is_ready
 from usage_middleware.store.timeboxed import is_name, timeboxed
 
 #: A wait looks so often, in seconds, whether another thread has brought the end of its operation forward.
@@ -27,8 +27,6 @@ SLICE = 0.1
 BYTES_A_SECOND = 20_000
 #: The driver takes no time limit of 0: that means "do not wait".
 _LEAST = 0.001
-#: Not everywhere.
-_POLL = getattr(select, "poll", None)
 
 
 class Operation:
@@ -164,6 +162,7 @@ class TimedSocket:
         with memoryview(data) as view, fork.waiting:
             sent = 0
             while sent < len(view):
+                self._expect(writes=True)
                 sent += self._wait(self._sock.send, view[sent:]) or 0
 
     def _read(self, read: Any, *arguments: Any) -> Any:
@@ -173,21 +172,14 @@ class TimedSocket:
         self._of_one = inf if self._each is None else self._each
         with fork.waiting:
             while True:
-                if has_pace() and not self._has_bytes():
-                    asleep()
+                self._expect(writes=False)
                 if (found := self._wait(read, *arguments)) is not None:
                     return found
 
-    def _has_bytes(self) -> bool:
-        """Whether a read need not wait. False where that can't be told."""
-        pending = getattr(self._sock, "pending", None)
-        if pending is not None and pending():
-            return True
-        if _POLL is None:
-            return False
-        poll = _POLL()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
+    def _expect(self, *, writes: bool) -> None:
+        """While this thread waits for the server, others compute."""
+        if has_pace() and not is_ready(self._sock, writes=writes):
+            asleep()
 
     def _wait(self, step: Any, *arguments: Any) -> Any:
         """What a step returns; None if nothing happened for a moment."""
@@ -255,6 +247,7 @@ class LimitedConnection:
         seconds = self.socket_timeout
         # A TLS handshake is limited by it.
         self.socket_timeout = None if seconds is None else max(_LEAST, left(seconds))
+        asleep()
         try:
             with fork.waiting:
                 # Asking a name server takes no time limit.
@@ -262,6 +255,7 @@ class LimitedConnection:
                 return TimedSocket(timeboxed(driver._connect, left) if named else driver._connect(), seconds)
         finally:
             self.socket_timeout = seconds
+            awake()
 
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:
         """Send a command, and begin its time."""
@@ -282,7 +276,8 @@ class LimitedConnection:
         try:
             return driver.read_response(*arguments, **options)
         except Exception as error:
-            self._is_stale |= effect(error) == "away"
+            # A server of before Redis 7 lacks one command, and whoever sends that does without it.
+            self._is_stale |= effect(error) == "away" and "EVAL_RO" not in str(error)
             raise
 
 

@@ -124,6 +124,11 @@ def is_wrong_type(error: object) -> bool:
     return isinstance(error, Exception) and "WRONGTYPE" in str(error)
 
 
+def is_late(error: Exception) -> bool:
+    """Whether it may be raised because there was no time left. The client of a cluster says so in words of its own."""
+    return not {"TimeoutError", "ClusterError", "RedisClusterException"}.isdisjoint(_known(error).types.split())
+
+
 def effect_of_reply(text: str) -> Effect:
     """What the script's refusal means to the writer: `later`, unless it is known to be something else."""
     known = _error_of_reply(text)

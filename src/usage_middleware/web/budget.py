@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from usage_middleware.report.context import ReportSource
 from usage_middleware.report.viewer import Viewer
 from usage_middleware.store import deadline
+from usage_middleware.store.driver_errors import is_late
 from usage_middleware.web.errors import Refused
 from usage_middleware.web.turns import LONGEST, Turns
 
@@ -105,7 +106,7 @@ class Budget:
         try:
             yield question
         except Exception as error:
-            if deadline.left() <= 0 and question.waited > WAITED:
+            if is_late(error) and deadline.left() <= 0 and question.waited > WAITED:
                 raise too_much() from error
             raise
         finally:

@@ -192,11 +192,17 @@ class Handler:
         return json_response({**msgspec.structs.asdict(health(self._source)), "refused_attempts": refused})
 
 
-def _let_go(error: BaseException | None) -> None:
+def _let_go(error: BaseException) -> None:
     """Drop what an error knows of where it was raised: all that was read by then would wait for the garbage collector."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+    left, seen = [error], set[int]()
+    while left:
+        one = left.pop()
+        # `raise error from error` makes a circle.
+        if id(one) not in seen:
+            seen.add(id(one))
+            # Not by its attribute: an exception that is a frozen dataclass refuses that.
+            BaseException.with_traceback(one, None)
+            left += [other for other in (one.__cause__, one.__context__) if other is not None]
 
 
 def bound(auth: Auth, usage: HasReports, options: AppOptions) -> Auth:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from threading import Condition, Lock
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Protocol
 
 from usage_middleware import gil
@@ -48,6 +48,9 @@ class Turns:
         #: Those that wait for something else.
         self._away: set[Computing] = set()
         self._computing: Computing | None = None
+        #: Since when, and how many seconds of its slice each viewer has used up before.
+        self._since = 0.0
+        self._used: dict[Viewer, float] = {}
         #: Those that wait for their turn. One alone is woken when it comes.
         self._waiting: dict[Computing, Condition] = {}
 
@@ -95,8 +98,7 @@ class Turns:
             TimeoutError: the time of the answer is over.
         """
         with self._lock:
-            if self._line[0] == question.viewer:
-                self._line.rotate(-1)
+            self._go_behind(question.viewer)
             if self._next() is question:
                 return
             self._stop(question)
@@ -111,12 +113,17 @@ class Turns:
         return question in self._questions.get(question.viewer, ())
 
     def _take(self, question: Computing, seconds: float) -> bool:
-        if not self._is_turn_of(question) and not self._wait(question, seconds):
-            gil.set_pace(None)
-            self._leave(question)
-            return False
-        self._computing = question
-        return True
+        came = False
+        try:
+            came = self._is_turn_of(question) or self._wait(question, seconds)
+        finally:
+            # Also where something is raised in a thread that waits: a signal's handler does, and gevent's time limits.
+            if not came:
+                gil.set_pace(None)
+                self._leave(question)
+        if came:
+            self._computing, self._since = question, monotonic()
+        return came
 
     def _is_turn_of(self, question: Computing) -> bool:
         return self._computing is None and self._next() is question
@@ -124,10 +131,11 @@ class Turns:
     def _wait(self, question: Computing, seconds: float) -> bool:
         begun, changed = monotonic(), Condition(self._lock)
         self._waiting[question] = changed
-        came = changed.wait_for(lambda: self._is_turn_of(question), max(0.0, seconds))
-        del self._waiting[question]
-        question.waited += monotonic() - begun
-        return came
+        try:
+            return changed.wait_for(lambda: self._is_turn_of(question), max(0.0, seconds))
+        finally:
+            del self._waiting[question]
+            question.waited += monotonic() - begun
 
     def _leave(self, question: Computing) -> None:
         questions = self._questions[question.viewer]
@@ -135,15 +143,31 @@ class Turns:
         if not questions:
             del self._questions[question.viewer]
             self._line.remove(question.viewer)
+            self._used.pop(question.viewer, None)
         self._away.discard(question)
         self._stop(question)
 
     def _stop(self, question: Computing) -> None:
         if self._computing is question:
             self._computing = None
+            self._count(question.viewer)
         following = self._next()
         if self._computing is None and following in self._waiting:
             self._waiting[following].notify()
+
+    def _count(self, viewer: Viewer) -> None:
+        """Its questions may be many, and each of them short: together they get no more than one that is long."""
+        used = self._used.get(viewer, 0.0) + monotonic() - self._since
+        if viewer in self._questions:
+            self._used[viewer] = used
+            if used >= SLICE:
+                self._go_behind(viewer)
+
+    def _go_behind(self, viewer: Viewer) -> None:
+        # From wherever it stands: those before it may all be away.
+        self._line.remove(viewer)
+        self._line.append(viewer)
+        self._used.pop(viewer, None)
 
 
 class _Pace(gil.AnswersPace):
@@ -163,7 +187,9 @@ class _Pace(gil.AnswersPace):
 
     def awake(self) -> None:
         """It goes on."""
-        super().awake()
         if self._is_away:
             self._is_away = False
             self._come_back()
+            self._begun = perf_counter()
+        # Nor does it say anything of that how long it waited for its turn.
+        super().awake()
