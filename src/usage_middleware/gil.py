@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import perf_counter, thread_time
 from typing import Any, TypeVar
 
@@ -141,6 +142,16 @@ def awake() -> None:
     pace = getattr(_this_thread, "pace", None)
     if pace is not None:
         pace.awake()
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Inside it, this thread may wait for something that is not ours, such as the application's own database."""
+    asleep()
+    try:
+        yield
+    finally:
+        awake()
 
 
 def _with_rests(items: Iterable[T], every: int) -> Iterator[T]:

@@ -10,9 +10,9 @@ from functools import partial
 import pytest
 
 from tests.support import eventually
-from usage_middleware import Viewer, gil
+from usage_middleware import Plan, Quota, Usage, Viewer, gil
 from usage_middleware.errors import QueryError
-from usage_middleware.store import deadline
+from usage_middleware.store import deadline, own_keys
 from usage_middleware.web import budget as budget_module
 from usage_middleware.web import turns as module
 from usage_middleware.web.budget import Budget
@@ -354,3 +354,33 @@ def test_what_there_was_time_for_before_it_waited_is_not_begun() -> None:
         question.waited = 3
         with pytest.raises(Refused):
             question.charge(1)
+
+
+def test_a_key_store_and_plans_of_the_application_are_asked_without_the_turn(make_usage: Callable[..., Usage]) -> None:
+    """They may wait for a database of their own."""
+    pace, seen = Away(), list[bool]()
+
+    def plan_of(org: str) -> None:
+        seen.append(pace.is_away)
+
+    usage = make_usage(plans=[Plan("free", Quota("calls", 10))], plan_of=plan_of)
+    gil.set_pace(pace)
+    try:
+        usage.reader.limits(Viewer.organization("acme"))
+        with own_keys.finding():
+            seen.append(pace.is_away)
+    finally:
+        gil.set_pace(None)
+    assert (seen, pace.is_away) == ([True, True], False)
+
+
+class Away(gil.Pace):
+    """Knows whether its thread is away."""
+
+    is_away = False
+
+    def asleep(self) -> None:
+        self.is_away = True
+
+    def awake(self) -> None:
+        self.is_away = False

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from usage_middleware.errors import ConfigurationError, UsageUnavailable
+from usage_middleware.gil import elsewhere
 from usage_middleware.options import DEFAULT_ORG, Settings
 from usage_middleware.periods import rfc3339
 from usage_middleware.plans.assignment import Assigned, Change, History
@@ -218,7 +219,8 @@ class PlanDirectory:
     def _asked(self, org: str) -> list[Change]:
         assert self.declared.plan_of is not None
         try:
-            found: object = self.declared.plan_of(org_name_of(org))
+            with elsewhere():
+                found: object = self.declared.plan_of(org_name_of(org))
             if found is None:
                 return []
             if not isinstance(found, Assigned):

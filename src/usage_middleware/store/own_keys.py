@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from usage_middleware.errors import ConfigurationError, KeyStoreError, UsageUnavailable
+from usage_middleware.gil import elsewhere
 from usage_middleware.store.keys import Directory, KeyInfo, KeyInfos, Owner, Resolved
 from usage_middleware.store.members import key_member, org_member
 
@@ -66,7 +67,8 @@ def _named(method: str, *, quoting: bool = True) -> Iterator[None]:
     Without `quoting` by its type alone, since its text may hold a secret; but `UsageUnavailable` says what it is meant to say.
     """
     try:
-        yield
+        with elsewhere():
+            yield
     except KeyStoreError:
         raise
     except Exception as error:
