@@ -146,7 +146,7 @@ def awake() -> None:
 
 @contextmanager
 def elsewhere() -> Iterator[None]:
-    """Inside it, this thread may wait for something that is not ours, such as the application's own database."""
+    """Inside it, this thread may wait: for a lock, a connection, or what is not ours, as the application's database."""
     asleep()
     try:
         yield

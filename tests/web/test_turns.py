@@ -61,6 +61,12 @@ def is_empty(turns: Turns) -> bool:
     return (list(turns._line), turns._questions, turns._away, turns._computing) == ([], {}, set(), None)
 
 
+def compute_until(over: threading.Event, turns: Turns, question: Computing) -> None:
+    assert turns.begin(question, 10)
+    assert over.wait(10)
+    turns.end(question)
+
+
 def test_of_one_viewer_a_question_begins_when_another_has_ended(turns: Turns) -> None:
     done: list[str] = []
     first, second = Computing(ACME, "first"), Computing(ACME, "second")
@@ -152,13 +158,8 @@ def test_a_lock_is_waited_for_without_the_turn(turns: Turns) -> None:
 def test_the_turn_may_not_come_back_in_time(turns: Turns) -> None:
     first, second, over = Computing(ACME, "first"), Computing(ACME, "second"), threading.Event()
 
-    def meanwhile() -> None:
-        assert turns.begin(second, 10)
-        assert over.wait(10)
-        turns.end(second)
-
     assert turns.begin(first, 0)
-    with beside(meanwhile), deadline.within(0.01):
+    with beside(partial(compute_until, over, turns, second)), deadline.within(0.01):
         gil.asleep()
         eventually(lambda: turns._computing is second)
         gil.awake()
@@ -287,15 +288,9 @@ def test_who_waited_for_too_long_stands_in_the_line_no_longer(turns: Turns) -> N
 def test_a_question_whose_time_is_over_does_not_wait_for_others(turns: Turns) -> None:
     over = threading.Event()
 
-    def other() -> None:
-        globex = Computing(GLOBEX)
-        assert turns.begin(globex, 10)
-        assert over.wait(10)
-        turns.end(globex)
-
     acme = Computing(ACME)
     assert turns.begin(acme, 0)
-    with beside(other), deadline.within(0.01):
+    with beside(partial(compute_until, over, turns, Computing(GLOBEX))), deadline.within(0.01):
         eventually(lambda: standing(turns) == 2)
         with pytest.raises(TimeoutError, match="other questions"):
             turns.pass_on(acme)

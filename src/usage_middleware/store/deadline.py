@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 from usage_middleware import fork
-from usage_middleware.gil import asleep, awake, has_pace, rest_within
+from usage_middleware.gil import asleep, awake, elsewhere, has_pace, rest_within
 from usage_middleware.store.driver_errors import effect
 from usage_middleware.store.readiness import is_ready
 from usage_middleware.store.timeboxed import is_name, timeboxed
@@ -92,11 +92,8 @@ def acquire(lock: Any, limit: float = inf) -> bool:
     if lock.acquire(blocking=False):
         return True
     seconds = left(limit)
-    asleep()
-    try:
+    with elsewhere():
         return bool(lock.acquire() if seconds == inf else lock.acquire(timeout=max(0.0, seconds)))
-    finally:
-        awake()
 
 
 @contextmanager
@@ -247,15 +244,13 @@ class LimitedConnection:
         seconds = self.socket_timeout
         # A TLS handshake is limited by it.
         self.socket_timeout = None if seconds is None else max(_LEAST, left(seconds))
-        asleep()
         try:
-            with fork.waiting:
+            with elsewhere(), fork.waiting:
                 # Asking a name server takes no time limit.
                 named = is_name(getattr(self, "host", None))
                 return TimedSocket(timeboxed(driver._connect, left) if named else driver._connect(), seconds)
         finally:
             self.socket_timeout = seconds
-            awake()
 
     def send_packed_command(self, *arguments: Any, **options: Any) -> None:
         """Send a command, and begin its time."""
