@@ -21,6 +21,7 @@ SHARED = {
     "events",
     "request_keys",
     "gil",
+    "interpreter",
     "lazily",
     "options",
     "option_names",

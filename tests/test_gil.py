@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,15 +17,12 @@ from usage_middleware.gil import (
     LONG_REST,
     NOTICED,
     REST,
-    TURN,
     WORK,
     AnswersPace,
     Pace,
-    ShortTurns,
     rest,
     rest_within,
     set_pace,
-    short_turns,
     yielding,
 )
 from usage_middleware.record.aggregate import TOGETHER
@@ -229,71 +224,6 @@ def test_requests_that_come_faster_than_they_are_added_up_do_not_keep_it_from_de
     monkeypatch.setattr(usage.recorder._aggregate, "sum", never_done)
     record_call(usage.recorder, ("acme", "key_1"), "GET /a", (), 200, 1_000, 10, ())
     eventually(lambda: usage.recorder.stats().backlog_calls == 0)
-
-
-@pytest.fixture
-def turn() -> Iterator[float]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.005)
-    yield 0.005
-    sys.setswitchinterval(before)
-
-
-def test_turns_are_short_while_anybody_is_inside(turn: float) -> None:
-    turns = ShortTurns()
-    with turns:
-        assert sys.getswitchinterval() == pytest.approx(TURN)
-        with turns:
-            pass
-        assert sys.getswitchinterval() == pytest.approx(TURN)
-    assert sys.getswitchinterval() == pytest.approx(turn)
-
-
-def test_what_somebody_else_says_of_turns_holds(turn: float) -> None:
-    turns = ShortTurns()
-    with turns:
-        sys.setswitchinterval(0.002)
-    assert sys.getswitchinterval() == pytest.approx(0.002)
-    sys.setswitchinterval(TURN / 2)
-    with turns:
-        assert sys.getswitchinterval() == pytest.approx(TURN / 2)
-    assert sys.getswitchinterval() == pytest.approx(TURN / 2)
-
-
-def test_while_one_rests_turns_are_as_long_as_before(turn: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[float] = []
-    monkeypatch.setattr("usage_middleware.gil.sleep", lambda _: found.append(sys.getswitchinterval()))
-    turns = ShortTurns()
-    with turns:
-        turns.rest(0.001)
-        assert sys.getswitchinterval() == pytest.approx(TURN)
-        sys.setswitchinterval(0.002)
-        turns.rest(0.001)
-        assert sys.getswitchinterval() == pytest.approx(0.002)
-    turns.rest(0.001)
-    assert found == pytest.approx([turn, 0.002, 0.002])
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_child_of_a_fork_has_the_turns_of_before(turn: float) -> None:
-    with short_turns:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(abs(sys.getswitchinterval() - turn) > 1e-6 or short_turns._inside)
-        _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-
-
-def test_turns_of_odd_lengths_stay_as_they_are(turn: float) -> None:
-    for microseconds in range(300, 400):
-        sys.setswitchinterval((microseconds + 0.5) / 1e6)
-        before = sys.getswitchinterval()
-        for _ in range(3):
-            with ShortTurns():
-                pass
-        assert sys.getswitchinterval() == before
 
 
 def test_in_the_midst_of_reading_an_answer_rests_and_does_nothing_else(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,6 @@ five milliseconds for a thread that computes, many times during a flush of thous
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,14 +13,14 @@ from contextlib import contextmanager
 from time import perf_counter, thread_time
 from typing import Any, TypeVar
 
+from usage_middleware.interpreter import short_turns
+
 T = TypeVar("T")
 
 #: Seconds of work between two rests, and of a rest: long enough for a waiting thread to wake up and take over.
 WORK, REST = 0.0002, 0.0001
 #: Of items that take less than a microsecond each, before one of how many it is asked whether it is time to rest.
 LIGHT = 32
-#: Seconds of a turn inside of `short_turns`. Python's own is fifty times as long.
-TURN = 0.0001
 #: A thread that makes an answer looks so often whether others had the interpreter for so long while it worked. Then it rests
 #: for as long as a request of the host may take.
 ANSWER_WORK, NOTICED, LONG_REST = 0.0001, 0.00005, 0.001
@@ -89,7 +87,9 @@ class AnswersPace(Pace):
     def pause_within(self) -> None:
         """Rest if others had the interpreter in the meantime: a host's request has more to do than it could do then."""
         if perf_counter() - self.since - (thread_time() - self._cpu) > NOTICED:
-            short_turns.rest(REST if self._is_late() else LONG_REST)
+            # A request that has the interpreter meanwhile is not interrupted after a short turn.
+            with short_turns.suspended():
+                sleep(REST if self._is_late() else LONG_REST)
         self.awake()
 
     def awake(self) -> None:
@@ -159,72 +159,3 @@ def _with_rests(items: Iterable[T], every: int) -> Iterator[T]:
         if not number % every:
             rest()
         yield item
-
-
-class ShortTurns:
-    """While any thread is inside, threads take turns at the lock fifty times as often.
-
-    For work in whose midst nothing can rest, such as making the answer to a question: a request that becomes ready waits a
-    tenth of a millisecond for the lock, not five. What Python was told before holds again afterwards.
-    """
-
-    def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = 0.0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._before = sys.getswitchinterval()
-                if self._before > TURN:
-                    _set(TURN)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._restore()
-
-    def _restore(self) -> None:
-        # Unless somebody else has said something in the meantime.
-        if self._before > TURN and _is(TURN):
-            _set(self._before)
-
-    def rest(self, seconds: float) -> None:
-        """Sleep; meanwhile, and until this thread has the lock again, turns are as long as they were before.
-
-        So a request that has it is not interrupted after a short turn.
-        """
-        is_short = self._inside and self._before > TURN and _is(TURN)
-        if is_short:
-            _set(self._before)
-        sleep(seconds)
-        if is_short and self._inside and _is(self._before):
-            _set(TURN)
-
-    def after_fork_in_child(self) -> None:
-        """The threads that were inside are not here."""
-        if self._inside:
-            self._restore()
-        self._begin()
-
-
-def _is(seconds: float) -> bool:
-    """Whether a turn is so long. Python keeps whole microseconds."""
-    return abs(sys.getswitchinterval() - seconds) < 0.5e-6
-
-
-def _set(seconds: float) -> None:
-    # Python cuts off what is less than a microsecond: what it says that a turn takes would otherwise become less.
-    sys.setswitchinterval(seconds + 0.5e-6)
-
-
-#: Of this process.
-short_turns = ShortTurns()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=short_turns.after_fork_in_child)

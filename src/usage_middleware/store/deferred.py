@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Generic, TypeVar
 
+import msgspec
+
 from usage_middleware.errors import UsageError
 from usage_middleware.gil import rest
 from usage_middleware.store.reads import Read
@@ -20,8 +22,20 @@ class Pending(list[Read]):
     done = False
 
 
+class Given(msgspec.Struct, Generic[T], frozen=True, gc=False):
+    """Returns what was read. There may be thousands: the garbage collector need not look at them."""
+
+    found: T
+
+    def __call__(self) -> T:
+        """What was read."""
+        return self.found
+
+
 class Deferred(Generic[T]):
     """The result of a read, which is there after `ReadBatch.read`."""
+
+    __slots__ = ("_get", "_pending")
 
     def __init__(self, pending: Pending, get: Callable[[], T]) -> None:
         self._pending = pending

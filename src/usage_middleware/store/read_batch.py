@@ -13,7 +13,7 @@ from usage_middleware.gil import rest
 from usage_middleware.periods import Slot
 from usage_middleware.store.block_reads import Blocks
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.deferred import Deferred, Pending
+from usage_middleware.store.deferred import Deferred, Given, Pending
 from usage_middleware.store.history import adding
 from usage_middleware.store.history import names as history
 from usage_middleware.store.history.fetching import fetch_with
@@ -24,13 +24,13 @@ from usage_middleware.store.key_sums import KEYS_A_COMMAND, sum_read
 from usage_middleware.store.minute_reads import minute_reads
 from usage_middleware.store.reads import Read, hand_out
 from usage_middleware.store.replies import (
+    AddBins,
+    AddKeyBoard,
     Boards,
     KeyBoard,
     Measures,
     Note,
-    add_bins,
     add_board,
-    add_key_board,
     add_member_scores,
     add_scores,
     add_seen,
@@ -101,7 +101,7 @@ class ReadBatch:
             self._cost += block.size // _MEMBERS_A_COMMAND
         what, name = of or (history.SERIES, history.WHOLE)
         bucket_of = name if what == history.KEY else None
-        self._packed.ask(slots, what, adding.series(found, measures), (name,), measures=measures, bucket_of=bucket_of)
+        self._packed.ask(slots, what, adding.AddSeries(found, measures), (name,), measures=measures, bucket_of=bucket_of)
         return self._deferred(found)
 
     def sums(self, slots: Sequence[Slot], keys: Sequence[str], measures: Sequence[str]) -> Deferred[dict[str, Measures]]:
@@ -169,19 +169,19 @@ class ReadBatch:
         self._add_union(
             self._named(slots),
             partial(self._schema.latency_boards, self._org, endpoint=endpoint),
-            partial(add_bins, found),
+            AddBins(found),
         )
         what, name = (history.LATENCY, history.WHOLE) if endpoint is None else (history.ENDPOINT_LATENCY, endpoint)
-        self._packed.ask_sums(slots, what, adding.bins(found, self._note_bin), (name,))
+        self._packed.ask_sums(slots, what, adding.AddBins(found, self._note_bin), (name,))
         return self._deferred(found)
 
     def key_board(self, slots: Sequence[Slot], key: str, *, endpoints: bool = False) -> Deferred[KeyBoard]:
         """All that one key did; with `endpoints`, at least how often it called each."""
         found, wanted = KeyBoard({}, {}), CALLS_OF_ENDPOINTS if endpoints else None
         name = partial(self._schema.key_boards, self._org, key=key)
-        self._add_union(self._named(slots), name, partial(add_key_board, found))
+        self._add_union(self._named(slots), name, AddKeyBoard(found))
         self._packed.ask_sums(
-            slots, history.KEY_BOARD, adding.key_board(found, self._note_bin), (key,), measures=wanted, bucket_of=key
+            slots, history.KEY_BOARD, adding.AddKeyBoard(found, self._note_bin), (key,), measures=wanted, bucket_of=key
         )
         return self._deferred(found)
 
@@ -276,7 +276,7 @@ class ReadBatch:
                 self._cost += len(keys) // _KEYS_A_COMMAND
 
     def _deferred(self, found: T) -> Deferred[T]:
-        return Deferred(self._pending, lambda: found)
+        return Deferred(self._pending, Given(found))
 
     def _series_key(self, res: str, block: str, of: tuple[str, str] | None) -> str:
         if of is None:

@@ -138,11 +138,16 @@ def by_measure(members: Mapping[str, Measures]) -> Boards:
     return found
 
 
-def add_bins(found: dict[int, int], note: Note, reply: Any) -> None:
-    """Add a histogram."""
-    bins, scores = columns(reply)
-    for name, calls in zip(bins, numbers(scores), strict=True):
-        _add_bin(found, text(name), calls, note)
+class AddBins(msgspec.Struct, frozen=True, gc=False):
+    """Adds a histogram."""
+
+    found: dict[int, int]
+
+    def __call__(self, note: Note, reply: Any) -> None:
+        """Add a reply."""
+        bins, scores = columns(reply)
+        for name, calls in zip(bins, numbers(scores), strict=True):
+            _add_bin(self.found, text(name), calls, note)
 
 
 def _add_bin(found: dict[int, int], name: str, calls: int | None, note: Note) -> None:
@@ -153,8 +158,17 @@ def _add_bin(found: dict[int, int], name: str, calls: int | None, note: Note) ->
         found[bin_number] = found.get(bin_number, 0) + calls
 
 
-def add_key_board(found: KeyBoard, note: Note, reply: Any) -> None:
-    """Add the board of one key."""
+class AddKeyBoard(msgspec.Struct, frozen=True, gc=False):
+    """Adds the board of one key."""
+
+    found: KeyBoard
+
+    def __call__(self, note: Note, reply: Any) -> None:
+        """Add a reply."""
+        _add_key_board(self.found, note, reply)
+
+
+def _add_key_board(found: KeyBoard, note: Note, reply: Any) -> None:
     members, scores = columns(reply)
     for raw, counted in zip(members, numbers(scores), strict=True):
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from usage_middleware.gil import short_turns
+from usage_middleware.interpreter import few_collections, short_turns
 from usage_middleware.report import csv
 from usage_middleware.report.context import ReportSource, report_scope
 from usage_middleware.report.query import Query, parse
@@ -88,14 +88,17 @@ class Views:
         return admission.cached
 
     def _body(self, question: _Question) -> bytes:
-        view, viewer, query, shape, entry = question
-        order = partial(self._page_order, entry.viewer)
         # What it costs is held until the answer is encoded: until then it takes memory.
-        with self._budget.question(viewer) as running, short_turns:
-            report = view.build(self._source.context(viewer, page_order=order, charge=running.charge), query.params)
-            body = csv.encode(*view.tables[query.table](report)) if shape == CSV else encoding.encode(view.wire(report))
+        with self._budget.question(question.viewer) as running, short_turns, few_collections:
+            body = self._encoded(question, running.charge)
         check_size(len(body))
         return body
+
+    def _encoded(self, question: _Question, charge: Callable[[int], object]) -> bytes:
+        view, viewer, query, shape, entry = question
+        order = partial(self._page_order, entry.viewer)
+        report = view.build(self._source.context(viewer, page_order=order, charge=charge), query.params)
+        return csv.encode(*view.tables[query.table](report)) if shape == CSV else encoding.encode(view.wire(report))
 
     def _page_order(self, viewer: str, org: str, question: object, names: list[str]) -> list[str]:
         if not self._cache.is_on:

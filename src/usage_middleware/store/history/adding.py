@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias, TypeVar
+
+import msgspec
 
 from usage_middleware.periods import Slot
 from usage_middleware.store.history.numbers import restored
-from usage_middleware.store.history.questions import Take, TakeSums, Wanted
+from usage_middleware.store.history.questions import TakeSums, Wanted
 from usage_middleware.store.history.section import Columns
 from usage_middleware.store.history.sums import EntitySums
 from usage_middleware.store.members import parse_key_board_member
@@ -19,24 +21,30 @@ K = TypeVar("K")
 Sums: TypeAlias = dict[K, int]
 
 
-def series(found: dict[Slot, Measures], measures: Sequence[str] | None) -> Take:
+# Of each of these there may be thousands: the garbage collector need not look at them.
+class AddSeries(msgspec.Struct, frozen=True, gc=False):
     """Adds one series: slot -> measure -> number."""
-    return partial(_add_series, found, measures)
+
+    found: dict[Slot, Measures]
+    measures: Sequence[str] | None
+
+    def __call__(self, _: str, columns: Columns, wanted: Wanted) -> None:
+        """Add what a section has of it."""
+        for measure, column in columns.items():
+            if self.measures is None or measure in self.measures:
+                _add_column(self.found, measure, column, wanted)
 
 
-def _add_series(found: dict[Slot, Measures], measures: Sequence[str] | None, _: str, columns: Columns, wanted: Wanted) -> None:
-    for measure, column in columns.items():
-        if measures is not None and measure not in measures:
+def _add_column(found: dict[Slot, Measures], measure: str, column: Mapping[int, int], wanted: Wanted) -> None:
+    for at, counted in column.items():
+        slot = wanted.get(at)
+        if slot is None:
             continue
-        for at, counted in column.items():
-            slot = wanted.get(at)
-            if slot is None:
-                continue
-            if measure == LAST:
-                mine = found.setdefault(slot, {})
-                mine[LAST] = max(mine.get(LAST, 0), restored(LAST, counted, slot))
-            else:
-                _add_to(found, slot, measure, counted)
+        if measure == LAST:
+            mine = found.setdefault(slot, {})
+            mine[LAST] = max(mine.get(LAST, 0), restored(LAST, counted, slot))
+        else:
+            _add_to(found, slot, measure, counted)
 
 
 def board(found: dict[str, Measures], measures: Sequence[str]) -> TakeSums:
@@ -63,31 +71,35 @@ def boards(found: Boards) -> TakeSums:
     return take
 
 
-def bins(found: Sums[int], damaged: Callable[[str], object]) -> TakeSums:
+class AddBins(msgspec.Struct, frozen=True, gc=False):
     """Adds a histogram: bin -> calls."""
 
-    def take(_: str, sums: EntitySums) -> None:
+    found: Sums[int]
+    damaged: Callable[[str], object]
+
+    def __call__(self, _: str, sums: EntitySums) -> None:
+        """Add what a section has of it."""
         for name, calls in sums.items():
-            _add_bin(found, name, calls, damaged)
-
-    return take
+            _add_bin(self.found, name, calls, self.damaged)
 
 
-def key_board(found: KeyBoard, damaged: Callable[[str], object]) -> TakeSums:
+class AddKeyBoard(msgspec.Struct, frozen=True, gc=False):
     """Adds the boards under one key."""
 
-    def take(_: str, sums: EntitySums) -> None:
+    found: KeyBoard
+    damaged: Callable[[str], object]
+
+    def __call__(self, _: str, sums: EntitySums) -> None:
+        """Add what a section has of them."""
         for text, counted in sums.items():
             measure, dimension, member = _parsed(text)
             if dimension == "latency":
-                _add_bin(found.latency, member, counted, damaged)
+                _add_bin(self.found.latency, member, counted, self.damaged)
             elif counted:
-                members = found.members.setdefault(dimension, {})
+                members = self.found.members.setdefault(dimension, {})
                 _add_to(members, member, measure, counted)
                 if not members:
-                    del found.members[dimension]
-
-    return take
+                    del self.found.members[dimension]
 
 
 _parsed = lru_cache(maxsize=16384)(parse_key_board_member)  # keys call the same endpoints

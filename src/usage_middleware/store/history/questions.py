@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import msgspec
 
 from usage_middleware.periods import Slot
 from usage_middleware.store.history.layout import Needed
@@ -29,7 +31,7 @@ class Beginning:
         return isinstance(name, str) and name.startswith(self._text)
 
 
-class Question(NamedTuple):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """`take`, or `take_sums`, gets what there is of the entities `only` and of `measures`; None: of all."""
 
     only: Sequence[str] | None
