@@ -18,7 +18,7 @@ from tests.store.history.packing import NOW, pack
 from tests.support import Clock
 from usage_middleware import Usage
 from usage_middleware.record import idle_packing
-from usage_middleware.store.history import live, packer
+from usage_middleware.store.history import live, moving
 
 #: So few keys are moved at once here, and so few are read, that a day takes many steps.
 MOVED, READ = 5, 20
@@ -26,7 +26,7 @@ MOVED, READ = 5, 20
 
 def take_small_steps() -> None:
     """Have packers of this process take many steps for little."""
-    packer.MOST_KEYS = packer.ENOUGH_KEYS = MOVED
+    moving.MOST_KEYS = moving.ENOUGH_KEYS = MOVED
     live.AT_ONCE = live.MOST_AT_ONCE = READ
 
 

@@ -21,7 +21,7 @@ from usage_middleware.periods import DAY, HOUR
 from usage_middleware.record import idle_packing
 from usage_middleware.report.health import health
 from usage_middleware.store.driver_errors import redis_errors
-from usage_middleware.store.history import live, packer
+from usage_middleware.store.history import live, moving
 from usage_middleware.store.history.rounds import LATER
 from usage_middleware.store.schema import Schema
 
@@ -33,7 +33,7 @@ SOME = calls(random.Random(11), 36, 3 * DAY, NOW - 36 * DAY)
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((packer, "MOST_KEYS"), (packer, "ENOUGH_KEYS"), (live, "AT_ONCE"), (live, "MOST_AT_ONCE")):
+    for module, name in ((moving, "MOST_KEYS"), (moving, "ENOUGH_KEYS"), (live, "AT_ONCE"), (live, "MOST_AT_ONCE")):
         monkeypatch.setattr(module, name, getattr(module, name))
     take_small_steps()
 

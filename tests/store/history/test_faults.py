@@ -47,14 +47,50 @@ def test_a_packer_may_be_killed_after_any_step(lived: World) -> None:
 
 def test_small_moves_add_up(lived: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day with many counters is moved by many scripts: between any two of them readers see the same."""
-    monkeypatch.setattr("usage_middleware.store.history.packer.MOST_KEYS", 5)
-    monkeypatch.setattr("usage_middleware.store.history.packer.ENOUGH_KEYS", 5)
+    monkeypatch.setattr("usage_middleware.store.history.moving.MOST_KEYS", 5)
+    monkeypatch.setattr("usage_middleware.store.history.moving.ENOUGH_KEYS", 5)
     before = seen(lived)
     for org in ORGS:
         for number, _ in enumerate(packer_of(lived).pack(org)):
             if number % 199 == 0:
                 assert everything(lived, org, 40, 35) == before[org]
     assert seen(lived) == before
+
+
+def test_days_whose_sections_are_together_are_packed_together(lived: World) -> None:
+    """Each day stays what it was, and few scripts move them."""
+    days = range(41, 34, -1)
+    before = {(org, day): everything(lived, org, day, day - 1) for org in ORGS for day in days}
+    packed = pack(lived, ["acme"])
+    assert packed >= 7
+    assert sum(int(lived.usage.engine.client.hget(month, "v") or 0) for month in months_of(lived, "acme")) < packed
+    pack(lived)
+    assert {(org, day): everything(lived, org, day, day - 1) for org in ORGS for day in days} == before
+
+
+def test_a_day_that_is_written_meanwhile_does_not_keep_others_waiting(lived: World) -> None:
+    """Days that could not be moved together are moved one by one."""
+    steps = packer_of(lived).pack("acme")
+    client = lived.usage.engine.client
+    while not months_of(lived, "acme"):
+        next(steps)
+    next(steps)
+    at = NOW - 36 * DAY
+    todo = f"{lived.usage.settings.namespace}:{{acme}}:history:todo"
+    left = client.zcard(todo)
+    lived.clock.set(at)
+    lived.record(lived.calls[0]._replace(org="acme", at=at))
+    lived.clock.set(NOW)
+    assert lived.usage.flush()
+    before = seen(lived)
+    for _ in steps:
+        pass
+    assert client.zcard(todo) < left - 2
+    assert seen(lived) == before
+
+
+def months_of(lived: World, org: str) -> list[str]:
+    return live_keys(lived, f"{{{org}}}:history:????-??")
 
 
 def test_sections_of_large_organisations_stand_alone(lived: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,8 +105,8 @@ def test_sections_of_large_organisations_stand_alone(lived: World, monkeypatch: 
 @pytest.mark.parametrize("keys", [5, 4_000])
 def test_two_packers_at_once(lived: World, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
     """What one has read may be moved by the other, also when both move a day in many parts."""
-    monkeypatch.setattr("usage_middleware.store.history.packer.MOST_KEYS", keys)
-    monkeypatch.setattr("usage_middleware.store.history.packer.ENOUGH_KEYS", keys)
+    monkeypatch.setattr("usage_middleware.store.history.moving.MOST_KEYS", keys)
+    monkeypatch.setattr("usage_middleware.store.history.moving.ENOUGH_KEYS", keys)
     before = seen(lived)
     for org in ORGS:
         steps = [packer_of(lived).pack(org) for _ in range(2)]
@@ -91,7 +127,7 @@ def test_two_packers_that_count_keys_differently(lived: World, monkeypatch: pyte
         next(steps)
     other = packer_of(lived)
     monkeypatch.setattr(other, "_buckets", lambda org: 7)
-    for _ in other._pack_day("acme", other._due("acme")[-1]):
+    for _ in other._pack_first("acme", other._due("acme")[-1:]):
         pass
     for _ in steps:
         pass

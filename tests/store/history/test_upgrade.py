@@ -93,15 +93,23 @@ def test_an_old_worker_that_comes_again_is_waited_for(old: World, new: World, re
 
 
 @pytest.mark.parametrize("step", range(1, 20, 3))
-def test_what_an_old_worker_writes_meanwhile_is_not_lost(old: World, new: World, step: int) -> None:
-    """It does not mark what it writes, and may begin while a day is read."""
+@pytest.mark.parametrize("together", [1, 7])
+def test_what_an_old_worker_writes_meanwhile_is_not_lost(
+    old: World, new: World, monkeypatch: pytest.MonkeyPatch, together: int, step: int
+) -> None:
+    """It does not mark what it writes, and may begin while a day is read, or several that are packed together."""
+    monkeypatch.setattr("usage_middleware.store.history.packer.MOST_DAYS", together)
     usage, todo = new.usage, f"{new.usage.settings.namespace}:{{acme}}:history:todo"
     for _ in Seeding(lambda: usage.engine.client, Schema(usage.settings), new.clock, usage.engine.damage).steps():
         pass
     late = Call(NOW - 5 * DAY)
     steps = packer_of(new).pack("acme")
-    assert usage.engine.client.zscore(todo, "30m 2029-12-06") is not None
-    while usage.engine.client.zscore(todo, "30m 2029-12-06") is not None:
+    days = [f"30m 2029-12-{day:02}" for day in range(1, 8)]
+    left = [day for day in days if usage.engine.client.zscore(todo, day) is not None]
+    assert left[-2:] == days[-2:]
+    # One by one, the last of them is read then; else all that follow the first one of the month.
+    packed = left[-2 if together == 1 else 0]
+    while usage.engine.client.zscore(todo, packed) is not None:
         next(steps)
     assert usage.engine.client.zscore(todo, "30m 2029-12-07") is not None
     for _ in range(step):

@@ -4,23 +4,25 @@
 -- KEYS[2]  `history:todo`: day -> how many chunks have written it since it was packed.
 -- KEYS[3]  a key that never exists: while the slot moves to another node, Redis then answers TRYAGAIN.
 -- KEYS[4]  and on: live counters, those that are removed first.
--- ARGV[1]  MessagePack {version, member of todo or '', its score, milliseconds that the month lives, milliseconds that todo
---          lives, whether the day is done, fields to write, fields to remove, how many live keys are removed,
+-- ARGV[1]  MessagePack {version, {{member of todo, its score}, ...}, milliseconds that the month lives, milliseconds that todo
+--          lives, whether these days are done, fields to write, fields to remove, how many live keys are removed,
 --          {{live key, {field, ...}}, ...}, {{live key, is a hash, names, numbers, greatest, milliseconds}, ...},
---          {series, {field, ...}, {number or '', ...}, corrections, how many} or nothing}
+--          {{series, {field, ...}, {number or '', ...}, corrections, how many}, ...}}
 -- ARGV[2]  and on: what is written to the fields.
 --
 -- Answers  'OK', or 'AGAIN': something has changed since it was read; nothing was changed now.
 
 local MANY = 500
 
-local version, member, score, lives, todo_lives, done, written, removed, taken, cleared, added, witness = unpack(cmsgpack.unpack(ARGV[1]))
+local version, todos, lives, todo_lives, done, written, removed, taken, cleared, added, witnesses = unpack(cmsgpack.unpack(ARGV[1]))
 
 if tonumber(redis.call('HGET', KEYS[1], 'v') or 0) ~= version then return 'AGAIN' end
-if member ~= '' and tonumber(redis.call('ZSCORE', KEYS[2], member) or 0) ~= score then return 'AGAIN' end
+for _, todo in ipairs(todos) do
+  if tonumber(redis.call('ZSCORE', KEYS[2], todo[1]) or 0) ~= todo[2] then return 'AGAIN' end
+end
 
 -- An older version writes without a mark.
-if witness and witness[1] then
+for _, witness in ipairs(witnesses) do
   local series, fields, numbers, corrections, corrected = unpack(witness)
   for i, number in ipairs(redis.call('HMGET', series, unpack(fields))) do
     if (number or '') ~= numbers[i] then return 'AGAIN' end
@@ -77,6 +79,8 @@ for _, one in ipairs(added) do
   if redis.call('TTL', key) < 0 then redis.call('PEXPIRE', key, milliseconds(left)) end
 end
 
-if done then redis.call('ZREM', KEYS[2], member) end
-if member ~= '' and redis.call('EXISTS', KEYS[2]) == 1 then redis.call('PEXPIRE', KEYS[2], milliseconds(todo_lives)) end
+for _, todo in ipairs(done and todos or {}) do
+  redis.call('ZREM', KEYS[2], todo[1])
+end
+if todos[1] and redis.call('EXISTS', KEYS[2]) == 1 then redis.call('PEXPIRE', KEYS[2], milliseconds(todo_lives)) end
 return 'OK'

@@ -60,26 +60,26 @@ class MonthChange:
         now: float,
         *,
         buckets: int = 0,
-        todo: Todo | None = None,
+        todos: Sequence[Todo] = (),
         done: bool = False,
         taken: Sequence[str] = (),
         cleared: Mapping[str, Sequence[str]] | None = None,
         added: Sequence[Addition] = (),
-        witness: Witness | None = None,
+        witnesses: Sequence[Witness] = (),
     ) -> bool:
-        """Change the month as it `was` read; False if it, or the day, was written meanwhile. Then nothing is changed.
+        """Change the month as it `was` read; False if it, or one of the days, was written meanwhile. Then nothing is changed.
 
         Args:
             was: the month when it was read.
             changes: the fields of it to write and to remove.
             now: seconds since the epoch.
             buckets: into how many keys are spread, if that is settled now.
-            todo: the day whose live counters were read.
-            done: nothing is left of it.
+            todos: the days whose live counters were read.
+            done: nothing is left of them.
             taken: live keys to remove.
             cleared: live hashes, and the fields to remove there.
             added: what is added to live keys.
-            witness: what must be as it was when the day was read.
+            witnesses: what must be as it was when the days were read.
 
         Raises:
             redis_errors(): as the client does.
@@ -89,11 +89,10 @@ class MonthChange:
             written[BUCKETS] = buckets
         kept = self._schema.settings.history_kept
         lives = max(month_end(self._month) + kept - now, _AT_LEAST)
-        member, score = todo or ("", 0)
         cleared = cleared or {}
         arguments = [
-            was.head.version, member, score, int(lives * 1000), kept * 1000, done, list(written), changes.removed, len(taken),
-            list(cleared.items()), added, witness or (),
+            was.head.version, todos, int(lives * 1000), kept * 1000, done, list(written), changes.removed, len(taken),
+            list(cleared.items()), added, witnesses,
         ]  # fmt: skip
         todo_key = self._schema.history_todo(self._org)
         keys = [
@@ -103,6 +102,6 @@ class MonthChange:
             *taken,
             *cleared,
             *(one.key for one in added),
-            *(witness.keys if witness else ()),
+            *dict.fromkeys(key for one in witnesses for key in one.keys),
         ]
         return bool(_SCRIPT.run(self._client, keys, [msgspec.msgpack.encode(arguments), *written.values()]) == b"OK")

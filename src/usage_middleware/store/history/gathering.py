@@ -1,4 +1,4 @@
-"""Puts sections together from the live counters of a day."""
+"""Puts sections together from live counters."""
 
 from __future__ import annotations
 
@@ -72,37 +72,40 @@ class _Section:
 
 
 class Gathering:
-    """Sections of one day at one resolution.
+    """Sections of some days at one resolution.
 
     Args:
-        slots: the slots of the day, by what the fields of series call them.
+        slots: the slots of the days, by what the fields of series call them. A series is in one section for all of them.
     """
 
     def __init__(self, slots: Mapping[str, Slot]) -> None:
         self._slots = slots
         self._any_slot = next(iter(slots.values()))
         self._sections: dict[str, _Section] = {}
+        self._about: set[str] = set()
 
     def __contains__(self, what: str) -> bool:
         """Whether there is a section about this."""
-        return what in self._sections
+        return what in self._about
 
     def sections(self) -> dict[str, Cells]:
         """The sections by their names."""
-        return {place(self._any_slot, what).section: section.cells for what, section in self._sections.items()}
+        return {name: section.cells for name, section in self._sections.items()}
 
     def add(self, live: LiveCounts) -> None:
         """Add the numbers of a Redis key."""
         key = live.key
-        section = self._sections.get(key.what)
+        name, at = place(key.slot or self._any_slot, key.what)
+        section = self._sections.get(name)
         if section is None:
-            section = self._sections[key.what] = _Section(key.what, self._slots)
+            section = self._sections[name] = _Section(key.what, self._slots)
+            self._about.add(key.what)
         if key.slot is None:
             section.add_series(key.entity or "", live.names, live.numbers)
         elif key.entity is None:
-            section.add_board(key.measure, place(key.slot, key.what).at, live.names, live.numbers)
+            section.add_board(key.measure, at, live.names, live.numbers)
         else:
-            section.add_measures(key.entity, place(key.slot, key.what).at, live.names, live.numbers)
+            section.add_measures(key.entity, at, live.names, live.numbers)
 
 
 def _put_last(column: Column, cell: int, number: int) -> None:

@@ -1,4 +1,4 @@
-"""What a day has in live counters: which Redis keys, in the order in which they may be taken away.
+"""What days have in live counters: which Redis keys, in the order in which they may be taken away.
 
 What tells where others are goes last: the series of a key after the boards under it, that of the organisation after all. So a
 packer that was stopped in between finds the rest again.
@@ -44,19 +44,19 @@ def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[begin : begin + size] for begin in range(0, len(items), size))
 
 
-class LiveDay:
-    """The live counters of a day at one resolution.
+class LiveDays:
+    """The live counters, at one resolution, of a day, or of several that are in the same Redis keys.
 
     Args:
         client: reads them.
         org: whose they are.
         layer: half-hours or days.
-        start: where the day begins.
+        starts: where the days begin.
         buckets: into how many buckets keys are spread.
-        again: the day was packed before. Then corrections may have left boards without series.
+        again: one of them was packed before. Then corrections may have left boards without series.
 
     Attributes:
-        slots: the slots of the day, by what the fields of series call them.
+        slots: their slots, by what the fields of series call them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LiveDay:
         schema: Schema,
         org: str,
         layer: Resolution,
-        start: int,
+        starts: Sequence[int],
         buckets: int,
         damage: DamageLog,
         *,
@@ -75,19 +75,18 @@ class LiveDay:
         self._schema = schema
         self._org = org
         self._layer = layer
-        self._start = start
+        self._start = min(starts)
         self._buckets = buckets
         self._again = again
         self._at_once = AT_ONCE
         self._settings: Settings = schema.settings
-        names = [(Slot(layer, at), slot_names(Slot(layer, at), self._settings.layers.middle.seconds)) for at in self._starts()]
+        day = self._settings.layers.day
+        slots = [Slot(layer, at) for start in starts for at in range(start, start + day.seconds, layer.seconds)]
+        names = [(slot, slot_names(slot, self._settings.layers.middle.seconds)) for slot in slots]
         self._block = names[0][1].block
         self.slots = {at.field: slot for slot, at in names}
         self._names = {slot: at.slot for slot, at in names}
-        self._reader = LiveReader(client, self.slots, damage, of_a_month=layer == self._settings.layers.day)
-
-    def _starts(self) -> range:
-        return range(self._start, self._start + self._settings.layers.day.seconds, self._layer.seconds)
+        self._reader = LiveReader(client, self.slots, damage, of_a_month=layer == day)
 
     def groups(self) -> Iterator[list[LiveCounts]]:
         """What is to be taken away together, in order. An empty one is a good moment for a pause."""
@@ -103,7 +102,7 @@ class LiveDay:
         yield own
 
     def _look(self) -> tuple[list[LiveCounts], list[str], list[str]]:
-        """The organisation's series, and the keys and endpoints that may have been counted on this day or later."""
+        """The organisation's series, and the keys and endpoints that may have been counted on the first day or later."""
         series = LiveKey(self._schema.series(self._org, self._layer.name, self._block), SERIES, WHOLE)
         with self._client.pipeline(transaction=False) as pipe:
             pipe.execute_command(*series.command)

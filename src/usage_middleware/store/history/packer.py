@@ -8,26 +8,24 @@ knows by its version. Then the day is read again later. So a packer may be kille
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any
 
-from usage_middleware.gil import rest
 from usage_middleware.options import HALF_HOURS_AFTER
 from usage_middleware.periods import Resolution, Slot, month_end, month_start
 from usage_middleware.store.damage import DamageLog
-from usage_middleware.store.history.cells import Cells
 from usage_middleware.store.history.change import MonthChange, Todo
-from usage_middleware.store.history.gathering import Gathering
-from usage_middleware.store.history.live import LiveDay
-from usage_middleware.store.history.live_counts import LiveCounts
+from usage_middleware.store.history.live import LiveDays
 from usage_middleware.store.history.merging import Merging
+from usage_middleware.store.history.month import Month
+from usage_middleware.store.history.moving import Move, Seen
 from usage_middleware.store.history.names import buckets_for, month_of, place
-from usage_middleware.store.history.witness import Witness, witness
+from usage_middleware.store.history.witness import witnesses
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
 
-#: So many live keys are taken away at once, and so many numbers moved, at most; so many where another section begins.
-MOST_KEYS, ENOUGH_KEYS, MOST_NUMBERS = 2_000, 1_000, 40_000
+#: So many days are packed together whose sections are together. Where packing is behind, that takes a fraction of the time.
+MOST_DAYS = 7
 _TODO = re.compile(r"(\S+) \d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 #: Packing is a generator: after each `yield` it may rest as long as it likes.
 Steps = Iterator[None]
@@ -56,9 +54,10 @@ class Packer:
     def pack(self, org: str) -> Steps:
         """Pack all days of an organisation that are due, and merge those of months that are over."""
         due = self._due(org)
-        for todo in due:
-            yield from self._pack_day(org, todo)
-        yield from self._merge(org, {self._place(todo) for todo in due})
+        places = {self._place(todo) for todo in due}
+        while due:
+            yield from self._pack_first(org, due)
+        yield from self._merge(org, places)
 
     def _merge(self, org: str, packed: Iterable[tuple[Resolution, int]]) -> Steps:
         changed = {month_of(start) for layer, start in packed if layer == self._schema.layers.day}
@@ -97,136 +96,56 @@ class Packer:
     def _due_at(self, todo: Todo) -> int:
         return self.due_at(*self._place(todo))
 
-    def _pack_day(self, org: str, todo: Todo) -> Steps:
-        layer, start = self._place(todo)
-        client = self._client()
-        month = MonthChange(client, self._schema, org, month_of(start), self._damage.note)
-        head = month.read([]).head
-        buckets = head.buckets or self._buckets(org)
-        # A day that was packed once begins with a section of its own.
-        again = bool(head.version) and self._has(month, layer, start)
-        day = LiveDay(client, self._schema, org, layer, start, buckets, self._damage, again=again)
-        seen = Seen(head.version, todo, witness(client, self._schema, org, layer, start))
-        moving = Move(month, seen, buckets, self._clock, day.slots)
-        for group in day.groups():
-            yield
-            if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
-                return
-            moving.add(group)
-        if (yield from moving.commit(done=True)):
-            self.days += 1
+    def _pack_first(self, org: str, due: list[Todo]) -> Steps:
+        """Pack the first days that are due, and take them from the list: several of one month if its sections are together."""
+        layer, start = self._place(due[0])
+        month = MonthChange(self._client(), self._schema, org, month_of(start), self._damage.note)
+        was = month.read([])
+        some = self._of_one_month(due, layer, start)[: MOST_DAYS if was.head.together else 1]
+        del due[: len(some)]
+        if not (yield from self._pack_days(org, month, was, some)) and len(some) > 1:
+            for todo in some:  # One of them is damaged, or was written meanwhile.
+                yield from self._pack_days(org, month, month.read([]), [todo])
 
-    def _has(self, month: MonthChange, layer: Resolution, start: int) -> bool:
+    def _of_one_month(self, due: Sequence[Todo], layer: Resolution, start: int) -> list[Todo]:
+        places = ((todo, *self._place(todo)) for todo in due)
+        return [todo for todo, of, at in places if of == layer and month_of(at) == month_of(start)]
+
+    def _pack_days(self, org: str, month: MonthChange, was: Month, todos: Sequence[Todo]) -> Generator[None, None, bool]:
+        """Pack days of a month that was read before; whether all of them were."""
+        layer = self._place(todos[0])[0]
+        starts = [self._place(todo)[1] for todo in todos]
+        client, buckets = self._client(), was.head.buckets or self._buckets(org)
+        # A day that was packed once begins with a section of its own.
+        packed = [bool(was.head.version) and self._has(month, was, layer, start) for start in starts]
+        seen = Seen(was, todos, witnesses(client, self._schema, org, layer, starts))
+        moving = Move(month, seen, buckets, self._clock)
+        for some, again in self._read_together(layer, starts, packed):
+            day = LiveDays(client, self._schema, org, layer, some, buckets, self._damage, again=again)
+            moving.begin(day.slots)
+            for group in day.groups():
+                yield
+                if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
+                    return False
+                moving.add(group)
+        moved = yield from moving.commit(done=True)
+        self.days += len(todos) * moved
+        return moved
+
+    def _read_together(
+        self, layer: Resolution, starts: Sequence[int], packed: Sequence[bool]
+    ) -> Iterator[tuple[Sequence[int], bool]]:
+        """Days that are in the same Redis keys, and whether one of them was packed before."""
+        if layer == self._schema.layers.day:
+            yield starts, any(packed)
+        else:
+            yield from (([start], again) for start, again in zip(starts, packed, strict=True))
+
+    def _has(self, month: MonthChange, was: Month, layer: Resolution, start: int) -> bool:
         name, index = place(Slot(layer, start), "series")
         first = range(index, index + self._schema.layers.day.seconds // layer.seconds)
-        found = month.read([name]).numbers(name)
+        found = (was if was.head.together else month.read([name])).numbers(name)
         return any(at in column for columns in found.values() for column in columns.values() for at in first)
 
     def _buckets(self, org: str) -> int:
         return buckets_for(int(self._client().zcard(self._schema.seen(org, "key"))))
-
-
-class Seen(NamedTuple):
-    """What was seen before any live counter of a day was read.
-
-    Attributes:
-        version: of the month. If another packer has changed it since, counters that were read may be gone.
-        todo: the day. If a chunk has written it since, its score is another one.
-        witness: tells what an older version has written since.
-    """
-
-    version: int
-    todo: Todo
-    witness: Witness | None
-
-
-class Move:
-    """What is moved with one script.
-
-    Args:
-        month: where it goes.
-        seen: what must be so still.
-        buckets: into how many keys are spread.
-        clock: seconds since the epoch.
-        slots: the slots of the day, by what the fields of series call them.
-    """
-
-    def __init__(
-        self,
-        month: MonthChange,
-        seen: Seen,
-        buckets: int,
-        clock: Callable[[], float],
-        slots: Mapping[str, Slot],
-    ) -> None:
-        self._month = month
-        self._version, self._todo, self._witness = seen
-        self._buckets = buckets
-        self._clock = clock
-        self._slots = slots
-        self._begin()
-
-    def _begin(self) -> None:
-        self._gathering = Gathering(self._slots)
-        self._taken: list[str] = []
-        self._cleared: dict[str, list[str]] = {}
-        self._numbers = 0
-
-    def is_full_with(self, more: Sequence[LiveCounts]) -> bool:
-        """Whether these are too many for one script; or it has enough, and they begin another section."""
-        keys, numbers = len(self._taken) + len(self._cleared), self._numbers + sum(len(one.names) for one in more)
-        if not keys or not more:
-            return False
-        most = ENOUGH_KEYS if all(one.key.what not in self._gathering for one in more) else MOST_KEYS
-        return keys + len(more) > most or numbers > MOST_NUMBERS
-
-    def add(self, more: Sequence[LiveCounts]) -> None:
-        """Move these, too."""
-        for live in more:
-            rest()
-            self._gathering.add(live)
-            self._numbers += len(live.names)
-            if live.is_whole:
-                self._taken.append(live.key.name)
-            elif live.names:
-                self._cleared[live.key.name] = list(map(text, live.names))
-
-    def commit(self, *, done: bool) -> Generator[None, None, bool]:
-        """Move what there is; returns whether it was moved."""
-        sections = self._gathering.sections()
-        was = self._month.read(list(sections))
-        if was.head.version != self._version:
-            return False
-        yield
-        written: dict[str, Cells] = {}
-        for name, cells in sections.items():
-            written[name] = yield from _added(was.cells(name), cells)
-            yield
-        if was.is_damaged(sections) or was.head.buckets not in (0, self._buckets):
-            return False
-        changes = yield from was.changed_in_steps(written)
-        yield
-        moved = self._month.commit(
-            was,
-            changes,
-            self._clock(),
-            buckets=self._buckets,
-            todo=self._todo,
-            done=done,
-            taken=self._taken,
-            cleared=self._cleared,
-            witness=self._witness,
-        )
-        self._version += bool(changes.written or changes.removed)
-        self._begin()
-        return moved
-
-
-def _added(before: Cells | None, more: Cells) -> Generator[None, None, Cells]:
-    """What a section had and more; without numbers if nothing is left."""
-    if before is None:
-        return more
-    yield
-    before.add(more)
-    yield
-    return before.without_zeros()

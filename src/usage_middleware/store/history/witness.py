@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from usage_middleware.periods import Resolution, Slot, slot_names
@@ -33,20 +34,34 @@ class Witness(NamedTuple):
         return self.series, self.corrections
 
 
-def witness(client: Any, schema: Schema, org: str, layer: Resolution, start: int) -> Witness | None:
-    """Look before a day is read; None where one of the Redis keys is of another type.
+def witnesses(client: Any, schema: Schema, org: str, layer: Resolution, starts: Sequence[int]) -> list[Witness]:
+    """Look at days of a month before they are read. One is left out where a Redis key is of another type.
 
     Raises:
         redis_errors(): as the client does.
     """
-    slots = (Slot(layer, at) for at in range(start, start + schema.layers.day.seconds, layer.seconds))
-    names = [slot_names(slot, schema.layers.middle.seconds) for slot in slots]
-    fields = [f"{at.field} {CALLS}" for at in names]
-    series, corrections = schema.series(org, layer.name, names[0].block), schema.corrections(org, month_of(start))
+    corrections = schema.corrections(org, month_of(starts[0]))
+    fields = _fields(schema, layer, starts)
+    series = {block: schema.series(org, layer.name, block) for block in fields}
     with client.pipeline(transaction=False) as pipe:
-        pipe.execute_command("HMGET", series, *fields)
         pipe.execute_command("HLEN", corrections)
-        numbers, corrected = pipe.execute(raise_on_error=False)
-    if isinstance(numbers, Exception) or isinstance(corrected, Exception):
-        return None
-    return Witness(series, fields, [text(number or b"") for number in numbers], corrections, corrected)
+        for block, some in fields.items():
+            pipe.execute_command("HMGET", series[block], *some)
+        corrected, *found = pipe.execute(raise_on_error=False)
+    if isinstance(corrected, Exception):
+        return []
+    return [
+        Witness(series[block], some, [text(number or b"") for number in numbers], corrections, corrected)
+        for (block, some), numbers in zip(fields.items(), found, strict=True)
+        if not isinstance(numbers, Exception)
+    ]
+
+
+def _fields(schema: Schema, layer: Resolution, starts: Iterable[int]) -> dict[str, list[str]]:
+    """The fields of the calls of each slot, by the blocks of series that they are in."""
+    found: dict[str, list[str]] = {}
+    for start in starts:
+        for at in range(start, start + schema.layers.day.seconds, layer.seconds):
+            name = slot_names(Slot(layer, at), schema.layers.middle.seconds)
+            found.setdefault(name.block, []).append(f"{name.field} {CALLS}")
+    return found
