@@ -11,6 +11,7 @@ import resource
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -65,20 +66,24 @@ def _questions(url: str) -> str:
 
 
 def _meanwhile(url: str) -> str:
-    """What the host's own requests take, alone and during each question, in a server that is started anew for each.
+    """What the host's own requests take, alone and during each question, in servers that are started anew for each.
 
-    As an application is, and as one that has told the garbage collector to leave alone what was there when it began.
+    Where the host answers it, and where another process of the same machine does: what that takes is not ours.
     """
-    rows = [[path, *_host(url, path, frozen=False), *_host(url, path, frozen=True)[1:]] for path in QUESTIONS]
-    header = ["ten clients ask again and again", "answers"]
-    header += [f"{each}{of}" for of in ("", ", `gc.freeze`") for each in ("alone: p50, p99", "meanwhile", "ratio of p99s")]
-    text = f"The host's own requests meanwhile, {meanwhile.RATE} a second, milliseconds:"
-    return f"{text}\n\n{table(header, rows)}"
+    rows = [[path, *_host(url, path, apart=False), *_host(url, path, apart=True)] for path in QUESTIONS]
+    header = ["ten clients ask again and again"]
+    header += [f"{each}{of}" for of in ("", ", apart") for each in ("answers", "alone: p50, p99", "meanwhile", "ratio of p99s")]
+    text = (
+        f"The host's own requests meanwhile, {meanwhile.RATE} a second, milliseconds; apart: while another process on the same "
+        "machine answers"
+    )
+    return f"{text}:\n\n{table(header, rows)}"
 
 
-def _host(url: str, path: str, *, frozen: bool) -> list[str]:
-    with meanwhile.served(url, OPTIONS, ORG, frozen=frozen) as port:
-        alone, during, statuses = meanwhile.measure(port, path)
+def _host(url: str, path: str, *, apart: bool) -> list[str]:
+    with ExitStack() as stack:
+        port, *others = [stack.enter_context(meanwhile.served(url, OPTIONS, ORG)) for _ in range(1 + apart)]
+        alone, during, statuses = meanwhile.measure(port, others[0] if apart else port, path)
     return [
         _counted([str(status) for status in statuses]),
         f"{alone.p50:.1f}, {alone.p99:.1f}",

@@ -8,7 +8,6 @@ ones are answered. Seconds alone and seconds meanwhile take turns, since other w
 from __future__ import annotations
 
 import asyncio
-import gc
 import http.client
 import os
 import subprocess
@@ -69,19 +68,15 @@ def app() -> FastAPI:
     host.add_middleware(UsageMiddleware, usage=usage)
     viewer = Viewer.organization(os.environ["MEANWHILE_ORG"])
     mount_usage(host, "/usage", usage, auth=lambda _: viewer, cache_seconds=0, limit=None)
-    if os.environ["MEANWHILE_FROZEN"]:
-        gc.collect()
-        gc.freeze()
     return host
 
 
 @contextmanager
-def served(url: str, options: Mapping[str, Any], org: str, *, frozen: bool) -> Iterator[int]:
-    """The port of the host, in a process of its own. With `frozen`, the garbage collector leaves its own objects alone."""
+def served(url: str, options: Mapping[str, Any], org: str) -> Iterator[int]:
+    """The port of the host, in a process of its own."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "benchmarks.meanwhile:app", "--port", str(port)]
     told = {"MEANWHILE_URL": url, "MEANWHILE_OPTIONS": msgspec.json.encode(options).decode(), "MEANWHILE_ORG": org}
-    told["MEANWHILE_FROZEN"] = "yes" if frozen else ""
     with subprocess.Popen([*command, "--log-level", "error", "--no-access-log"], env={**os.environ, **told}) as process:
         try:
             eventually(lambda: _ask(port, "/v1/orders/7") == 200, 20)
@@ -143,15 +138,15 @@ class Measured(NamedTuple):
     statuses: list[int]
 
 
-def measure(port: int, path: str, rounds: int = ROUNDS) -> Measured:
-    """How long the host's requests take, alone and while ten ask a question again and again.
+def measure(port: int, asked: int, path: str, rounds: int = ROUNDS) -> Measured:
+    """How long the host's requests take, alone and while ten ask a question again and again, on the port `asked`.
 
     Who asks is a process of its own: its threads must not keep the one that measures waiting.
     """
     alone, meanwhile, statuses = list[float](), list[float](), list[int]()
     for _ in range(rounds):
         alone += asyncio.run(_waits(port, SECONDS))
-        arguments = [str(port), f"/usage{path}", str(SECONDS + 1)]
+        arguments = [str(asked), f"/usage{path}", str(SECONDS + 1)]
         with subprocess.Popen([sys.executable, "-m", "benchmarks.meanwhile", *arguments], stdout=subprocess.PIPE) as asking:
             time.sleep(0.7)
             meanwhile += asyncio.run(_waits(port, SECONDS))

@@ -43,9 +43,9 @@ ANSWERING |= {"store/block_reads.py"}
 ANSWERING |= {"store/history/packed_reads.py", "store/history/month.py", "store/history/names.py"}
 #: The hands of the writer, and what says how long something is kept.
 ANSWERING |= {"store/meta.py", "store/retention.py"}
-#: The one only lets a thread rest, the other remembers what a property was. To call them is no step, and what they call is not
-#: either.
-BETWEEN = {None, "gil.py", "lazily.py"}
+#: These only let a thread rest, tell the interpreter how often, and remember what a property was. To call them is no step, and
+#: what they call is not either.
+BETWEEN = {None, "gil.py", "interpreter.py", "lazily.py"}
 
 
 def way(heading: str) -> set[str]:
