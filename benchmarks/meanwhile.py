@@ -29,7 +29,7 @@ from usage_middleware import UsageMiddleware, Viewer
 from usage_middleware.web import mount_usage
 
 #: Requests of the host a second, how many seconds they are measured at a time, and how often.
-RATE, SECONDS, ROUNDS = 200, 4.5, 3
+RATE, SECONDS, ROUNDS = 200, 4.5, 2
 AT_ONCE = 10
 _ORDERS = b"GET /v1/orders/7 HTTP/1.1\r\nhost: x\r\nx-api-key: sk_1\r\n\r\n"
 

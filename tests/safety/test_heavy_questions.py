@@ -95,6 +95,26 @@ def test_nothing_is_left_that_only_a_collection_frees(api: Api, monkeypatch: pyt
             gc.enable()
 
 
+def test_answers_set_off_few_collections(api: Api) -> None:
+    """Ten of those that look at new objects set off one that looks at old ones, and ten of these one that looks at all."""
+    found: list[int] = []
+
+    def note(phase: str, info: Mapping[str, int]) -> None:
+        if phase == "start":
+            found.append(info["generation"])
+
+    for path in QUESTIONS:
+        api.get(path)
+    gc.collect()
+    gc.callbacks.append(note)
+    try:
+        for path in QUESTIONS:
+            assert api.get(path).status == 200
+    finally:
+        gc.callbacks.remove(note)
+    assert len(found) <= 2 * len(QUESTIONS), found
+
+
 #: How many bytes a question about all keys may take for each of them, at its peak.
 BYTES_A_KEY = {
     "/by-key?period=30d&limit=10&endpoints_per_key=0": 1_000,
