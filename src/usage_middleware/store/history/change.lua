@@ -5,7 +5,7 @@
 -- KEYS[3]  a key that never exists: while the slot moves to another node, Redis then answers TRYAGAIN.
 -- KEYS[4]  and on: live counters, those that are removed first.
 -- ARGV[1]  MessagePack {version, {{member of todo, its score}, ...}, milliseconds that the month lives, milliseconds that todo
---          lives, whether these days are done, fields to write, fields to remove, how many live keys are removed,
+--          lives, {member of a day that is done, ...}, fields to write, fields to remove, how many live keys are removed,
 --          {{live key, {field, ...}}, ...}, {{live key, is a hash, names, numbers, greatest, milliseconds}, ...},
 --          {{series, {field, ...}, {number or '', ...}, corrections, how many}, ...}}
 -- ARGV[2]  and on: what is written to the fields.
@@ -79,8 +79,8 @@ for _, one in ipairs(added) do
   if redis.call('TTL', key) < 0 then redis.call('PEXPIRE', key, milliseconds(left)) end
 end
 
-for _, todo in ipairs(done and todos or {}) do
-  redis.call('ZREM', KEYS[2], todo[1])
+for _, member in ipairs(done) do
+  redis.call('ZREM', KEYS[2], member)
 end
 if todos[1] and redis.call('EXISTS', KEYS[2]) == 1 then redis.call('PEXPIRE', KEYS[2], milliseconds(todo_lives)) end
 return 'OK'

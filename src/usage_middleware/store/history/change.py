@@ -61,7 +61,7 @@ class MonthChange:
         *,
         buckets: int = 0,
         todos: Sequence[Todo] = (),
-        done: bool = False,
+        done: Sequence[Todo] = (),
         taken: Sequence[str] = (),
         cleared: Mapping[str, Sequence[str]] | None = None,
         added: Sequence[Addition] = (),
@@ -75,7 +75,7 @@ class MonthChange:
             now: seconds since the epoch.
             buckets: into how many keys are spread, if that is settled now.
             todos: the days whose live counters were read.
-            done: nothing is left of them.
+            done: those of which nothing is left.
             taken: live keys to remove.
             cleared: live hashes, and the fields to remove there.
             added: what is added to live keys.
@@ -91,8 +91,8 @@ class MonthChange:
         lives = max(month_end(self._month) + kept - now, _AT_LEAST)
         cleared = cleared or {}
         arguments = [
-            was.head.version, todos, int(lives * 1000), kept * 1000, done, list(written), changes.removed, len(taken),
-            list(cleared.items()), added, witnesses,
+            was.head.version, todos, int(lives * 1000), kept * 1000, [one.member for one in done], list(written),
+            changes.removed, len(taken), list(cleared.items()), added, witnesses,
         ]  # fmt: skip
         todo_key = self._schema.history_todo(self._org)
         keys = [

@@ -62,6 +62,10 @@ class Move:
         self._slots = slots
         self._gatherings.append(Gathering(slots))
 
+    def has_room_for(self, share: float) -> bool:
+        """Whether so much more fits into one script: 0.5 is half as much as there is."""
+        return (len(self._taken) + len(self._cleared)) * (1 + share) <= ENOUGH_KEYS
+
     def is_full_with(self, more: Sequence[LiveCounts]) -> bool:
         """Whether these are too many for one script; or it has enough, and they begin another section."""
         keys, numbers = len(self._taken) + len(self._cleared), self._numbers + sum(len(one.names) for one in more)
@@ -81,8 +85,8 @@ class Move:
             elif live.names:
                 self._cleared[live.key.name] = list(map(text, live.names))
 
-    def commit(self, *, done: bool) -> Generator[None, None, bool]:
-        """Move what there is; returns whether it was moved."""
+    def commit(self, done: Sequence[Todo] = ()) -> Generator[None, None, bool]:
+        """Move what there is; returns whether it was moved. Of the days that are `done` nothing is left."""
         sections = {name: cells for gathering in self._gatherings for name, cells in gathering.sections().items()}
         was = self._was(list(sections))
         if was.head.version != self._version:

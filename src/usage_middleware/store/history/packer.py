@@ -102,8 +102,9 @@ class Packer:
         month = MonthChange(self._client(), self._schema, org, month_of(start), self._damage.note)
         was = month.read([])
         some = self._of_one_month(due, layer, start)[: MOST_DAYS if was.head.together else 1]
-        del due[: len(some)]
-        if not (yield from self._pack_days(org, month, was, some)) and len(some) > 1:
+        packed = yield from self._pack_days(org, month, was, some)
+        del due[: packed or len(some)]
+        if not packed and len(some) > 1:
             for todo in some:  # One of them is damaged, or was written meanwhile.
                 yield from self._pack_days(org, month, month.read([]), [todo])
 
@@ -111,8 +112,8 @@ class Packer:
         places = ((todo, *self._place(todo)) for todo in due)
         return [todo for todo, of, at in places if of == layer and month_of(at) == month_of(start)]
 
-    def _pack_days(self, org: str, month: MonthChange, was: Month, todos: Sequence[Todo]) -> Generator[None, None, bool]:
-        """Pack days of a month that was read before; whether all of them were."""
+    def _pack_days(self, org: str, month: MonthChange, was: Month, todos: Sequence[Todo]) -> Generator[None, None, int]:
+        """Pack days of a month that was read before, as many as one script moves; how many were, from the first on."""
         layer = self._place(todos[0])[0]
         starts = [self._place(todo)[1] for todo in todos]
         client, buckets = self._client(), was.head.buckets or self._buckets(org)
@@ -120,17 +121,22 @@ class Packer:
         packed = [bool(was.head.version) and self._has(month, was, layer, start) for start in starts]
         seen = Seen(was, todos, witnesses(client, self._schema, org, layer, starts))
         moving = Move(month, seen, buckets, self._clock)
+        days = 0
         for some, again in self._read_together(layer, starts, packed):
-            day = LiveDays(client, self._schema, org, layer, some, buckets, self._damage, again=again)
-            moving.begin(day.slots)
-            for group in day.groups():
+            if days and not moving.has_room_for(len(some) / days):
+                break
+            live = LiveDays(client, self._schema, org, layer, some, buckets, self._damage, again=again)
+            moving.begin(live.slots)
+            for group in live.groups():
                 yield
-                if moving.is_full_with(group) and not (yield from moving.commit(done=False)):
-                    return False
+                if moving.is_full_with(group) and (days or not (yield from moving.commit())):
+                    return 0
                 moving.add(group)
-        moved = yield from moving.commit(done=True)
-        self.days += len(todos) * moved
-        return moved
+            days += len(some)
+        if not (yield from moving.commit(todos[:days])):
+            return 0
+        self.days += days
+        return days
 
     def _read_together(
         self, layer: Resolution, starts: Sequence[int], packed: Sequence[bool]
