@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
-from usage_middleware.interpreter import TURN, YOUNG, WhileInside, few_collections, short_turns
+from usage_middleware.interpreter import LONGEST, TURN, YOUNG, WhileInside, few_collections, short_turns
 
 
 class Case(NamedTuple):
@@ -24,8 +25,14 @@ class Case(NamedTuple):
     others: tuple[Any, ...]
 
 
+class Circle:
+    """What only the garbage collector frees."""
+
+    itself: Circle
+
+
 CASES = [
-    Case(short_turns, sys.getswitchinterval, sys.setswitchinterval, 0.005, TURN / 1e6, (0.002, TURN / 2e6)),
+    Case(short_turns, sys.getswitchinterval, sys.setswitchinterval, 0.005, TURN / 1e6, (0.002, 0.00005)),
     Case(
         few_collections,
         gc.get_threshold,
@@ -72,6 +79,44 @@ def test_shorter_turns_fewer_collections_and_none_at_all_stay_so(case: Case) -> 
     assert case.get() == pytest.approx(case.others[1])
 
 
+def test_who_saves_it_inside_and_puts_it_back_later_does_not_keep_it(case: Case) -> None:
+    with case.setting:
+        saved = case.get()
+        case.put(case.own)
+    case.put(saved)
+    for _ in range(2):
+        with case.setting:
+            assert case.get() == pytest.approx(case.inside)
+        assert case.get() == pytest.approx(case.own)
+
+
+def test_what_the_application_leaves_in_circles_is_freed_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("usage_middleware.interpreter.monotonic", lambda: now)
+
+    def leave() -> weakref.ref[Circle]:
+        circle = Circle()
+        circle.itself = circle
+        return weakref.ref(circle)
+
+    with few_collections:
+        left = leave()
+        now = LONGEST - 0.1
+        few_collections.look()
+        assert left() is not None
+        now = LONGEST
+        few_collections.look()
+        assert left() is None
+        gc.disable()
+        try:
+            left = leave()
+            now = 3 * LONGEST
+            few_collections.look()
+            assert left() is not None
+        finally:
+            gc.enable()
+
+
 def test_more_than_ours_stays_so() -> None:
     before = gc.get_threshold()
     try:
@@ -99,7 +144,11 @@ def test_in_a_child_of_a_fork_it_is_as_before(case: Case) -> None:
     with case.setting:
         pid = os.fork()
         if pid == 0:
-            os._exit(case.get() != pytest.approx(case.own) or case.setting._inside)
+            found = case.get() == pytest.approx(case.own)
+            case.setting.__exit__()
+            with case.setting:
+                found = found and case.get() == pytest.approx(case.inside)
+            os._exit(not (found and case.get() == pytest.approx(case.own)))
         _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
 

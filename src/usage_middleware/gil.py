@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from time import perf_counter, thread_time
 from typing import Any, TypeVar
 
-from usage_middleware.interpreter import short_turns
+from usage_middleware.interpreter import few_collections, short_turns
 
 T = TypeVar("T")
 
@@ -79,6 +79,7 @@ class AnswersPace(Pace):
     def pause(self) -> None:
         """Rest if others want the interpreter, and do something else if it is time."""
         self.pause_within()
+        few_collections.look()
         if self.since - self._begun >= self._seconds:
             self._then()
             self._begun = perf_counter()

@@ -12,14 +12,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 #: Microseconds of a turn. Python's own are fifty times as long.
-TURN = 100
+TURN = 101
 #: How many new objects there may be before the garbage collector looks at them. Python's own number is 700.
-YOUNG = 100_000
+YOUNG = 100_003
+#: For how many seconds nobody looks at new ones, if answers are made without a break.
+LONGEST = 1.0
+# Odd numbers, so that they are told from what an application sets.
 
 
 class WhileInside(Generic[T]):
@@ -45,16 +49,22 @@ class WhileInside(Generic[T]):
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._before = self._get()
-                self._during = self._ours(self._before)
-                if self._during != self._before:
-                    self._put(self._during)
+                self._change()
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._inside -= 1
+            # After a fork the child may leave what its parent entered.
+            self._inside = max(0, self._inside - 1)
             if not self._inside:
                 self._restore()
+
+    def _change(self) -> None:
+        # Who saved it while anybody was inside may have put ours back since: that is not what it was before.
+        if not self._is_ours():
+            self._before = self._get()
+        self._during = self._ours(self._before)
+        if self._during != self._before:
+            self._put(self._during)
 
     def _is_ours(self) -> bool:
         """Whether it is what we made of it: nobody else has changed it."""
@@ -67,20 +77,46 @@ class WhileInside(Generic[T]):
     @contextmanager
     def suspended(self) -> Iterator[None]:
         """Inside of this it is for everybody as it was before."""
-        was_ours = bool(self._inside) and self._is_ours()
-        if was_ours:
-            self._put(self._before)
+        with self._lock:
+            was_ours = bool(self._inside) and self._is_ours()
+            if was_ours:
+                self._put(self._before)
         try:
             yield
         finally:
-            if was_ours and self._inside and self._get() == self._before:
-                self._put(self._during)
+            with self._lock:
+                if was_ours and self._inside and self._get() == self._before:
+                    self._put(self._during)
 
     def after_fork_in_child(self) -> None:
         """The threads that were inside are not here."""
-        if self._inside:
-            self._restore()
+        self._restore()
         self._begin()
+
+
+class FewCollections(WhileInside[tuple[int, int, int]]):
+    """Inside of it the garbage collector looks at new objects rarely.
+
+    Those of an answer are free when it is made, without the collector. But if it looks at them before, they count as old, and
+    too many old ones set off a full collection, which stops all threads for as long as it takes to look at everything that the
+    application holds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(gc.get_threshold, lambda thresholds: gc.set_threshold(*thresholds), _few)
+        self._looked = 0.0
+
+    def _change(self) -> None:
+        super()._change()
+        self._looked = monotonic()
+
+    def look(self) -> None:
+        """Have new objects looked at if nobody has for long: what the application leaves in circles is freed by that alone."""
+        now = monotonic()
+        if now - self._looked >= LONGEST:
+            self._looked = now
+            if self._is_ours() and gc.isenabled():
+                gc.collect(0)
 
 
 def _turn() -> int:
@@ -98,17 +134,10 @@ def _few(thresholds: tuple[int, int, int]) -> tuple[int, int, int]:
     return (max(young, YOUNG), middle, old) if young else thresholds
 
 
-def _set_thresholds(thresholds: tuple[int, int, int]) -> None:
-    gc.set_threshold(*thresholds)
-
-
 #: Inside of it threads take turns at the interpreter's lock fifty times as often. Some work can't rest in its midst, such as
 #: encoding an answer: a request that becomes ready waits a tenth of a millisecond for the lock then, not five.
 short_turns = WhileInside(_turn, _set_turn, lambda before: min(before, TURN))
-#: Inside of it new objects are rarely looked at. Those of an answer are free when it is made, without the collector: but if it
-#: looks at them before, they count as old, and too many old ones set off a full collection, which stops all threads for as long
-#: as it takes to look at everything that the application holds.
-few_collections = WhileInside(gc.get_threshold, _set_thresholds, _few)
+few_collections = FewCollections()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=short_turns.after_fork_in_child)

@@ -57,42 +57,6 @@ def test_small_moves_add_up(lived: World, monkeypatch: pytest.MonkeyPatch) -> No
     assert seen(lived) == before
 
 
-def test_days_whose_sections_are_together_are_packed_together(lived: World) -> None:
-    """Each day stays what it was, and few scripts move them."""
-    days = range(41, 34, -1)
-    before = {(org, day): everything(lived, org, day, day - 1) for org in ORGS for day in days}
-    packed = pack(lived, ["acme"])
-    assert packed >= 7
-    assert sum(int(lived.usage.engine.client.hget(month, "v") or 0) for month in months_of(lived, "acme")) < packed
-    pack(lived)
-    assert {(org, day): everything(lived, org, day, day - 1) for org in ORGS for day in days} == before
-
-
-def test_a_day_that_is_written_meanwhile_does_not_keep_others_waiting(lived: World) -> None:
-    """Days that could not be moved together are moved one by one."""
-    steps = packer_of(lived).pack("acme")
-    client = lived.usage.engine.client
-    while not months_of(lived, "acme"):
-        next(steps)
-    next(steps)
-    at = NOW - 36 * DAY
-    todo = f"{lived.usage.settings.namespace}:{{acme}}:history:todo"
-    left = client.zcard(todo)
-    lived.clock.set(at)
-    lived.record(lived.calls[0]._replace(org="acme", at=at))
-    lived.clock.set(NOW)
-    assert lived.usage.flush()
-    before = seen(lived)
-    for _ in steps:
-        pass
-    assert client.zcard(todo) < left - 2
-    assert seen(lived) == before
-
-
-def months_of(lived: World, org: str) -> list[str]:
-    return live_keys(lived, f"{{{org}}}:history:????-??")
-
-
 def test_sections_of_large_organisations_stand_alone(lived: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("usage_middleware.store.history.month.MOST_TOGETHER", 2_000)
     before = seen(lived)

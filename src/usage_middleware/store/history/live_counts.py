@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, cast
 from usage_middleware.periods import Slot
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.driver_errors import is_wrong_type
-from usage_middleware.store.replies import columns, numbers, text
+from usage_middleware.store.replies import LATEST_MS, columns, numbers, text
+from usage_middleware.store.schema import LAST
 
 
 class LiveKey(NamedTuple):
@@ -110,6 +111,8 @@ class LiveReader:
         if not is_whole:
             names, values = self._of_the_day(names, values)
         found = list(numbers(values))
+        if key.slot is None and not all(one is not None and 0 <= one <= LATEST_MS for one in found):
+            found = [None if _is_no_time(name, one) else one for name, one in zip(names, found, strict=True)]
         if not all(found):
             names, found = self._without_zeros(key, names, found)
         return LiveCounts(key, names, cast(Sequence[int], found), is_whole)
@@ -127,3 +130,8 @@ class LiveReader:
                 self._damage.note(key.name, f"the number of {text(name):.100}")
         there = [(name, counted) for name, counted in zip(names, found, strict=True) if counted]
         return [name for name, _ in there], [counted for _, counted in there]
+
+
+def _is_no_time(name: Any, number: int | None) -> bool:
+    """Whether this is the field of a time, and the number none."""
+    return number is not None and not 0 <= number <= LATEST_MS and text(name).endswith(f" {LAST}")

@@ -19,18 +19,16 @@ from usage_middleware.store.replies import text
 MOST_KEYS, ENOUGH_KEYS, MOST_NUMBERS = 2_000, 1_000, 40_000
 
 
-class Seen(NamedTuple):
-    """What was seen before any live counter of some days was read.
+class SeenDay(NamedTuple):
+    """What was seen of a day before any of its live counters was read.
 
     Attributes:
-        month: how it was. If another packer has changed it since, counters that were read may be gone.
-        todos: the days. If a chunk has written one since, its score is another one.
-        witnesses: tell what an older version has written since.
+        todo: the day. If a chunk has written it since, its score is another one.
+        witness: tells what an older version has written since. Days that are in the same series have the same one.
     """
 
-    month: Month
-    todos: Sequence[Todo]
-    witnesses: Sequence[Witness]
+    todo: Todo
+    witness: Witness | None
 
 
 class Move:
@@ -38,15 +36,19 @@ class Move:
 
     Args:
         month: where it goes.
-        seen: what must be so still.
+        was: how it was before anything was read. If another packer has changed it since, counters that were read may be gone.
+        days: what must be so still.
         buckets: into how many keys are spread.
         clock: seconds since the epoch.
     """
 
-    def __init__(self, month: MonthChange, seen: Seen, buckets: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, month: MonthChange, was: Month, days: Sequence[SeenDay], buckets: int, clock: Callable[[], float]
+    ) -> None:
         self._month = month
-        self._seen = seen
-        self._version = seen.month.head.version
+        self._first = was
+        self._days = days
+        self._version = was.head.version
         self._buckets = buckets
         self._clock = clock
         self._clear()
@@ -61,10 +63,6 @@ class Move:
         """What is added next is of these slots, by what the fields of series call them."""
         self._slots = slots
         self._gatherings.append(Gathering(slots))
-
-    def has_room_for(self, share: float) -> bool:
-        """Whether so much more fits into one script: 0.5 is half as much as there is."""
-        return (len(self._taken) + len(self._cleared)) * (1 + share) <= ENOUGH_KEYS
 
     def is_full_with(self, more: Sequence[LiveCounts]) -> bool:
         """Whether these are too many for one script; or it has enough, and they begin another section."""
@@ -85,8 +83,8 @@ class Move:
             elif live.names:
                 self._cleared[live.key.name] = list(map(text, live.names))
 
-    def commit(self, done: Sequence[Todo] = ()) -> Generator[None, None, bool]:
-        """Move what there is; returns whether it was moved. Of the days that are `done` nothing is left."""
+    def commit(self, done: int) -> Generator[None, None, bool]:
+        """Move what there is; returns whether it was moved. Of the first days, so many as are `done`, nothing is left then."""
         sections = {name: cells for gathering in self._gatherings for name, cells in gathering.sections().items()}
         was = self._was(list(sections))
         if was.head.version != self._version:
@@ -105,12 +103,14 @@ class Move:
             changes,
             self._clock(),
             buckets=self._buckets,
-            todos=self._seen.todos,
-            done=done,
+            todos=[day.todo for day in self._days],
+            done=[day.todo for day in self._days[:done]],
             taken=self._taken,
             cleared=self._cleared,
-            witnesses=self._seen.witnesses,
+            witnesses=list({one.series: one for _, one in self._days if one is not None}.values()),
         )
+        # What was seen of these is no longer so.
+        self._days = self._days[done:]
         self._version += bool(changes.written or changes.removed)
         self._clear()
         self.begin(self._slots)
@@ -118,7 +118,7 @@ class Move:
 
     def _was(self, sections: Sequence[str]) -> Month:
         """The month with these sections. What was read at first is all that it has, if these are together."""
-        was = self._seen.month
+        was = self._first
         is_all = was.head.together or not was.head.version
         return was if is_all and was.head.version == self._version else self._month.read(sections)
 

@@ -12,14 +12,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from usage_middleware.options import HALF_HOURS_AFTER
-from usage_middleware.periods import Resolution, Slot, month_end, month_start
+from usage_middleware.periods import Resolution, Slot, day_name, month_end, month_start
 from usage_middleware.store.damage import DamageLog
 from usage_middleware.store.history.change import MonthChange, Todo
+from usage_middleware.store.history.layout import DamagedSection
 from usage_middleware.store.history.live import LiveDays
 from usage_middleware.store.history.merging import Merging
 from usage_middleware.store.history.month import Month
-from usage_middleware.store.history.moving import Move, Seen
+from usage_middleware.store.history.moving import Move, SeenDay
 from usage_middleware.store.history.names import buckets_for, month_of, place
+from usage_middleware.store.history.planes import TooLarge
 from usage_middleware.store.history.witness import witnesses
 from usage_middleware.store.replies import text
 from usage_middleware.store.schema import Schema
@@ -86,7 +88,9 @@ class Packer:
         found = self._client().zrange(self._schema.history_todo(org), 0, -1, withscores=True)
         names = {layer.name for layer in self._schema.layers[1:]}
         known = [(_TODO.fullmatch(text(member)), int(score)) for member, score in found]
-        return [Todo(match[0], score) for match, score in known if match is not None and match[1] in names]
+        todos = [Todo(match[0], score) for match, score in known if match is not None and match[1] in names]
+        # There is no 31 November.
+        return [todo for todo in todos if todo.member.endswith(day_name(self._place(todo)[1]))]
 
     def _place(self, todo: Todo) -> tuple[Resolution, int]:
         name, day = todo.member.split(" ")
@@ -105,38 +109,46 @@ class Packer:
         packed = yield from self._pack_days(org, month, was, some)
         del due[: packed or len(some)]
         if not packed and len(some) > 1:
-            for todo in some:  # One of them is damaged, or was written meanwhile.
-                yield from self._pack_days(org, month, month.read([]), [todo])
+            # One of them is damaged, or was written meanwhile.
+            for todo in self._due(org):
+                if todo.member in {one.member for one in some}:
+                    yield from self._pack_days(org, month, month.read([]), [todo])
 
     def _of_one_month(self, due: Sequence[Todo], layer: Resolution, start: int) -> list[Todo]:
         places = ((todo, *self._place(todo)) for todo in due)
         return [todo for todo, of, at in places if of == layer and month_of(at) == month_of(start)]
 
     def _pack_days(self, org: str, month: MonthChange, was: Month, todos: Sequence[Todo]) -> Generator[None, None, int]:
-        """Pack days of a month that was read before, as many as one script moves; how many were, from the first on."""
+        """Pack days of a month that was read before; how many were packed, from the first on."""
+        before = self.days
+        try:
+            yield from self._move_days(org, month, was, todos)
+        except (DamagedSection, TooLarge) as damaged:
+            self._damage.note(month.key, str(damaged))
+        return self.days - before
+
+    def _move_days(self, org: str, month: MonthChange, was: Month, todos: Sequence[Todo]) -> Steps:
         layer = self._place(todos[0])[0]
         starts = [self._place(todo)[1] for todo in todos]
         client, buckets = self._client(), was.head.buckets or self._buckets(org)
         # A day that was packed once begins with a section of its own.
         packed = [bool(was.head.version) and self._has(month, was, layer, start) for start in starts]
-        seen = Seen(was, todos, witnesses(client, self._schema, org, layer, starts))
-        moving = Move(month, seen, buckets, self._clock)
-        days = 0
+        seen = [SeenDay(*one) for one in zip(todos, witnesses(client, self._schema, org, layer, starts), strict=True)]
+        moving, done = Move(month, was, seen, buckets, self._clock), 0
         for some, again in self._read_together(layer, starts, packed):
-            if days and not moving.has_room_for(len(some) / days):
-                break
             live = LiveDays(client, self._schema, org, layer, some, buckets, self._damage, again=again)
             moving.begin(live.slots)
             for group in live.groups():
                 yield
-                if moving.is_full_with(group) and (days or not (yield from moving.commit())):
-                    return 0
+                if moving.is_full_with(group):
+                    if not (yield from moving.commit(done)):
+                        return
+                    self.days += done
+                    done = 0
                 moving.add(group)
-            days += len(some)
-        if not (yield from moving.commit(todos[:days])):
-            return 0
-        self.days += days
-        return days
+            done += len(some)
+        if (yield from moving.commit(done)):
+            self.days += done
 
     def _read_together(
         self, layer: Resolution, starts: Sequence[int], packed: Sequence[bool]

@@ -20,6 +20,10 @@ _LOW = (1 << 64) - 1
 _EVEN, _HALF = bytes(range(0, 256, 2)), bytes(number >> 1 for number in range(256))
 
 
+class TooLarge(UsageError):
+    """A number that no counter can have."""
+
+
 class Folded(NamedTuple):
     """Numbers that were folded; plain ones are as they were before."""
 
@@ -95,11 +99,11 @@ def planes(numbers: Sequence[int]) -> bytes:
     """Numbers from 0: as many planes as the largest needs, told by the first byte.
 
     Raises:
-        UsageError: a number is too large.
+        TooLarge: a number is.
     """
     width = (max(numbers, default=0).bit_length() + 7) // 8
     if width > _WIDTH:
-        raise UsageError("a number is too large for the history")
+        raise TooLarge("a number is too large for the history")
     words = _native(array(_WORDS, numbers)).tobytes()
     return bytes([width]) + b"".join(words[plane::_WIDTH] for plane in range(width))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from usage_middleware.periods import Resolution, Slot, slot_names
@@ -34,34 +34,30 @@ class Witness(NamedTuple):
         return self.series, self.corrections
 
 
-def witnesses(client: Any, schema: Schema, org: str, layer: Resolution, starts: Sequence[int]) -> list[Witness]:
-    """Look at days of a month before they are read. One is left out where a Redis key is of another type.
+def witnesses(client: Any, schema: Schema, org: str, layer: Resolution, starts: Sequence[int]) -> list[Witness | None]:
+    """Look at days of a month before they are read; None where one of the Redis keys is of another type.
 
     Raises:
         redis_errors(): as the client does.
     """
     corrections = schema.corrections(org, month_of(starts[0]))
-    fields = _fields(schema, layer, starts)
-    series = {block: schema.series(org, layer.name, block) for block in fields}
+    names = [[slot_names(slot, schema.layers.middle.seconds) for slot in _slots(schema, layer, start)] for start in starts]
+    blocks: dict[str, list[str]] = {}
+    for day in names:
+        blocks.setdefault(day[0].block, []).extend(f"{at.field} {CALLS}" for at in day)
+    series = {block: schema.series(org, layer.name, block) for block in blocks}
     with client.pipeline(transaction=False) as pipe:
         pipe.execute_command("HLEN", corrections)
-        for block, some in fields.items():
-            pipe.execute_command("HMGET", series[block], *some)
+        for block, fields in blocks.items():
+            pipe.execute_command("HMGET", series[block], *fields)
         corrected, *found = pipe.execute(raise_on_error=False)
-    if isinstance(corrected, Exception):
-        return []
-    return [
-        Witness(series[block], some, [text(number or b"") for number in numbers], corrections, corrected)
-        for (block, some), numbers in zip(fields.items(), found, strict=True)
-        if not isinstance(numbers, Exception)
-    ]
+    seen = {
+        block: Witness(series[block], fields, [text(one or b"") for one in numbers], corrections, corrected)
+        for (block, fields), numbers in zip(blocks.items(), found, strict=True)
+        if not (isinstance(numbers, Exception) or isinstance(corrected, Exception))
+    }
+    return [seen.get(day[0].block) for day in names]
 
 
-def _fields(schema: Schema, layer: Resolution, starts: Iterable[int]) -> dict[str, list[str]]:
-    """The fields of the calls of each slot, by the blocks of series that they are in."""
-    found: dict[str, list[str]] = {}
-    for start in starts:
-        for at in range(start, start + schema.layers.day.seconds, layer.seconds):
-            name = slot_names(Slot(layer, at), schema.layers.middle.seconds)
-            found.setdefault(name.block, []).append(f"{name.field} {CALLS}")
-    return found
+def _slots(schema: Schema, layer: Resolution, start: int) -> list[Slot]:
+    return [Slot(layer, at) for at in range(start, start + schema.layers.day.seconds, layer.seconds)]
