@@ -90,7 +90,7 @@ def test_who_saves_it_inside_and_puts_it_back_later_does_not_keep_it(case: Case)
         assert case.get() == pytest.approx(case.own)
 
 
-def test_what_the_application_leaves_in_circles_is_freed_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_application_leaves_in_circles_is_freed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("usage_middleware.interpreter.monotonic", lambda: now)
 

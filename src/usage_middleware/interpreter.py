@@ -22,7 +22,7 @@ TURN = 101
 #: How many new objects there may be before the garbage collector looks at them. Python's own number is 700.
 YOUNG = 100_003
 #: For how many seconds nobody looks at new ones, if answers are made without a break.
-LONGEST = 1.0
+LONGEST = 5.0
 # Odd numbers, so that they are told from what an application sets.
 
 
